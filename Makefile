@@ -1,0 +1,34 @@
+# make demo | test | build | bench: each does the set-up that is still missing. See README.md.
+PYTHON ?= python3
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+PACKAGES := g++ cmake ninja-build pkg-config python3-venv libcli11-dev nlohmann-json3-dev libtomlplusplus-dev \
+            libfmt-dev libexpected-dev libgtest-dev libgmock-dev liburing-dev libpcre2-dev
+
+.PHONY: demo test build bench clean format
+demo: build
+	scripts/demo
+test: build
+	scripts/test
+bench: build
+	scripts/bench
+build: build/build.ninja
+	cmake --build build
+
+build/build.ninja: CMakeLists.txt .venv/.done .venv/.packages
+	cmake -S . -B build -G Ninja
+
+.venv/.packages: Makefile
+	@mkdir -p .venv
+	@missing=$$(for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	if [ -n "$$missing" ]; then $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q $$missing; fi
+	@touch $@
+
+.venv/.done: requirements.txt .venv/.packages
+	[ -x .venv/bin/python ] || $(PYTHON) -m venv .venv
+	.venv/bin/pip install -q -r requirements.txt
+	@touch $@
+
+format:
+	clang-format -i $$(git ls-files '*.h' '*.cpp')
+clean:
+	rm -rf build

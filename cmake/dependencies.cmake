@@ -1,0 +1,38 @@
+# Third-party libraries: Debian's packages, and two wheels from PyPI (torch, highsbox) found through MEMO_PYTHON.
+find_package(Threads REQUIRED)
+find_package(fmt REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(GTest REQUIRED)
+find_package(PkgConfig REQUIRED)
+
+find_path(TOMLPLUSPLUS_INCLUDE toml++/toml.h REQUIRED)
+add_library(tomlplusplus::tomlplusplus INTERFACE IMPORTED)
+target_include_directories(tomlplusplus::tomlplusplus SYSTEM INTERFACE ${TOMLPLUSPLUS_INCLUDE})
+
+pkg_check_modules(uring REQUIRED IMPORTED_TARGET liburing)
+add_library(liburing ALIAS PkgConfig::uring)
+pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)
+add_library(PCRE2::8 ALIAS PkgConfig::pcre2)
+
+function(memo_python_folder module out)
+  execute_process(COMMAND ${MEMO_PYTHON} -c "import importlib.util as u; print(u.find_spec('${module}').submodule_search_locations[0])"
+                  OUTPUT_VARIABLE folder OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+  set(${out} ${folder} PARENT_SCOPE)
+endfunction()
+
+# The wheel's CMake config names lib64, its files lie in lib: link by path.
+memo_python_folder(highsbox highsbox_folder)
+add_library(highs SHARED IMPORTED)
+set_target_properties(highs PROPERTIES IMPORTED_LOCATION ${highsbox_folder}/highs_dist/lib/libhighs.so)
+target_include_directories(highs SYSTEM INTERFACE ${highsbox_folder}/highs_dist/include/highs)
+
+if(MEMO_TORCH)
+  memo_python_folder(torch torch_folder)
+  add_library(torch_cpp INTERFACE)
+  target_include_directories(torch_cpp SYSTEM INTERFACE ${torch_folder}/include ${torch_folder}/include/torch/csrc/api/include)
+  target_link_directories(torch_cpp INTERFACE ${torch_folder}/lib)
+  target_link_libraries(torch_cpp INTERFACE torch torch_cpu c10)
+  target_link_options(torch_cpp INTERFACE -Wl,-rpath,${torch_folder}/lib -Wl,--no-as-needed)
+  target_compile_definitions(torch_cpp INTERFACE _GLIBCXX_USE_CXX11_ABI=1)
+endif()

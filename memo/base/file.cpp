@@ -1,0 +1,102 @@
+#include "memo/base/file.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <vector>
+
+namespace memo {
+namespace {
+
+std::string reason() { return std::strerror(errno); }
+
+Status write_and_sync(const Path& path, std::string_view text) {
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd < 0) return run_time_error(fmt::format("{}: cannot write: {}", path.string(), reason()));
+  while (!text.empty()) {
+    const ssize_t n = ::write(fd, text.data(), text.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) {
+      const std::string why = reason();
+      ::close(fd);
+      ::unlink(path.c_str());
+      return run_time_error(fmt::format("{}: cannot write: {}", path.string(), why));
+    }
+    text.remove_prefix(static_cast<std::size_t>(n));
+  }
+  const bool synced = ::fsync(fd) == 0;
+  const std::string why = synced ? "" : reason();
+  ::close(fd);
+  if (!synced) return run_time_error(fmt::format("{}: cannot sync: {}", path.string(), why));
+  return {};
+}
+
+}  // namespace
+
+Result<std::string> read_text(const Path& path) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored))
+    return bad_input(fmt::format("{}: is a folder, not a file", path.string()));
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return bad_input(fmt::format("{}: cannot read: {}", path.string(), reason()));
+  std::ostringstream text;
+  text << in.rdbuf();
+  return std::move(text).str();
+}
+
+Status write_atomically(const Path& path, std::string_view text) {
+  const Path temporary = path.string() + ".partial";
+  MEMO_CHECKED(write_and_sync(temporary, text));
+  if (::rename(temporary.c_str(), path.c_str()) != 0)
+    return run_time_error(fmt::format("{}: cannot rename into place: {}", path.string(), reason()));
+  const Path folder = path.has_parent_path() ? path.parent_path() : Path(".");
+  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd >= 0) {
+    ::fsync(fd);
+    ::close(fd);
+  }
+  return {};
+}
+
+Status make_folder(const Path& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (error) return run_time_error(fmt::format("{}: cannot create the folder: {}", path.string(), error.message()));
+  return {};
+}
+
+Result<nlohmann::json> read_json(const Path& path) {
+  MEMO_TRY(const std::string text, read_text(path));
+  try {
+    return nlohmann::json::parse(text);
+  } catch (const nlohmann::json::exception& error) {
+    return bad_input(fmt::format("{}: not JSON: {}", path.string(), error.what()));
+  }
+}
+
+template <class T>
+Result<T> json_field(const nlohmann::json& object, const char* key, const Path& where) {
+  const auto found = object.is_object() ? object.find(key) : object.end();
+  if (!object.is_object() || found == object.end())
+    return bad_input(fmt::format("{}: '{}' is missing", where.string(), key));
+  try {
+    return found->template get<T>();
+  } catch (const nlohmann::json::exception&) {
+    return bad_input(fmt::format("{}: '{}' has the wrong type ({})", where.string(), key, found->type_name()));
+  }
+}
+
+template Result<std::string> json_field(const nlohmann::json&, const char*, const Path&);
+template Result<std::int64_t> json_field(const nlohmann::json&, const char*, const Path&);
+template Result<int> json_field(const nlohmann::json&, const char*, const Path&);
+template Result<double> json_field(const nlohmann::json&, const char*, const Path&);
+template Result<bool> json_field(const nlohmann::json&, const char*, const Path&);
+template Result<nlohmann::json> json_field(const nlohmann::json&, const char*, const Path&);
+
+}  // namespace memo

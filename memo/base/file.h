@@ -1,0 +1,25 @@
+// Files as values: whole reads, atomic writes, JSON with the file's name in every message.
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+
+#include "memo/base/result.h"
+
+namespace memo {
+
+using Path = std::filesystem::path;
+
+Result<std::string> read_text(const Path& path);
+// Writes beside `path`, fsyncs, renames over it and fsyncs the folder: `path` is the old text or the new, never half.
+Status write_atomically(const Path& path, std::string_view text);
+Status make_folder(const Path& path);
+Result<nlohmann::json> read_json(const Path& path);
+
+// `object[key]` as T, or an error that names `where` (a file), the key and the expected type.
+template <class T>
+Result<T> json_field(const nlohmann::json& object, const char* key, const Path& where);
+
+}  // namespace memo

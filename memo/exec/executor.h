@@ -1,0 +1,65 @@
+// Plays a program: calls in order on the compute stream, copies on their own streams, order kept by events. Knows no
+// tensor library: a call is a number that `Compute` understands, memory is bytes in an arena.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "memo/base/result.h"
+#include "memo/base/units.h"
+#include "memo/plan/program.h"
+
+namespace memo::exec {
+
+// Runs the calls of a program. On a CPU `run` returns when the call has ended; on an accelerator when it was enqueued.
+class Compute {
+ public:
+  virtual ~Compute() = default;
+  virtual Status run(int call) = 0;
+};
+
+struct CopyRequest {
+  std::byte* device = nullptr;
+  Bytes bytes;
+  plan::Direction direction = plan::Direction::out;
+  int tier = 0;
+  Bytes tier_offset;
+};
+
+using Ticket = std::int64_t;
+
+struct Span {  // one finished piece of work on a stream
+  int index = 0;  // of the call or copy in the program
+  double start = 0, end = 0;  // seconds since the engine's epoch
+};
+
+// The copy streams, one per direction, each in order (contract: tests/exec/copy_engine_contract.h).
+//  - start: the copy begins after everything the compute stream was given so far, and after earlier copies of its
+//    direction. Never blocks for the copy itself.
+//  - wait: whatever compute is given next begins after the copy has ended. Returns the copy's failure, if it failed.
+//  - drain: returns when every copy has ended, on the host's clock.
+class CopyEngine {
+ public:
+  virtual ~CopyEngine() = default;
+  virtual Ticket start(const CopyRequest& request, int index) = 0;
+  virtual Status wait(Ticket ticket) = 0;
+  virtual Status drain() = 0;
+  // Seconds since an arbitrary start, on the clock of the spans.
+  virtual double now() const = 0;
+  // Spans of copies that ended since the last call; valid after drain.
+  virtual std::vector<Span> take_spans(plan::Direction direction) = 0;
+};
+
+struct StepReport {
+  Seconds step, stall;  // stall: compute waiting for copies
+  Bytes bytes_out, bytes_in;
+  std::vector<Span> calls, copies_out, copies_in;
+};
+
+// One step of `program`. `arena` points at the program's arena. A failed call or copy ends the step: the error names it,
+// copies in flight are drained, the arena's fixed regions are as the calls left them.
+Result<StepReport> run_step(const plan::Program& program, std::byte* arena, Compute& compute, CopyEngine& copies);
+
+}  // namespace memo::exec

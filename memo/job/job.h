@@ -1,0 +1,65 @@
+// What the user wants: job.toml as a value (docs/formats.md lists the keys).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "memo/base/file.h"
+#include "memo/base/result.h"
+#include "memo/base/units.h"
+
+namespace memo::job {
+
+enum class DType { float32, bfloat16 };  // bfloat16: compute and saved tensors; float32 master weights and gradients
+
+struct ModelSource {
+  std::optional<Path> path;  // a Hugging Face folder; else the sizes below
+  std::string family = "llama";
+  std::int64_t hidden = 0, layers = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0;
+  std::optional<bool> tied;  // LM head shares the embedding
+  DType dtype = DType::float32;
+};
+
+struct DataSource {
+  std::vector<Path> files;        // text, or token ids in *.bin
+  std::optional<Path> tokenizer;  // tokenizer.json; bytes are the tokens when absent
+  std::string bin_dtype = "uint16";  // or "uint32", of *.bin files
+};
+
+struct TrainOptions {
+  Tokens context, block;  // block 0: "auto"
+  int head_groups = 0;    // 0: "auto"
+  int steps = 1;
+  double lr = 3e-4;
+  double min_lr_ratio = 0.1;  // of lr, reached at the last step (cosine)
+  int warmup_steps = 0;
+  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1;
+  double clip = 1.0;         // global norm of gradients; 0: no clipping
+  int checkpoint_every = 0;  // steps; 0: only at the end
+};
+
+struct MemoryLimits {
+  std::string device = "auto";
+  Bytes device_limit;  // 0: none
+  Bytes host_limit;    // 0: no host tier
+  std::optional<Path> disk;  // folder of the disk tier; none: no disk tier
+  Bytes disk_limit;    // 0: what the folder has free
+  int slots = 0;       // staging slots per swapped class; 0: the plan chooses
+};
+
+struct Job {
+  Path file;
+  std::uint64_t seed = 1;
+  ModelSource model;
+  DataSource data;
+  TrainOptions train;
+  MemoryLimits memory;
+};
+
+// Relative paths are taken from the job's folder. `overrides` are `key=value` of --set, with dotted keys
+// ("train.steps=5"); values are TOML, or bare strings. Errors name file, line and key, and what was expected.
+Result<Job> read_job(const Path& file, const std::vector<std::string>& overrides = {});
+
+}  // namespace memo::job

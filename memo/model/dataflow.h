@@ -1,0 +1,78 @@
+// What a training step computes, as a table: the classes of tensors that pass between calls, and the segments that read
+// and write them. No numbers are computed here. Planner, validator, simulator and executor all read this one table, so
+// another kind of model (or a plug-in's own layers) is another table.
+//
+// A step runs, for L layers and B token blocks (design: "How a step runs"):
+//   forward   for b: embedding, before(0);  core(0);  for b: after(0), before(1);  core(1); ...
+//   turn      for b: after(L-1), loss, after'(L-1)            (' = backward)
+//   backward  core'(L-1);  for b, last first: before'(L-1), after'(L-2);  core'(L-2); ...;  for b: before'(0), embedding'
+//   update    optimizer
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "memo/base/units.h"
+
+namespace memo::model {
+
+// A class of tensors: one instance per (layer, token block, head group) for which a segment writes it.
+struct TensorClass {
+  std::string name;
+  Bytes row;             // bytes per token (and per head group when `grouped`)
+  bool grouped = false;  // one instance per head group
+  bool sequence = false;  // some call reads or writes all blocks as one buffer, so blocks lie one after another
+};
+
+// One operand of a segment call, relative to the call's layer, block and group.
+struct Use {
+  int cls = 0;
+  int layer_shift = 0;          // the operand's layer less the call's layer
+  bool whole_sequence = false;  // every block, as one contiguous buffer
+  bool every_group = false;     // every head group, else the call's own
+};
+
+struct Side {
+  std::vector<Use> reads, writes;
+};
+
+enum class Stage { embedding, before, core, after, loss, optimizer };
+
+// A piece of the step. Stages before and after run per token block, core per head group over the whole sequence.
+// The loss does its backward in its forward side (it writes the gradient of its input); its backward side is empty.
+struct Segment {
+  std::string name;
+  Stage stage = Stage::before;
+  Side forward, backward;
+};
+
+struct Dataflow {
+  std::vector<TensorClass> classes;
+  std::vector<Segment> segments;  // in the order in which a block meets them
+  int layers = 0;
+  int groups = 1;
+  Tokens context;  // S
+  Tokens block;    // T; the last block holds what is left of S
+
+  [[nodiscard]] int blocks() const { return static_cast<int>((context.value() + block.value() - 1) / block.value()); }
+  [[nodiscard]] Tokens block_tokens(int b) const {
+    return b + 1 < blocks() ? block : context - block * static_cast<std::int64_t>(b);
+  }
+  [[nodiscard]] int find_class(const std::string& name) const;    // -1 when there is none
+  [[nodiscard]] int find_segment(const std::string& name) const;  // -1 when there is none
+  [[nodiscard]] bool layered(int segment) const {                 // runs once per layer
+    const Stage stage = segments[static_cast<std::size_t>(segment)].stage;
+    return stage == Stage::before || stage == Stage::core || stage == Stage::after;
+  }
+};
+
+struct Shape;  // memo/model/shape.h
+
+// The table of a decoder with the five segments that all supported families share:
+//   embedding -> x;  attn_in: x -> qkv;  attention: qkv -> o, lse;  attn_out: x, o -> x1;  mlp_in: x1 -> h;
+//   mlp_out: x1, h -> x of the next layer;  loss: x -> d
+// and their gradients d (of x), d1 (of x1), dh, do, dq, dk, dv. What a segment saves beyond its inputs and outputs is
+// added by the profiler (it sees it through the saved-tensor hooks).
+Dataflow decoder_dataflow(const Shape& shape, int groups, Tokens context, Tokens block);
+
+}  // namespace memo::model

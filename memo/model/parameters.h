@@ -1,0 +1,38 @@
+// The parameters of a decoder: our fused layout, and where each piece lies in a Hugging Face checkpoint. No tensors.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "memo/model/shape.h"
+
+namespace memo::model {
+
+// Rows [row, row + rows) of a parameter come from the checkpoint tensor `name`, transposed when it is stored
+// [in, out] (GPT-2's Conv1D); `source_row` is the first row taken from that tensor after any transposition
+// (GPT-2's c_attn is whole; Llama's q_proj, k_proj, v_proj are three parts of our qkv).
+struct ParameterPart {
+  std::string name;
+  std::int64_t row = 0, rows = 0, source_row = 0;
+  bool transposed = false;
+};
+
+enum class Init { normal, residual_normal, zero, one };  // residual_normal: init_std / sqrt(2 layers)
+
+struct ParameterSpec {
+  std::string name;  // "embedding", "positions", "layers.3.qkv", "layers.3.qkv.bias", "final_norm", "head" ...
+  std::vector<std::int64_t> shape;  // [rows] or [rows, columns]; matrices are [out, in]
+  bool decays = false;              // weight decay applies (matrices that are not norms or biases)
+  Init init = Init::normal;
+  std::vector<ParameterPart> parts;
+};
+
+// Names, in this order: embedding [V, h], positions [P, h] (learned positions), then per layer i "layers.i." +
+//   attn_norm [h], attn_norm.bias, qkv [(heads + 2 kv_heads) D, h] rows q|k|v head by head, qkv.bias,
+//   q_norm [D], k_norm [D], out [h, heads D], out.bias, mlp_norm [h], mlp_norm.bias,
+//   mlp_in [2 ffn, h] rows gate|up (gated) or [ffn, h], mlp_in.bias, mlp_out [h, ffn], mlp_out.bias;
+// then final_norm [h], final_norm.bias, head [V, h] (absent when tied). Those that a shape lacks are left out.
+std::vector<ParameterSpec> parameters(const Shape& shape);
+
+}  // namespace memo::model

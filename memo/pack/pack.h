@@ -1,0 +1,52 @@
+// Offline dynamic storage allocation: given sizes and lifetimes, offsets that minimise the peak.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "memo/base/units.h"
+
+namespace memo::pack {
+
+struct Buffer {
+  std::int64_t lower = 0, upper = 0;  // alive in [lower, upper)
+  std::int64_t size = 0;              // bytes, > 0
+  std::int64_t alignment = 1;         // of the offset
+  std::optional<std::int64_t> fixed;  // the offset it must have
+};
+
+using Instance = std::vector<Buffer>;
+
+struct Options {
+  double time_limit = 10;  // seconds
+  std::uint64_t seed = 1;
+  int threads = 1;
+  std::optional<std::int64_t> capacity;  // decide this capacity; minimise the peak without it
+  const std::atomic<bool>* stop = nullptr;  // set by a signal handler: end soon with the best so far
+};
+
+// optimal: peak equals lower_bound (minimising), or fits the capacity (deciding). feasible: a gap remains.
+// infeasible: proved. timeout: neither an answer nor a proof.
+enum class Outcome { optimal, feasible, infeasible, timeout };
+
+struct Packing {
+  Outcome outcome = Outcome::timeout;
+  std::vector<std::int64_t> offsets;  // one per buffer, in the instance's order; empty when there is no answer
+  std::int64_t peak = 0;
+  std::int64_t lower_bound = 0;  // proved
+  double seconds = 0;
+};
+
+Packing pack(const Instance& instance, const Options& options = {});
+
+// The most bytes alive at one time.
+std::int64_t max_live_bytes(const Instance& instance);
+
+// Shares no code with the packer. One line per failure (overlap, alignment, negative or fixed offset, capacity).
+std::vector<std::string> validate(const Instance& instance, const std::vector<std::int64_t>& offsets,
+                                  std::optional<std::int64_t> capacity = {}, std::size_t most = 20);
+
+}  // namespace memo::pack

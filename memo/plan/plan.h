@@ -1,0 +1,54 @@
+// The plan: a program with the profile it was made from, what was decided, and what is predicted.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "memo/base/file.h"
+#include "memo/base/result.h"
+#include "memo/plan/profile.h"
+#include "memo/plan/program.h"
+
+namespace memo::plan {
+
+inline constexpr int plan_version = 1;
+
+// Where the blocks of one placeable class of one layer go: counts of blocks, kept + swapped + recomputed = B.
+// Swapped blocks are the first, then recomputed, kept blocks the last (backward needs those first).
+struct ClassPlacement {
+  int cls = 0;
+  int layer = 0;
+  int swapped = 0, recomputed = 0, kept = 0;
+  int tier = 0;
+};
+
+struct Prediction {
+  Bytes device_peak;         // of the arena
+  Bytes device_lower_bound;  // no placement of these tensors at addresses can be smaller
+  Seconds step, stall;
+  Seconds step_lower_bound;  // compute without recomputation or stalls
+  Bytes bytes_out, bytes_in;
+  double placement_gap = 0;  // proved, of the placement problem: (cost - bound) / bound
+};
+
+struct Plan {
+  std::string strategy;
+  Bytes device_limit;  // 0: none
+  int slots = 2;       // staging ring: slots per swapped class
+  Profile profile;
+  std::vector<ClassPlacement> placement;
+  Program program;
+  Prediction predicted;
+};
+
+Result<Plan> read_plan(const Path& path);
+Status write_plan(const Plan& plan, const Path& path);
+
+// The independent validator. Empty when the plan holds; else one line per failure, at most `most` lines.
+// Checks: residencies, workspaces and fixed regions that overlap in time and address or leave the arena; a tensor read
+// before it is written or fetched, or after its residency ends; blocks of a sequence that are not contiguous; a fetch
+// of what was never written out or whose write has not ended; a copy that ends after its use; a tier over capacity or
+// tier extents that overlap; misaligned copies; an arena over the limit; transients that overlap.
+std::vector<std::string> validate(const Plan& plan, std::size_t most = 20);
+
+}  // namespace memo::plan

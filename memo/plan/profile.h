@@ -1,0 +1,67 @@
+// What was measured: the dataflow with its times, the allocations of each call, fixed memory and the tiers.
+// Written by `memo profile`, by hand, or by the estimator; the planner needs nothing else.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "memo/base/file.h"
+#include "memo/base/result.h"
+#include "memo/base/units.h"
+#include "memo/model/dataflow.h"
+
+namespace memo::plan {
+
+// One allocation inside a call, in the order in which the call makes them.
+struct Request {
+  Bytes bytes;
+  int born = 0;   // event number (mallocs and frees counted together) of its malloc
+  int dies = 0;   // event number of its free; meaningless when cls >= 0
+  int cls = -1;   // the tensor class it holds, or -1 for a transient
+  int group = 0;  // head group of that tensor (0 when the class is not grouped or the call has its own group)
+};
+
+// A call of one segment side, measured at one number of tokens (block tokens; the context for core).
+struct Trace {
+  int segment = 0;
+  bool backward = false;
+  Tokens tokens;
+  Seconds seconds;
+  std::vector<Request> requests;
+};
+
+// Memory that lives for the whole step: weights, gradients, optimizer.
+struct Fixed {
+  std::string name;
+  Bytes bytes;
+};
+
+// A slow tier. Rates are of one direction alone, and of each when both directions run.
+struct Tier {
+  std::string name;  // "host" or "disk"
+  Bytes capacity;
+  BytesPerSecond write, read;
+  BytesPerSecond write_with_read, read_with_write;
+  double compute_slowdown = 1;  // time of a call while copies run, over its time alone
+  std::int64_t alignment = 4096;  // of sizes, addresses and offsets of a copy
+};
+
+inline constexpr int profile_version = 1;
+
+struct Profile {
+  std::string model;   // what was profiled, in words: "llama 8 x 512, float32"
+  std::string device;  // on what: "cpu, 2 threads"
+  std::uint64_t shape_digest = 0;  // of everything in the job that the profile depends on
+  model::Dataflow flow;
+  std::vector<Trace> traces;
+  std::vector<Fixed> fixed;
+  std::vector<Tier> tiers;
+
+  // The trace of a call; aborts when the profile has none (a profile that was read or recorded has them all).
+  [[nodiscard]] int trace_of(int segment, bool backward, Tokens tokens) const;
+};
+
+Result<Profile> read_profile(const Path& path);
+Status write_profile(const Profile& profile, const Path& path);
+
+}  // namespace memo::plan

@@ -1,0 +1,79 @@
+// The program of one step: what is called, where every planned tensor lies and when, and every copy between tiers.
+// The executor plays it, the simulator predicts it, the validator checks it.
+//
+// Time is counted in boundaries. At boundary k, in this order: compute waits for every copy with `before` == k; copies
+// with `at` == k may start (all calls < k have ended, as seen by the copy's stream); call k runs. A residency owns
+// [offset, offset + bytes) in the arena from boundary `begin` up to, not including, boundary `end`.
+#pragma once
+
+#include <vector>
+
+#include "memo/base/units.h"
+
+namespace memo::plan {
+
+// rerun: a forward side run again in the backward pass because its outputs were placed as recompute.
+enum class Phase { forward, backward, rerun };
+
+struct Call {
+  int segment = 0;
+  Phase phase = Phase::forward;
+  int layer = 0;
+  int block = -1;  // -1 for core segments and the optimizer
+  int group = -1;  // head group of core segments, else -1
+  int trace = 0;   // index into Profile::traces and Program::transients
+  Bytes workspace;  // arena offset of the call's transients
+};
+
+// One instance of a tensor class. `group` and `block` count from 0 (0 where the class has no such axis).
+struct Tensor {
+  int cls = 0;
+  int layer = 0;
+  int block = 0;
+  int group = 0;
+  Bytes bytes;
+};
+
+enum class Origin { produced, fetched };
+
+struct Residency {
+  int tensor = 0;
+  int begin = 0;  // produced: the call that writes it; fetched: the `at` of its copy
+  int end = 0;
+  Bytes offset;
+  Origin origin = Origin::produced;
+};
+
+enum class Direction { out, in };
+
+struct Copy {
+  int residency = 0;  // out: the one that is read; in: the one that is filled
+  Direction direction = Direction::out;
+  int tier = 0;
+  Bytes tier_offset;
+  int at = 0;
+  int before = 0;  // at < before <= number of calls
+};
+
+// Where a call's transients go: one offset within its workspace per request of the trace (-1: holds a planned tensor).
+struct Transients {
+  Bytes bytes;
+  std::vector<std::int64_t> offsets;
+};
+
+struct Region {  // of a Fixed
+  Bytes offset, bytes;
+};
+
+struct Program {
+  Bytes arena;  // peak: everything below lies in [0, arena)
+  std::vector<Region> fixed;
+  std::vector<Transients> transients;  // one per trace
+  std::vector<Call> calls;
+  std::vector<Tensor> tensors;
+  std::vector<Residency> residencies;
+  std::vector<Copy> copies;  // in issue order (`at` never decreases per direction)
+  std::vector<Bytes> tier_bytes;  // used of each tier
+};
+
+}  // namespace memo::plan
