@@ -72,7 +72,7 @@ struct Shape;  // memo/model/shape.h
 //   embedding -> x;  attn_in: x -> qkv;  attention: qkv -> o, lse;  attn_out: x, o -> x1;  mlp_in: x1 -> h;
 //   mlp_out: x1, h -> x of the next layer;  loss: x -> d
 // and their gradients d (of x), d1 (of x1), dh, do, dq, dk, dv. What a segment saves beyond its inputs and outputs is
-// added by the profiler (it sees it through the saved-tensor hooks).
-Dataflow decoder_dataflow(const Shape& shape, int groups, Tokens context, Tokens block);
+// added by the profiler (it sees it through the saved-tensor hooks). `element_bytes` is of the compute dtype.
+Dataflow decoder_dataflow(const Shape& shape, int element_bytes, int groups, Tokens context, Tokens block);
 
 }  // namespace memo::model

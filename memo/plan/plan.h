@@ -13,12 +13,13 @@ namespace memo::plan {
 
 inline constexpr int plan_version = 1;
 
-// Where the blocks of one placeable class of one layer go: counts of blocks, kept + swapped + recomputed = B.
-// Swapped blocks are the first, then recomputed, kept blocks the last (backward needs those first).
+// Where the blocks of one placeable class of one layer go: counts of blocks, recomputed + swapped + kept = B.
+// Recomputed blocks are the first (early tokens are cheapest in causal attention), then swapped, kept blocks the last
+// (backward needs those first).
 struct ClassPlacement {
   int cls = 0;
   int layer = 0;
-  int swapped = 0, recomputed = 0, kept = 0;
+  int recomputed = 0, swapped = 0, kept = 0;
   int tier = 0;
 };
 

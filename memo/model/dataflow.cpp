@@ -1,0 +1,73 @@
+#include "memo/model/dataflow.h"
+
+#include <algorithm>
+
+#include "memo/model/shape.h"
+
+namespace memo::model {
+namespace {
+
+template <class List>
+int find_named(const List& list, const std::string& name) {
+  const auto found = std::find_if(list.begin(), list.end(), [&](const auto& item) { return item.name == name; });
+  return found == list.end() ? -1 : static_cast<int>(found - list.begin());
+}
+
+}  // namespace
+
+int Dataflow::find_class(const std::string& name) const { return find_named(classes, name); }
+int Dataflow::find_segment(const std::string& name) const { return find_named(segments, name); }
+
+Dataflow decoder_dataflow(const Shape& shape, int element_bytes, int groups, Tokens context, Tokens block) {
+  const std::int64_t query = shape.heads / groups * shape.head_dim;    // columns of a group's q, o
+  const std::int64_t key = shape.kv_heads / groups * shape.head_dim;   // columns of a group's k, of its v
+  const std::int64_t inner = shape.ffn * (shape.activation == Activation::silu ? 2 : 1);
+  const auto row = [&](std::int64_t columns) { return Bytes(columns * element_bytes); };
+
+  Dataflow flow;
+  flow.layers = static_cast<int>(shape.layers);
+  flow.groups = groups;
+  flow.context = context;
+  flow.block = block;
+  enum : int { x, qkv, o, lse, x1, h, d, d1, dh, d_o, dq, dk, dv };
+  flow.classes = {{"x", row(shape.hidden)},
+                  {"qkv", row(query + 2 * key), true, true},
+                  {"o", row(query), true, true},
+                  {"lse", Bytes(shape.heads / groups * 4), true, true},
+                  {"x1", row(shape.hidden)},
+                  {"h", row(inner)},
+                  {"d", row(shape.hidden)},
+                  {"d1", row(shape.hidden)},
+                  {"dh", row(inner)},
+                  {"do", row(query), true, true},
+                  {"dq", row(query), true, true},
+                  {"dk", row(key), true, true},
+                  {"dv", row(key), true, true}};
+
+  const auto block_of = [](int cls, int layer_shift = 0) { return Use{cls, layer_shift, false, false}; };
+  const auto groups_of = [](int cls) { return Use{cls, 0, false, true}; };
+  const auto sequence_of = [](int cls) { return Use{cls, 0, true, false}; };
+  flow.segments = {
+      {"embedding", Stage::embedding, {{}, {block_of(x)}}, {{block_of(d)}, {}}},
+      {"attn_in",
+       Stage::before,
+       {{block_of(x)}, {groups_of(qkv)}},
+       {{groups_of(dq), groups_of(dk), groups_of(dv), block_of(d1)}, {block_of(d)}}},
+      {"attention",
+       Stage::core,
+       {{sequence_of(qkv)}, {sequence_of(o), sequence_of(lse)}},
+       {{sequence_of(d_o), sequence_of(qkv), sequence_of(o), sequence_of(lse)},
+        {sequence_of(dq), sequence_of(dk), sequence_of(dv)}}},
+      {"attn_out", Stage::after, {{block_of(x), groups_of(o)}, {block_of(x1)}}, {{block_of(d1)}, {groups_of(d_o)}}},
+      {"mlp_in", Stage::after, {{block_of(x1)}, {block_of(h)}}, {{block_of(dh), block_of(d, 1)}, {block_of(d1)}}},
+      {"mlp_out",
+       Stage::after,
+       {{block_of(x1), block_of(h)}, {block_of(x, 1)}},
+       {{block_of(d, 1)}, {block_of(dh)}}},
+      {"loss", Stage::loss, {{block_of(x)}, {block_of(d)}}, {}},
+      {"optimizer", Stage::optimizer, {}, {}},
+  };
+  return flow;
+}
+
+}  // namespace memo::model

@@ -1,0 +1,219 @@
+#include "memo/plan/build.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "memo/base/check.h"
+#include "memo/pack/pack.h"
+
+namespace memo::plan {
+namespace {
+
+constexpr std::int64_t page = 4096;         // of rings, passes and fixed regions
+constexpr std::int64_t cache_line = 64;     // of transients: kernels see the same alignment whatever the plan
+constexpr double packing_seconds = 0.2;     // per problem; the first orders nearly always reach the bound
+
+std::size_t at(int i) { return static_cast<std::size_t>(i); }
+
+pack::Packing packed(const pack::Instance& instance) {
+  pack::Options options;
+  options.time_limit = packing_seconds;
+  pack::Packing packing = pack::pack(instance, options);
+  MEMO_CHECK(packing.offsets.size() == instance.size(), "a packing without a capacity always has an answer");
+  return packing;
+}
+
+Transients pack_transients(const Trace& trace) {
+  pack::Instance instance;
+  std::vector<std::size_t> which;
+  Transients result;
+  result.offsets.assign(trace.requests.size(), -1);
+  for (std::size_t r = 0; r < trace.requests.size(); ++r) {
+    const Request& request = trace.requests[r];
+    if (request.cls >= 0) continue;
+    instance.push_back({request.born, request.dies, round_up(request.bytes, cache_line).value(), cache_line, {}});
+    which.push_back(r);
+  }
+  if (instance.empty()) return result;
+  const pack::Packing packing = packed(instance);
+  for (std::size_t i = 0; i < which.size(); ++i) result.offsets[which[i]] = packing.offsets[i];
+  result.bytes = Bytes(packing.peak);
+  return result;
+}
+
+// Slots that a ring needs when its i-th stay takes slot i mod n: every stay must end before the n-th after it begins.
+int ring_slots(const Ring& ring, const std::vector<Stay>& stays) {
+  std::size_t most = 1;
+  for (std::size_t i = 0; i < ring.stays.size(); ++i) {
+    const int end = stays[at(ring.stays[i])].end;
+    const auto next = std::partition_point(ring.stays.begin() + static_cast<std::ptrdiff_t>(i) + 1, ring.stays.end(),
+                                           [&](int s) { return stays[at(s)].begin < end; });
+    most = std::max(most, static_cast<std::size_t>(next - ring.stays.begin()) - i);
+  }
+  return static_cast<int>(most);
+}
+
+struct RingShape {
+  int slots = 1;
+  Bytes slot, bytes;
+  int begin = 0, end = 0;
+};
+
+RingShape ring_shape(const Ring& ring, const std::vector<Stay>& stays, const Profile& profile) {
+  const Bytes row = profile.flow.classes[at(ring.cls)].row;
+  RingShape shape;
+  shape.begin = stays[at(ring.stays.front())].begin;
+  for (int s : ring.stays) {
+    shape.begin = std::min(shape.begin, stays[at(s)].begin);
+    shape.end = std::max(shape.end, stays[at(s)].end);
+  }
+  if (ring.sequence) {
+    shape.slot = row * profile.flow.block.value();
+    shape.bytes = round_up(row * profile.flow.context.value(), page);
+  } else {
+    const Bytes block = row * std::min(profile.flow.block, profile.flow.context).value();
+    shape.slot = round_up(block, block.value() >= page ? page : cache_line);
+    shape.slots = ring_slots(ring, stays);
+    shape.bytes = shape.slot * shape.slots;
+  }
+  return shape;
+}
+
+class Layout {
+ public:
+  Layout(const Profile& profile, const TensorIndex& index, const PlacementMap& placement, const Schedule& schedule,
+         const Residencies& residencies)
+      : profile_(profile), index_(index), placement_(placement), schedule_(schedule), residencies_(residencies) {}
+
+  Built build() {
+    program_.calls = schedule_.calls;
+    for (const Trace& trace : profile_.traces) program_.transients.push_back(pack_transients(trace));
+    request_fixed();
+    request_passes();
+    request_rings();
+    const pack::Packing packing = packed(instance_);
+    program_.arena = Bytes(packing.peak);
+    place_fixed_and_passes(packing);
+    place_stays(packing);
+    add_copies();
+    return {std::move(program_), lower_bound()};
+  }
+
+ private:
+  void request_fixed() {
+    for (const Fixed& fixed : profile_.fixed)
+      instance_.push_back({0, calls(), round_up(fixed.bytes, page).value(), page, {}});
+  }
+  void request_passes() {
+    for (const Pass& pass : schedule_.passes) {
+      Bytes most;
+      for (int k = pass.begin; k < pass.end; ++k) most = std::max(most, transients(k).bytes);
+      instance_.push_back({pass.begin, pass.end, std::max(round_up(most, page), Bytes(page)).value(), page, {}});
+    }
+  }
+  void request_rings() {
+    for (const Ring& ring : residencies_.rings) {
+      shapes_.push_back(ring_shape(ring, residencies_.stays, profile_));
+      const RingShape& shape = shapes_.back();
+      instance_.push_back({shape.begin, shape.end, round_up(shape.bytes, page).value(), page, {}});
+    }
+  }
+
+  void place_fixed_and_passes(const pack::Packing& packing) {
+    std::size_t i = 0;
+    for (const Fixed& fixed : profile_.fixed) program_.fixed.push_back({Bytes(packing.offsets[i++]), fixed.bytes});
+    for (const Pass& pass : schedule_.passes) {
+      for (int k = pass.begin; k < pass.end; ++k) program_.calls[at(k)].workspace = Bytes(packing.offsets[i]);
+      ++i;
+    }
+    first_ring_ = i;
+  }
+
+  // Tensors are numbered anew: only those that some call touches, in the order of the index.
+  void place_stays(const pack::Packing& packing) {
+    std::vector<int> number(at(index_.size()), -1);
+    for (const Stay& stay : residencies_.stays)
+      if (number[at(stay.tensor)] < 0) {
+        number[at(stay.tensor)] = static_cast<int>(program_.tensors.size());
+        program_.tensors.push_back(index_.tensor(stay.tensor));
+      }
+    program_.residencies.resize(residencies_.stays.size());
+    for (std::size_t r = 0; r < residencies_.rings.size(); ++r) {
+      const Ring& ring = residencies_.rings[r];
+      const std::int64_t base = packing.offsets[first_ring_ + r];
+      for (std::size_t i = 0; i < ring.stays.size(); ++i) {
+        const Stay& stay = residencies_.stays[at(ring.stays[i])];
+        const int slot = ring.sequence ? index_.tensor(stay.tensor).block : static_cast<int>(i) % shapes_[r].slots;
+        program_.residencies[at(ring.stays[i])] = {number[at(stay.tensor)], stay.begin, stay.end,
+                                                   Bytes(base + shapes_[r].slot.value() * slot),
+                                                   stay.fetched ? Origin::fetched : Origin::produced};
+      }
+    }
+  }
+
+  void add_copies() {
+    program_.tier_bytes.assign(profile_.tiers.size(), Bytes(0));
+    std::vector<Bytes> extent(program_.tensors.size());
+    for (std::size_t s = 0; s < residencies_.stays.size(); ++s) {
+      const Stay& stay = residencies_.stays[s];
+      const int number = program_.residencies[s].tensor;
+      Tensor& tensor = program_.tensors[at(number)];
+      const int tier = placement_.tier(tensor.cls, tensor.layer);
+      if (stay.write_at >= 0) {
+        tensor.bytes = round_up(tensor.bytes, profile_.tiers[at(tier)].alignment);
+        extent[at(number)] = program_.tier_bytes[at(tier)];
+        program_.tier_bytes[at(tier)] += tensor.bytes;
+        program_.copies.push_back({static_cast<int>(s), Direction::out, tier, extent[at(number)], stay.write_at,
+                                   stay.write_before});
+      }
+      if (stay.fetched)
+        program_.copies.push_back({static_cast<int>(s), Direction::in, tier, extent[at(number)], stay.begin,
+                                   stay.first_use});
+    }
+    std::stable_sort(program_.copies.begin(), program_.copies.end(), [](const Copy& a, const Copy& b) {
+      return a.at != b.at ? a.at < b.at : a.before < b.before;
+    });
+  }
+
+  Bytes lower_bound() const {
+    std::vector<std::int64_t> change(at(calls()) + 1, 0);
+    for (std::size_t s = 0; s < residencies_.stays.size(); ++s) {
+      const Stay& stay = residencies_.stays[s];
+      const std::int64_t bytes = index_.tensor(stay.tensor).bytes.value();
+      change[at(stay.begin)] += bytes;
+      change[at(stay.end)] -= bytes;
+    }
+    std::int64_t live = 0, most = 0;
+    for (const Fixed& fixed : profile_.fixed) live += fixed.bytes.value();
+    for (int k = 0; k < calls(); ++k) {
+      live += change[at(k)];
+      most = std::max(most, live + transients(k).bytes.value());
+    }
+    return Bytes(most);
+  }
+
+  int calls() const { return static_cast<int>(schedule_.calls.size()); }
+  const Transients& transients(int k) const { return program_.transients[at(schedule_.calls[at(k)].trace)]; }
+
+  const Profile& profile_;
+  const TensorIndex& index_;
+  const PlacementMap& placement_;
+  const Schedule& schedule_;
+  const Residencies& residencies_;
+  pack::Instance instance_;
+  std::vector<RingShape> shapes_;
+  std::size_t first_ring_ = 0;
+  Program program_;
+};
+
+}  // namespace
+
+Built build_program(const Profile& profile, const std::vector<ClassPlacement>& placement, const Pace& pace) {
+  const TensorIndex index(profile.flow);
+  const PlacementMap places(profile.flow, placement);
+  const Schedule calls = schedule(profile, places);
+  const Residencies stays = residencies(profile, index, places, calls, pace);
+  return Layout(profile, index, places, calls, stays).build();
+}
+
+}  // namespace memo::plan

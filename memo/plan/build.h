@@ -1,0 +1,17 @@
+// Schedule, residencies and addresses put together: the program for one placement and pace.
+#pragma once
+
+#include "memo/plan/residency.h"
+
+namespace memo::plan {
+
+struct Built {
+  Program program;
+  Bytes lower_bound;  // most bytes alive at one boundary: no addresses for these residencies can need less
+};
+
+// Addresses are packed three times, each result one request of the next (MEMO's bi-level plan and one level below):
+// a call's transients; the stays of a ring; the passes, rings and fixed memory of the iteration.
+Built build_program(const Profile& profile, const std::vector<ClassPlacement>& placement, const Pace& pace);
+
+}  // namespace memo::plan

@@ -1,0 +1,59 @@
+#include "memo/plan/operands.h"
+
+#include <algorithm>
+
+namespace memo::plan {
+
+TensorIndex::TensorIndex(const model::Dataflow& flow) : flow_(flow) {
+  for (const model::TensorClass& cls : flow.classes) {
+    first_.push_back(size_);
+    size_ += (flow.layers + 1) * flow.blocks() * (cls.grouped ? flow.groups : 1);
+  }
+}
+
+int TensorIndex::of(int cls, int layer, int block, int group) const {
+  const auto c = static_cast<std::size_t>(cls);
+  const int groups = flow_.classes[c].grouped ? flow_.groups : 1;
+  return first_[c] + (layer * flow_.blocks() + block) * groups + group;
+}
+
+Tensor TensorIndex::tensor(int index) const {
+  const auto above = std::upper_bound(first_.begin(), first_.end(), index);
+  const auto c = static_cast<std::size_t>(above - first_.begin()) - 1;
+  const model::TensorClass& cls = flow_.classes[c];
+  const int groups = cls.grouped ? flow_.groups : 1;
+  const int rest = index - first_[c];
+  Tensor tensor;
+  tensor.cls = static_cast<int>(c);
+  tensor.group = rest % groups;
+  tensor.block = rest / groups % flow_.blocks();
+  tensor.layer = rest / groups / flow_.blocks();
+  tensor.bytes = cls.row * flow_.block_tokens(tensor.block).value();
+  return tensor;
+}
+
+namespace {
+
+std::vector<Operand> expand(const std::vector<model::Use>& uses, const model::Dataflow& flow, const TensorIndex& index,
+                            const Call& call) {
+  std::vector<Operand> result;
+  for (const model::Use& use : uses) {
+    const bool grouped = flow.classes[static_cast<std::size_t>(use.cls)].grouped;
+    const int first = use.every_group || !grouped ? 0 : call.group;
+    const int last = use.every_group && grouped ? flow.groups - 1 : first;
+    for (int group = first; group <= last; ++group)
+      result.push_back({index.of(use.cls, call.layer + use.layer_shift, use.whole_sequence ? 0 : call.block, group),
+                        use.whole_sequence});
+  }
+  return result;
+}
+
+}  // namespace
+
+Operands operands(const model::Dataflow& flow, const TensorIndex& index, const Call& call) {
+  const model::Segment& segment = flow.segments[static_cast<std::size_t>(call.segment)];
+  const model::Side& side = call.phase == Phase::backward ? segment.backward : segment.forward;
+  return {expand(side.reads, flow, index, call), expand(side.writes, flow, index, call)};
+}
+
+}  // namespace memo::plan

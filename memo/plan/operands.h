@@ -1,0 +1,37 @@
+// Which tensors a call reads and writes: the dataflow's table expanded for one call.
+#pragma once
+
+#include <vector>
+
+#include "memo/model/dataflow.h"
+#include "memo/plan/program.h"
+
+namespace memo::plan {
+
+// Numbers every instance (class, layer, block, group) of a dataflow. Layers run to L inclusive: x and d have L + 1.
+class TensorIndex {
+ public:
+  explicit TensorIndex(const model::Dataflow& flow);
+  [[nodiscard]] int of(int cls, int layer, int block, int group) const;
+  [[nodiscard]] int size() const { return size_; }
+  [[nodiscard]] Tensor tensor(int index) const;
+
+ private:
+  const model::Dataflow& flow_;
+  std::vector<int> first_;  // of each class
+  int size_ = 0;
+};
+
+// One operand of a call: the tensor, and whether it stands for all blocks of its sequence (it is then block 0).
+struct Operand {
+  int tensor = 0;
+  bool whole_sequence = false;
+};
+
+struct Operands {
+  std::vector<Operand> reads, writes;  // in the table's order; every group in turn
+};
+
+Operands operands(const model::Dataflow& flow, const TensorIndex& index, const Call& call);
+
+}  // namespace memo::plan

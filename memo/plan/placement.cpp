@@ -1,0 +1,145 @@
+#include "memo/plan/placement.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "memo/plan/residency.h"
+
+namespace memo::plan {
+namespace {
+
+using model::Stage;
+
+std::size_t at(int i) { return static_cast<std::size_t>(i); }
+
+bool read_in_backward(const model::Dataflow& flow, int cls) {
+  return std::ranges::any_of(flow.segments, [&](const model::Segment& segment) {
+    return std::ranges::any_of(segment.backward.reads, [&](const model::Use& use) { return use.cls == cls; });
+  });
+}
+
+// Whether computing `segment` again reads `cls`, which then has to come from its tier once more.
+bool reads(const model::Segment& segment, int cls) {
+  return std::ranges::any_of(segment.forward.reads, [&](const model::Use& use) { return use.cls == cls; });
+}
+
+int layer_input(const model::Dataflow& flow) {
+  for (const model::Segment& segment : flow.segments)
+    if (segment.stage == Stage::after)
+      for (const model::Use& use : segment.forward.writes)
+        if (use.layer_shift == 1) return use.cls;
+  return -1;
+}
+
+void measure(Unit& unit, const Profile& profile, int tier) {
+  const model::Dataflow& flow = profile.flow;
+  for (int cls : unit.classes) {
+    const model::TensorClass& c = flow.classes[at(cls)];
+    const Bytes bytes = c.row * (flow.block.value() * (c.grouped ? flow.groups : 1));
+    unit.keep_bytes += bytes;
+    if (tier >= 0 && swappable(profile, cls, tier)) unit.swap_bytes += bytes;
+    unit.whole_keep = unit.whole_keep || c.sequence;
+  }
+}
+
+}  // namespace
+
+std::vector<Unit> units(const Profile& profile, int tier) {
+  const model::Dataflow& flow = profile.flow;
+  const int input = layer_input(flow);
+  std::vector<Unit> result;
+  for (int layer = 0; layer + 1 < flow.layers; ++layer) {
+    Unit input_unit;
+    input_unit.layer = layer;
+    input_unit.classes = {input};
+    measure(input_unit, profile, tier);
+    result.push_back(input_unit);
+    for (std::size_t s = 0; s < flow.segments.size(); ++s) {
+      const model::Segment& segment = flow.segments[s];
+      if (!flow.layered(static_cast<int>(s))) continue;
+      Unit unit;
+      unit.segment = static_cast<int>(s);
+      unit.layer = layer;
+      unit.whole = segment.stage == Stage::core;
+      for (const model::Use& use : segment.forward.writes)
+        if (use.layer_shift == 0 && read_in_backward(flow, use.cls)) unit.classes.push_back(use.cls);
+      if (unit.classes.empty()) continue;
+      measure(unit, profile, tier);
+      const Tokens tokens = unit.whole ? flow.context : flow.block_tokens(0);
+      const Seconds once = profile.traces[at(profile.trace_of(unit.segment, false, tokens))].seconds;
+      unit.rerun = unit.whole ? Seconds(once.value() * flow.groups / flow.blocks()) : once;
+      if (reads(segment, input)) unit.rerun_input = input_unit.swap_bytes;
+      result.push_back(unit);
+    }
+  }
+  return result;
+}
+
+namespace {
+
+void add(Placement& placement, const Unit& unit, int recomputed, int swapped, int kept, int tier) {
+  for (int cls : unit.classes) placement.classes.push_back({cls, unit.layer, recomputed, swapped, kept, tier});
+}
+
+}  // namespace
+
+Placement place_resident(const Profile& profile) {
+  Placement placement;
+  for (const Unit& unit : units(profile, -1)) add(placement, unit, 0, 0, profile.flow.blocks(), 0);
+  return placement;
+}
+
+Placement place_recompute(const Profile& profile, int tier) {
+  Placement placement;
+  const int blocks = profile.flow.blocks();
+  for (const Unit& unit : units(profile, tier)) {
+    if (unit.segment >= 0) {
+      add(placement, unit, blocks, 0, 0, 0);
+    } else {
+      add(placement, unit, 0, tier >= 0 ? blocks : 0, tier >= 0 ? 0 : blocks, std::max(tier, 0));
+    }
+  }
+  return placement;
+}
+
+Placement place_alpha(const Profile& profile, int tier) {
+  const model::Dataflow& flow = profile.flow;
+  const int blocks = flow.blocks();
+  const std::vector<Unit> all = units(profile, tier);
+  const auto always = [&](const Unit& unit) { return unit.segment < 0 || unit.whole; };
+  double always_bytes = 0, other_bytes = 0, forward = 0;
+  for (const Unit& unit : all) {
+    if (unit.layer != 0) continue;
+    (always(unit) ? always_bytes : other_bytes) += static_cast<double>(unit.swap_bytes.value()) * blocks;
+  }
+  for (std::size_t s = 0; s < flow.segments.size(); ++s) {
+    if (!flow.layered(static_cast<int>(s))) continue;
+    const bool core = flow.segments[s].stage == Stage::core;
+    const Tokens tokens = core ? flow.context : flow.block_tokens(0);
+    forward += profile.traces[at(profile.trace_of(static_cast<int>(s), false, tokens))].seconds.value() *
+               (core ? flow.groups : blocks);
+  }
+  const Tier& slow = profile.tiers[at(tier)];
+  const double swapped_layers = std::max(0, flow.layers - 2);
+  Placement placement;
+  if (other_bytes > 0) {
+    const double by_time = (forward * slow.write.value() - always_bytes) / other_bytes;
+    const double capacity = static_cast<double>(slow.capacity.value());
+    const double by_space =
+        swapped_layers > 0 ? (capacity / swapped_layers - always_bytes) / other_bytes : 1.0;
+    placement.alpha = std::clamp(std::min(by_time, by_space), 0.0, 1.0);
+  }
+  const int swapped = static_cast<int>(std::floor(placement.alpha * blocks));
+  for (const Unit& unit : all) {
+    if (unit.layer >= flow.layers - 2) {
+      add(placement, unit, 0, 0, blocks, tier);
+    } else if (always(unit)) {
+      add(placement, unit, 0, blocks, 0, tier);
+    } else {
+      add(placement, unit, blocks - swapped, swapped, 0, tier);
+    }
+  }
+  return placement;
+}
+
+}  // namespace memo::plan

@@ -1,0 +1,44 @@
+// Which blocks of which classes stay on the device, leave for a tier, or are computed again.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "memo/plan/plan.h"
+
+namespace memo::plan {
+
+// What is placed as one: the tensors that one segment writes per block of a layer and backward needs. They are
+// computed again together or not at all. The last layer is never placed: its backward follows at once.
+struct Unit {
+  int segment = -1;          // computes it again; -1: the layer's input, which is not recomputed
+  int layer = 0;
+  std::vector<int> classes;
+  Bytes swap_bytes;          // of one block: what a swap moves
+  Bytes keep_bytes;          // of one block: what keeping it on the device takes
+  Bytes rerun_input;         // of one block: read again from the tier to compute the unit again
+  Seconds rerun;             // of one block
+  bool whole = false;        // all blocks in one place (the core segment's outputs)
+  bool whole_keep = false;   // kept as a whole layer or not at all (blocks of a sequence lie together)
+};
+
+std::vector<Unit> units(const Profile& profile, int tier);
+
+struct Placement {
+  std::vector<ClassPlacement> classes;
+  double gap = 0;    // proved, of the optimiser's model
+  double alpha = 0;  // MEMO's fraction of token-wise tensors that are swapped
+};
+
+Placement place_resident(const Profile& profile);
+// Layer inputs kept (tier < 0) or swapped to `tier`; everything else computed again.
+Placement place_recompute(const Profile& profile, int tier);
+// MEMO (SIGMOD 2025, section 4.1): layer input and attention output swapped whole, of all else the largest fraction
+// alpha such that (S_input + S_attn + alpha S_other) / bandwidth <= forward time of a layer and the tier holds all; the
+// last two layers are kept.
+Placement place_alpha(const Profile& profile, int tier);
+// Least predicted recomputation and stall such that kept tensors take at most `keep_budget` and the tier holds what is
+// swapped: a mixed-integer program over block counts per unit. tier < 0: no tier.
+Placement place_optimal(const Profile& profile, int tier, Bytes keep_budget);
+
+}  // namespace memo::plan

@@ -1,0 +1,158 @@
+#include "memo/plan/schedule.h"
+
+#include <algorithm>
+#include <ranges>
+
+#include "memo/base/check.h"
+
+namespace memo::plan {
+
+PlacementMap::PlacementMap(const model::Dataflow& flow, const std::vector<ClassPlacement>& placement)
+    : layers_(flow.layers + 1) {
+  table_.resize(flow.classes.size() * static_cast<std::size_t>(layers_));
+  for (ClassPlacement& entry : table_) entry.kept = flow.blocks();
+  for (const ClassPlacement& given : placement)
+    table_[static_cast<std::size_t>(given.cls * layers_ + given.layer)] = given;
+}
+
+const ClassPlacement& PlacementMap::at(int cls, int layer) const {
+  return table_[static_cast<std::size_t>(cls * layers_ + layer)];
+}
+
+PlacementMap::Place PlacementMap::place(int cls, int layer, int block) const {
+  const ClassPlacement& entry = at(cls, layer);
+  if (block < entry.recomputed) return Place::recompute;
+  return block < entry.recomputed + entry.swapped ? Place::swap : Place::keep;
+}
+
+namespace {
+
+using model::Stage;
+
+class Builder {
+ public:
+  Builder(const Profile& profile, const PlacementMap& placement)
+      : profile_(profile), flow_(profile.flow), placement_(placement) {}
+
+  Schedule build() {
+    const int last = flow_.layers - 1;
+    const int blocks = flow_.blocks();
+    for (int l = 0; l <= last; ++l) {
+      loop(false, [&](int b) {
+        l == 0 ? stage(Stage::embedding, Phase::forward, 0, b) : stage(Stage::after, Phase::forward, l - 1, b);
+        stage(Stage::before, Phase::forward, l, b);
+      });
+      core(Phase::forward, l);
+    }
+    loop(false, [&](int b) {  // the turn
+      stage(Stage::after, Phase::forward, last, b);
+      stage(Stage::loss, Phase::forward, flow_.layers, b);
+      backward(Stage::after, last, b);
+    });
+    core(Phase::backward, last);
+    for (int l = last; l >= 0; --l) {
+      if (l > 0 && reruns_core(l - 1)) {
+        rerun_before(l - 1);
+        core(Phase::rerun, l - 1);
+      }
+      loop(true, [&](int i) {
+        const int b = blocks - 1 - i;
+        backward(Stage::before, l, b);
+        if (l == 0) {
+          backward(Stage::embedding, 0, b);
+        } else {
+          for (int s : segments(Stage::after))
+            if (reruns(s, l - 1, b)) call(s, Phase::rerun, l - 1, b, -1);
+          backward(Stage::after, l - 1, b);
+        }
+      });
+      if (l > 0) {
+        if (!reruns_core(l - 1)) rerun_before(l - 1);
+        core(Phase::backward, l - 1);
+      }
+    }
+    for (int s : segments(Stage::optimizer)) {
+      open(true, false);
+      call(s, Phase::forward, 0, -1, -1);
+      close();
+    }
+    return std::move(result_);
+  }
+
+ private:
+  std::vector<int> segments(Stage stage) const {
+    std::vector<int> found;
+    for (std::size_t s = 0; s < flow_.segments.size(); ++s)
+      if (flow_.segments[s].stage == stage) found.push_back(static_cast<int>(s));
+    return found;
+  }
+
+  // A segment is run again when any of its outputs of that block was placed as recompute.
+  bool reruns(int segment, int layer, int block) const {
+    const auto& writes = flow_.segments[static_cast<std::size_t>(segment)].forward.writes;
+    return std::ranges::any_of(writes, [&](const model::Use& use) {
+      return use.layer_shift == 0 && placement_.place(use.cls, layer, block) == PlacementMap::Place::recompute;
+    });
+  }
+  bool reruns_core(int layer) const {
+    return std::ranges::any_of(segments(Stage::core), [&](int s) { return reruns(s, layer, 0); });
+  }
+
+  void open(bool backward, bool is_core) {
+    const int now = static_cast<int>(result_.calls.size());
+    result_.passes.push_back({now, now, is_core, backward});
+  }
+  void close() {
+    Pass& pass = result_.passes.back();
+    pass.end = static_cast<int>(result_.calls.size());
+    if (pass.end == pass.begin) result_.passes.pop_back();
+  }
+  template <class Body>
+  void loop(bool backward, Body body) {
+    open(backward, false);
+    for (int i = 0; i < flow_.blocks(); ++i) body(i);
+    close();
+  }
+
+  void call(int segment, Phase phase, int layer, int block, int group) {
+    const bool whole = flow_.segments[static_cast<std::size_t>(segment)].stage == Stage::core || block < 0;
+    const Tokens tokens = whole ? flow_.context : flow_.block_tokens(block);
+    Call call{segment, phase, layer, block, group, 0, Bytes(0)};
+    call.trace = profile_.trace_of(segment, phase == Phase::backward, tokens);
+    result_.calls.push_back(call);
+  }
+  void stage(Stage stage, Phase phase, int layer, int block) {
+    for (int s : segments(stage)) call(s, phase, layer, block, -1);
+  }
+  void backward(Stage stage, int layer, int block) {
+    for (int s : segments(stage) | std::views::reverse) call(s, Phase::backward, layer, block, -1);
+  }
+  void core(Phase phase, int layer) {
+    for (int s : segments(Stage::core))
+      for (int group = 0; group < flow_.groups; ++group) {
+        open(phase != Phase::forward, true);
+        call(s, phase, layer, -1, group);
+        close();
+      }
+  }
+  void rerun_before(int layer) {
+    loop(true, [&](int b) {
+      for (int s : segments(Stage::before))
+        if (reruns(s, layer, b)) call(s, Phase::rerun, layer, b, -1);
+    });
+  }
+
+  const Profile& profile_;
+  const model::Dataflow& flow_;
+  const PlacementMap& placement_;
+  Schedule result_;
+};
+
+}  // namespace
+
+Schedule schedule(const Profile& profile, const PlacementMap& placement) {
+  MEMO_CHECK(profile.flow.layers > 0 && profile.flow.blocks() > 0, "a dataflow has layers and blocks");
+  return Builder(profile, placement).build();
+}
+
+}  // namespace memo::plan

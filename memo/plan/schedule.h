@@ -1,0 +1,41 @@
+// The calls of one step in order (memo/model/dataflow.h draws it), with reruns where a placement asks for recomputation.
+#pragma once
+
+#include <vector>
+
+#include "memo/plan/operands.h"
+#include "memo/plan/plan.h"
+#include "memo/plan/profile.h"
+#include "memo/plan/program.h"
+
+namespace memo::plan {
+
+// Placement of each (class, layer): a class or layer that is not listed is kept.
+class PlacementMap {
+ public:
+  PlacementMap(const model::Dataflow& flow, const std::vector<ClassPlacement>& placement);
+  enum class Place { recompute, swap, keep };
+  [[nodiscard]] Place place(int cls, int layer, int block) const;
+  [[nodiscard]] int tier(int cls, int layer) const { return at(cls, layer).tier; }
+
+ private:
+  [[nodiscard]] const ClassPlacement& at(int cls, int layer) const;
+  int layers_;
+  std::vector<ClassPlacement> table_;  // [class][layer]
+};
+
+// A run of calls that belong together: one loop over the blocks, or one core call.
+struct Pass {
+  int begin = 0, end = 0;  // calls [begin, end)
+  bool core = false;
+  bool backward = false;
+};
+
+struct Schedule {
+  std::vector<Call> calls;   // workspace not yet set
+  std::vector<Pass> passes;  // in order, covering all calls
+};
+
+Schedule schedule(const Profile& profile, const PlacementMap& placement);
+
+}  // namespace memo::plan

@@ -1,0 +1,210 @@
+#include "memo/sim/planner.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+
+#include "memo/base/text.h"
+#include "memo/plan/build.h"
+#include "memo/plan/placement.h"
+
+namespace memo::sim {
+namespace {
+
+using plan::Built;
+using plan::Pace;
+using plan::Placement;
+
+constexpr int refinements = 4;  // of the budget for kept tensors
+
+struct Candidate {
+  Placement placement;
+  Pace pace;
+  Built built;
+  Timeline timeline;
+};
+
+std::vector<Pace> paces(const Request& request, bool copies) {
+  if (!copies) return {{1, false}};
+  std::vector<Pace> all;
+  for (int slots : {2, 3, 4, 8})
+    if (request.slots == 0 || slots == 2)
+      for (bool relaxed : {false, true}) all.push_back({request.slots > 0 ? request.slots : slots, relaxed});
+  return all;
+}
+
+
+// What is alive at the fullest boundary, the largest kind first: "weights 118 MiB, class qkv 64 MiB, ..."
+std::string dominant(const plan::Profile& profile, const plan::Program& program) {
+  const std::size_t calls = program.calls.size();
+  std::vector<std::int64_t> change(calls + 1, 0);
+  for (const plan::Residency& r : program.residencies) {
+    const std::int64_t bytes = program.tensors[static_cast<std::size_t>(r.tensor)].bytes.value();
+    change[static_cast<std::size_t>(r.begin)] += bytes;
+    change[static_cast<std::size_t>(r.end)] -= bytes;
+  }
+  std::int64_t live = 0, most = -1;
+  int fullest = 0;
+  for (std::size_t k = 0; k < calls; ++k) {
+    live += change[k];
+    const auto trace = static_cast<std::size_t>(program.calls[k].trace);
+    const std::int64_t now = live + program.transients[trace].bytes.value();
+    if (now > most) most = now, fullest = static_cast<int>(k);
+  }
+  std::map<std::string, std::int64_t> kinds;
+  for (const plan::Fixed& fixed : profile.fixed) kinds[fixed.name] += fixed.bytes.value();
+  for (const plan::Residency& r : program.residencies)
+    if (r.begin <= fullest && fullest < r.end) {
+      const plan::Tensor& tensor = program.tensors[static_cast<std::size_t>(r.tensor)];
+      kinds[profile.flow.classes[static_cast<std::size_t>(tensor.cls)].name] += tensor.bytes.value();
+    }
+  const auto trace = static_cast<std::size_t>(program.calls[static_cast<std::size_t>(fullest)].trace);
+  kinds["transients"] += program.transients[trace].bytes.value();
+  std::vector<std::pair<std::int64_t, std::string>> sorted;
+  for (const auto& [name, bytes] : kinds) sorted.emplace_back(bytes, name);
+  std::ranges::sort(sorted, std::greater<>());
+  std::string text;
+  for (std::size_t i = 0; i < sorted.size() && i < 4; ++i)
+    text += fmt::format("{}{} {}", i ? ", " : "", sorted[i].second, format_bytes(Bytes(sorted[i].first)));
+  return text;
+}
+
+class Search {
+ public:
+  Search(const plan::Profile& profile, const Request& request) : profile_(profile), request_(request) {}
+
+  Result<plan::Plan> run() {
+    const int tier = profile_.tiers.empty() ? -1 : 0;
+    const std::string& strategy = request_.strategy;
+    if (tier < 0 && (strategy == "offload" || strategy == "memo-alpha"))
+      return bad_input(fmt::format("strategy {} needs a tier: set memory.disk to a folder", strategy));
+    if (strategy == "resident") try_each_pace(place_resident(profile_));
+    if (strategy == "recompute") try_each_pace(place_recompute(profile_, -1));
+    if (strategy == "offload") try_each_pace(place_recompute(profile_, tier));
+    if (strategy == "memo-alpha") try_each_pace(place_alpha(profile_, tier));
+    if (strategy == "memo") {
+      search_memo(tier);
+      if (tier >= 0) try_each_pace(place_alpha(profile_, tier));
+    }
+    if (!best_) return infeasible();
+    return finish();
+  }
+
+ private:
+  // Builds and plays a candidate; keeps it when it fits and is the fastest so far. Returns its peak.
+  Bytes consider(const Placement& placement, const Pace& pace) {
+    Candidate candidate{placement, pace, build_program(profile_, placement.classes, pace), {}};
+    const Bytes peak = candidate.built.program.arena;
+    if (!smallest_ || peak < smallest_->program.arena) smallest_ = candidate.built;
+    for (std::size_t t = 0; t < profile_.tiers.size(); ++t)
+      if (candidate.built.program.tier_bytes[t] > profile_.tiers[t].capacity) {
+        tier_short_ = static_cast<int>(t);
+        tier_needs_ = candidate.built.program.tier_bytes[t];
+        return peak;
+      }
+    if (!fits(peak)) return peak;
+    candidate.timeline = simulate(profile_, candidate.built.program);
+    const auto better = [](const Candidate& a, const Candidate& b) {
+      const double x = a.timeline.step.value(), y = b.timeline.step.value();
+      if (std::abs(x - y) > 2e-3 * y) return x < y;
+      return a.built.program.arena < b.built.program.arena;
+    };
+    if (!best_ || better(candidate, *best_)) best_ = std::move(candidate);
+    return peak;
+  }
+
+  bool fits(Bytes peak) const { return request_.device_limit == Bytes(0) || peak <= request_.device_limit; }
+
+  void try_each_pace(const Placement& placement) {
+    const bool copies = std::ranges::any_of(placement.classes, [](const auto& c) { return c.swapped > 0; });
+    for (const Pace& pace : paces(request_, copies)) consider(placement, pace);
+  }
+
+  // The budget for kept tensors is what the limit leaves over the peak of a plan that keeps nothing; the packed peak
+  // then corrects it.
+  void search_memo(int tier) {
+    if (request_.device_limit == Bytes(0)) {
+      try_each_pace(place_optimal(profile_, tier, Bytes(std::int64_t{1} << 60)));
+      return;
+    }
+    const Placement nothing_kept = place_optimal(profile_, tier, Bytes(0));
+    for (const Pace& pace : paces(request_, tier >= 0)) {
+      const Bytes base = consider(nothing_kept, pace);
+      if (!fits(base)) continue;
+      Bytes budget = request_.device_limit - base;
+      Bytes too_much = budget * 2 + Bytes(1);
+      for (int i = 0; i < refinements && budget > Bytes(0); ++i) {
+        const Bytes peak = consider(place_optimal(profile_, tier, budget), pace);
+        if (fits(peak)) {
+          const Bytes next = std::min(budget + (request_.device_limit - peak), (budget + too_much) / 2);
+          if (next - budget < request_.device_limit / 100) break;
+          budget = next;
+        } else {
+          too_much = budget;
+          budget -= std::min(budget, peak - request_.device_limit);
+        }
+      }
+    }
+  }
+
+  tl::unexpected<Error> infeasible() const {
+    const Tokens context = profile_.flow.context;
+    if (smallest_ && fits(smallest_->program.arena) && tier_short_ >= 0) {
+      const plan::Tier& tier = profile_.tiers[static_cast<std::size_t>(tier_short_)];
+      return fail(ErrorKind::infeasible,
+                  fmt::format("strategy {} at context {} needs {} of the {} tier, which has {}: raise its limit",
+                              request_.strategy, context.value(), format_bytes(tier_needs_), tier.name,
+                              format_bytes(tier.capacity)));
+    }
+    const Bytes least = smallest_->program.arena;
+    return fail(ErrorKind::infeasible,
+                fmt::format("strategy {} at context {} does not fit in memory.device_limit = {}: the smallest limit that "
+                            "works is {} ({} bytes); largest at its peak: {}",
+                            request_.strategy, context.value(), format_bytes(request_.device_limit),
+                            format_bytes(least), least.value(), dominant(profile_, smallest_->program)));
+  }
+
+  plan::Plan finish() {
+    plan::Plan plan;
+    plan.strategy = request_.strategy;
+    plan.device_limit = request_.device_limit;
+    plan.slots = best_->pace.slots;
+    plan.profile = profile_;
+    plan.placement = best_->placement.classes;
+    plan.program = std::move(best_->built.program);
+    plan::Prediction& predicted = plan.predicted;
+    predicted.device_peak = plan.program.arena;
+    predicted.device_lower_bound = best_->built.lower_bound;
+    predicted.step = best_->timeline.step;
+    predicted.stall = best_->timeline.stall;
+    predicted.bytes_out = best_->timeline.bytes_out;
+    predicted.bytes_in = best_->timeline.bytes_in;
+    predicted.placement_gap = best_->placement.gap;
+    for (const plan::Call& call : plan.program.calls)
+      if (call.phase != plan::Phase::rerun)
+        predicted.step_lower_bound += profile_.traces[static_cast<std::size_t>(call.trace)].seconds;
+    return plan;
+  }
+
+  const plan::Profile& profile_;
+  const Request& request_;
+  std::optional<Candidate> best_;
+  std::optional<Built> smallest_;
+  int tier_short_ = -1;
+  Bytes tier_needs_;
+};
+
+}  // namespace
+
+const std::vector<std::string>& strategies() {
+  static const std::vector<std::string> all{"memo", "resident", "recompute", "offload", "memo-alpha"};
+  return all;
+}
+
+Result<plan::Plan> make_plan(const plan::Profile& profile, const Request& request) {
+  return Search(profile, request).run();
+}
+
+}  // namespace memo::sim

@@ -1,0 +1,24 @@
+// From a profile to a plan: tries placements and paces, plays each on the simulator, takes the fastest that fits.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "memo/plan/plan.h"
+#include "memo/sim/simulate.h"
+
+namespace memo::sim {
+
+struct Request {
+  std::string strategy = "memo";
+  Bytes device_limit;  // 0: none
+  int slots = 0;       // staging slots per swapped class; 0: the planner chooses
+};
+
+// resident, recompute, offload, memo, memo-alpha
+const std::vector<std::string>& strategies();
+
+// Infeasible: says the smallest limit that works with this strategy, and what dominates it.
+Result<plan::Plan> make_plan(const plan::Profile& profile, const Request& request);
+
+}  // namespace memo::sim
