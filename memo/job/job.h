@@ -23,8 +23,8 @@ struct ModelSource {
 };
 
 struct DataSource {
-  std::vector<Path> files;        // text, or token ids in *.bin
-  std::optional<Path> tokenizer;  // tokenizer.json; bytes are the tokens when absent
+  std::vector<Path> files;           // text, or token ids in *.bin; none is enough to profile and plan
+  std::optional<Path> tokenizer;     // tokenizer.json; bytes are the tokens when absent
   std::string bin_dtype = "uint16";  // or "uint32", of *.bin files
 };
 
@@ -42,11 +42,11 @@ struct TrainOptions {
 
 struct MemoryLimits {
   std::string device = "auto";
-  Bytes device_limit;  // 0: none
-  Bytes host_limit;    // 0: no host tier
+  Bytes device_limit;        // 0: none
+  Bytes host_limit;          // 0: no host tier
   std::optional<Path> disk;  // folder of the disk tier; none: no disk tier
-  Bytes disk_limit;    // 0: what the folder has free
-  int slots = 0;       // staging slots per swapped class; 0: the plan chooses
+  Bytes disk_limit;          // 0: what the folder has free
+  int slots = 0;             // staging slots per swapped class; 0: the plan chooses
 };
 
 struct Job {
