@@ -10,6 +10,7 @@
 #include "memo/base/file.h"
 #include "memo/base/result.h"
 #include "memo/base/units.h"
+#include "memo/job/job.h"
 
 namespace memo::model {
 
@@ -21,6 +22,7 @@ enum class Position { rope, learned };
 struct RopeScaling {
   double factor = 8, low_freq_factor = 1, high_freq_factor = 4;
   std::int64_t original_context = 8192;
+  bool operator==(const RopeScaling&) const = default;
 };
 
 struct Shape {
@@ -33,27 +35,49 @@ struct Shape {
   Position position = Position::rope;
   double rope_theta = 10000;
   std::optional<RopeScaling> rope_scaling;
+  std::int64_t sliding_window = 0;  // tokens that attention sees (Mistral); a longer context is refused; 0: all
   bool qkv_bias = false, out_bias = false, mlp_bias = false;
   bool qk_norm = false;  // RMS norm of each head's query and key (Qwen3)
   bool tied = false;     // LM head shares the embedding
   double init_std = 0.02;
+  bool operator==(const Shape&) const = default;
+};
+
+// Where a parameter of ours (memo/model/parameters.h) lies in a checkpoint: one tensor, or one for each of its pieces
+// (q, k, v of qkv; gate, up of mlp_in). "{}" stands for the layer.
+struct TensorNames {
+  std::string parameter;
+  std::vector<std::string> tensors;
 };
 
 // One file of memo/model/families per family: reads its config.json keys, writes them back, names its tensors.
 struct Family {
-  std::string name;  // "model_type" of config.json
-  Result<Shape> (*read)(const nlohmann::json& config, const Path& where);
-  nlohmann::json (*write)(const Shape& shape);
-  // Shape given in job.toml by sizes alone, the family's defaults for the rest.
-  Shape (*defaults)();
+  std::string name;          // "model_type" of config.json
+  std::string architecture;  // the one of "architectures"
+  Shape defaults;            // what config.json's absent keys, or a shape given by sizes alone, mean
+  Result<Shape> (*read)(const nlohmann::json& config, const Path& where) = nullptr;
+  nlohmann::json (*write)(const Shape& shape) = nullptr;
+  // What this family demands beyond check_shape.
+  Status (*check)(const Shape& shape, const std::string& where) = nullptr;
+  std::vector<TensorNames> tensors;
+  bool linear_transposed = false;  // matrices of the layers are stored [in, out]
 };
 const std::vector<const Family*>& families();
 Result<const Family*> find_family(const std::string& name, const std::string& where);
 
 // config.json of a Hugging Face folder. A key that changes the mathematics and is not supported is refused by name.
 Result<Shape> read_config(const Path& folder);
+// The text of a config.json for `shape`. Keys that a shape lacks (token ids of a tokenizer) are kept from `like`, the
+// config.json that the model came from, if any.
+Result<std::string> config_text(const Shape& shape, const std::optional<Path>& like = {});
+
+// The job's model: its folder's config.json or its sizes, checked, and fit for the job's context.
+Result<Shape> job_shape(const job::Job& job);
+
 // Sizes that contradict each other (heads that do not divide, odd head_dim for rotary ...) in one line.
 Status check_shape(const Shape& shape, const std::string& where);
+// A context beyond the learned positions or the sliding window.
+Status check_context(const Shape& shape, Tokens context, const std::string& where);
 
 std::int64_t parameter_count(const Shape& shape);
 

@@ -1,0 +1,72 @@
+// Reads the keys of a config.json, remembers the first thing that is wrong, and refuses features by name.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "memo/model/shape.h"
+
+namespace memo::model {
+
+// Every read after the first failure is skipped; `status()` tells it. A key that is null reads as absent.
+class ConfigReader {
+ public:
+  ConfigReader(const nlohmann::json& config, const Path& where) : config_(config), where_(where.string()) {}
+
+  // Leaves `value` as it is when the key is absent.
+  template <class T>
+  void optional(const char* key, T& value) {
+    if (const auto* found = find(key)) read(key, *found, value);
+  }
+  template <class T>
+  void required(const char* key, T& value) {
+    if (const auto* found = find(key)) return read(key, *found, value);
+    fail(fmt::format("'{}' is missing", key));
+  }
+  // Only `supported` is; `absent` is what the family's class in transformers takes when there is no such key.
+  template <class T>
+  void supports_only(const char* key, T supported, T absent) {
+    T value = absent;
+    optional(key, value);
+    if (value == supported) return;
+    const nlohmann::json is = value, must = supported;
+    fail(fmt::format("'{}' is {}{}, which is not supported; only {} is", key, is.dump(),
+                     find(key) == nullptr ? " when it is absent" : "", must.dump()));
+  }
+  void no_dropout(const char* key, double absent) {
+    double value = absent;
+    optional(key, value);
+    if (value == 0) return;
+    fail(fmt::format("'{}' is {}{}, but dropout is not supported; set it to 0.0 in config.json", key, value,
+                     find(key) == nullptr ? " when it is absent" : ""));
+  }
+  // Any value but null, false or empty is refused.
+  void refuses(const char* key);
+  // Layers that mix full and windowed attention (Qwen's use_sliding_window) are refused.
+  void full_attention_only();
+  // rope_parameters, or the older rope_theta and rope_scaling; partial_rotary_factor.
+  void rope(Shape& shape);
+
+  void fail(const std::string& what);
+  [[nodiscard]] Status status() const { return status_; }
+
+ private:
+  [[nodiscard]] const nlohmann::json* find(const char* key) const;
+  void read(const char* key, const nlohmann::json& value, std::int64_t& into);
+  void read(const char* key, const nlohmann::json& value, double& into);
+  void read(const char* key, const nlohmann::json& value, bool& into);
+  void read(const char* key, const nlohmann::json& value, std::string& into);
+  void wrong_type(const char* key, const nlohmann::json& value, const char* expected);
+
+  const nlohmann::json& config_;
+  std::string where_;
+  Status status_;
+};
+
+// rope_parameters as transformers writes them.
+nlohmann::json rope_parameters(const Shape& shape);
+
+}  // namespace memo::model

@@ -1,0 +1,20 @@
+// The families, one function a file. A new family is a file here and a line in memo/model/shape.cpp.
+#pragma once
+
+#include "memo/model/config_reader.h"
+
+namespace memo::model {
+
+const Family& gpt2();
+const Family& llama();
+const Family& mistral();
+const Family& qwen2();
+const Family& qwen3();
+
+// What the families after Llama share: RMS norm, rotary positions, gated SiLU, no fused tensors.
+std::vector<TensorNames> llama_tensors();
+// Keys that mean the same in all of them; a family reads the rest and returns `reader.status()`.
+void read_llama_keys(ConfigReader& reader, Shape& shape);
+nlohmann::json write_llama_keys(const Shape& shape);
+
+}  // namespace memo::model

@@ -1,0 +1,129 @@
+#include "memo/model/shape.h"
+
+#include <fmt/format.h>
+
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "memo/base/text.h"
+#include "memo/model/families/families.h"
+
+namespace memo::model {
+
+const std::vector<const Family*>& families() {
+  static const std::vector<const Family*> all{&gpt2(), &llama(), &mistral(), &qwen2(), &qwen3()};
+  return all;
+}
+
+Result<const Family*> find_family(const std::string& name, const std::string& where) {
+  std::string known;
+  for (const Family* family : families()) {
+    if (family->name == name) return family;
+    known += (known.empty() ? "" : ", ") + family->name;
+  }
+  return bad_input(fmt::format("{}: model family '{}' is not supported; supported are {}", where, name, known));
+}
+
+Result<Shape> read_config(const Path& folder) {
+  const Path file = folder / "config.json";
+  MEMO_TRY(const nlohmann::json config, read_json(file));
+  MEMO_TRY(const std::string name, json_field<std::string>(config, "model_type", file));
+  MEMO_TRY(const Family* family, find_family(name, file.string()));
+
+  ConfigReader reader(config, file);
+  if (const auto found = config.find("architectures");
+      found != config.end() && !found->is_null() && *found != nlohmann::json::array({family->architecture}))
+    reader.fail(fmt::format("'architectures' is {}, which is not supported; only [\"{}\"] is", found->dump(),
+                            family->architecture));
+  // What transformers' base class of all configs would act on.
+  for (const char* feature : {"quantization_config", "per_layer_config", "is_encoder_decoder"}) reader.refuses(feature);
+  MEMO_CHECKED(reader.status());
+
+  MEMO_TRY(Shape shape, family->read(config, file));
+  MEMO_CHECKED(check_shape(shape, file.string()));
+  return shape;
+}
+
+Result<std::string> config_text(const Shape& shape, const std::optional<Path>& like) {
+  MEMO_TRY(const Family* family, find_family(shape.family, "config.json"));
+  // Without a tokenizer there are no special tokens; absent keys would mean the class's own.
+  nlohmann::json config{{"bos_token_id", nullptr}, {"eos_token_id", nullptr}, {"pad_token_id", nullptr}};
+  if (like) {
+    MEMO_TRY(config, read_json(*like));
+    for (const char* replaced : {"rope_scaling", "rope_theta", "dtype"}) config.erase(replaced);
+  }
+  config.update(family->write(shape));
+  config["architectures"] = {family->architecture};
+  config["model_type"] = family->name;
+  config["torch_dtype"] = "float32";  // checkpoints hold the master weights
+  return config.dump(2) + "\n";
+}
+
+Result<Shape> job_shape(const job::Job& job) {
+  const job::ModelSource& model = job.model;
+  if (model.path) {
+    MEMO_TRY(Shape shape, read_config(*model.path));
+    MEMO_CHECKED(check_context(shape, job.train.context, job.file.string()));
+    return shape;
+  }
+  const std::string where = job.file.string() + ": [model]";
+  MEMO_TRY(const Family* family, find_family(model.family, where));
+  Shape shape = family->defaults;
+  shape.hidden = model.hidden;
+  shape.layers = model.layers;
+  shape.heads = model.heads;
+  shape.kv_heads = model.kv_heads > 0 ? model.kv_heads : model.heads;
+  shape.head_dim = model.head_dim;
+  if (shape.head_dim == 0) {
+    if (shape.hidden % shape.heads != 0)
+      return bad_input(fmt::format("{}: hidden size {} is not a multiple of the {} heads; give head_dim", where,
+                                   shape.hidden, shape.heads));
+    shape.head_dim = shape.hidden / shape.heads;
+  }
+  shape.ffn = model.ffn;
+  shape.vocab = model.vocab;
+  shape.tied = model.tied.value_or(shape.tied);
+  shape.max_positions = job.train.context.value();
+  MEMO_CHECKED(check_shape(shape, where));
+  return shape;
+}
+
+Status check_shape(const Shape& shape, const std::string& where) {
+  const auto refuse = [&](const std::string& what) { return bad_input(fmt::format("{}: {}", where, what)); };
+  struct Size {
+    const char* name;
+    std::int64_t value;
+  };
+  for (const Size& size :
+       {Size{"hidden size", shape.hidden}, Size{"number of layers", shape.layers}, Size{"number of heads", shape.heads},
+        Size{"number of key heads", shape.kv_heads}, Size{"head_dim", shape.head_dim}, Size{"ffn size", shape.ffn},
+        Size{"vocabulary", shape.vocab}, Size{"number of positions", shape.max_positions}}) {
+    if (size.value < 1 || size.value > std::numeric_limits<std::int32_t>::max())
+      return refuse(fmt::format("the {} is {}; it must be from 1 to 2147483647", size.name, size.value));
+  }
+  if (shape.heads % shape.kv_heads != 0)
+    return refuse(fmt::format("{} heads can't share {} key heads evenly; one must divide the other", shape.heads,
+                              shape.kv_heads));
+  if (shape.position == Position::rope && shape.head_dim % 2 != 0)
+    return refuse(fmt::format("head_dim {} is odd; rotary positions need an even one", shape.head_dim));
+  if (shape.sliding_window < 0) return refuse("'sliding_window' must not be negative");
+  if (!(shape.norm_eps > 0)) return refuse("the norm's epsilon must be above 0");
+  MEMO_TRY(const Family* family, find_family(shape.family, where));
+  return family->check == nullptr ? Status{} : family->check(shape, where);
+}
+
+Status check_context(const Shape& shape, Tokens context, const std::string& where) {
+  if (shape.position == Position::learned && context.value() > shape.max_positions)
+    return bad_input(
+        fmt::format("{}: the context of {} tokens is longer than the model's {} learned positions; use at "
+                    "most that",
+                    where, context.value(), shape.max_positions));
+  if (shape.sliding_window > 0 && context.value() > shape.sliding_window)
+    return bad_input(
+        fmt::format("{}: the context of {} tokens is longer than the model's attention window of {} "
+                    "tokens, which is not supported; use at most that",
+                    where, context.value(), shape.sliding_window));
+  return {};
+}
+
+}  // namespace memo::model
