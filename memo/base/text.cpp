@@ -53,6 +53,17 @@ std::string format_seconds(Seconds seconds) {
   return fmt::format("{:.1f} us", s * 1e6);
 }
 
+std::string format_rate(BytesPerSecond rate) {
+  const double r = rate.value();
+  return r >= 1e9 ? fmt::format("{:.2f} GB/s", r * 1e-9) : fmt::format("{:.0f} MB/s", r * 1e-6);
+}
+
+std::string one_line(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(), [](unsigned char c) { return std::iscntrl(c) != 0; }, ' ');
+  return text;
+}
+
 namespace {
 std::size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);

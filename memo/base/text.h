@@ -16,6 +16,10 @@ Result<Bytes> parse_bytes(std::string_view text);
 std::string format_bytes(Bytes bytes);
 // "12.3 s", "45 ms"
 std::string format_seconds(Seconds seconds);
+// "1.90 GB/s"
+std::string format_rate(BytesPerSecond rate);
+// `text` without line breaks and other control characters: an error is one line, whatever it quotes.
+std::string one_line(std::string text);
 // The known name nearest to `name` by edit distance, or "" when none is near.
 std::string nearest_name(std::string_view name, const std::vector<std::string>& known);
 // 16 lower-case hex digits of the 64-bit FNV-1a hash of `data`, continued from `seed`.
