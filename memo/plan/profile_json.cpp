@@ -1,0 +1,253 @@
+// profile.json (docs/formats.md).
+#include "memo/plan/profile_json.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <charconv>
+
+#include "memo/base/check.h"
+#include "memo/base/text.h"
+#include "memo/plan/json_table.h"
+#include "memo/plan/validate_parts.h"
+
+namespace memo::plan {
+
+template <Row<Request> T, class Field>
+void each_column(T& row, Field&& field) {
+  field("bytes", row.bytes);
+  field("born", row.born);
+  field("dies", row.dies);
+  field("class", row.cls);
+  field("group", row.group);
+}
+
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr const char* format_name = "memo-profile";
+constexpr std::array<const char*, 6> stage_names{"embedding", "before", "core", "after", "loss", "optimizer"};
+
+ordered_json uses_json(const model::Dataflow& flow, const std::vector<model::Use>& uses) {
+  ordered_json list = ordered_json::array();
+  for (const model::Use& use : uses) {
+    ordered_json object{{"class", flow.classes[static_cast<std::size_t>(use.cls)].name}};
+    if (use.layer_shift != 0) object["layer_shift"] = use.layer_shift;
+    if (use.whole_sequence) object["whole_sequence"] = true;
+    if (use.every_group) object["every_group"] = true;
+    list.push_back(std::move(object));
+  }
+  return list;
+}
+
+ordered_json flow_json(const model::Dataflow& flow) {
+  ordered_json classes = ordered_json::array(), segments = ordered_json::array();
+  for (const model::TensorClass& c : flow.classes)
+    classes.push_back(
+        {{"name", c.name}, {"row_bytes", c.row.value()}, {"grouped", c.grouped}, {"sequence", c.sequence}});
+  const auto side = [&](const model::Side& s) {
+    return ordered_json{{"reads", uses_json(flow, s.reads)}, {"writes", uses_json(flow, s.writes)}};
+  };
+  for (const model::Segment& s : flow.segments)
+    segments.push_back({{"name", s.name},
+                        {"stage", stage_names[static_cast<std::size_t>(s.stage)]},
+                        {"forward", side(s.forward)},
+                        {"backward", side(s.backward)}});
+  return {{"layers", flow.layers},
+          {"groups", flow.groups},
+          {"context_tokens", flow.context.value()},
+          {"block_tokens", flow.block.value()},
+          {"classes", std::move(classes)},
+          {"segments", std::move(segments)}};
+}
+
+std::vector<model::Use> uses_from(const JsonCursor& list, const std::vector<model::TensorClass>& classes) {
+  std::vector<model::Use> uses(list.size());
+  for (std::size_t i = 0; i < uses.size() && !list.failed(); ++i) {
+    const JsonCursor object = list.at(i);
+    object.only({"class", "layer_shift", "whole_sequence", "every_group"});
+    const std::string name = object.at("class").text();
+    uses[i].cls = -1;
+    for (std::size_t c = 0; c < classes.size(); ++c)
+      if (classes[c].name == name) uses[i].cls = static_cast<int>(c);
+    if (uses[i].cls < 0) object.at("class").fail("is none of the names in flow.classes");
+    if (object.has("layer_shift")) uses[i].layer_shift = object.at("layer_shift").integer();
+    if (object.has("whole_sequence")) uses[i].whole_sequence = object.at("whole_sequence").flag();
+    if (object.has("every_group")) uses[i].every_group = object.at("every_group").flag();
+  }
+  return uses;
+}
+
+model::Dataflow flow_from(const JsonCursor& object) {
+  model::Dataflow flow;
+  object.only({"layers", "groups", "context_tokens", "block_tokens", "classes", "segments"});
+  flow.layers = object.at("layers").integer();
+  flow.groups = object.at("groups").integer();
+  flow.context = Tokens(object.at("context_tokens").bytes().value());
+  flow.block = Tokens(object.at("block_tokens").bytes().value());
+  const JsonCursor classes = object.at("classes"), segments = object.at("segments");
+  for (std::size_t i = 0; i < classes.size() && !object.failed(); ++i) {
+    const JsonCursor c = classes.at(i);
+    c.only({"name", "row_bytes", "grouped", "sequence"});
+    flow.classes.push_back(
+        {c.at("name").text(), c.at("row_bytes").bytes(), c.at("grouped").flag(), c.at("sequence").flag()});
+  }
+  const auto side = [&](const JsonCursor& s) {
+    s.only({"reads", "writes"});
+    return model::Side{uses_from(s.at("reads"), flow.classes), uses_from(s.at("writes"), flow.classes)};
+  };
+  for (std::size_t i = 0; i < segments.size() && !object.failed(); ++i) {
+    const JsonCursor s = segments.at(i);
+    s.only({"name", "stage", "forward", "backward"});
+    const std::string stage = s.at("stage").text();
+    const auto found = std::find(stage_names.begin(), stage_names.end(), stage);
+    if (found == stage_names.end()) s.at("stage").fail("is none of embedding, before, core, after, loss, optimizer");
+    flow.segments.push_back({s.at("name").text(), static_cast<model::Stage>(found - stage_names.begin()),
+                             side(s.at("forward")), side(s.at("backward"))});
+  }
+  return flow;
+}
+
+Tier tier_from(const JsonCursor& t) {
+  t.only({"name", "capacity_bytes", "write_bytes_per_second", "read_bytes_per_second",
+          "write_with_read_bytes_per_second", "read_with_write_bytes_per_second", "compute_slowdown",
+          "alignment_bytes"});
+  const auto rate = [&](const char* key) { return BytesPerSecond(t.at(key).number()); };
+  return {t.at("name").text(),
+          t.at("capacity_bytes").bytes(),
+          rate("write_bytes_per_second"),
+          rate("read_bytes_per_second"),
+          rate("write_with_read_bytes_per_second"),
+          rate("read_with_write_bytes_per_second"),
+          t.at("compute_slowdown").number(),
+          t.at("alignment_bytes").bytes().value()};
+}
+
+Trace trace_from(const JsonCursor& t, const model::Dataflow& flow) {
+  t.only({"segment", "backward", "tokens", "seconds", "requests"});
+  const std::string name = t.at("segment").text();
+  Trace trace;
+  trace.segment = -1;
+  for (std::size_t s = 0; s < flow.segments.size(); ++s)
+    if (flow.segments[s].name == name) trace.segment = static_cast<int>(s);
+  if (trace.segment < 0) t.at("segment").fail("is none of the names in flow.segments");
+  trace.backward = t.at("backward").flag();
+  trace.tokens = Tokens(t.at("tokens").bytes().value());
+  trace.seconds = Seconds(t.at("seconds").number());
+  trace.requests = read_table<Request>(t.at("requests"));
+  return trace;
+}
+
+std::uint64_t digest_from(const JsonCursor& digest) {
+  const std::string text = digest.text();
+  std::uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, 16);
+  if (error != std::errc() || end != text.data() + text.size() || text.size() != 16)
+    digest.fail("expected 16 hexadecimal digits");
+  return value;
+}
+
+}  // namespace
+
+void check_format(const JsonCursor& document, const std::string& format, int version, const std::string& maker) {
+  const std::string hint = fmt::format("; give it a file that {} wrote", maker);
+  if (!document.has("format") || !document.at("format").value().is_string()) {
+    document.fail(fmt::format("not a {} file{}", format, hint));
+    return;
+  }
+  const std::string found = document.at("format").text();
+  if (found != format) {
+    document.fail(found == "memo-profile" || found == "memo-plan"
+                      ? fmt::format("is a {} file, not a {} one{}", found, format, hint)
+                      : fmt::format("not a {} file{}", format, hint));
+    return;
+  }
+  const int number = document.at("version").integer();
+  if (!document.failed() && number != version)
+    document.fail(fmt::format("version {} of {}, this Memo reads version {}; make the file again with {}", number,
+                              format, version, maker));
+}
+
+ordered_json profile_json(const Profile& profile) {
+  ordered_json traces = ordered_json::array(), fixed = ordered_json::array(), tiers = ordered_json::array();
+  for (const Trace& t : profile.traces) {
+    std::string requests;
+    write_table(requests, t.requests);
+    traces.push_back({{"segment", profile.flow.segments[static_cast<std::size_t>(t.segment)].name},
+                      {"backward", t.backward},
+                      {"tokens", t.tokens.value()},
+                      {"seconds", t.seconds.value()},
+                      {"requests", ordered_json::parse(requests)}});
+  }
+  for (const Fixed& f : profile.fixed) fixed.push_back({{"name", f.name}, {"bytes", f.bytes.value()}});
+  for (const Tier& t : profile.tiers)
+    tiers.push_back({{"name", t.name},
+                     {"capacity_bytes", t.capacity.value()},
+                     {"write_bytes_per_second", t.write.value()},
+                     {"read_bytes_per_second", t.read.value()},
+                     {"write_with_read_bytes_per_second", t.write_with_read.value()},
+                     {"read_with_write_bytes_per_second", t.read_with_write.value()},
+                     {"compute_slowdown", t.compute_slowdown},
+                     {"alignment_bytes", t.alignment}});
+  return {{"format", format_name},
+          {"version", profile_version},
+          {"model", profile.model},
+          {"device", profile.device},
+          {"shape_digest", hex16(profile.shape_digest)},
+          {"flow", flow_json(profile.flow)},
+          {"traces", std::move(traces)},
+          {"fixed", std::move(fixed)},
+          {"tiers", std::move(tiers)}};
+}
+
+Profile profile_from(const JsonCursor& object) {
+  Profile profile;
+  check_format(object, format_name, profile_version, "'memo profile'");
+  object.only({"format", "version", "model", "device", "shape_digest", "flow", "traces", "fixed", "tiers"});
+  profile.model = object.at("model").text();
+  profile.device = object.at("device").text();
+  profile.shape_digest = digest_from(object.at("shape_digest"));
+  profile.flow = flow_from(object.at("flow"));
+  const JsonCursor traces = object.at("traces"), fixed = object.at("fixed"), tiers = object.at("tiers");
+  for (std::size_t i = 0; i < traces.size() && !object.failed(); ++i)
+    profile.traces.push_back(trace_from(traces.at(i), profile.flow));
+  for (std::size_t i = 0; i < fixed.size() && !object.failed(); ++i) {
+    fixed.at(i).only({"name", "bytes"});
+    profile.fixed.push_back({fixed.at(i).at("name").text(), fixed.at(i).at("bytes").bytes()});
+  }
+  for (std::size_t i = 0; i < tiers.size() && !object.failed(); ++i) profile.tiers.push_back(tier_from(tiers.at(i)));
+  return profile;
+}
+
+int Profile::trace_of(int segment, bool backward, Tokens tokens) const {
+  // The optimizer runs once a step, whatever the number of tokens.
+  const bool any = flow.segments[static_cast<std::size_t>(segment)].stage == model::Stage::optimizer;
+  for (std::size_t i = 0; i < traces.size(); ++i)
+    if (traces[i].segment == segment && traces[i].backward == backward && (any || traces[i].tokens == tokens))
+      return static_cast<int>(i);
+  MEMO_CHECK(false, "the profile has a trace of every call");
+  return -1;
+}
+
+Result<Profile> read_profile(const Path& path) {
+  MEMO_TRY(const nlohmann::json document, read_json(path));
+  std::string failure;
+  Profile profile = profile_from(JsonCursor(document, "", failure));
+  if (!failure.empty()) return bad_input(fmt::format("{}: {}", path.string(), failure));
+  Failures failures(1);
+  check_profile(profile, failures);
+  if (!failures.lines().empty()) return bad_input(fmt::format("{}: {}", path.string(), failures.lines().front()));
+  return profile;
+}
+
+Status write_profile(const Profile& profile, const Path& path) {
+  Failures failures(1);
+  check_profile(profile, failures);
+  if (!failures.lines().empty())
+    return bad_input(fmt::format("{}: not written, the profile is wrong: {}", path.string(), failures.lines().front()));
+  return write_atomically(
+      path, profile_json(profile).dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+}
+
+}  // namespace memo::plan

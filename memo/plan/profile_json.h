@@ -1,0 +1,20 @@
+// The text of a profile, for the two files that hold one (docs/formats.md).
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "memo/base/result.h"
+#include "memo/plan/json_cursor.h"
+#include "memo/plan/profile.h"
+
+namespace memo::plan {
+
+nlohmann::ordered_json profile_json(const Profile& profile);
+// Checks form only; ranges are check_profile's.
+Profile profile_from(const JsonCursor& object);
+
+// Refuses a document that is not the wanted kind of file, or of another version; `maker` is the verb that writes it.
+void check_format(const JsonCursor& document, const std::string& format, int version, const std::string& maker);
+
+}  // namespace memo::plan

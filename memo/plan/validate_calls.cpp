@@ -1,0 +1,108 @@
+// Is every call of the step there, once, with the trace that was measured for it?
+#include <algorithm>
+
+#include "memo/plan/validate_parts.h"
+
+namespace memo::plan {
+namespace {
+
+using model::Stage;
+
+// Numbers the calls that a step has: (segment, forward or backward, layer, block or group).
+class Step {
+ public:
+  explicit Step(const model::Dataflow& flow) : flow_(flow) {
+    for (int s = 0; s < static_cast<int>(flow.segments.size()); ++s) {
+      const model::Segment& segment = flow.segments[static_cast<std::size_t>(s)];
+      const std::int64_t calls = std::int64_t{layers(s)} * positions(flow, segment.stage);
+      for (const bool backward : {false, true}) {
+        first_.push_back(size_);
+        if (!backward || has_backward(segment)) size_ += calls;
+      }
+    }
+  }
+  [[nodiscard]] std::int64_t size() const { return size_; }
+  [[nodiscard]] int layers(int segment) const { return flow_.layered(segment) ? flow_.layers : 1; }
+  [[nodiscard]] std::int64_t number(const Call& call) const {
+    const Stage stage = flow_.segments[static_cast<std::size_t>(call.segment)].stage;
+    const int layer = flow_.layered(call.segment) ? call.layer : 0;
+    const int position = over_blocks(stage) ? call.block : std::max(call.group, 0);
+    return first_[static_cast<std::size_t>(2 * call.segment + (call.phase == Phase::backward ? 1 : 0))] +
+           std::int64_t{layer} * positions(flow_, stage) + position;
+  }
+  [[nodiscard]] std::string name(std::int64_t number) const {
+    const auto part =
+        static_cast<std::size_t>(std::upper_bound(first_.begin(), first_.end(), number) - first_.begin() - 1);
+    const model::Segment& segment = flow_.segments[part / 2];
+    const std::int64_t rest = number - first_[part];
+    const int each = positions(flow_, segment.stage);
+    return fmt::format("{} {}, layer {}, {} {}", segment.name, part % 2 == 1 ? "backward" : "forward", rest / each,
+                       segment.stage == Stage::core ? "group" : "block", rest % each);
+  }
+
+ private:
+  const model::Dataflow& flow_;
+  std::vector<std::int64_t> first_;  // per segment: of its forward, of its backward calls
+  std::int64_t size_ = 0;
+};
+
+void check_trace(const Plan& plan, int k, Failures& failures) {
+  const model::Dataflow& flow = plan.profile.flow;
+  const Call& call = plan.program.calls[static_cast<std::size_t>(k)];
+  const Trace& trace = plan.profile.traces[static_cast<std::size_t>(call.trace)];
+  const Stage stage = flow.segments[static_cast<std::size_t>(call.segment)].stage;
+  const Tokens tokens = over_blocks(stage) ? flow.block_tokens(call.block) : flow.context;
+  if (trace.segment != call.segment || trace.backward != (call.phase == Phase::backward) ||
+      (stage != Stage::optimizer && trace.tokens != tokens))
+    failures.add("{} of {} tokens has trace {}, which is of {} {} at {} tokens", name_of_call(plan, k), tokens.value(),
+                 call.trace, flow.segments[static_cast<std::size_t>(trace.segment)].name,
+                 trace.backward ? "backward" : "forward", trace.tokens.value());
+}
+
+}  // namespace
+
+void check_calls(const Plan& plan, Failures& failures) {
+  const model::Dataflow& flow = plan.profile.flow;
+  const std::vector<Call>& calls = plan.program.calls;
+  const Step step(flow);
+  // The table below is no larger than the plan itself.
+  if (step.size() > 2 * static_cast<std::int64_t>(calls.size()) + 1024) {
+    failures.add("a step has at least {} calls, the plan has {}", step.size(), calls.size());
+    return;
+  }
+  std::vector<int> seen(static_cast<std::size_t>(step.size()), -1);
+  std::vector<int> layer_of(flow.segments.size(), -1);  // of segments that run once a step
+  int optimizer = -1;
+  for (int k = 0; k < static_cast<int>(calls.size()) && !failures.full(); ++k) {
+    const Call& call = calls[static_cast<std::size_t>(k)];
+    const model::Segment& segment = flow.segments[static_cast<std::size_t>(call.segment)];
+    check_trace(plan, k, failures);
+    if (segment.stage == Stage::optimizer)
+      optimizer = k;
+    else if (optimizer >= 0)
+      failures.add("{} comes after the optimizer, call {}", name_of_call(plan, k), optimizer);
+    int& layer = layer_of[static_cast<std::size_t>(call.segment)];
+    if (layer < 0) layer = call.layer;
+    if (!flow.layered(call.segment) && layer != call.layer)
+      failures.add("{}: earlier calls of this segment are of layer {}", name_of_call(plan, k), layer);
+    if (call.phase == Phase::rerun) {
+      // The loss adds to gradients in its forward side, the optimizer changes the weights.
+      if (segment.stage == Stage::loss || segment.stage == Stage::optimizer)
+        failures.add("{} cannot be run again", name_of_call(plan, k));
+      else if (seen[static_cast<std::size_t>(step.number(call))] < 0)
+        failures.add("{} runs again before its forward call", name_of_call(plan, k));
+      continue;
+    }
+    if (call.phase == Phase::backward && !has_backward(segment)) {
+      failures.add("{}: the segment has no backward side", name_of_call(plan, k));
+      continue;
+    }
+    int& first = seen[static_cast<std::size_t>(step.number(call))];
+    if (first >= 0) failures.add("{} was made already, as call {}", name_of_call(plan, k), first);
+    first = k;
+  }
+  for (std::size_t n = 0; n < seen.size() && !failures.full(); ++n)
+    if (seen[n] < 0) failures.add("no call runs {}", step.name(static_cast<std::int64_t>(n)));
+}
+
+}  // namespace memo::plan

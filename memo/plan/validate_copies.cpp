@@ -1,0 +1,145 @@
+// Does every copy move what is there, in time, to and from places of its own?
+#include <algorithm>
+#include <array>
+
+#include "memo/plan/validate_parts.h"
+
+namespace memo::plan {
+namespace {
+
+class CopyCheck {
+ public:
+  CopyCheck(const Plan& plan, Failures& failures)
+      : plan_(plan),
+        program_(plan.program),
+        failures_(failures),
+        ready_(ready_boundaries(program_)),
+        first_out_(program_.tensors.size(), -1),
+        next_out_(program_.copies.size(), -1),
+        fetches_(program_.residencies.size(), 0) {
+    for (int c = static_cast<int>(program_.copies.size()) - 1; c >= 0; --c) {
+      if (copy(c).direction != Direction::out) continue;
+      int& first = first_out_[static_cast<std::size_t>(residency(c).tensor)];
+      next_out_[static_cast<std::size_t>(c)] = first;
+      first = c;
+    }
+  }
+
+  void run() {
+    std::array<int, 2> latest{-1, -1};
+    for (int c = 0; c < static_cast<int>(program_.copies.size()) && !failures_.full(); ++c) {
+      int& last = latest[copy(c).direction == Direction::out ? 0 : 1];
+      if (copy(c).at < last)
+        failures_.add("{} starts at boundary {}, after one of its direction that starts at {}", name(c), copy(c).at,
+                      last);
+      last = std::max(last, copy(c).at);
+      check_alignment(c);
+      copy(c).direction == Direction::out ? check_out(c) : check_in(c);
+    }
+    for (std::size_t r = 0; r < fetches_.size() && !failures_.full(); ++r)
+      if (program_.residencies[r].origin == Origin::fetched && fetches_[r] != 1)
+        failures_.add("residency {} of {} is said to be fetched, {} copies fetch it", r,
+                      name_of_tensor(plan_, program_.residencies[r].tensor), fetches_[r]);
+    check_extents();
+  }
+
+ private:
+  [[nodiscard]] const Copy& copy(int c) const { return program_.copies[static_cast<std::size_t>(c)]; }
+  [[nodiscard]] const Residency& residency(int c) const {
+    return program_.residencies[static_cast<std::size_t>(copy(c).residency)];
+  }
+  [[nodiscard]] const Tier& tier(int c) const { return plan_.profile.tiers[static_cast<std::size_t>(copy(c).tier)]; }
+  [[nodiscard]] std::string name(int c) const {
+    return fmt::format("copy {} ({} of {}, tier {})", c, copy(c).direction == Direction::out ? "out" : "in",
+                       name_of_tensor(plan_, residency(c).tensor), tier(c).name);
+  }
+  // Where the copy's bytes end on the tier, in whole units of the tier.
+  [[nodiscard]] std::int64_t extent_end(int c) const {
+    const Bytes bytes = program_.tensors[static_cast<std::size_t>(residency(c).tensor)].bytes;
+    return (copy(c).tier_offset + round_up(bytes, tier(c).alignment)).value();
+  }
+
+  void check_alignment(int c) {
+    const std::int64_t alignment = tier(c).alignment;
+    if (residency(c).offset.value() % alignment != 0)
+      failures_.add("{}: its arena offset {} is not a multiple of {}", name(c), residency(c).offset.value(), alignment);
+    if (copy(c).tier_offset.value() % alignment != 0)
+      failures_.add("{}: its tier offset {} is not a multiple of {}", name(c), copy(c).tier_offset.value(), alignment);
+  }
+
+  void check_out(int c) {
+    const int ready = ready_[static_cast<std::size_t>(copy(c).residency)];
+    if (ready > copy(c).at)
+      failures_.add("{} starts at boundary {}, its content is there from boundary {}", name(c), copy(c).at, ready);
+    if (residency(c).end < copy(c).before)
+      failures_.add("{} need only end by boundary {}, its residency ends at {}", name(c), copy(c).before,
+                    residency(c).end);
+  }
+
+  void check_in(int c) {
+    ++fetches_[static_cast<std::size_t>(copy(c).residency)];
+    if (residency(c).origin != Origin::fetched)
+      failures_.add("{} overwrites residency {}, which {} writes", name(c), copy(c).residency,
+                    name_of_call(plan_, residency(c).begin));
+    else if (residency(c).begin != copy(c).at)
+      failures_.add("{} starts at boundary {}, its residency begins at {}", name(c), copy(c).at, residency(c).begin);
+    if (residency(c).end < copy(c).before)
+      failures_.add("{} need only end by boundary {}, its residency ends at {}", name(c), copy(c).before,
+                    residency(c).end);
+    const Copy* written = nullptr;  // the copy out to this extent, or the last to any
+    for (int o = first_out_[static_cast<std::size_t>(residency(c).tensor)]; o >= 0;
+         o = next_out_[static_cast<std::size_t>(o)]) {
+      written = &copy(o);
+      if (same_extent(*written, copy(c))) break;
+    }
+    if (written == nullptr)
+      failures_.add("{}: the tensor was never written out", name(c));
+    else if (!same_extent(*written, copy(c)))
+      failures_.add("{} reads tier offset {}, the tensor was written to tier {} at {}", name(c),
+                    copy(c).tier_offset.value(), plan_.profile.tiers[static_cast<std::size_t>(written->tier)].name,
+                    written->tier_offset.value());
+    else if (written->before > copy(c).at)
+      failures_.add("{} starts at boundary {}, the copy out need only end by {}", name(c), copy(c).at, written->before);
+  }
+
+  static bool same_extent(const Copy& a, const Copy& b) { return a.tier == b.tier && a.tier_offset == b.tier_offset; }
+
+  void check_extents() {
+    std::vector<int> outs;
+    for (int c = 0; c < static_cast<int>(program_.copies.size()); ++c)
+      if (copy(c).direction == Direction::out) outs.push_back(c);
+    std::sort(outs.begin(), outs.end(), [&](int a, int b) {
+      return std::pair(copy(a).tier, copy(a).tier_offset) < std::pair(copy(b).tier, copy(b).tier_offset);
+    });
+    int before = -1;  // the copy of this tier that reaches furthest so far
+    for (const int c : outs) {
+      if (failures_.full()) return;
+      if (before >= 0 && copy(before).tier != copy(c).tier) before = -1;
+      if (before >= 0 && extent_end(before) > copy(c).tier_offset.value())
+        failures_.add("{} and {} overlap on the tier: [{}, {}) and [{}, {})", name(before), name(c),
+                      copy(before).tier_offset.value(), extent_end(before), copy(c).tier_offset.value(), extent_end(c));
+      const Bytes used = program_.tier_bytes[static_cast<std::size_t>(copy(c).tier)];
+      if (extent_end(c) > used.value())
+        failures_.add("{} ends at {} on the tier, of which the plan uses {} bytes", name(c), extent_end(c),
+                      used.value());
+      if (before < 0 || extent_end(c) > extent_end(before)) before = c;
+    }
+    for (std::size_t t = 0; t < program_.tier_bytes.size(); ++t)
+      if (program_.tier_bytes[t] > plan_.profile.tiers[t].capacity)
+        failures_.add("tier {} is over capacity: {} of {} bytes", plan_.profile.tiers[t].name,
+                      program_.tier_bytes[t].value(), plan_.profile.tiers[t].capacity.value());
+  }
+
+  const Plan& plan_;
+  const Program& program_;
+  Failures& failures_;
+  std::vector<int> ready_;
+  std::vector<int> first_out_, next_out_;  // copies out of each tensor, as linked lists
+  std::vector<int> fetches_;               // per residency
+};
+
+}  // namespace
+
+void check_copies(const Plan& plan, Failures& failures) { CopyCheck(plan, failures).run(); }
+
+}  // namespace memo::plan

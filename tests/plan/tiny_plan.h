@@ -1,0 +1,196 @@
+// A plan small enough to read: one layer, two token blocks (2 and 1 tokens), two head groups. Written by hand, so that
+// tests do not ask the planner what a good plan is. Each way of placing a tensor occurs once:
+//   x of block 0 is swapped, x of block 1 kept; q is recomputed; s is recomputed for block 0 and kept for block 1,
+//   whose rerun therefore writes s a second time, into a residency that nobody reads.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "memo/plan/plan.h"
+
+namespace memo::plan {
+
+enum TinyClass : int { tiny_x, tiny_q, tiny_o, tiny_s, tiny_h, tiny_d, tiny_d1, tiny_do, tiny_dq };
+enum TinySegment : int { tiny_embedding, tiny_before, tiny_core, tiny_after, tiny_loss, tiny_optimizer };
+
+inline model::Dataflow tiny_flow() {
+  using model::Stage;
+  const auto block = [](int cls, int shift = 0) { return model::Use{cls, shift, false, false}; };
+  const auto groups = [](int cls) { return model::Use{cls, 0, false, true}; };
+  const auto sequence = [](int cls) { return model::Use{cls, 0, true, false}; };
+  model::Dataflow flow;
+  flow.layers = 1;
+  flow.groups = 2;
+  flow.context = Tokens(3);
+  flow.block = Tokens(2);
+  flow.classes = {{"x", Bytes(48)},
+                  {"q", Bytes(32), true, true},
+                  {"o", Bytes(32), true, true},
+                  {"s", Bytes(16)},
+                  {"h", Bytes(40)},
+                  {"d", Bytes(48)},
+                  {"d1", Bytes(48)},
+                  {"do", Bytes(32), true, true},
+                  {"dq", Bytes(32), true, true}};
+  flow.segments = {
+      {"embedding", Stage::embedding, {{}, {block(tiny_x)}}, {{block(tiny_d)}, {}}},
+      {"before",
+       Stage::before,
+       {{block(tiny_x)}, {groups(tiny_q), block(tiny_s)}},
+       {{block(tiny_x), block(tiny_s), groups(tiny_dq), block(tiny_d1)}, {block(tiny_d)}}},
+      {"core",
+       Stage::core,
+       {{sequence(tiny_q)}, {sequence(tiny_o)}},
+       {{sequence(tiny_do), sequence(tiny_q)}, {sequence(tiny_dq)}}},
+      {"after",
+       Stage::after,
+       {{block(tiny_x), groups(tiny_o)}, {block(tiny_h), block(tiny_x, 1)}},
+       {{block(tiny_d, 1), block(tiny_h)}, {groups(tiny_do), block(tiny_d1)}}},
+      {"loss", Stage::loss, {{block(tiny_x, 1)}, {block(tiny_d, 1)}}, {}},
+      {"optimizer", Stage::optimizer, {}, {}},
+  };
+  return flow;
+}
+
+inline Profile tiny_profile() {
+  Profile profile;
+  profile.model = "tiny, by hand";
+  profile.device = "paper";
+  profile.shape_digest = 0xfedcba9876543210ULL;
+  profile.flow = tiny_flow();
+  for (const auto& [segment, backward] : std::vector<std::pair<int, bool>>{{tiny_embedding, false},
+                                                                           {tiny_embedding, true},
+                                                                           {tiny_before, false},
+                                                                           {tiny_before, true},
+                                                                           {tiny_after, false},
+                                                                           {tiny_after, true},
+                                                                           {tiny_loss, false}})
+    for (const int tokens : {2, 1}) profile.traces.push_back({segment, backward, Tokens(tokens), Seconds(0.1), {}});
+  profile.traces.push_back({tiny_core, false, Tokens(3), Seconds(0.3), {}});
+  profile.traces.push_back({tiny_core, true, Tokens(3), Seconds(0.7), {}});
+  profile.traces.push_back({tiny_optimizer, false, Tokens(3), Seconds(1.0 / 3), {}});
+  // before, forward, 2 tokens: two transients alive together, the output s, a third transient after the first died.
+  profile.traces[4].requests = {{Bytes(128), 0, 3}, {Bytes(60), 1, 5}, {Bytes(32), 2, 0, tiny_s}, {Bytes(64), 4, 6}};
+  profile.fixed = {{"weights", Bytes(256)}, {"optimizer", Bytes(120)}};
+  profile.tiers = {{"host", Bytes(1024), BytesPerSecond(1e9), BytesPerSecond(1.1e9), BytesPerSecond(0.7e9),
+                    BytesPerSecond(0.8e9), 1.05, 64}};
+  return profile;
+}
+
+inline int tiny_trace(const Profile& profile, int segment, bool backward, int tokens) {
+  for (std::size_t i = 0; i < profile.traces.size(); ++i)
+    if (profile.traces[i].segment == segment && profile.traces[i].backward == backward &&
+        profile.traces[i].tokens == Tokens(tokens))
+      return static_cast<int>(i);
+  return -1;
+}
+
+inline Plan tiny_plan() {
+  constexpr Phase forward = Phase::forward, backward = Phase::backward, rerun = Phase::rerun;
+  Plan plan;
+  plan.strategy = "memo";
+  plan.device_limit = Bytes(2048);
+  plan.profile = tiny_profile();
+  plan.placement = {{tiny_x, 0, 0, 1, 1, 0}, {tiny_q, 0, 2, 0, 0, 0}, {tiny_s, 0, 1, 0, 1, 0}};
+
+  Program& program = plan.program;
+  program.arena = Bytes(1856);
+  program.fixed = {{Bytes(0), Bytes(256)}, {Bytes(256), Bytes(128)}};
+  program.transients.resize(plan.profile.traces.size());
+  program.transients[4] = {Bytes(192), {0, 128, -1, 0}};
+
+  struct Row {  // block or group, -1 for neither
+    int segment;
+    Phase phase;
+    int block, group;
+  };
+  for (const Row& row : std::vector<Row>{
+           {tiny_embedding, forward, 0, -1},   // 0
+           {tiny_before, forward, 0, -1},      // 1
+           {tiny_embedding, forward, 1, -1},   // 2
+           {tiny_before, forward, 1, -1},      // 3
+           {tiny_core, forward, -1, 0},        // 4
+           {tiny_core, forward, -1, 1},        // 5
+           {tiny_after, forward, 0, -1},       // 6
+           {tiny_loss, forward, 0, -1},        // 7
+           {tiny_after, backward, 0, -1},      // 8
+           {tiny_after, forward, 1, -1},       // 9
+           {tiny_loss, forward, 1, -1},        // 10
+           {tiny_after, backward, 1, -1},      // 11
+           {tiny_before, rerun, 0, -1},        // 12
+           {tiny_before, rerun, 1, -1},        // 13
+           {tiny_core, backward, -1, 0},       // 14
+           {tiny_core, backward, -1, 1},       // 15
+           {tiny_before, backward, 1, -1},     // 16
+           {tiny_embedding, backward, 1, -1},  // 17
+           {tiny_before, backward, 0, -1},     // 18
+           {tiny_embedding, backward, 0, -1},  // 19
+           {tiny_optimizer, forward, -1, -1},  // 20
+       }) {
+    const int tokens = row.block < 0 ? 3 : row.block == 0 ? 2 : 1;
+    const int trace = tiny_trace(plan.profile, row.segment, row.phase == backward, tokens);
+    program.calls.push_back({row.segment, row.phase, 0, row.block, row.group, trace, Bytes(384)});
+  }
+
+  struct Lies {  // a residency: tensor, boundaries, offset
+    int cls, layer, block, group, begin, end, offset;
+    Origin origin = Origin::produced;
+  };
+  for (const Lies& r : std::vector<Lies>{
+           {tiny_x, 0, 0, 0, 0, 7, 640},                    // 0, copied out
+           {tiny_x, 0, 0, 0, 9, 19, 640, Origin::fetched},  // 1
+           {tiny_x, 0, 1, 0, 2, 17, 768},                   // 2
+           {tiny_q, 0, 0, 0, 1, 5, 832},                    // 3
+           {tiny_q, 0, 1, 0, 3, 5, 896},                    // 4
+           {tiny_q, 0, 0, 1, 1, 6, 928},                    // 5
+           {tiny_q, 0, 1, 1, 3, 6, 992},                    // 6
+           {tiny_o, 0, 0, 0, 4, 7, 1024},                   // 7
+           {tiny_o, 0, 1, 0, 4, 10, 1088},                  // 8
+           {tiny_o, 0, 0, 1, 5, 7, 1120},                   // 9
+           {tiny_o, 0, 1, 1, 5, 10, 1184},                  // 10
+           {tiny_s, 0, 0, 0, 1, 2, 1216},                   // 11
+           {tiny_s, 0, 0, 0, 12, 19, 1216},                 // 12
+           {tiny_s, 0, 1, 0, 3, 17, 1248},                  // 13
+           {tiny_s, 0, 1, 0, 13, 14, 1264},                 // 14, written by the rerun, read by nobody
+           {tiny_h, 0, 0, 0, 6, 9, 1280},                   // 15
+           {tiny_h, 0, 1, 0, 9, 12, 1280},                  // 16
+           {tiny_x, 1, 0, 0, 6, 8, 1408},                   // 17
+           {tiny_x, 1, 1, 0, 9, 11, 1408},                  // 18
+           {tiny_d, 1, 0, 0, 7, 9, 1536},                   // 19
+           {tiny_d, 1, 1, 0, 10, 12, 1536},                 // 20
+           {tiny_d1, 0, 0, 0, 8, 19, 1664},                 // 21
+           {tiny_d1, 0, 1, 0, 11, 17, 1792},                // 22
+           {tiny_do, 0, 0, 0, 8, 15, 1024},                 // 23
+           {tiny_do, 0, 1, 0, 11, 15, 1088},                // 24
+           {tiny_do, 0, 0, 1, 8, 16, 1120},                 // 25
+           {tiny_do, 0, 1, 1, 11, 16, 1184},                // 26
+           {tiny_q, 0, 0, 0, 12, 15, 832},                  // 27
+           {tiny_q, 0, 1, 0, 13, 15, 896},                  // 28
+           {tiny_q, 0, 0, 1, 12, 16, 928},                  // 29
+           {tiny_q, 0, 1, 1, 13, 16, 992},                  // 30
+           {tiny_dq, 0, 0, 0, 14, 19, 1280},                // 31
+           {tiny_dq, 0, 1, 0, 14, 17, 1344},                // 32
+           {tiny_dq, 0, 0, 1, 15, 19, 1408},                // 33
+           {tiny_dq, 0, 1, 1, 15, 17, 1472},                // 34
+           {tiny_d, 0, 1, 0, 16, 18, 1536},                 // 35
+           {tiny_d, 0, 0, 0, 18, 20, 1536},                 // 36
+       }) {
+    int tensor = 0;
+    for (; tensor < static_cast<int>(program.tensors.size()); ++tensor) {
+      const Tensor& t = program.tensors[static_cast<std::size_t>(tensor)];
+      if (t.cls == r.cls && t.layer == r.layer && t.block == r.block && t.group == r.group) break;
+    }
+    if (tensor == static_cast<int>(program.tensors.size())) {
+      const std::int64_t row = plan.profile.flow.classes[static_cast<std::size_t>(r.cls)].row.value();
+      program.tensors.push_back({r.cls, r.layer, r.block, r.group, Bytes(row * (r.block == 0 ? 2 : 1))});
+    }
+    program.residencies.push_back({tensor, r.begin, r.end, Bytes(r.offset), r.origin});
+  }
+  program.copies = {{0, Direction::out, 0, Bytes(0), 1, 7}, {1, Direction::in, 0, Bytes(0), 9, 12}};
+  program.tier_bytes = {Bytes(128)};  // 96 bytes in whole units of 64
+  plan.predicted = {Bytes(1856), Bytes(1600), Seconds(2.5), Seconds(0.1), Seconds(2.2), Bytes(96), Bytes(96), 1e-3};
+  return plan;
+}
+
+}  // namespace memo::plan
