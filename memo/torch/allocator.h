@@ -1,5 +1,7 @@
 // Takes over every CPU allocation of LibTorch (c10::SetCPUAllocator): records, or serves planned addresses. This is one
 // of the two places with global state, because LibTorch's allocator is global; scopes are per thread.
+//
+// An allocation of 0 bytes has no memory: nobody records, plans, counts or frees it.
 #pragma once
 
 #include <cstddef>
@@ -11,15 +13,43 @@
 
 namespace memo::edge {
 
-// Installs the allocator; later calls do nothing. Without a scope, allocations go to the heap (64-byte aligned) and are
-// counted.
+// Tensors begin at multiples of this many bytes, on the heap and in a plan.
+inline constexpr std::size_t allocation_alignment = 64;
+
+// Installs the allocator; later calls do nothing. Without a scope, allocations go to the heap and are counted.
 void install_allocator();
 
 struct HeapUse {
   Bytes live, peak;
 };
-HeapUse heap_use();      // of allocations that no plan placed, all threads
+HeapUse heap_use();      // of allocations that no plan placed, all threads; bytes as asked for
 void reset_heap_peak();  // peak = live
+
+// Memory in which planned addresses lie (memo/torch/arena.h): freeing a tensor there gives nothing to the heap. To be
+// withdrawn only when no tensor is left in it.
+void register_arena(const std::byte* begin, Bytes bytes);
+void withdraw_arena(const std::byte* begin);
+
+// Scopes of one thread nest; the innermost serves its allocations. At parallel regions LibTorch's own worker threads
+// allocate without a scope.
+class AllocationScope {
+ public:
+  AllocationScope(const AllocationScope&) = delete;
+  AllocationScope& operator=(const AllocationScope&) = delete;
+
+ protected:
+  AllocationScope() = default;
+  ~AllocationScope() = default;
+  void enter();
+  void leave();
+
+ private:
+  virtual void* serve(std::size_t bytes) = 0;
+  // True if the block is this scope's. `recorder`: of the recording scope that made the block, 0 if none did.
+  virtual bool freed(const void* address, std::size_t bytes, std::uint64_t recorder) = 0;
+  AllocationScope* outer_ = nullptr;
+  friend struct Allocations;
+};
 
 struct AllocationEvent {
   bool is_malloc = true;
@@ -27,48 +57,70 @@ struct AllocationEvent {
   Bytes bytes;
 };
 
-// While alive, logs every malloc and free that this thread's calls make (frees by any thread of memory that was
-// allocated under the scope).
-class RecordingScope {
+// While alive, logs every malloc that this thread's calls make, and every free, by any thread, of what it logged.
+class RecordingScope final : public AllocationScope {
  public:
   RecordingScope();
   ~RecordingScope();
-  RecordingScope(const RecordingScope&) = delete;
-  RecordingScope& operator=(const RecordingScope&) = delete;
+  // To be read when no other thread holds memory of this scope.
   [[nodiscard]] const std::vector<AllocationEvent>& events() const { return events_; }
 
  private:
+  void* serve(std::size_t bytes) override;
+  bool freed(const void* address, std::size_t bytes, std::uint64_t recorder) override;
+  std::uint64_t recorder_;
   std::vector<AllocationEvent> events_;
 };
 
 struct PlannedRequest {
   Bytes bytes;
-  std::byte* address = nullptr;
+  std::byte* address = nullptr;  // in a registered arena, aligned
+  bool outlives = false;         // a planned tensor, which lives on when the call ends; else a transient
 };
 
-// A request that the plan does not have, or that outlives its call: served by the heap.
+// Where a call departed from its plan.
 struct Departure {
-  int request = 0;  // its number within the call
+  enum class Kind {
+    unplanned,       // the plan has another size here, or no more requests (planned == 0): served by the heap
+    address_in_use,  // the planned address overlaps a block of the call that is still alive: served by the heap
+    outlived,        // a transient that was alive when the call ended: others will be given its address
+  };
+  Kind kind = Kind::unplanned;
+  int request = 0;  // which allocation of the call, from 0
   Bytes asked, planned;
 };
+std::string describe(const Departure& departure);
 
 // While alive, the k-th allocation of this thread gets the k-th planned address when its size is the planned one; else
 // it goes to the heap and is a departure (the k-th planned request is then skipped over only if a later one matches).
-class PlannedScope {
+class PlannedScope final : public AllocationScope {
  public:
-  explicit PlannedScope(const std::vector<PlannedRequest>& requests);
+  explicit PlannedScope(const std::vector<PlannedRequest>& requests);  // which must outlive the scope
+  explicit PlannedScope(std::vector<PlannedRequest>&&) = delete;
   ~PlannedScope();
-  PlannedScope(const PlannedScope&) = delete;
-  PlannedScope& operator=(const PlannedScope&) = delete;
+  // The call has ended: transients that are still alive become departures, what is allocated next is not the call's.
+  // The destructor does the same.
+  const std::vector<Departure>& finish();
   [[nodiscard]] const std::vector<Departure>& departures() const { return departures_; }
-  // Planned requests that were never asked for.
-  [[nodiscard]] int unused() const;
+  // Planned requests that were not served so far.
+  [[nodiscard]] int unused() const { return static_cast<int>(requests_.size()) - served_; }
 
  private:
+  struct Live {
+    int request;          // which allocation of the call
+    std::size_t planned;  // index into requests_
+  };
+  void* serve(std::size_t bytes) override;
+  bool freed(const void* address, std::size_t bytes, std::uint64_t recorder) override;
+  void* planned_address(std::size_t bytes);
+  [[nodiscard]] bool in_use(const PlannedRequest& wanted) const;
+
   const std::vector<PlannedRequest>& requests_;
   std::size_t next_ = 0;
+  int asked_ = 0, served_ = 0;
+  bool finished_ = false;
+  std::vector<Live> live_;
   std::vector<Departure> departures_;
-  friend struct PlannedAllocation;
 };
 
 }  // namespace memo::edge

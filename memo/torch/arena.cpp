@@ -1,0 +1,80 @@
+// The arena behind arena.h, by the system's mmap, mincore and madvise.
+#include "memo/torch/arena.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "memo/base/check.h"
+#include "memo/base/text.h"
+#include "memo/torch/allocator.h"
+
+namespace memo::edge {
+namespace {
+
+std::int64_t page_bytes() {
+  static const std::int64_t bytes = sysconf(_SC_PAGESIZE);
+  return bytes;
+}
+
+}  // namespace
+
+Result<Arena> Arena::map(Bytes bytes) {
+  MEMO_CHECK(bytes >= Bytes(0), "an arena's size is not negative");
+  if (bytes == Bytes(0)) return Arena(nullptr, bytes);
+  void* data = mmap(nullptr, static_cast<std::size_t>(bytes.value()), PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (data == MAP_FAILED) {
+    return run_time_error("cannot map an arena of " + format_bytes(bytes) + " (" + std::strerror(errno) +
+                          "): lower memory.device_limit, or raise the limit of the process (ulimit -v, "
+                          "vm.overcommit_memory)");
+  }
+  auto* begin = static_cast<std::byte*>(data);
+  register_arena(begin, bytes);
+  return Arena(begin, bytes);
+}
+
+Arena::Arena(Arena&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, Bytes(0))) {}
+
+Arena& Arena::operator=(Arena&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
+Arena::~Arena() {
+  if (data_ == nullptr) return;
+  withdraw_arena(data_);
+  munmap(data_, static_cast<std::size_t>(bytes_.value()));
+}
+
+Bytes Arena::resident() const {
+  constexpr std::int64_t pages_at_once = 1 << 16;
+  std::vector<unsigned char> in_memory(pages_at_once);
+  std::int64_t pages = 0;
+  for (std::int64_t begin = 0; begin < bytes_.value(); begin += pages_at_once * page_bytes()) {
+    const std::int64_t length = std::min(pages_at_once * page_bytes(), bytes_.value() - begin);
+    MEMO_CHECK(mincore(data_ + begin, static_cast<std::size_t>(length), in_memory.data()) == 0, "an arena is mapped");
+    pages += std::count_if(in_memory.begin(), in_memory.begin() + (length + page_bytes() - 1) / page_bytes(),
+                           [](unsigned char page) { return (page & 1) != 0; });
+  }
+  return Bytes(pages * page_bytes());
+}
+
+void Arena::drop(Bytes offset, Bytes bytes) {
+  MEMO_CHECK(offset >= Bytes(0) && bytes >= Bytes(0) && offset + bytes <= bytes_, "what is dropped lies in the arena");
+  const std::int64_t begin = round_up(offset, page_bytes()).value();
+  const std::int64_t past = (offset + bytes).value();
+  // The last page is whole when the arena ends in it.
+  const std::int64_t end = past == bytes_.value() ? round_up(bytes_, page_bytes()).value() : past - past % page_bytes();
+  if (begin >= end) return;
+  MEMO_CHECK(madvise(data_ + begin, static_cast<std::size_t>(end - begin), MADV_DONTNEED) == 0, "an arena is mapped");
+}
+
+}  // namespace memo::edge
