@@ -23,7 +23,7 @@ class TierStore {
 Result<std::unique_ptr<TierStore>> host_tier(Bytes bytes);
 
 // A file in `folder`, mode 0600, unlinked at birth, direct I/O through io_uring in requests of megabytes, allocated
-// in full here, so that a full disk is found before the first step.
+// in full here, so that a full disk is found before the first step. Its alignment is 4096.
 Result<std::unique_ptr<TierStore>> disk_tier(const Path& folder, Bytes bytes);
 
 }  // namespace memo::exec

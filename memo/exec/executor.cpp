@@ -1,0 +1,125 @@
+// The walk over a program's boundaries: waits, starts, call. One pass over calls and copies to sort copies by boundary,
+// then no more work per call than the program asks for.
+#include "memo/exec/executor.h"
+
+#include <fmt/format.h>
+
+#include <span>
+#include <utility>
+
+#include "memo/base/check.h"
+
+namespace memo::exec {
+namespace {
+
+// Copies grouped by a boundary, in list order within it: a counting sort, since boundaries are 0..calls.
+class ByBoundary {
+ public:
+  ByBoundary(const std::vector<plan::Copy>& copies, int plan::Copy::*boundary, std::size_t calls)
+      : first_(calls + 2), order_(copies.size()) {
+    for (const plan::Copy& copy : copies) ++first_[static_cast<std::size_t>(copy.*boundary) + 1];
+    for (std::size_t k = 1; k < first_.size(); ++k) first_[k] += first_[k - 1];
+    std::vector<std::size_t> next = first_;
+    for (std::size_t i = 0; i < copies.size(); ++i)
+      order_[next[static_cast<std::size_t>(copies[i].*boundary)]++] = static_cast<int>(i);
+  }
+
+  [[nodiscard]] std::span<const int> at(std::size_t k) const {
+    return std::span(order_).subspan(first_[k], first_[k + 1] - first_[k]);
+  }
+
+ private:
+  std::vector<std::size_t> first_;  // [calls + 2]: where boundary k begins in order_
+  std::vector<int> order_;          // [copies]
+};
+
+std::string place(int layer, int block, int group) {
+  std::string text = fmt::format("layer {}", layer);
+  if (block >= 0) text += fmt::format(", block {}", block);
+  if (group >= 0) text += fmt::format(", group {}", group);
+  return text;
+}
+
+std::string describe_call(const plan::Program& program, std::size_t k) {
+  const plan::Call& call = program.calls[k];
+  const char* phase = call.phase == plan::Phase::forward    ? "forward"
+                      : call.phase == plan::Phase::backward ? "backward"
+                                                            : "rerun";
+  return fmt::format("call {} ({} of segment {}, {})", k, phase, call.segment,
+                     place(call.layer, call.block, call.group));
+}
+
+const plan::Residency& residency_of(const plan::Program& program, int copy) {
+  return program.residencies[static_cast<std::size_t>(program.copies[static_cast<std::size_t>(copy)].residency)];
+}
+
+const plan::Tensor& tensor_of(const plan::Program& program, int copy) {
+  return program.tensors[static_cast<std::size_t>(residency_of(program, copy).tensor)];
+}
+
+std::string describe_copy(const plan::Program& program, int index) {
+  const plan::Copy& copy = program.copies[static_cast<std::size_t>(index)];
+  const plan::Tensor& tensor = tensor_of(program, index);
+  return fmt::format("copy {} (class {}, {}, {} tier {})", index, tensor.cls,
+                     place(tensor.layer, tensor.block, tensor.group),
+                     copy.direction == plan::Direction::out ? "out to" : "in from", copy.tier);
+}
+
+CopyRequest request_of(const plan::Program& program, int index, std::byte* arena) {
+  const plan::Copy& copy = program.copies[static_cast<std::size_t>(index)];
+  return {.device = arena + residency_of(program, index).offset.value(),
+          .bytes = tensor_of(program, index).bytes,
+          .direction = copy.direction,
+          .tier = copy.tier,
+          .tier_offset = copy.tier_offset};
+}
+
+// Ends a failed step: nothing is in flight any more, and the engine keeps no span of it for the next step.
+tl::unexpected<Error> abandon(CopyEngine& copies, const std::string& where, const Error& error) {
+  (void)copies.drain();  // the error that ended the step is the one that is reported
+  copies.take_spans(plan::Direction::out);
+  copies.take_spans(plan::Direction::in);
+  return fail(error.kind, where + ": " + error.message);
+}
+
+}  // namespace
+
+Result<StepReport> run_step(const plan::Program& program, std::byte* arena, Compute& compute, CopyEngine& copies) {
+  const std::size_t calls = program.calls.size();
+  for (const plan::Copy& copy : program.copies)
+    MEMO_CHECK(0 <= copy.at && copy.at < copy.before && static_cast<std::size_t>(copy.before) <= calls,
+               "a copy starts at a boundary of the program and is waited for at a later one");
+  const ByBoundary starts(program.copies, &plan::Copy::at, calls);
+  const ByBoundary waits(program.copies, &plan::Copy::before, calls);
+  std::vector<Ticket> tickets(program.copies.size());
+  StepReport report;
+  report.calls.reserve(calls);
+
+  const double began = copies.now();
+  for (std::size_t k = 0; k <= calls; ++k) {
+    if (const std::span<const int> due = waits.at(k); !due.empty()) {
+      const double asked = copies.now();
+      for (const int i : due)
+        if (const Status ended = copies.wait(tickets[static_cast<std::size_t>(i)]); !ended)
+          return abandon(copies, describe_copy(program, i), ended.error());
+      report.stall += Seconds(copies.now() - asked);
+    }
+    if (k == calls) break;
+    for (const int i : starts.at(k)) {
+      const CopyRequest request = request_of(program, i, arena);
+      (request.direction == plan::Direction::out ? report.bytes_out : report.bytes_in) += request.bytes;
+      tickets[static_cast<std::size_t>(i)] = copies.start(request, i);
+    }
+    const double start = copies.now();
+    if (const Status ran = compute.run(static_cast<int>(k)); !ran)
+      return abandon(copies, describe_call(program, k), ran.error());
+    report.calls.push_back({.index = static_cast<int>(k), .start = start, .end = copies.now()});
+  }
+  MEMO_CHECKED(copies.drain());
+  report.step = Seconds(copies.now() - began);
+  report.copies_out = copies.take_spans(plan::Direction::out);
+  report.copies_in = copies.take_spans(plan::Direction::in);
+  return report;
+}
+
+}  // namespace memo::exec

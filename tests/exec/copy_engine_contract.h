@@ -1,0 +1,310 @@
+// What every copy engine promises (memo/exec/executor.h), as tests. A backend instantiates the suite with
+//
+//   struct Backend {
+//     std::unique_ptr<CopyEngine> engine(std::vector<TierStore*> tiers);
+//     std::unique_ptr<TierStore> tier(Bytes bytes);      // a real slow tier; null with a reason in `refusal`: skipped
+//     std::string refusal;
+//     std::byte* memory(std::size_t bytes);              // of the device, aligned for copies, lives as long as this
+//     void write(std::byte* to, std::span<const std::byte> from);  // given to the compute stream
+//     std::vector<std::byte> read(const std::byte* from, std::size_t bytes);  // as the compute stream sees it
+//   };
+#pragma once
+
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <future>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "memo/exec/executor.h"
+#include "memo/exec/tier.h"
+#include "tests/exec/fake_tier.h"
+
+namespace memo::exec {
+
+template <class Backend>
+class CopyEngineContract : public testing::Test {
+ protected:
+  static constexpr std::int64_t block = 4096;
+  static constexpr auto out = plan::Direction::out, in = plan::Direction::in;
+  static constexpr auto soon = std::chrono::milliseconds(20);  // long enough for what must not happen to happen
+
+  static std::vector<std::byte> random_bytes(std::mt19937_64& random, std::int64_t size) {
+    std::vector<std::byte> bytes(static_cast<std::size_t>(size));
+    for (std::byte& byte : bytes) byte = static_cast<std::byte>(random());
+    return bytes;
+  }
+
+  // One block between the start of `memory` and block `n` of the only tier.
+  static CopyRequest copy_of(std::byte* memory, plan::Direction direction, std::int64_t n) {
+    return {
+        .device = memory, .bytes = Bytes(block), .direction = direction, .tier = 0, .tier_offset = Bytes(n * block)};
+  }
+
+  Backend backend;
+};
+
+TYPED_TEST_SUITE_P(CopyEngineContract);
+
+TYPED_TEST_P(CopyEngineContract, BytesReturnAsTheyLeftInAnyOrderAndSize) {
+  std::mt19937_64 random(1);
+  struct Piece {
+    std::int64_t device, tier;
+    std::vector<std::byte> bytes;
+  };
+  std::vector<Piece> pieces;
+  std::int64_t total = 0;
+  for (int i = 0; i < 120; ++i) {
+    // Mostly odd small counts of blocks; some span several requests of a tier.
+    const std::int64_t blocks = i % 30 == 29 ? 511 + 2 * static_cast<std::int64_t>(random() % 400) : 1 + random() % 23;
+    pieces.push_back({total, 0, this->random_bytes(random, blocks * this->block)});
+    total += blocks * this->block;
+  }
+  std::shuffle(pieces.begin(), pieces.end(), random);
+  std::int64_t at = 0;
+  for (Piece& piece : pieces) piece.tier = std::exchange(at, at + static_cast<std::int64_t>(piece.bytes.size()));
+
+  const auto tier = this->backend.tier(Bytes(total));  // full to its last byte
+  if (tier == nullptr) GTEST_SKIP() << this->backend.refusal;
+  const auto engine = this->backend.engine({tier.get()});
+  std::byte* memory = this->backend.memory(static_cast<std::size_t>(total));
+  const auto request = [&](const Piece& piece, plan::Direction direction) {
+    return CopyRequest{.device = memory + piece.device,
+                       .bytes = Bytes(static_cast<std::int64_t>(piece.bytes.size())),
+                       .direction = direction,
+                       .tier = 0,
+                       .tier_offset = Bytes(piece.tier)};
+  };
+  for (const Piece& piece : pieces) this->backend.write(memory + piece.device, piece.bytes);
+  std::vector<Ticket> tickets;
+  for (const Piece& piece : pieces) tickets.push_back(engine->start(request(piece, this->out), 0));
+  const std::vector<std::byte> poison(static_cast<std::size_t>(total), std::byte{0xEE});
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    ASSERT_TRUE(engine->wait(tickets[i]));
+    this->backend.write(memory + pieces[i].device, std::span(poison).first(pieces[i].bytes.size()));
+  }
+  std::shuffle(pieces.begin(), pieces.end(), random);
+  tickets.clear();
+  for (const Piece& piece : pieces) tickets.push_back(engine->start(request(piece, this->in), 0));
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    ASSERT_TRUE(engine->wait(tickets[i]));
+    ASSERT_EQ(this->backend.read(memory + pieces[i].device, pieces[i].bytes.size()), pieces[i].bytes) << "piece " << i;
+  }
+}
+
+TYPED_TEST_P(CopyEngineContract, ReadsAndWritesOfOneTierRunTogether) {
+  std::mt19937_64 random(2);
+  constexpr int pieces = 64;
+  const std::int64_t size = 37 * this->block;
+  const auto tier = this->backend.tier(Bytes(2 * pieces * size));
+  if (tier == nullptr) GTEST_SKIP() << this->backend.refusal;
+  const auto engine = this->backend.engine({tier.get()});
+  std::byte* memory = this->backend.memory(static_cast<std::size_t>(2 * pieces * size));
+  const std::vector<std::byte> content = this->random_bytes(random, 2 * pieces * size);
+  this->backend.write(memory, content);
+  const auto start = [&](plan::Direction direction, std::int64_t piece) {
+    engine->start({memory + piece * size, Bytes(size), direction, 0, Bytes(piece * size)}, static_cast<int>(piece));
+  };
+  for (int i = 0; i < pieces; ++i) start(this->out, i);
+  ASSERT_TRUE(engine->drain());
+  this->backend.write(memory, std::vector<std::byte>(static_cast<std::size_t>(pieces * size)));
+  for (int i = 0; i < pieces; ++i) {
+    start(this->in, pieces - 1 - i);
+    start(this->out, pieces + i);
+  }
+  ASSERT_TRUE(engine->drain());
+  this->backend.write(memory + pieces * size, std::vector<std::byte>(static_cast<std::size_t>(pieces * size)));
+  for (int i = pieces; i < 2 * pieces; ++i) start(this->in, i);
+  ASSERT_TRUE(engine->drain());
+  EXPECT_EQ(this->backend.read(memory, content.size()), content);
+}
+
+TYPED_TEST_P(CopyEngineContract, CopiesOfADirectionRunInTheOrderTheyWereStarted) {
+  FakeTier tier(128 * this->block);
+  tier.delay(3, std::chrono::microseconds(300));
+  const auto engine = this->backend.engine({&tier});
+  std::byte* memory = this->backend.memory(2 * this->block);
+  std::vector<std::int64_t> outs, ins;
+  Ticket last[2] = {-1, -1};
+  for (std::int64_t i = 0; i < 64; ++i) {
+    const std::int64_t n = i * 37 % 64;
+    const Ticket out = engine->start(this->copy_of(memory, this->out, n), 0);
+    const Ticket in = engine->start(this->copy_of(memory + this->block, this->in, 127 - n), 0);
+    EXPECT_GT(out, last[0]);
+    EXPECT_GT(in, last[1]);
+    last[0] = out, last[1] = in;
+    outs.push_back(n * this->block);
+    ins.push_back((127 - n) * this->block);
+  }
+  ASSERT_TRUE(engine->drain());
+  EXPECT_EQ(tier.ended(this->out), outs);
+  EXPECT_EQ(tier.ended(this->in), ins);
+}
+
+TYPED_TEST_P(CopyEngineContract, StartDoesNotWaitForTheCopyNorOneDirectionForTheOther) {
+  FakeTier tier(1000 * this->block);
+  const auto engine = this->backend.engine({&tier});
+  std::byte* memory = this->backend.memory(2 * this->block);
+  tier.hold(this->out);
+  for (int i = 0; i < 1000; ++i) engine->start(this->copy_of(memory, this->out, i), i);  // returns, or this test hangs
+  const Ticket in = engine->start(this->copy_of(memory + this->block, this->in, 7), 0);
+  EXPECT_TRUE(engine->wait(in));
+  EXPECT_TRUE(tier.ended(this->out).empty());
+  tier.release(this->out);
+  EXPECT_TRUE(engine->drain());
+  EXPECT_EQ(tier.ended(this->out).size(), 1000u);
+}
+
+TYPED_TEST_P(CopyEngineContract, WhatComputeDoesAfterAWaitComesAfterTheCopy) {
+  FakeTier tier(2 * this->block);
+  const auto engine = this->backend.engine({&tier});
+  std::byte* memory = this->backend.memory(2 * this->block);
+  std::mt19937_64 random(4);
+  const std::vector<std::byte> content = this->random_bytes(random, this->block);
+  this->backend.write(memory, content);
+  const Ticket first = engine->start(this->copy_of(memory, this->out, 0), 0);
+  ASSERT_TRUE(engine->wait(first));
+  tier.hold(this->in);
+  const Ticket second = engine->start(this->copy_of(memory + this->block, this->in, 0), 0);
+  EXPECT_TRUE(engine->wait(first)) << "a copy that has ended is not waited for again";
+  auto seen = std::async(std::launch::async, [&] {
+    EXPECT_TRUE(engine->wait(second));
+    return this->backend.read(memory + this->block, static_cast<std::size_t>(this->block));
+  });
+  EXPECT_EQ(seen.wait_for(this->soon), std::future_status::timeout);
+  tier.release(this->in);
+  EXPECT_EQ(seen.get(), content);
+}
+
+TYPED_TEST_P(CopyEngineContract, DrainReturnsWhenBothDirectionsHaveEnded) {
+  FakeTier tier(4 * this->block);
+  const auto engine = this->backend.engine({&tier});
+  std::byte* memory = this->backend.memory(2 * this->block);
+  EXPECT_TRUE(engine->drain()) << "of nothing";
+  for (const plan::Direction held : {this->out, this->in}) {
+    tier.hold(held);
+    engine->start(this->copy_of(memory, this->out, 0), 0);
+    engine->start(this->copy_of(memory + this->block, this->in, 1), 0);
+    auto drained = std::async(std::launch::async, [&] { return engine->drain().has_value(); });
+    EXPECT_EQ(drained.wait_for(this->soon), std::future_status::timeout);
+    tier.release(held);
+    EXPECT_TRUE(drained.get());
+  }
+  EXPECT_EQ(tier.ended(this->out).size(), 2u);
+  EXPECT_EQ(tier.ended(this->in).size(), 2u);
+}
+
+TYPED_TEST_P(CopyEngineContract, AFailureStaysWithItsTicketAndStopsNoOther) {
+  FakeTier tier(7 * this->block);
+  tier.fail_at(this->out, 2 * this->block, "fake tier: the first broken block");
+  tier.fail_at(this->out, 4 * this->block, "fake tier: the second broken block");
+  const auto engine = this->backend.engine({&tier});
+  std::byte* memory = this->backend.memory(2 * this->block);
+  std::vector<Ticket> tickets;
+  for (int i = 0; i < 6; ++i) tickets.push_back(engine->start(this->copy_of(memory, this->out, i), i));
+  const Ticket in = engine->start(this->copy_of(memory + this->block, this->in, 6), 0);
+  for (int again = 0; again < 2; ++again) {
+    for (const std::size_t i : {5u, 0u, 1u, 3u}) EXPECT_TRUE(engine->wait(tickets[i])) << i;
+    const Status failed = engine->wait(tickets[2]);
+    ASSERT_FALSE(failed);
+    EXPECT_EQ(failed.error().message, "fake tier: the first broken block");
+    EXPECT_EQ(failed.error().kind, ErrorKind::run_time);
+    EXPECT_FALSE(engine->wait(tickets[4]));
+  }
+  EXPECT_TRUE(engine->wait(in));
+  const Status drained = engine->drain();
+  ASSERT_FALSE(drained);
+  EXPECT_EQ(drained.error().message, "fake tier: the first broken block");
+  EXPECT_TRUE(engine->drain()) << "a failure is reported by one drain";
+  EXPECT_FALSE(engine->wait(tickets[2]));
+  tier.heal();
+  EXPECT_TRUE(engine->wait(engine->start(this->copy_of(memory, this->out, 2), 0))) << "the engine goes on";
+}
+
+TYPED_TEST_P(CopyEngineContract, SpansTellWhenEachCopyRan) {
+  FakeTier tier(25 * this->block);
+  tier.delay(5, std::chrono::microseconds(500));
+  const auto engine = this->backend.engine({&tier});
+  std::byte* memory = this->backend.memory(2 * this->block);
+  const double before = engine->now();
+  for (int i = 0; i < 20; ++i) engine->start(this->copy_of(memory, this->out, i), 100 + i);
+  for (int i = 0; i < 5; ++i) engine->start(this->copy_of(memory + this->block, this->in, 20 + i), 200 + i);
+  ASSERT_TRUE(engine->drain());
+  const double after = engine->now();
+  for (const plan::Direction direction : {this->out, this->in}) {
+    const std::vector<Span> spans = engine->take_spans(direction);
+    ASSERT_EQ(spans.size(), direction == this->out ? 20u : 5u);
+    double end = before;
+    for (std::size_t i = 0; i < spans.size(); ++i) {
+      EXPECT_EQ(spans[i].index, (direction == this->out ? 100 : 200) + static_cast<int>(i));
+      EXPECT_GE(spans[i].start, end) << "copies of a direction do not overlap";
+      EXPECT_GE(spans[i].end, spans[i].start);
+      end = spans[i].end;
+    }
+    EXPECT_LE(end, after);
+    EXPECT_TRUE(engine->take_spans(direction).empty()) << "spans are taken once";
+  }
+}
+
+TYPED_TEST_P(CopyEngineContract, ADestroyedEngineHasEndedItsCopies) {
+  FakeTier tier(32 * this->block);
+  tier.delay(6, std::chrono::microseconds(500));
+  std::byte* memory = this->backend.memory(2 * this->block);
+  auto engine = this->backend.engine({&tier});
+  for (int i = 0; i < 16; ++i) {
+    engine->start(this->copy_of(memory, this->out, i), 0);
+    engine->start(this->copy_of(memory + this->block, this->in, 16 + i), 0);
+  }
+  engine.reset();
+  EXPECT_EQ(tier.ended(this->out).size(), 16u);
+  EXPECT_EQ(tier.ended(this->in).size(), 16u);
+}
+
+TYPED_TEST_P(CopyEngineContract, EachCopyGoesToTheTierItNames) {
+  FakeTier near(4 * this->block), far(4 * this->block);
+  const auto engine = this->backend.engine({&near, &far});
+  std::byte* memory = this->backend.memory(this->block);
+  CopyRequest request = this->copy_of(memory, this->out, 3);
+  request.tier = 1;
+  ASSERT_TRUE(engine->wait(engine->start(request, 0)));
+  EXPECT_TRUE(near.ended(this->out).empty());
+  EXPECT_EQ(far.ended(this->out), std::vector<std::int64_t>{3 * this->block});
+}
+
+TYPED_TEST_P(CopyEngineContract, AnIdleEngineAndAWaitTakeNoProcessorTime) {
+  FakeTier tier(this->block);
+  const auto engine = this->backend.engine({&tier});
+  std::byte* memory = this->backend.memory(this->block);
+  const auto processor_seconds = [] {
+    rusage used{};
+    getrusage(RUSAGE_SELF, &used);
+    return static_cast<double>(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
+           1e-6 * static_cast<double>(used.ru_utime.tv_usec + used.ru_stime.tv_usec);
+  };
+  const double before = processor_seconds();
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  tier.hold(this->out);
+  const Ticket ticket = engine->start(this->copy_of(memory, this->out, 0), 0);
+  auto waiting = std::async(std::launch::async, [&] { return engine->wait(ticket).has_value(); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  EXPECT_LT(processor_seconds() - before, 0.1);  // a thread that spins takes 0.2 or more
+  tier.release(this->out);
+  EXPECT_TRUE(waiting.get());
+}
+
+REGISTER_TYPED_TEST_SUITE_P(CopyEngineContract, BytesReturnAsTheyLeftInAnyOrderAndSize,
+                            ReadsAndWritesOfOneTierRunTogether, CopiesOfADirectionRunInTheOrderTheyWereStarted,
+                            StartDoesNotWaitForTheCopyNorOneDirectionForTheOther,
+                            WhatComputeDoesAfterAWaitComesAfterTheCopy, DrainReturnsWhenBothDirectionsHaveEnded,
+                            AFailureStaysWithItsTicketAndStopsNoOther, SpansTellWhenEachCopyRan,
+                            ADestroyedEngineHasEndedItsCopies, EachCopyGoesToTheTierItNames,
+                            AnIdleEngineAndAWaitTakeNoProcessorTime);
+
+}  // namespace memo::exec
