@@ -11,13 +11,13 @@ namespace {
 
 constexpr std::int64_t page = 4096;         // of rings, passes and fixed regions
 constexpr std::int64_t cache_line = 64;     // of transients: kernels see the same alignment whatever the plan
-constexpr double packing_seconds = 0.2;     // per problem; the first orders nearly always reach the bound
+constexpr std::int64_t packing_orders = 24;  // per problem; the first ones nearly always reach the bound
 
 std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
 pack::Packing packed(const pack::Instance& instance) {
   pack::Options options;
-  options.time_limit = packing_seconds;
+  options.rounds = packing_orders;  // not a time limit: the same plan on every machine
   pack::Packing packing = pack::pack(instance, options);
   MEMO_CHECK(packing.offsets.size() == instance.size(), "a packing without a capacity always has an answer");
   return packing;
@@ -96,7 +96,8 @@ class Layout {
     place_fixed_and_passes(packing);
     place_stays(packing);
     add_copies();
-    return {std::move(program_), lower_bound()};
+    const Bytes bound = lower_bound();
+    return {std::move(program_), bound};
   }
 
  private:
@@ -157,12 +158,11 @@ class Layout {
     for (std::size_t s = 0; s < residencies_.stays.size(); ++s) {
       const Stay& stay = residencies_.stays[s];
       const int number = program_.residencies[s].tensor;
-      Tensor& tensor = program_.tensors[at(number)];
+      const Tensor& tensor = program_.tensors[at(number)];
       const int tier = placement_.tier(tensor.cls, tensor.layer);
       if (stay.write_at >= 0) {
-        tensor.bytes = round_up(tensor.bytes, profile_.tiers[at(tier)].alignment);
         extent[at(number)] = program_.tier_bytes[at(tier)];
-        program_.tier_bytes[at(tier)] += tensor.bytes;
+        program_.tier_bytes[at(tier)] += round_up(tensor.bytes, profile_.tiers[at(tier)].alignment);
         program_.copies.push_back({static_cast<int>(s), Direction::out, tier, extent[at(number)], stay.write_at,
                                    stay.write_before});
       }

@@ -75,17 +75,16 @@ std::vector<Unit> units(const Profile& profile, int tier) {
   return result;
 }
 
-namespace {
-
-void add(Placement& placement, const Unit& unit, int recomputed, int swapped, int kept, int tier) {
-  for (int cls : unit.classes) placement.classes.push_back({cls, unit.layer, recomputed, swapped, kept, tier});
+void add_unit(Placement& placement, const Profile& profile, const Unit& unit, int recomputed, int swapped, int tier) {
+  for (int cls : unit.classes) {
+    const int out = swappable(profile, cls, tier) ? swapped : 0;
+    placement.classes.push_back({cls, unit.layer, recomputed, out, profile.flow.blocks() - recomputed - out, tier});
+  }
 }
-
-}  // namespace
 
 Placement place_resident(const Profile& profile) {
   Placement placement;
-  for (const Unit& unit : units(profile, -1)) add(placement, unit, 0, 0, profile.flow.blocks(), 0);
+  for (const Unit& unit : units(profile, -1)) add_unit(placement, profile, unit, 0, 0, 0);
   return placement;
 }
 
@@ -94,9 +93,9 @@ Placement place_recompute(const Profile& profile, int tier) {
   const int blocks = profile.flow.blocks();
   for (const Unit& unit : units(profile, tier)) {
     if (unit.segment >= 0) {
-      add(placement, unit, blocks, 0, 0, 0);
+      add_unit(placement, profile, unit, blocks, 0, 0);
     } else {
-      add(placement, unit, 0, tier >= 0 ? blocks : 0, tier >= 0 ? 0 : blocks, std::max(tier, 0));
+      add_unit(placement, profile, unit, 0, tier >= 0 ? blocks : 0, std::max(tier, 0));
     }
   }
   return placement;
@@ -132,11 +131,11 @@ Placement place_alpha(const Profile& profile, int tier) {
   const int swapped = static_cast<int>(std::floor(placement.alpha * blocks));
   for (const Unit& unit : all) {
     if (unit.layer >= flow.layers - 2) {
-      add(placement, unit, 0, 0, blocks, tier);
+      add_unit(placement, profile, unit, 0, 0, tier);
     } else if (always(unit)) {
-      add(placement, unit, 0, blocks, 0, tier);
+      add_unit(placement, profile, unit, 0, blocks, tier);
     } else {
-      add(placement, unit, blocks - swapped, swapped, 0, tier);
+      add_unit(placement, profile, unit, blocks - swapped, swapped, tier);
     }
   }
   return placement;

@@ -30,6 +30,9 @@ struct Placement {
   double alpha = 0;  // MEMO's fraction of token-wise tensors that are swapped
 };
 
+// Adds the unit's classes; those too small to swap are kept instead.
+void add_unit(Placement& placement, const Profile& profile, const Unit& unit, int recomputed, int swapped, int tier);
+
 Placement place_resident(const Profile& profile);
 // Layer inputs kept (tier < 0) or swapped to `tier`; everything else computed again.
 Placement place_recompute(const Profile& profile, int tier);

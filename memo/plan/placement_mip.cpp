@@ -1,4 +1,5 @@
-// The placement problem as a mixed-integer program on HiGHS.
+// The placement problem as a mixed-integer program on HiGHS (its C interface: the library may be built with another C++
+// ABI than ours).
 //
 // For each unit u (memo/plan/placement.h) of layer l: counts r_u + s_u + k_u = B of blocks computed again, swapped and
 // kept. For each layer: stalls f_l, b_l >= 0 of its forward and backward pass.
@@ -8,10 +9,12 @@
 //              for each l: write time of its swapped blocks - f_l <= its forward time
 //              for each l: read time of its swapped blocks and rerun inputs - b_l <= its backward time
 // Late layers are kept first at equal cost: their tensors are needed soonest, so keeping them costs least in fact.
-#include <Highs.h>
+#include <interfaces/highs_c_api.h>
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <memory>
 
 #include "memo/base/check.h"
 #include "memo/plan/placement.h"
@@ -19,8 +22,8 @@
 namespace memo::plan {
 namespace {
 
-constexpr double gap_wanted = 1e-3;
-constexpr double seconds_allowed = 2;
+constexpr double gap_wanted = 2e-3;
+constexpr double seconds_allowed = 0.5;
 
 std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
@@ -45,27 +48,61 @@ Window window(const Profile& profile) {
   return result;
 }
 
-class Rows {
- public:
-  explicit Rows(HighsModel& model) : lp_(model.lp_) {
-    lp_.a_matrix_.format_ = MatrixFormat::kRowwise;
-    lp_.a_matrix_.start_ = {0};
+// A mixed-integer program, built column by column and then row by row.
+struct IntegerProgram {
+  std::vector<double> cost, column_lower, column_upper, row_lower, row_upper, value;
+  std::vector<HighsInt> integer, start, index;
+
+  void column(double column_cost, double upper, bool is_integer) {
+    cost.push_back(column_cost);
+    column_lower.push_back(0);
+    column_upper.push_back(upper);
+    integer.push_back(is_integer ? kHighsVarTypeInteger : kHighsVarTypeContinuous);
   }
   void term(int column, double factor) {
+    if (row_lower.size() == start.size()) start.push_back(static_cast<HighsInt>(index.size()));
     if (factor == 0) return;
-    lp_.a_matrix_.index_.push_back(column);
-    lp_.a_matrix_.value_.push_back(factor);
+    index.push_back(column);
+    value.push_back(factor);
   }
-  void end(double lower, double upper) {
-    lp_.a_matrix_.start_.push_back(static_cast<HighsInt>(lp_.a_matrix_.index_.size()));
-    lp_.row_lower_.push_back(lower);
-    lp_.row_upper_.push_back(upper);
-    ++lp_.num_row_;
+  void end_row(double lower, double upper) {
+    if (row_lower.size() == start.size()) start.push_back(static_cast<HighsInt>(index.size()));
+    row_lower.push_back(lower);
+    row_upper.push_back(upper);
   }
-
- private:
-  HighsLp& lp_;
 };
+
+struct Solution {
+  std::vector<double> value;  // empty: none found
+  double gap = 0;
+};
+
+Solution solve(const IntegerProgram& program, const std::vector<double>& warm_start) {
+  const std::unique_ptr<void, decltype(&Highs_destroy)> highs(Highs_create(), &Highs_destroy);
+  const auto columns = static_cast<HighsInt>(program.cost.size());
+  const auto rows = static_cast<HighsInt>(program.row_lower.size());
+  Highs_setBoolOptionValue(highs.get(), "output_flag", 0);
+  Highs_setIntOptionValue(highs.get(), "threads", 1);
+  Highs_setDoubleOptionValue(highs.get(), "mip_rel_gap", gap_wanted);
+  Highs_setDoubleOptionValue(highs.get(), "time_limit", seconds_allowed);
+  const HighsInt passed = Highs_passMip(
+      highs.get(), columns, rows, static_cast<HighsInt>(program.index.size()), kHighsMatrixFormatRowwise,
+      kHighsObjSenseMinimize, 0, program.cost.data(), program.column_lower.data(), program.column_upper.data(),
+      program.row_lower.data(), program.row_upper.data(), program.start.data(), program.index.data(),
+      program.value.data(), program.integer.data());
+  MEMO_CHECK(passed != kHighsStatusError, "the placement model is well formed");
+  if (!warm_start.empty()) Highs_setSolution(highs.get(), warm_start.data(), nullptr, nullptr, nullptr);
+  Highs_run(highs.get());
+  HighsInt found = 0;
+  Highs_getIntInfoValue(highs.get(), "primal_solution_status", &found);
+  Solution solution;
+  if (found != kHighsSolutionStatusFeasible) return solution;
+  Highs_getDoubleInfoValue(highs.get(), "mip_gap", &solution.gap);
+  std::vector<double> reduced(program.cost.size()), row(program.row_lower.size()), dual(program.row_lower.size());
+  solution.value.resize(program.cost.size());
+  Highs_getSolution(highs.get(), solution.value.data(), reduced.data(), row.data(), dual.data());
+  return solution;
+}
 
 }  // namespace
 
@@ -76,7 +113,7 @@ Placement place_optimal(const Profile& profile, int tier, Bytes keep_budget) {
   const int layers = profile.flow.layers - 1;
   const int unit_count = static_cast<int>(all.size());
   const Window time = window(profile);
-  const double inf = kHighsInf;
+  const double inf = std::numeric_limits<double>::infinity();
   const double write = tier >= 0 ? profile.tiers[at(tier)].write_with_read.value() : 1;
   const double read = tier >= 0 ? profile.tiers[at(tier)].read_with_write.value() : 1;
   const double slowdown = tier >= 0 ? profile.tiers[at(tier)].compute_slowdown : 1;
@@ -94,98 +131,76 @@ Placement place_optimal(const Profile& profile, int tier, Bytes keep_budget) {
   const auto forward_stall = [&](int l) { return 3 * unit_count + 2 * l; };
   const auto backward_stall = [&](int l) { return 3 * unit_count + 2 * l + 1; };
 
-  HighsModel model;
-  HighsLp& lp = model.lp_;
-  const auto column = [&](double cost, double upper, bool integer) {
-    lp.col_cost_.push_back(cost);
-    lp.col_lower_.push_back(0);
-    lp.col_upper_.push_back(upper);
-    lp.integrality_.push_back(integer ? HighsVarType::kInteger : HighsVarType::kContinuous);
-    ++lp.num_col_;
-  };
+  IntegerProgram program;
   for (const Unit& unit : all) {
     const double copy = bytes(unit.swap_bytes) * (1 / write + 1 / read) * (slowdown - 1);
     const double again = unit.rerun.value() + bytes(unit.rerun_input) / read * (slowdown - 1);
     const bool may_swap = tier >= 0 && unit.swap_bytes > Bytes(0);
-    column(again * scale(unit), unit.segment >= 0 ? blocks / scale(unit) : 0, true);
-    column(copy * scale(unit), may_swap ? blocks / scale(unit) : 0, true);
-    column(late_first * (layers - unit.layer), blocks / keep_scale(unit), true);
+    program.column(again * scale(unit), unit.segment >= 0 ? blocks / scale(unit) : 0, true);
+    program.column(copy * scale(unit), may_swap ? blocks / scale(unit) : 0, true);
+    program.column(late_first * (layers - unit.layer), blocks / keep_scale(unit), true);
   }
-  for (int l = 0; l < layers; ++l) column(1, inf, false), column(1, inf, false);
+  for (int l = 0; l < 2 * layers; ++l) program.column(1, inf, false);
 
-  Rows rows(model);
   for (int u = 0; u < unit_count; ++u) {
-    rows.term(recompute(u), scale(all[at(u)]));
-    rows.term(swap(u), scale(all[at(u)]));
-    rows.term(keep(u), keep_scale(all[at(u)]));
-    rows.end(blocks, blocks);
+    program.term(recompute(u), scale(all[at(u)]));
+    program.term(swap(u), scale(all[at(u)]));
+    program.term(keep(u), keep_scale(all[at(u)]));
+    program.end_row(blocks, blocks);
   }
-  for (int u = 0; u < unit_count; ++u) rows.term(keep(u), bytes(all[at(u)].keep_bytes) * keep_scale(all[at(u)]) / 1e6);
-  rows.end(-inf, bytes(keep_budget) / 1e6);
+  for (int u = 0; u < unit_count; ++u) program.term(keep(u), bytes(all[at(u)].keep_bytes) * keep_scale(all[at(u)]) / 1e6);
+  program.end_row(-inf, bytes(keep_budget) / 1e6);
   if (tier >= 0) {
-    for (int u = 0; u < unit_count; ++u) rows.term(swap(u), bytes(all[at(u)].swap_bytes) * scale(all[at(u)]) / 1e6);
-    rows.end(-inf, bytes(profile.tiers[at(tier)].capacity) / 1e6);
+    for (int u = 0; u < unit_count; ++u) program.term(swap(u), bytes(all[at(u)].swap_bytes) * scale(all[at(u)]) / 1e6);
+    program.end_row(-inf, bytes(profile.tiers[at(tier)].capacity) / 1e6);
   }
   for (int l = 0; l < layers; ++l) {
     for (int u = 0; u < unit_count; ++u)
-      if (all[at(u)].layer == l) rows.term(swap(u), bytes(all[at(u)].swap_bytes) * scale(all[at(u)]) / write);
-    rows.term(forward_stall(l), -1);
-    rows.end(-inf, time.forward);
+      if (all[at(u)].layer == l) program.term(swap(u), bytes(all[at(u)].swap_bytes) * scale(all[at(u)]) / write);
+    program.term(forward_stall(l), -1);
+    program.end_row(-inf, time.forward);
     for (int u = 0; u < unit_count; ++u)
       if (all[at(u)].layer == l) {
-        rows.term(swap(u), bytes(all[at(u)].swap_bytes) * scale(all[at(u)]) / read);
-        rows.term(recompute(u), bytes(all[at(u)].rerun_input) * scale(all[at(u)]) / read);
+        program.term(swap(u), bytes(all[at(u)].swap_bytes) * scale(all[at(u)]) / read);
+        program.term(recompute(u), bytes(all[at(u)].rerun_input) * scale(all[at(u)]) / read);
       }
-    rows.term(backward_stall(l), -1);
-    rows.end(-inf, time.backward);
+    program.term(backward_stall(l), -1);
+    program.end_row(-inf, time.backward);
   }
-  lp.a_matrix_.num_row_ = lp.num_row_;
-  lp.a_matrix_.num_col_ = lp.num_col_;
-
-  Highs highs;
-  highs.setOptionValue("output_flag", false);
-  highs.setOptionValue("threads", 1);
-  highs.setOptionValue("mip_rel_gap", gap_wanted);
-  highs.setOptionValue("time_limit", seconds_allowed);
-  MEMO_CHECK(highs.passModel(model) != HighsStatus::kError, "the placement model is well formed");
+  std::vector<double> start;
   if (tier >= 0) {  // MEMO's rule is one feasible point when its kept layers fit: start there
-    HighsSolution start;
-    start.col_value.assign(at(lp.num_col_), 0);
+    start.assign(program.cost.size(), 0);
     const Placement rule = place_alpha(profile, tier);
     std::size_t entry = 0;
     for (int u = 0; u < unit_count; ++u) {
       const ClassPlacement& given = rule.classes[entry];
-      start.col_value[at(recompute(u))] = given.recomputed / scale(all[at(u)]);
-      start.col_value[at(swap(u))] = given.swapped / scale(all[at(u)]);
-      start.col_value[at(keep(u))] = given.kept / keep_scale(all[at(u)]);
+      start[at(recompute(u))] = given.recomputed / scale(all[at(u)]);
+      start[at(swap(u))] = given.swapped / scale(all[at(u)]);
+      start[at(keep(u))] = given.kept / keep_scale(all[at(u)]);
       entry += all[at(u)].classes.size();
     }
     for (int l = 0; l < layers; ++l) {
       double out = 0, in = 0;
       for (int u = 0; u < unit_count; ++u)
         if (all[at(u)].layer == l) {
-          out += start.col_value[at(swap(u))] * bytes(all[at(u)].swap_bytes) * scale(all[at(u)]) / write;
-          in += (start.col_value[at(swap(u))] * bytes(all[at(u)].swap_bytes) +
-                 start.col_value[at(recompute(u))] * bytes(all[at(u)].rerun_input)) *
+          out += start[at(swap(u))] * bytes(all[at(u)].swap_bytes) * scale(all[at(u)]) / write;
+          in += (start[at(swap(u))] * bytes(all[at(u)].swap_bytes) +
+                 start[at(recompute(u))] * bytes(all[at(u)].rerun_input)) *
                 scale(all[at(u)]) / read;
         }
-      start.col_value[at(forward_stall(l))] = std::max(0.0, out - time.forward);
-      start.col_value[at(backward_stall(l))] = std::max(0.0, in - time.backward);
+      start[at(forward_stall(l))] = std::max(0.0, out - time.forward);
+      start[at(backward_stall(l))] = std::max(0.0, in - time.backward);
     }
-    highs.setSolution(start);
   }
-  highs.run();
+  const Solution solution = solve(program, start);
+  const std::vector<double>& value = solution.value;
+  if (value.empty()) return place_recompute(profile, tier);  // the tier is too small: the caller sees what it needs
   Placement placement;
-  const std::vector<double>& value = highs.getSolution().col_value;
-  if (value.empty() || highs.getInfo().primal_solution_status != kSolutionStatusFeasible)
-    return place_recompute(profile, tier);  // nothing may be kept or swapped: the caller sees what it needs
-  placement.gap = highs.getInfo().mip_gap;
+  placement.gap = solution.gap;
   for (int u = 0; u < unit_count; ++u) {
     const Unit& unit = all[at(u)];
     const auto count = [&](int c, double factor) { return static_cast<int>(std::lround(value[at(c)] * factor)); };
-    for (int cls : unit.classes)
-      placement.classes.push_back({cls, unit.layer, count(recompute(u), scale(unit)), count(swap(u), scale(unit)),
-                                   count(keep(u), keep_scale(unit)), std::max(tier, 0)});
+    add_unit(placement, profile, unit, count(recompute(u), scale(unit)), count(swap(u), scale(unit)), std::max(tier, 0));
   }
   return placement;
 }

@@ -46,6 +46,9 @@ struct Residency {
 
 enum class Direction { out, in };
 
+// A copy moves its tensor's bytes rounded up to this, the alignment of direct I/O.
+inline constexpr std::int64_t copy_alignment = 4096;
+
 struct Copy {
   int residency = 0;  // out: the one that is read; in: the one that is filled
   Direction direction = Direction::out;

@@ -39,6 +39,8 @@ class Builder {
     for (Ring& ring : result_.rings) {
       order(ring);
       pace_writes(ring);
+    }
+    for (Ring& ring : result_.rings) {
       pace_fetches(ring);
       order(ring);
     }
@@ -108,9 +110,9 @@ class Builder {
 
   int ring_of(const Tensor& tensor, const Stay& stay, int ordinal) {
     const bool sequence = cls_of(tensor).sequence;
-    const auto key = sequence ? std::tuple(tensor.cls, tensor.group, tensor.layer, ordinal)
-                              : std::tuple(tensor.cls, tensor.group, pass_of_[at(stay.first_use)],
-                                           pass_of_[at(stay.last_use)]);
+    const int first = sequence ? ordinal : pass_of_[at(stay.first_use)];
+    const int last = sequence ? ordinal : pass_of_[at(stay.last_use)];
+    const auto key = std::tuple(tensor.cls, tensor.group, tensor.layer, first, last);
     const auto [found, is_new] = ring_index_.try_emplace(key, static_cast<int>(result_.rings.size()));
     if (is_new) result_.rings.push_back({tensor.cls, sequence, {}});
     return found->second;
@@ -185,7 +187,7 @@ class Builder {
   const Pace& pace_;
   std::vector<int> pass_of_;
   std::vector<std::vector<Access>> accesses_;
-  std::map<std::tuple<int, int, int, int>, int> ring_index_;
+  std::map<std::tuple<int, int, int, int, int>, int> ring_index_;
   std::map<int, int> written_by_;
   Residencies result_;
 };

@@ -18,6 +18,7 @@ using plan::Pace;
 using plan::Placement;
 
 constexpr int refinements = 4;  // of the budget for kept tensors
+constexpr std::size_t paces_refined = 2;
 
 struct Candidate {
   Placement placement;
@@ -84,17 +85,20 @@ class Search {
     if (strategy == "recompute") try_each_pace(place_recompute(profile_, -1));
     if (strategy == "offload") try_each_pace(place_recompute(profile_, tier));
     if (strategy == "memo-alpha") try_each_pace(place_alpha(profile_, tier));
-    if (strategy == "memo") {
-      search_memo(tier);
-      if (tier >= 0) try_each_pace(place_alpha(profile_, tier));
-    }
+    if (strategy == "memo") search_memo(tier);
     if (!best_) return infeasible();
     return finish();
   }
 
  private:
-  // Builds and plays a candidate; keeps it when it fits and is the fastest so far. Returns its peak.
-  Bytes consider(const Placement& placement, const Pace& pace) {
+  struct Considered {
+    Bytes peak;
+    bool fits = false;
+    double seconds = 0;
+  };
+
+  // Builds and plays a candidate; keeps it when it fits and is the fastest so far.
+  Considered consider(const Placement& placement, const Pace& pace) {
     Candidate candidate{placement, pace, build_program(profile_, placement.classes, pace), {}};
     const Bytes peak = candidate.built.program.arena;
     if (!smallest_ || peak < smallest_->program.arena) smallest_ = candidate.built;
@@ -102,17 +106,18 @@ class Search {
       if (candidate.built.program.tier_bytes[t] > profile_.tiers[t].capacity) {
         tier_short_ = static_cast<int>(t);
         tier_needs_ = candidate.built.program.tier_bytes[t];
-        return peak;
+        return {peak};
       }
-    if (!fits(peak)) return peak;
+    if (!fits(peak)) return {peak};
     candidate.timeline = simulate(profile_, candidate.built.program);
     const auto better = [](const Candidate& a, const Candidate& b) {
       const double x = a.timeline.step.value(), y = b.timeline.step.value();
       if (std::abs(x - y) > 2e-3 * y) return x < y;
       return a.built.program.arena < b.built.program.arena;
     };
+    const Considered result{peak, true, candidate.timeline.step.value()};
     if (!best_ || better(candidate, *best_)) best_ = std::move(candidate);
-    return peak;
+    return result;
   }
 
   bool fits(Bytes peak) const { return request_.device_limit == Bytes(0) || peak <= request_.device_limit; }
@@ -122,29 +127,44 @@ class Search {
     for (const Pace& pace : paces(request_, copies)) consider(placement, pace);
   }
 
-  // The budget for kept tensors is what the limit leaves over the peak of a plan that keeps nothing; the packed peak
-  // then corrects it.
+  // Any other strategy is a placement that memo may take. Beyond these: the budget for kept tensors is what the limit
+  // leaves over the peak of a plan that keeps nothing; the packed peak then corrects it. That is done at the two paces
+  // which served the plan that keeps nothing best.
   void search_memo(int tier) {
+    consider(place_resident(profile_), {1, false});
+    consider(place_recompute(profile_, -1), {1, false});
+    if (tier >= 0) {
+      const Pace usual{request_.slots > 0 ? request_.slots : 2, false};
+      consider(place_recompute(profile_, tier), usual);
+      try_each_pace(place_alpha(profile_, tier));
+    }
     if (request_.device_limit == Bytes(0)) {
       try_each_pace(place_optimal(profile_, tier, Bytes(std::int64_t{1} << 60)));
       return;
     }
     const Placement nothing_kept = place_optimal(profile_, tier, Bytes(0));
+    std::vector<std::pair<double, Pace>> ranked;
     for (const Pace& pace : paces(request_, tier >= 0)) {
-      const Bytes base = consider(nothing_kept, pace);
-      if (!fits(base)) continue;
-      Bytes budget = request_.device_limit - base;
-      Bytes too_much = budget * 2 + Bytes(1);
-      for (int i = 0; i < refinements && budget > Bytes(0); ++i) {
-        const Bytes peak = consider(place_optimal(profile_, tier, budget), pace);
-        if (fits(peak)) {
-          const Bytes next = std::min(budget + (request_.device_limit - peak), (budget + too_much) / 2);
-          if (next - budget < request_.device_limit / 100) break;
-          budget = next;
-        } else {
-          too_much = budget;
-          budget -= std::min(budget, peak - request_.device_limit);
-        }
+      const Considered base = consider(nothing_kept, pace);
+      if (base.fits) ranked.emplace_back(base.seconds, pace);
+    }
+    std::ranges::stable_sort(ranked, {}, [](const auto& entry) { return entry.first; });
+    for (std::size_t i = 0; i < ranked.size() && i < paces_refined; ++i)
+      refine(tier, consider(nothing_kept, ranked[i].second).peak, ranked[i].second);
+  }
+
+  void refine(int tier, Bytes base, const Pace& pace) {
+    Bytes budget = request_.device_limit - base;
+    Bytes too_much = budget * 2 + Bytes(1);
+    for (int i = 0; i < refinements && budget > Bytes(0); ++i) {
+      const Bytes peak = consider(place_optimal(profile_, tier, budget), pace).peak;
+      if (fits(peak)) {
+        const Bytes next = std::min(budget + (request_.device_limit - peak), (budget + too_much) / 2);
+        if (next - budget < request_.device_limit / 100) break;
+        budget = next;
+      } else {
+        too_much = budget;
+        budget -= std::min(budget, peak - request_.device_limit);
       }
     }
   }

@@ -1,0 +1,217 @@
+#include "memo/torch/profiler.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/randint.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+
+#include "memo/base/text.h"
+#include "memo/exec/probe.h"
+#include "memo/sim/planner.h"
+#include "memo/torch/allocator.h"
+#include "memo/torch/arena.h"
+#include "memo/torch/recorder.h"
+#include "memo/torch/saved_tensors.h"
+#include "memo/torch/session.h"
+
+namespace memo::edge {
+namespace {
+
+constexpr std::int64_t longest_measured = 8192;  // tokens of attention; longer contexts are extrapolated
+constexpr std::int64_t exact_up_to = 2048;       // contexts that are measured whole
+constexpr int steps_measured = 3;                // the first pays for fresh pages and is not counted
+
+using Key = std::tuple<int, bool, std::int64_t>;  // segment, backward, tokens
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+// t = a n + b n^2 through the measured lengths (least squares, relative errors), neither negative.
+double attention_seconds(const std::vector<std::pair<double, double>>& measured, double length) {
+  double s_nn = 0, s_nm = 0, s_mm = 0, s_n = 0, s_m = 0;
+  for (const auto& [n, t] : measured) {
+    const double u = n / t, v = n * n / t;  // a u + b v = 1
+    s_nn += u * u, s_nm += u * v, s_mm += v * v, s_n += u, s_m += v;
+  }
+  const double determinant = s_nn * s_mm - s_nm * s_nm;
+  double a = 0, b = s_m / s_mm;
+  if (measured.size() > 1 && determinant > 1e-12 * s_nn * s_mm) {
+    a = (s_n * s_mm - s_m * s_nm) / determinant;
+    b = (s_m * s_nn - s_n * s_nm) / determinant;
+    if (a < 0) a = 0, b = s_m / s_mm;
+    if (b < 0) b = 0, a = s_n / s_nn;
+  }
+  return a * length + b * length * length;
+}
+
+class Profiler {
+ public:
+  Profiler(const job::Job& job, const model::Shape& shape, const std::function<void(const std::string&)>& say)
+      : job_(job), shape_(shape), one_layer_(shape), say_(say) {
+    one_layer_.layers = 1;
+    groups_ = job_groups(job, shape);
+    block_ = job_block(job);
+    element_bytes_ = job.model.dtype == job::DType::bfloat16 ? 2 : 4;
+  }
+
+  Result<plan::Profile> run() {
+    plan::Profile profile;
+    profile.model = fmt::format("{} {} x {}, {}", shape_.family, shape_.layers, shape_.hidden,
+                                element_bytes_ == 2 ? "bfloat16" : "float32");
+    profile.device = fmt::format("cpu, {} threads", at::get_num_threads());
+    profile.fixed = fixed_memory(shape_, job_.model.dtype);
+    MEMO_CHECKED(record_at(shape_, job_.train.context, profile));
+    for (const Tokens context : contexts()) MEMO_CHECKED(measure(context));
+    const double parameters = static_cast<double>(model::parameter_count(shape_)) /
+                              static_cast<double>(model::parameter_count(one_layer_));
+    for (plan::Trace& trace : profile.traces) {
+      const auto stage = profile.flow.segments[static_cast<std::size_t>(trace.segment)].stage;
+      double seconds = 0;
+      if (stage == model::Stage::core) {
+        seconds = attention_seconds(attention_[{trace.segment, trace.backward}],
+                                    static_cast<double>(trace.tokens.value()));
+      } else if (stage == model::Stage::optimizer) {
+        seconds = median(seconds_[{trace.segment, false, 0}]) * parameters;
+      } else {
+        const auto found = seconds_.find({trace.segment, trace.backward, trace.tokens.value()});
+        if (found != seconds_.end()) seconds = median(found->second);
+      }
+      trace.seconds = Seconds(seconds);
+    }
+    MEMO_CHECKED(add_disk(profile));
+    return profile;
+  }
+
+ private:
+  // Contexts of one layer that are run to measure times: whole when short, else two that give attention's growth. All
+  // end with a block of the same size as the job's.
+  std::vector<Tokens> contexts() const {
+    const std::int64_t s = job_.train.context.value(), t = block_.value();
+    if (s <= std::max(exact_up_to, 2 * t)) return {Tokens(s)};
+    const std::int64_t tail = s % t;
+    const auto at_most = [&](std::int64_t limit) { return std::max<std::int64_t>(1, (limit - tail) / t) * t + tail; };
+    const std::int64_t large = at_most(std::min(s / 2, std::max(longest_measured, 2 * t)));
+    const std::int64_t small = at_most(large / 2);
+    if (small == large) return {Tokens(large)};
+    return {Tokens(small), Tokens(large)};
+  }
+
+  // The table and traces of a context, without times.
+  Status record_at(const model::Shape& shape, Tokens context, plan::Profile& profile) {
+    const auto fixed = fixed_memory(one_layer_, job_.model.dtype);
+    Bytes total;
+    std::array<Bytes, 3> offsets{};
+    for (std::size_t i = 0; i < 3; ++i) offsets[i] = total, total += round_up(fixed[i].bytes, 64);
+    MEMO_TRY(const Arena memory, Arena::map(total));
+    const auto region = [&](std::size_t i) { return memory.data() + offsets[i].value(); };
+    ModelState state(one_layer_, job_.model.dtype, {region(0), region(1), region(2)});
+    const Decoder decoder(one_layer_, groups_, state.parameters());
+    profile.flow = model::decoder_dataflow(shape, element_bytes_, groups_, context, block_);
+    const std::span<const std::byte> weights(region(0), static_cast<std::size_t>(fixed[0].bytes.value()));
+    MEMO_TRY(profile.traces, record(profile.flow, decoder, scalar_type(job_.model.dtype), weights));
+    return {};
+  }
+
+  // Runs one layer at `context` for a few steps by a plan of its own, and keeps the calls' times.
+  Status measure(Tokens context) {
+    if (say_) say_(fmt::format("profile: one layer at {} tokens", context.value()));
+    plan::Profile small;
+    small.fixed = fixed_memory(one_layer_, job_.model.dtype);
+    MEMO_CHECKED(record_at(one_layer_, context, small));
+    MEMO_TRY(plan::Plan plan, sim::make_plan(small, {"resident", Bytes(0), 0}));
+    MEMO_TRY(auto session, Session::open(std::move(plan), one_layer_, job_));
+    session->state().initialise(job_.seed);
+    const at::Tensor window = at::randint(shape_.vocab, {context.value() + 1}, at::kLong);
+    std::map<std::pair<int, bool>, std::vector<double>> core;
+    for (int step = 1; step <= steps_measured; ++step) {
+      MEMO_TRY(const StepResult result, session->step(window, step, 0.0));
+      if (step == 1) continue;
+      for (const exec::Span& span : result.report.calls) {
+        const plan::Program& program = session->plan().program;
+        const plan::Call& call = program.calls[static_cast<std::size_t>(span.index)];
+        const plan::Trace& trace = session->plan().profile.traces[static_cast<std::size_t>(call.trace)];
+        const auto stage = small.flow.segments[static_cast<std::size_t>(call.segment)].stage;
+        const double seconds = span.end - span.start;
+        if (stage == model::Stage::core) {
+          core[{call.segment, trace.backward}].push_back(seconds);
+        } else {
+          const std::int64_t tokens = stage == model::Stage::optimizer ? 0 : trace.tokens.value();
+          seconds_[{call.segment, trace.backward, tokens}].push_back(seconds);
+        }
+      }
+    }
+    for (const auto& [key, values] : core)
+      attention_[key].emplace_back(static_cast<double>(context.value()), median(values));
+    return {};
+  }
+
+  // The disk tier's rates, through the same copy streams that a run uses.
+  Status add_disk(plan::Profile& profile) {
+    if (!job_.memory.disk) return {};
+    std::error_code error;
+    const auto space = std::filesystem::space(*job_.memory.disk, error);
+    if (error)
+      return bad_input(fmt::format("memory.disk = \"{}\": {}; name an existing folder", job_.memory.disk->string(),
+                                   error.message()));
+    const Bytes free(static_cast<std::int64_t>(space.available / 10 * 9));
+    const Bytes capacity = job_.memory.disk_limit > Bytes(0) ? job_.memory.disk_limit : free;
+    if (capacity > Bytes(static_cast<std::int64_t>(space.available)))
+      return bad_input(fmt::format("memory.disk_limit = {}, but {} has {} free: free some space or lower the limit",
+                                   format_bytes(capacity), job_.memory.disk->string(),
+                                   format_bytes(Bytes(static_cast<std::int64_t>(space.available)))));
+    if (say_) say_("profile: disk tier");
+    const Bytes probe = std::min(Bytes(192 << 20), capacity);
+    const Bytes request = std::min(Bytes(8 << 20), probe);
+    MEMO_TRY(const auto store, exec::disk_tier(*job_.memory.disk, round_up(probe, 4096)));
+    const at::Tensor a = at::full({512, 512}, 0.5, at::kFloat), b = a.clone();
+    at::Tensor c = at::empty({512, 512}, at::kFloat);
+    MEMO_TRY(const exec::TierRates rates,
+             exec::measure_tier(*store, probe, request, [&] { at::mm_out(c, a, b); }));
+    profile.tiers.push_back({"disk", capacity, rates.write, rates.read, rates.write_with_read, rates.read_with_write,
+                             rates.compute_slowdown, 4096});
+    return {};
+  }
+
+  const job::Job& job_;
+  const model::Shape& shape_;
+  model::Shape one_layer_;
+  const std::function<void(const std::string&)>& say_;
+  Tokens block_;
+  int groups_ = 1, element_bytes_ = 4;
+  std::map<Key, std::vector<double>> seconds_;
+  std::map<std::pair<int, bool>, std::vector<std::pair<double, double>>> attention_;
+};
+
+}  // namespace
+
+Tokens job_block(const job::Job& job) {
+  if (job.train.block > Tokens(0)) return std::min(job.train.block, job.train.context);
+  constexpr std::int64_t usual = 1024, least = 64;
+  std::int64_t block = usual;
+  while (block > least && block * 4 > job.train.context.value()) block /= 2;
+  return std::min(Tokens(block), job.train.context);
+}
+
+int job_groups(const job::Job& job, const model::Shape& shape) {
+  if (job.train.head_groups > 0) return job.train.head_groups;
+  for (std::int64_t groups = shape.kv_heads; groups > 1; --groups)
+    if (shape.kv_heads % groups == 0 && shape.heads / groups >= at::get_num_threads()) return static_cast<int>(groups);
+  return 1;
+}
+
+Result<plan::Profile> profile_job(const job::Job& job, const std::function<void(const std::string&)>& say) {
+  install_allocator();
+  install_saved_tensor_hooks();
+  MEMO_TRY(const model::Shape shape, model::job_shape(job));
+  return Profiler(job, shape, say).run();
+}
+
+}  // namespace memo::edge

@@ -1,0 +1,17 @@
+// Records what the calls of a dataflow allocate and save, by running each once on the heap: one layer, one block of
+// each size, core attention at two short lengths (its allocations grow linearly with length; checked).
+#pragma once
+
+#include <span>
+
+#include "memo/plan/profile.h"
+#include "memo/torch/segments.h"
+
+namespace memo::edge {
+
+// `flow` has the context and block to record for; what segments save beyond their operands is added to its table.
+// The traces have no times. `dtype` is the compute dtype, `parameters` the memory of the weights.
+Result<std::vector<plan::Trace>> record(model::Dataflow& flow, const Decoder& decoder, at::ScalarType dtype,
+                                        std::span<const std::byte> parameters);
+
+}  // namespace memo::edge

@@ -1,0 +1,140 @@
+#include "memo/torch/runner.h"
+
+#include <ATen/ops/from_blob.h>
+#include <fmt/format.h>
+
+#include <cstring>
+#include <exception>
+
+#include "memo/base/check.h"
+
+namespace memo::edge {
+namespace {
+
+constexpr std::size_t departures_kept = 20;
+
+std::size_t at_index(int i) { return static_cast<std::size_t>(i); }
+
+}  // namespace
+
+Runner::Runner(const plan::Plan& plan, std::byte* arena, Segments& segments, at::ScalarType dtype,
+               std::span<const std::byte> parameters)
+    : plan_(plan), memory_(plan, arena), segments_(segments), dtype_(dtype), parameters_(parameters) {}
+
+void Runner::begin_step(const at::Tensor& window) {
+  MEMO_CHECK(window.numel() == plan_.profile.flow.context.value() + 1, "a step's window is the context and one token");
+  window_ = window;
+  graphs_.clear();
+  segments_.loss_sum = 0;
+}
+
+Status Runner::run(int call) {
+  try {
+    run_call(call);
+    return {};
+  } catch (const std::exception& error) {
+    const std::string text = error.what();
+    return run_time_error(fmt::format("{}: {}", name(call), text.substr(0, text.find('\n'))));
+  }
+}
+
+void Runner::run_call(int call) {
+  const plan::Call& what = plan_.program.calls[at_index(call)];
+  current_ = call;
+  const bool backward = what.phase == plan::Phase::backward;
+  const auto& segment = plan_.profile.flow.segments[at_index(what.segment)];
+  // Reads that the table got from saved tensors come last; only autograd asks for them, through unpack.
+  std::vector<at::Tensor> reads;
+  for (const PlannedOperand& operand : memory_.reads(call)) reads.push_back(view(operand));
+  const Where place = where(what);
+  const std::int64_t key = (static_cast<std::int64_t>(what.segment) * (plan_.profile.flow.layers + 1) + what.layer) *
+                               plan_.profile.flow.blocks() +
+                           std::max(what.block, 0);
+  const std::vector<PlannedRequest> requests = memory_.requests(call);
+  PlannedScope planned(requests);
+  {
+    const SavedTensorScope saving(*this);
+    std::vector<at::Tensor> results;
+    if (backward) {
+      results = segments_.backward(what.segment, place, reads, graphs_[key]);
+      graphs_.erase(key);
+    } else {
+      const bool keep_graph = what.phase == plan::Phase::forward && !segment.backward.reads.empty();
+      results = segments_.forward(what.segment, place, reads, keep_graph ? &graphs_[key] : nullptr);
+    }
+    settle(call, results);
+  }
+  reads.clear();
+  for (const Departure& departure : planned.finish()) note(call, describe(departure));
+  if (planned.unused() > 0) note(call, fmt::format("{} planned requests were not made", planned.unused()));
+}
+
+// Results lie where the plan says, or are moved there when the call departed from it.
+void Runner::settle(int call, const std::vector<at::Tensor>& results) {
+  const auto writes = memory_.writes(call);
+  MEMO_CHECK(results.size() <= writes.size(), "a call writes what its table says");
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    if (results[i].const_data_ptr() == writes[i].address) continue;
+    note(call, fmt::format("class {} was not allocated at its planned address",
+                           plan_.profile.flow.classes[at_index(writes[i].cls)].name));
+    const at::Tensor whole = results[i].contiguous();
+    MEMO_CHECK(static_cast<std::int64_t>(whole.nbytes()) <= writes[i].bytes.value(), "a result has its class's size");
+    std::memcpy(writes[i].address, whole.const_data_ptr(), whole.nbytes());
+  }
+}
+
+Where Runner::where(const plan::Call& call) const {
+  Where result;
+  result.layer = call.layer;
+  if (call.block >= 0) {
+    const model::Dataflow& flow = plan_.profile.flow;
+    const std::int64_t tokens = flow.block_tokens(call.block).value();
+    result.first = call.block * flow.block.value();
+    result.tokens = window_.narrow(0, result.first, tokens);
+    result.targets = window_.narrow(0, result.first + 1, tokens);
+  }
+  return result;
+}
+
+at::Tensor Runner::view(const PlannedOperand& operand) const {
+  const model::TensorClass& cls = plan_.profile.flow.classes[at_index(operand.cls)];
+  const at::ScalarType dtype = cls.name == "lse" || cls.name.find(".saved") != std::string::npos ? at::kFloat : dtype_;
+  const std::int64_t columns = cls.row.value() / static_cast<std::int64_t>(c10::elementSize(dtype));
+  return at::from_blob(operand.address, {operand.tokens, columns}, at::TensorOptions().dtype(dtype));
+}
+
+std::optional<std::any> Runner::pack(const at::Tensor& tensor) {
+  const auto* data = static_cast<const std::byte*>(tensor.const_data_ptr());
+  if (data >= parameters_.data() && data < parameters_.data() + parameters_.size()) return std::nullopt;
+  for (const auto operands : {memory_.writes(current_), memory_.reads(current_)})
+    for (const PlannedOperand& operand : operands)
+      if (data >= operand.address && data < operand.address + operand.bytes.value())
+        return Saved{operand.tensor, data - operand.address, tensor.sizes().vec(), tensor.strides().vec(),
+                     tensor.scalar_type()};
+  note(current_, fmt::format("autograd keeps {} bytes that the plan does not know", tensor.nbytes()));
+  return std::nullopt;
+}
+
+at::Tensor Runner::unpack(const std::any& handle) {
+  const auto& saved = std::any_cast<const Saved&>(handle);
+  for (const PlannedOperand& operand : memory_.reads(current_))
+    if (operand.tensor == saved.tensor)
+      return at::from_blob(operand.address + saved.byte_offset, saved.sizes, saved.strides,
+                           at::TensorOptions().dtype(saved.dtype));
+  MEMO_CHECK(false, "a backward call reads what its forward call saved");
+}
+
+void Runner::note(int call, const std::string& what) {
+  ++departure_count_;
+  if (departures_.size() < departures_kept) departures_.push_back(fmt::format("{}: {}", name(call), what));
+}
+
+std::string Runner::name(int call) const {
+  const plan::Call& what = plan_.program.calls[at_index(call)];
+  static constexpr const char* phases[] = {"", " backward", " again"};
+  return fmt::format("{}{} (layer {}, {} {})", plan_.profile.flow.segments[at_index(what.segment)].name,
+                     phases[static_cast<int>(what.phase)], what.layer, what.block >= 0 ? "block" : "head group",
+                     what.block >= 0 ? what.block : what.group);
+}
+
+}  // namespace memo::edge

@@ -1,0 +1,62 @@
+// Runs the calls of a plan on LibTorch: operands are views of the arena, allocations get their planned addresses, and
+// what autograd saves becomes the name of a planned tensor, to be found wherever the plan has it at backward.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "memo/exec/executor.h"
+#include "memo/torch/planned_memory.h"
+#include "memo/torch/saved_tensors.h"
+#include "memo/torch/segments.h"
+
+namespace memo::edge {
+
+class Runner final : public exec::Compute, private SavedTensorKeeper {
+ public:
+  // All must outlive the runner. `dtype` is the compute dtype; `parameters` is the memory of the weights, which saved
+  // tensors may alias.
+  Runner(const plan::Plan& plan, std::byte* arena, Segments& segments, at::ScalarType dtype,
+         std::span<const std::byte> parameters);
+
+  // `window` [S + 1] int64: the tokens of this step.
+  void begin_step(const at::Tensor& window);
+  Status run(int call) override;
+
+  // Where calls departed from the plan, "segment (layer, block): what", in order; at most a few are kept.
+  [[nodiscard]] const std::vector<std::string>& departures() const { return departures_; }
+  [[nodiscard]] std::int64_t departure_count() const { return departure_count_; }
+
+ private:
+  struct Saved {  // a saved tensor, by the planned tensor it lies in
+    int tensor;
+    std::int64_t byte_offset;
+    std::vector<std::int64_t> sizes, strides;
+    at::ScalarType dtype;
+  };
+  std::optional<std::any> pack(const at::Tensor& tensor) override;
+  at::Tensor unpack(const std::any& handle) override;
+
+  void run_call(int call);
+  [[nodiscard]] Where where(const plan::Call& call) const;
+  [[nodiscard]] at::Tensor view(const PlannedOperand& operand) const;
+  void settle(int call, const std::vector<at::Tensor>& results);
+  void note(int call, const std::string& what);
+  [[nodiscard]] std::string name(int call) const;
+
+  const plan::Plan& plan_;
+  PlannedMemory memory_;
+  Segments& segments_;
+  at::ScalarType dtype_;
+  std::span<const std::byte> parameters_;
+  at::Tensor window_;
+  int current_ = -1;
+  std::unordered_map<std::int64_t, Graph> graphs_;  // by segment, layer, block
+  std::vector<std::string> departures_;
+  std::int64_t departure_count_ = 0;
+};
+
+}  // namespace memo::edge

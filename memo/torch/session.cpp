@@ -1,0 +1,124 @@
+#include "memo/torch/session.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "memo/exec/cpu_copies.h"
+#include "memo/exec/tier.h"
+#include "memo/torch/allocator.h"
+#include "memo/torch/arena.h"
+#include "memo/torch/optimizer.h"
+#include "memo/torch/runner.h"
+#include "memo/torch/saved_tensors.h"
+#include "memo/torch/segments.h"
+
+namespace memo::edge {
+namespace {
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+struct Session::Impl {
+  Impl(plan::Plan given, const model::Shape& shape, const job::Job& job, Arena mapped)
+      : plan(std::move(given)),
+        arena(std::move(mapped)),
+        state(shape, job.model.dtype, regions()),
+        decoder(shape, plan.profile.flow.groups, state.parameters()),
+        segments(plan.profile.flow, decoder, [this] { update(); }),
+        options(job.train) {}
+
+  [[nodiscard]] std::byte* region(std::size_t i) const { return arena.data() + plan.program.fixed[i].offset.value(); }
+  [[nodiscard]] std::array<std::byte*, 3> regions() const { return {region(0), region(1), region(2)}; }
+
+  // The optimizer's call: clip, AdamW, cast.
+  void update() {
+    std::vector<at::Tensor> gradients;
+    std::vector<bool> decays;
+    for (const Parameter& parameter : state.parameters()) gradients.push_back(parameter.gradient);
+    for (const model::ParameterSpec& spec : state.specs()) decays.push_back(spec.decays);
+    gradient_norm = clip_gradients(gradients, options.clip);
+    const AdamW settings{lr, options.beta1, options.beta2, options.eps, options.weight_decay};
+    adamw_step(settings, step, state.masters(), gradients, state.first_moments(), state.second_moments(), decays);
+    state.masters_changed();
+  }
+
+  plan::Plan plan;
+  Arena arena;
+  ModelState state;
+  Decoder decoder;
+  Segments segments;
+  job::TrainOptions options;
+  std::vector<std::unique_ptr<exec::TierStore>> tiers;
+  std::unique_ptr<exec::CopyEngine> copies;
+  std::unique_ptr<Runner> runner;
+  double lr = 0, gradient_norm = 0;
+  std::int64_t step = 0;
+  Bytes heap_peak;
+};
+
+Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Session::~Session() = default;
+
+Result<std::unique_ptr<Session>> Session::open(plan::Plan plan, const model::Shape& shape, const job::Job& job) {
+  install_allocator();
+  install_saved_tensor_hooks();
+  if (const auto failures = plan::validate(plan, 1); !failures.empty())
+    return bad_input("the plan does not hold (memo check lists all failures): " + failures.front());
+  const std::vector<plan::Fixed> wanted = fixed_memory(shape, job.model.dtype);
+  for (std::size_t i = 0; i < wanted.size(); ++i)
+    if (i >= plan.profile.fixed.size() || plan.profile.fixed[i].bytes != wanted[i].bytes)
+      return bad_input(fmt::format("the plan is for another model: its {} differ; make a new plan", wanted[i].name));
+  MEMO_TRY(Arena arena, Arena::map(plan.program.arena));
+  auto impl = std::make_unique<Impl>(std::move(plan), shape, job, std::move(arena));
+  std::vector<exec::TierStore*> stores;
+  for (std::size_t t = 0; t < impl->plan.profile.tiers.size(); ++t) {
+    const Bytes bytes = impl->plan.program.tier_bytes[t];
+    if (bytes == Bytes(0)) {
+      stores.push_back(nullptr);
+      continue;
+    }
+    if (!job.memory.disk) return bad_input("the plan uses a disk tier: set memory.disk to a folder");
+    MEMO_TRY(auto store, exec::disk_tier(*job.memory.disk, bytes));
+    impl->tiers.push_back(std::move(store));
+    stores.push_back(impl->tiers.back().get());
+  }
+  impl->copies = exec::cpu_copy_engine(stores);
+  const auto weights = std::span<const std::byte>(
+      impl->region(0), static_cast<std::size_t>(impl->plan.program.fixed[0].bytes.value()));
+  impl->runner = std::make_unique<Runner>(impl->plan, impl->arena.data(), impl->segments,
+                                          scalar_type(job.model.dtype), weights);
+  return std::unique_ptr<Session>(new Session(std::move(impl)));
+}
+
+const plan::Plan& Session::plan() const { return impl_->plan; }
+ModelState& Session::state() { return impl_->state; }
+
+Result<StepResult> Session::step(const at::Tensor& window, std::int64_t step, double lr) {
+  Impl& s = *impl_;
+  const double start = now();
+  const Bytes before = heap_use().live;
+  reset_heap_peak();
+  s.step = step;
+  s.lr = lr;
+  s.state.zero_gradients();
+  s.runner->begin_step(window);
+  MEMO_TRY(exec::StepReport report, exec::run_step(s.plan.program, s.arena.data(), *s.runner, *s.copies));
+  s.heap_peak = std::max(s.heap_peak, heap_use().peak - before);
+  StepResult result;
+  result.loss = s.segments.loss_sum / static_cast<double>(window.numel() - 1);
+  result.gradient_norm = s.gradient_norm;
+  result.report = std::move(report);
+  result.seconds = Seconds(now() - start);
+  return result;
+}
+
+Bytes Session::device_peak() const { return impl_->arena.resident() + impl_->heap_peak; }
+std::int64_t Session::departure_count() const { return impl_->runner->departure_count(); }
+const std::vector<std::string>& Session::departures() const { return impl_->runner->departures(); }
+
+}  // namespace memo::edge

@@ -1,0 +1,48 @@
+// A plan made ready to run: the arena with the model's state in its fixed regions, the tiers, the copy streams.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "memo/exec/executor.h"
+#include "memo/job/job.h"
+#include "memo/plan/plan.h"
+#include "memo/torch/model_state.h"
+
+namespace memo::edge {
+
+struct StepResult {
+  double loss = 0;           // mean, nats per token
+  double gradient_norm = 0;  // global, before clipping
+  Seconds seconds;           // the whole step
+  exec::StepReport report;
+};
+
+class Session {
+ public:
+  // Fails when the arena or a tier cannot be had; before that when the plan does not validate.
+  static Result<std::unique_ptr<Session>> open(plan::Plan plan, const model::Shape& shape, const job::Job& job);
+  ~Session();
+
+  [[nodiscard]] const plan::Plan& plan() const;
+  [[nodiscard]] ModelState& state();
+
+  // `window` [S + 1] int64; `step` counts from 1 (AdamW's bias correction). After a failure the weights are those
+  // before the step, unless the optimizer itself failed.
+  Result<StepResult> step(const at::Tensor& window, std::int64_t step, double lr);
+
+  // Pages of the arena that steps have touched, and the most that LibTorch took from the heap during steps.
+  [[nodiscard]] Bytes device_peak() const;
+  [[nodiscard]] std::int64_t departure_count() const;
+  [[nodiscard]] const std::vector<std::string>& departures() const;
+
+ private:
+  struct Impl;
+  explicit Session(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace memo::edge

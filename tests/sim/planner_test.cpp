@@ -1,0 +1,86 @@
+#include "memo/sim/planner.h"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "../plan/synthetic_profile.h"
+
+namespace memo::sim {
+namespace {
+
+using plan::synthetic_profile;
+using plan::SyntheticOptions;
+
+plan::Plan plan_or_fail(const plan::Profile& profile, const Request& request) {
+  auto plan = make_plan(profile, request);
+  EXPECT_TRUE(plan.has_value()) << (plan ? "" : plan.error().message);
+  return plan ? *std::move(plan) : plan::Plan{};
+}
+
+void expect_valid(const plan::Plan& plan) {
+  const auto failures = plan::validate(plan);
+  EXPECT_TRUE(failures.empty()) << plan.strategy << ": " << failures.size() << " failures, first: " << failures.front();
+}
+
+struct Case {
+  const char* name;
+  SyntheticOptions options;
+};
+
+class EveryStrategy : public ::testing::TestWithParam<Case> {};
+
+TEST_P(EveryStrategy, PlansValidateWithAndWithoutALimit) {
+  const plan::Profile profile = synthetic_profile(GetParam().options);
+  for (const std::string& strategy : strategies())
+    for (int slots : {0, 1, 2, 5}) {
+      Request request{strategy, Bytes(0), slots};
+      const plan::Plan free = plan_or_fail(profile, request);
+      expect_valid(free);
+      EXPECT_GE(free.predicted.device_peak, free.predicted.device_lower_bound);
+      request.device_limit = free.predicted.device_peak;
+      if (slots == 0) expect_valid(plan_or_fail(profile, request));
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, EveryStrategy,
+    ::testing::Values(Case{"plain", {}}, Case{"groups", {.groups = 4}}, Case{"ragged", {.context = 7000}},
+                      Case{"one_block", {.context = 1024}}, Case{"two_layers", {.layers = 2}},
+                      Case{"one_layer", {.layers = 1}}, Case{"slow_disk", {.bandwidth = 1e7}},
+                      Case{"small_blocks", {.hidden = 64, .context = 512, .block = 64}}),
+    [](const auto& info) { return info.param.name; });
+
+TEST(Planner, MemoIsNeverSlowerThanTheOtherStrategiesAtTheSameLimit) {
+  for (const double bandwidth : {1e7, 1e8, 1e9, 1e10}) {
+    const plan::Profile profile = synthetic_profile({.bandwidth = bandwidth});
+    for (const char* strategy : {"recompute", "offload", "memo-alpha", "resident"}) {
+      const plan::Plan peer = plan_or_fail(profile, {strategy, Bytes(0), 0});
+      const plan::Plan memo = plan_or_fail(profile, {"memo", peer.predicted.device_peak, 0});
+      EXPECT_LE(memo.predicted.step.value(), peer.predicted.step.value() * 1.005)
+          << strategy << " at " << bandwidth;
+    }
+  }
+}
+
+TEST(Planner, NamesTheSmallestLimitAndThatLimitWorks) {
+  const plan::Profile profile = synthetic_profile();
+  const auto refused = make_plan(profile, {"resident", Bytes(100 << 20), 0});
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().kind, ErrorKind::infeasible);
+  const std::string& text = refused.error().message;
+  const auto open = text.rfind('(', text.find(" bytes)"));
+  const Bytes least(std::stoll(text.substr(open + 1)));
+  EXPECT_TRUE(make_plan(profile, {"resident", least, 0}).has_value()) << text;
+  EXPECT_FALSE(make_plan(profile, {"resident", least - Bytes(4096), 0}).has_value());
+}
+
+TEST(Planner, RefusesATierThatIsTooSmall) {
+  const plan::Profile profile = synthetic_profile({.capacity = Bytes(1 << 20)});
+  const auto refused = make_plan(profile, {"offload", Bytes(0), 0});
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_NE(refused.error().message.find("disk tier"), std::string::npos) << refused.error().message;
+}
+
+}  // namespace
+}  // namespace memo::sim
