@@ -2,15 +2,20 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "memo/base/units.h"
 
 namespace memo::pack {
 
+// Holds for every instance given to this folder's functions: lower < upper, size > 0, alignment > 0, a fixed offset is
+// a non-negative multiple of the alignment, fixed buffers do not overlap, and all sizes with their padding, above the
+// highest fixed end, fit 63 bits.
 struct Buffer {
   std::int64_t lower = 0, upper = 0;  // alive in [lower, upper)
   std::int64_t size = 0;              // bytes, > 0
@@ -23,12 +28,14 @@ using Instance = std::vector<Buffer>;
 struct Options {
   double time_limit = 10;  // seconds
   std::uint64_t seed = 1;
-  int threads = 1;
-  std::optional<std::int64_t> capacity;  // decide this capacity; minimise the peak without it
+  int threads = 1;                          // allowed; the search uses one
+  std::optional<std::int64_t> capacity;     // decide this capacity; minimise the peak without it
+  std::optional<std::int64_t> rounds;       // first-fit orders to try at most: a result that no machine's speed changes
   const std::atomic<bool>* stop = nullptr;  // set by a signal handler: end soon with the best so far
 };
 
-// optimal: peak equals lower_bound (minimising), or fits the capacity (deciding). feasible: a gap remains.
+// Minimising always ends with a packing; a time limit of less than the second or so that 200 000 buffers take is
+// overrun. optimal: peak equals lower_bound (minimising), or fits the capacity (deciding). feasible: a gap remains.
 // infeasible: proved. timeout: neither an answer nor a proof.
 enum class Outcome { optimal, feasible, infeasible, timeout };
 
@@ -44,8 +51,16 @@ Packing pack(const Instance& instance, const Options& options = {});
 
 // The most bytes alive at one time.
 std::int64_t max_live_bytes(const Instance& instance);
+// The best proved bound on any packing's peak: max_live_bytes, alignment padding and the highest fixed end.
+std::int64_t lower_bound(const Instance& instance);
 
-// Shares no code with the packer. One line per failure (overlap, alignment, negative or fixed offset, capacity).
+// Pairs that overlap in time and address, `most` at most; empty exactly when there are none. A buffer that overlaps an
+// earlier one is left out of the comparison with later ones.
+std::vector<std::pair<std::size_t, std::size_t>> overlaps(const Instance& instance,
+                                                          const std::vector<std::int64_t>& offsets, std::size_t most);
+
+// Trusts neither the instance nor the offsets. Shares no code with the packer. One line per failure (overlap,
+// alignment, negative or fixed offset, capacity).
 std::vector<std::string> validate(const Instance& instance, const std::vector<std::int64_t>& offsets,
                                   std::optional<std::int64_t> capacity = {}, std::size_t most = 20);
 

@@ -1,0 +1,67 @@
+// First fit in a given order: each buffer at the lowest offset that is free over its whole lifetime.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "memo/pack/pack.h"
+
+namespace memo::pack {
+
+// A set of addresses, as sorted disjoint spans.
+class AddressSet {
+ public:
+  struct Span {
+    std::int64_t begin, end;
+  };
+  // Gaps below `least` are closed: no buffer fits them.
+  void add(Span span, std::int64_t least);
+  void clear() { spans_.clear(); }
+  [[nodiscard]] const std::vector<Span>& spans() const { return spans_; }
+
+ private:
+  std::vector<Span> spans_;
+};
+
+// Time is cut into sections, the maximal sets of buffers alive together, in a segment tree. A node knows the addresses
+// taken by buffers that cover all its sections (`cover`) and by those alive in any of them (`touch`), so a lifetime is
+// answered by O(log n) sets, which stay short because neighbours in address merge.
+class FirstFit {
+ public:
+  explicit FirstFit(const Instance& instance);
+
+  enum class End { placed, over_ceiling, interrupted };
+  struct Result {
+    End end = End::placed;
+    std::size_t position = 0;  // in `order`, of the buffer that ends above `ceiling`
+  };
+  // Fixed buffers first (`order` has the others), then `order`. Fills `offsets`, up to the first that ends above
+  // `ceiling`. Asks `interrupted` now and then.
+  Result place(const std::vector<std::uint32_t>& order, std::int64_t ceiling, const std::function<bool()>& interrupted,
+               std::vector<std::int64_t>& offsets);
+
+  // The most bytes alive at one time of each buffer's life.
+  [[nodiscard]] std::vector<std::int64_t> peak_loads() const;
+
+ private:
+  struct Sections {
+    std::uint32_t first, last;  // leaves [first, last)
+  };
+  template <class Canonical, class Above>
+  void visit(Sections sections, Canonical canonical, Above above) const;
+  [[nodiscard]] std::int64_t lowest_free(std::uint32_t buffer);
+  void take(std::uint32_t buffer, std::int64_t offset);
+
+  struct Cursor {
+    const AddressSet::Span *next, *end;
+  };
+  const Instance& instance_;
+  std::int64_t least_ = 1;                 // size of the smallest buffer
+  std::uint32_t leaves_ = 1;               // a power of two
+  std::vector<Sections> sections_;         // of each buffer
+  std::vector<AddressSet> cover_, touch_;  // per node; the root is 1
+  std::vector<Cursor> cursors_;
+};
+
+}  // namespace memo::pack

@@ -1,0 +1,243 @@
+// The search: best fit along time, first fit over a portfolio of orders, then over orders learnt from what did not fit.
+#include "memo/pack/pack.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <functional>
+#include <limits>
+#include <numeric>
+#include <random>
+
+#include "memo/base/check.h"
+#include "memo/pack/best_fit.h"
+#include "memo/pack/first_fit.h"
+
+namespace memo::pack {
+namespace {
+
+using Order = std::vector<std::uint32_t>;
+
+// What a buffer may be placed early for; larger comes first.
+enum Key { load, size, area, length, start, end, key_count };
+using Keys = std::vector<std::array<double, key_count>>;
+
+constexpr std::array<std::array<Key, 2>, 16> portfolio{{{load, size},
+                                                        {load, area},
+                                                        {load, length},
+                                                        {load, start},
+                                                        {size, length},
+                                                        {size, start},
+                                                        {size, load},
+                                                        {area, size},
+                                                        {area, start},
+                                                        {length, size},
+                                                        {length, load},
+                                                        {length, start},
+                                                        {start, size},
+                                                        {start, length},
+                                                        {end, size},
+                                                        {end, length}}};
+
+Keys keys_of(const Instance& instance, const FirstFit& first_fit) {
+  const std::vector<std::int64_t> loads = first_fit.peak_loads();
+  Keys keys(instance.size());
+  for (std::size_t i = 0; i < instance.size(); ++i) {
+    const Buffer& b = instance[i];
+    const double lower = static_cast<double>(b.lower), upper = static_cast<double>(b.upper);
+    const double bytes = static_cast<double>(b.size);
+    keys[i] = {static_cast<double>(loads[i]), bytes, bytes * (upper - lower), upper - lower, -lower, upper};
+  }
+  return keys;
+}
+
+// Replaces each key by its rank, 0 to 1, so that keys can be mixed.
+Keys ranks_of(const Keys& keys) {
+  Keys ranks(keys.size());
+  std::vector<std::size_t> by(keys.size());
+  for (std::size_t key = 0; key < key_count; ++key) {
+    std::iota(by.begin(), by.end(), std::size_t{0});
+    std::stable_sort(by.begin(), by.end(), [&](std::size_t a, std::size_t b) { return keys[a][key] < keys[b][key]; });
+    for (std::size_t i = 0, rank = 0; i < by.size(); ++i) {
+      if (i > 0 && keys[by[i]][key] != keys[by[i - 1]][key]) rank = i;
+      ranks[by[i]][key] = static_cast<double>(rank) / static_cast<double>(by.size());
+    }
+  }
+  return ranks;
+}
+
+class Search {
+ public:
+  Search(const Instance& instance, const Options& options)
+      : instance_(instance),
+        options_(options),
+        first_fit_(instance),
+        keys_(keys_of(instance, first_fit_)),
+        random_(options.seed) {
+    for (std::uint32_t i = 0; i < instance.size(); ++i)
+      if (!instance[i].fixed) movable_.push_back(i);
+    best_.lower_bound = lower_bound(instance);
+  }
+
+  Packing run() {
+    if (options_.capacity && best_.lower_bound > *options_.capacity) {
+      best_.outcome = Outcome::infeasible;
+    } else {
+      consider_sweep(best_fit_forward(instance_));
+      if (!solved() && !interrupted()) consider_sweep(best_fit_backward(instance_));
+      for (std::size_t i = 0; i < portfolio.size() && !ended(); ++i) attempt(sorted_by(portfolio[i]));
+      if (movable_.size() <= few)
+        exhaust();
+      else
+        improve();
+      best_.outcome = outcome();
+    }
+    best_.seconds = elapsed();
+    return std::move(best_);
+  }
+
+ private:
+  static constexpr std::size_t few = 8;  // buffers whose every order is tried
+
+  [[nodiscard]] Outcome outcome() const {
+    if (best_.offsets.empty() && !instance_.empty())
+      return options_.capacity && best_.lower_bound > *options_.capacity ? Outcome::infeasible : Outcome::timeout;
+    return options_.capacity || best_.peak == best_.lower_bound ? Outcome::optimal : Outcome::feasible;
+  }
+  [[nodiscard]] double elapsed() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+  }
+  [[nodiscard]] bool interrupted() const {
+    return (options_.stop != nullptr && options_.stop->load()) || elapsed() >= options_.time_limit;
+  }
+  // The highest peak that would be news.
+  [[nodiscard]] std::int64_t ceiling() const {
+    if (!best_.offsets.empty()) return best_.peak - 1;
+    return options_.capacity.value_or(std::numeric_limits<std::int64_t>::max());
+  }
+  [[nodiscard]] bool solved() const {
+    return instance_.empty() || ceiling() < best_.lower_bound || (options_.capacity && !best_.offsets.empty());
+  }
+  [[nodiscard]] bool ended() const {
+    return solved() || (options_.rounds && rounds_ >= *options_.rounds) || interrupted();
+  }
+
+  FirstFit::Result attempt(const Order& order) {
+    ++rounds_;
+    const FirstFit::Result result = first_fit_.place(
+        order, ceiling(), [this] { return interrupted(); }, offsets_);
+    if (result.end == FirstFit::End::placed) consider(offsets_, order);
+    return result;
+  }
+
+  void consider(const std::vector<std::int64_t>& offsets, Order order) {
+    std::int64_t peak = 0;
+    for (std::size_t i = 0; i < instance_.size(); ++i) peak = std::max(peak, offsets[i] + instance_[i].size);
+    if (peak > ceiling()) return;
+    best_.peak = peak;
+    best_.offsets = offsets;
+    best_order_ = std::move(order);
+  }
+
+  void consider_sweep(const std::vector<std::int64_t>& offsets) {
+    Order order = movable_;  // by address: in this order first fit moves no buffer up
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::uint32_t a, std::uint32_t b) { return offsets[a] < offsets[b]; });
+    consider(offsets, std::move(order));
+  }
+
+  Order sorted_by(const std::array<Key, 2>& by) const {
+    Order order = movable_;
+    std::stable_sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
+      const auto &x = keys_[a], &y = keys_[b];
+      return x[by[0]] != y[by[0]] ? x[by[0]] > y[by[0]] : x[by[1]] > y[by[1]];
+    });
+    return order;
+  }
+
+  // A random mix of keys, with some noise.
+  Order mixed() {
+    std::uniform_real_distribution<double> uniform(0, 1);
+    std::array<double, key_count> weights{};
+    for (double& weight : weights) weight = std::max(0., uniform(random_) * 2 - 1);
+    const double noise = uniform(random_) * 0.2;
+    std::vector<double> score(instance_.size());
+    for (const std::uint32_t i : movable_) {
+      score[i] = noise * uniform(random_);
+      for (std::size_t key = 0; key < key_count; ++key) score[i] += weights[key] * ranks_[i][key];
+    }
+    Order order = movable_;
+    std::stable_sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) { return score[a] > score[b]; });
+    return order;
+  }
+
+  // Every order: the order of a best packing's offsets is among them, and first fit moves none of its buffers up. So
+  // when all have been tried, nothing below the best peak (or within the capacity) exists.
+  void exhaust() {
+    if (ended()) return;
+    Order order = movable_;
+    do {
+      const FirstFit::Result result = attempt(order);
+      if (result.end == FirstFit::End::over_ceiling)  // whatever follows: go on to the next start of an order
+        std::sort(order.begin() + static_cast<std::ptrdiff_t>(result.position) + 1, order.end(), std::greater<>());
+      if (ended()) return;
+    } while (std::next_permutation(order.begin(), order.end()));
+    best_.lower_bound = ceiling() + 1;
+  }
+
+  // Squeaky wheel (Joslin and Clements, "Squeaky Wheel" Optimization, JAIR 10, 1999): the buffer that does not fit
+  // below the best peak gains priority, a little each time, until an order wins or patience ends; then another order
+  // starts.
+  void improve() {
+    if (ended()) return;
+    ranks_ = ranks_of(keys_);
+    std::uniform_real_distribution<double> gain(0.005, 0.015);  // of the whole order's range
+    std::vector<double> priority(instance_.size());
+    Order order;
+    const auto restart = [&](Order from) {
+      order = std::move(from);
+      for (std::size_t i = 0; i < order.size(); ++i)
+        priority[order[i]] = 1 - static_cast<double>(i) / static_cast<double>(order.size());
+    };
+    restart(best_order_.empty() ? mixed() : best_order_);
+    const std::size_t patience = 20 + 10 * movable_.size();
+    for (std::size_t failures = 0; !ended();) {
+      const FirstFit::Result result = attempt(order);
+      if (result.end == FirstFit::End::placed) {
+        failures = 0;
+      } else if (++failures > patience) {
+        failures = 0;
+        restart(random_() % 2 == 0 && !best_order_.empty() ? best_order_ : mixed());
+      } else {
+        const auto squeaky = order.begin() + static_cast<std::ptrdiff_t>(result.position);
+        const double raised = priority[*squeaky] += gain(random_);
+        const auto to =
+            std::partition_point(order.begin(), squeaky, [&](std::uint32_t i) { return priority[i] >= raised; });
+        std::rotate(to, squeaky, squeaky + 1);
+      }
+    }
+  }
+
+  const std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+  const Instance& instance_;
+  const Options& options_;
+  FirstFit first_fit_;
+  Keys keys_, ranks_;
+  Order movable_, best_order_;
+  std::mt19937_64 random_;
+  std::vector<std::int64_t> offsets_;
+  std::int64_t rounds_ = 0;
+  Packing best_;
+};
+
+}  // namespace
+
+Packing pack(const Instance& instance, const Options& options) {
+  for (const Buffer& b : instance)
+    MEMO_CHECK(b.lower < b.upper && b.size > 0 && b.alignment > 0 && (!b.fixed || *b.fixed >= 0),
+               "buffers have a lifetime, a size and an alignment");
+  MEMO_CHECK(instance.size() < std::numeric_limits<std::uint32_t>::max(), "buffers are counted in 32 bits");
+  return Search(instance, options).run();
+}
+
+}  // namespace memo::pack

@@ -1,0 +1,206 @@
+// Packings validate, lie between the bound and the true optimum's neighbours, and outcomes say what was proved.
+#include "memo/pack/pack.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "memo/pack/csv.h"
+#include "tests/pack/instances.h"
+
+namespace memo::pack {
+namespace {
+
+using testing::IsEmpty;
+
+std::int64_t peak_of(const Instance& instance, const std::vector<std::int64_t>& offsets) {
+  std::int64_t peak = 0;
+  for (std::size_t i = 0; i < instance.size(); ++i) peak = std::max(peak, offsets[i] + instance[i].size);
+  return peak;
+}
+
+// Whether buffers i, i + 1, ... fit below `peak` beside the first i: every offset is tried, so nothing is assumed.
+bool fits(const Instance& instance, std::int64_t peak, std::vector<std::int64_t>& offsets, std::size_t i = 0) {
+  if (i == instance.size()) return true;
+  const Buffer& b = instance[i];
+  for (std::int64_t at = 0; at + b.size <= peak; at += b.alignment) {
+    if (b.fixed && *b.fixed != at) continue;
+    bool free = true;
+    for (std::size_t j = 0; j < i && free; ++j) {
+      const Buffer& c = instance[j];
+      free = b.upper <= c.lower || c.upper <= b.lower || at + b.size <= offsets[j] || offsets[j] + c.size <= at;
+    }
+    offsets[i] = at;
+    if (free && fits(instance, peak, offsets, i + 1)) return true;
+  }
+  return false;
+}
+
+std::int64_t brute_force_peak(const Instance& instance) {
+  std::vector<std::int64_t> offsets(instance.size());
+  for (std::int64_t peak = 0;; ++peak)
+    if (fits(instance, peak, offsets)) return peak;
+}
+
+Instance read(const std::string& name) { return read_csv(Path(MEMO_TEST_DATA) / "dsa" / name).value().instance; }
+
+// Instances small enough for brute force; a third with alignments, a third with fixed offsets.
+std::vector<Instance> small_instances() {
+  std::vector<Instance> instances;
+  std::mt19937_64 random(7);
+  for (int k = 0; k < 450; ++k) {
+    Shape shape;
+    shape.buffers = 1 + static_cast<std::size_t>(random() % 7);
+    if (k % 3 == 1) shape.alignments = {1, 2, 4};
+    Instance instance = random_instance(random, shape);
+    if (k % 3 == 2) {
+      instance[0].fixed = static_cast<std::int64_t>(random() % 8);
+      const Buffer &a = instance.front(), &z = instance.back();
+      if (instance.size() > 1 && (a.upper <= z.lower || z.upper <= a.lower)) instance.back().fixed = *a.fixed;
+    }
+    instances.push_back(std::move(instance));
+  }
+  return instances;
+}
+
+TEST(Pack, FindsTheOptimumOfSmallInstancesAndProvesIt) {
+  for (const Instance& instance : small_instances()) {
+    const std::int64_t optimum = brute_force_peak(instance);
+    const Packing packing = pack(instance);
+    EXPECT_EQ(packing.outcome, Outcome::optimal);
+    EXPECT_EQ(packing.peak, optimum);
+    EXPECT_EQ(packing.lower_bound, optimum);
+    EXPECT_EQ(packing.peak, peak_of(instance, packing.offsets));
+    EXPECT_THAT(validate(instance, packing.offsets, packing.peak), IsEmpty());
+    EXPECT_LE(max_live_bytes(instance), lower_bound(instance));
+    EXPECT_LE(lower_bound(instance), optimum);
+  }
+}
+
+TEST(Pack, DecidesCapacitiesOfSmallInstances) {
+  for (const Instance& instance : small_instances()) {
+    const std::int64_t optimum = brute_force_peak(instance);
+    for (const std::int64_t capacity : {optimum - 1, optimum, optimum + 3}) {
+      Options options;
+      options.capacity = capacity;
+      const Packing packing = pack(instance, options);
+      if (capacity < optimum) {
+        EXPECT_EQ(packing.outcome, Outcome::infeasible);
+        EXPECT_THAT(packing.offsets, IsEmpty());
+        EXPECT_GT(packing.lower_bound, capacity);
+      } else {
+        EXPECT_EQ(packing.outcome, Outcome::optimal);
+        EXPECT_THAT(validate(instance, packing.offsets, capacity), IsEmpty());
+      }
+    }
+  }
+}
+
+TEST(Pack, NeverBeatsABruteForceOptimumWhenCutShort) {
+  Options options;
+  options.rounds = 1;  // one greedy order
+  for (const Instance& instance : small_instances()) {
+    const Packing packing = pack(instance, options);
+    ASSERT_EQ(packing.offsets.size(), instance.size());
+    EXPECT_GE(packing.peak, brute_force_peak(instance));
+    EXPECT_THAT(validate(instance, packing.offsets, packing.peak), IsEmpty());
+  }
+}
+
+TEST(Pack, FillsTheExampleExactly) {
+  const Packing packing = pack(read("example.12.csv"));
+  EXPECT_EQ(packing.outcome, Outcome::optimal);
+  EXPECT_EQ(packing.peak, 12);
+}
+
+TEST(Pack, PacksMediumInstancesValidly) {
+  std::mt19937_64 random(11);
+  for (int k = 0; k < 30; ++k) {
+    const Instance instance = random_instance(random, {200, 100, 1000, {1, 8, 64, 48}});
+    Options options;
+    options.rounds = 200;
+    const Packing packing = pack(instance, options);
+    ASSERT_EQ(packing.offsets.size(), instance.size());
+    EXPECT_THAT(validate(instance, packing.offsets, packing.peak), IsEmpty());
+    EXPECT_GE(packing.peak, packing.lower_bound);
+    EXPECT_EQ(packing.lower_bound, lower_bound(instance));
+  }
+}
+
+TEST(Pack, IsTheSameForTheSameSeed) {
+  const Instance instance = read("A.1048576.csv");
+  Options options;
+  options.rounds = 500;
+  const Packing first = pack(instance, options), second = pack(instance, options);
+  EXPECT_EQ(first.offsets, second.offsets);
+  EXPECT_EQ(first.outcome, Outcome::feasible);
+}
+
+TEST(Pack, ImprovesWithRounds) {
+  const Instance instance = read("D.1048576.csv");
+  Options few, more;
+  few.rounds = 1;
+  more.rounds = 2000;
+  EXPECT_LT(pack(instance, more).peak, pack(instance, few).peak);
+}
+
+TEST(Pack, ReportsATimeoutWhenACapacityIsNeitherMetNorRefuted) {
+  const Instance instance = read("D.1048576.csv");
+  Options options;
+  options.capacity = lower_bound(instance);
+  options.rounds = 50;
+  const Packing packing = pack(instance, options);
+  EXPECT_EQ(packing.outcome, Outcome::timeout);
+  EXPECT_THAT(packing.offsets, IsEmpty());
+}
+
+TEST(Pack, EndsWhenStopped) {
+  const std::atomic<bool> stop = true;
+  Options options;
+  options.time_limit = 1e9;
+  options.stop = &stop;
+  EXPECT_EQ(pack(read("A.1048576.csv"), options).outcome, Outcome::feasible);  // minimising always has a packing
+  options.capacity = 1048576;
+  EXPECT_EQ(pack(read("A.1048576.csv"), options).outcome, Outcome::timeout);
+}
+
+TEST(Pack, KeepsFixedBuffersAmongMovableOnes) {
+  std::mt19937_64 random(3);
+  for (int k = 0; k < 20; ++k) {
+    Instance instance = random_instance(random, {100, 60, 50, {1, 4}});
+    Options options;
+    options.rounds = 20;
+    const Packing free = pack(instance, options);
+    for (std::size_t i = 0; i < instance.size(); i += 3) instance[i].fixed = free.offsets[i];
+    const Packing packing = pack(instance, options);
+    EXPECT_THAT(validate(instance, packing.offsets, packing.peak), IsEmpty());
+  }
+}
+
+TEST(Pack, TakesNoBuffers) {
+  const Packing packing = pack({});
+  EXPECT_EQ(packing.outcome, Outcome::optimal);
+  EXPECT_EQ(packing.peak, 0);
+}
+
+TEST(Pack, PacksAHundredThousandBuffers) {
+  std::mt19937_64 random(5);
+  Instance instance;
+  for (std::int64_t i = 0; i < 100000; ++i) {
+    Buffer b;
+    b.lower = static_cast<std::int64_t>(random() % 1000000);
+    b.upper = b.lower + 1 + static_cast<std::int64_t>(random() % (i % 50 == 0 ? 300000U : 500U));
+    b.size = static_cast<std::int64_t>(1 + random() % 64) * 512;
+    instance.push_back(b);
+  }
+  Options options;
+  options.time_limit = 300;
+  options.rounds = 1;
+  const Packing packing = pack(instance, options);
+  ASSERT_EQ(packing.offsets.size(), instance.size());
+  EXPECT_THAT(validate(instance, packing.offsets, packing.peak), IsEmpty());
+}
+
+}  // namespace
+}  // namespace memo::pack
