@@ -1,7 +1,6 @@
 #include "memo/pack/csv.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -49,6 +48,15 @@ std::vector<std::string_view> cells_of(std::string_view line) {
     if (comma == std::string_view::npos) return cells;
     line.remove_prefix(comma + 1);
   }
+}
+
+std::string joined(const std::vector<std::string_view>& parts, std::string_view separator) {
+  std::string text;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    if (i > 0) text += separator;
+    text += parts[i];
+  }
+  return text;
 }
 
 // Any bytes, as a few printable ones of a one-line message.
@@ -100,7 +108,7 @@ class Reader {
         const std::string near = nearest_name(cell, known);
         return error(fmt::format(
             "unknown column {}; {}", shown(cell),
-            near.empty() ? fmt::format("known are {}", fmt::join(known, ", ")) : "did you mean '" + near + "'?"));
+            near.empty() ? "known are " + joined({known.begin(), known.end()}, ", ") : "did you mean '" + near + "'?"));
       }
       std::size_t& where = where_[found->column];
       if (where != none)
@@ -120,7 +128,7 @@ class Reader {
     std::vector<std::string_view> all;
     for (const Name& n : names)
       if (n.column == column) all.push_back(n.text);
-    return fmt::format("{}", fmt::join(all, "' or '"));
+    return joined(all, "' or '");
   }
 
   Status row(std::string_view line) {
@@ -230,7 +238,7 @@ std::string format_csv(const Csv& csv, const std::vector<std::int64_t>& offsets)
     std::vector<std::string_view> cells = cells_of(csv.rows[i]);
     const std::string value = std::to_string(offsets[i]);
     cells[*csv.offset] = value;
-    text += fmt::format("{}\n", fmt::join(cells, ","));
+    text += joined(cells, ",") + "\n";
   }
   return text;
 }
