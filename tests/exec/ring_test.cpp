@@ -56,7 +56,7 @@ std::thread feed(int fd, const std::vector<std::byte>& bytes) {
 }
 
 TEST(Ring, ShortReadsAreContinued) {
-  for (const int flags : {0, O_NONBLOCK}) {  // the second also makes the kernel answer EAGAIN
+  for (const int flags : {0, O_NONBLOCK}) {  // older kernels answer EAGAIN to the second
     Pipe pipe;
     EXPECT_EQ(::fcntl(pipe.ends[0], F_SETFL, flags), 0);
     const auto sent = random_bytes(1, 600'000);  // one piece: pieces of a pipe could change places
