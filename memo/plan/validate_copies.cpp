@@ -53,10 +53,10 @@ class CopyCheck {
     return fmt::format("copy {} ({} of {}, tier {})", c, copy(c).direction == Direction::out ? "out" : "in",
                        name_of_tensor(plan_, residency(c).tensor), tier(c).name);
   }
-  // Where the copy's bytes end on the tier, in whole units of the tier.
+  // Where the copy's bytes end on the tier.
   [[nodiscard]] std::int64_t extent_end(int c) const {
     const Bytes bytes = program_.tensors[static_cast<std::size_t>(residency(c).tensor)].bytes;
-    return (copy(c).tier_offset + round_up(bytes, tier(c).alignment)).value();
+    return (copy(c).tier_offset + round_up(bytes, copy_alignment)).value();
   }
 
   void check_alignment(int c) {

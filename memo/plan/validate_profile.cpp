@@ -148,8 +148,9 @@ void check_tier(const Tier& tier, Failures& failures) {
       failures.add("tier {} has a rate of {} bytes/s; rates are positive", tier.name, rate.value());
   if (!std::isfinite(tier.compute_slowdown) || tier.compute_slowdown <= 0)
     failures.add("tier {} slows compute by a factor of {}; the factor is positive", tier.name, tier.compute_slowdown);
-  if (tier.alignment < 1 || tier.alignment > (1 << 30))
-    failures.add("tier {} has an alignment of {} bytes; 1 to 2^30 are possible", tier.name, tier.alignment);
+  if (tier.alignment < 1 || copy_alignment % tier.alignment != 0)
+    failures.add("tier {} has an alignment of {} bytes; divisors of {} are possible", tier.name, tier.alignment,
+                 copy_alignment);
 }
 
 }  // namespace

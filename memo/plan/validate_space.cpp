@@ -89,12 +89,9 @@ class Arena {
   explicit Arena(const Plan& plan) : plan_(plan), program_(plan.program) {
     const int boundaries = static_cast<int>(program_.calls.size());
     rectangles_.reserve(program_.residencies.size() + program_.calls.size() + program_.fixed.size());
-    // A copy moves whole units of its tier: its residency owns the last one in full.
+    // Copies move whole units: a residency that is copied owns the last one in full.
     std::vector<std::int64_t> unit(program_.residencies.size(), 1);
-    for (const Copy& copy : program_.copies) {
-      std::int64_t& u = unit[static_cast<std::size_t>(copy.residency)];
-      u = std::max(u, plan.profile.tiers[static_cast<std::size_t>(copy.tier)].alignment);
-    }
+    for (const Copy& copy : program_.copies) unit[static_cast<std::size_t>(copy.residency)] = copy_alignment;
     for (std::size_t i = 0; i < program_.residencies.size(); ++i) {
       const Residency& r = program_.residencies[i];
       const Bytes bytes = program_.tensors[static_cast<std::size_t>(r.tensor)].bytes;

@@ -73,7 +73,7 @@ inline Profile tiny_profile() {
   // before, forward, 2 tokens: two transients alive together, the output s, a third transient after the first died.
   profile.traces[4].requests = {{Bytes(128), 0, 3}, {Bytes(60), 1, 5}, {Bytes(32), 2, 0, tiny_s}, {Bytes(64), 4, 6}};
   profile.fixed = {{"weights", Bytes(256)}, {"optimizer", Bytes(120)}};
-  profile.tiers = {{"host", Bytes(1024), BytesPerSecond(1e9), BytesPerSecond(1.1e9), BytesPerSecond(0.7e9),
+  profile.tiers = {{"host", Bytes(8192), BytesPerSecond(1e9), BytesPerSecond(1.1e9), BytesPerSecond(0.7e9),
                     BytesPerSecond(0.8e9), 1.05, 64}};
   return profile;
 }
@@ -90,12 +90,12 @@ inline Plan tiny_plan() {
   constexpr Phase forward = Phase::forward, backward = Phase::backward, rerun = Phase::rerun;
   Plan plan;
   plan.strategy = "memo";
-  plan.device_limit = Bytes(2048);
+  plan.device_limit = Bytes(8192);
   plan.profile = tiny_profile();
   plan.placement = {{tiny_x, 0, 0, 1, 1, 0}, {tiny_q, 0, 2, 0, 0, 0}, {tiny_s, 0, 1, 0, 1, 0}};
 
   Program& program = plan.program;
-  program.arena = Bytes(1856);
+  program.arena = Bytes(5952);
   program.fixed = {{Bytes(0), Bytes(256)}, {Bytes(256), Bytes(128)}};
   program.transients.resize(plan.profile.traces.size());
   program.transients[4] = {Bytes(192), {0, 128, -1, 0}};
@@ -138,43 +138,43 @@ inline Plan tiny_plan() {
     Origin origin = Origin::produced;
   };
   for (const Lies& r : std::vector<Lies>{
-           {tiny_x, 0, 0, 0, 0, 7, 640},                    // 0, copied out
-           {tiny_x, 0, 0, 0, 9, 19, 640, Origin::fetched},  // 1
-           {tiny_x, 0, 1, 0, 2, 17, 768},                   // 2
-           {tiny_q, 0, 0, 0, 1, 5, 832},                    // 3
-           {tiny_q, 0, 1, 0, 3, 5, 896},                    // 4
-           {tiny_q, 0, 0, 1, 1, 6, 928},                    // 5
-           {tiny_q, 0, 1, 1, 3, 6, 992},                    // 6
-           {tiny_o, 0, 0, 0, 4, 7, 1024},                   // 7
-           {tiny_o, 0, 1, 0, 4, 10, 1088},                  // 8
-           {tiny_o, 0, 0, 1, 5, 7, 1120},                   // 9
-           {tiny_o, 0, 1, 1, 5, 10, 1184},                  // 10
-           {tiny_s, 0, 0, 0, 1, 2, 1216},                   // 11
-           {tiny_s, 0, 0, 0, 12, 19, 1216},                 // 12
-           {tiny_s, 0, 1, 0, 3, 17, 1248},                  // 13
-           {tiny_s, 0, 1, 0, 13, 14, 1264},                 // 14, written by the rerun, read by nobody
-           {tiny_h, 0, 0, 0, 6, 9, 1280},                   // 15
-           {tiny_h, 0, 1, 0, 9, 12, 1280},                  // 16
-           {tiny_x, 1, 0, 0, 6, 8, 1408},                   // 17
-           {tiny_x, 1, 1, 0, 9, 11, 1408},                  // 18
-           {tiny_d, 1, 0, 0, 7, 9, 1536},                   // 19
-           {tiny_d, 1, 1, 0, 10, 12, 1536},                 // 20
-           {tiny_d1, 0, 0, 0, 8, 19, 1664},                 // 21
-           {tiny_d1, 0, 1, 0, 11, 17, 1792},                // 22
-           {tiny_do, 0, 0, 0, 8, 15, 1024},                 // 23
-           {tiny_do, 0, 1, 0, 11, 15, 1088},                // 24
-           {tiny_do, 0, 0, 1, 8, 16, 1120},                 // 25
-           {tiny_do, 0, 1, 1, 11, 16, 1184},                // 26
-           {tiny_q, 0, 0, 0, 12, 15, 832},                  // 27
-           {tiny_q, 0, 1, 0, 13, 15, 896},                  // 28
-           {tiny_q, 0, 0, 1, 12, 16, 928},                  // 29
-           {tiny_q, 0, 1, 1, 13, 16, 992},                  // 30
-           {tiny_dq, 0, 0, 0, 14, 19, 1280},                // 31
-           {tiny_dq, 0, 1, 0, 14, 17, 1344},                // 32
-           {tiny_dq, 0, 0, 1, 15, 19, 1408},                // 33
-           {tiny_dq, 0, 1, 1, 15, 17, 1472},                // 34
-           {tiny_d, 0, 1, 0, 16, 18, 1536},                 // 35
-           {tiny_d, 0, 0, 0, 18, 20, 1536},                 // 36
+           {tiny_x, 0, 0, 0, 0, 7, 1856},                    // 0, copied out: owns whole units, 4096 bytes
+           {tiny_x, 0, 0, 0, 9, 19, 1856, Origin::fetched},  // 1
+           {tiny_x, 0, 1, 0, 2, 17, 768},                    // 2
+           {tiny_q, 0, 0, 0, 1, 5, 832},                     // 3
+           {tiny_q, 0, 1, 0, 3, 5, 896},                     // 4
+           {tiny_q, 0, 0, 1, 1, 6, 928},                     // 5
+           {tiny_q, 0, 1, 1, 3, 6, 992},                     // 6
+           {tiny_o, 0, 0, 0, 4, 7, 1024},                    // 7
+           {tiny_o, 0, 1, 0, 4, 10, 1088},                   // 8
+           {tiny_o, 0, 0, 1, 5, 7, 1120},                    // 9
+           {tiny_o, 0, 1, 1, 5, 10, 1184},                   // 10
+           {tiny_s, 0, 0, 0, 1, 2, 1216},                    // 11
+           {tiny_s, 0, 0, 0, 12, 19, 1216},                  // 12
+           {tiny_s, 0, 1, 0, 3, 17, 1248},                   // 13
+           {tiny_s, 0, 1, 0, 13, 14, 1264},                  // 14, written by the rerun, read by nobody
+           {tiny_h, 0, 0, 0, 6, 9, 1280},                    // 15
+           {tiny_h, 0, 1, 0, 9, 12, 1280},                   // 16
+           {tiny_x, 1, 0, 0, 6, 8, 1408},                    // 17
+           {tiny_x, 1, 1, 0, 9, 11, 1408},                   // 18
+           {tiny_d, 1, 0, 0, 7, 9, 1536},                    // 19
+           {tiny_d, 1, 1, 0, 10, 12, 1536},                  // 20
+           {tiny_d1, 0, 0, 0, 8, 19, 1664},                  // 21
+           {tiny_d1, 0, 1, 0, 11, 17, 1792},                 // 22
+           {tiny_do, 0, 0, 0, 8, 15, 1024},                  // 23
+           {tiny_do, 0, 1, 0, 11, 15, 1088},                 // 24
+           {tiny_do, 0, 0, 1, 8, 16, 1120},                  // 25
+           {tiny_do, 0, 1, 1, 11, 16, 1184},                 // 26
+           {tiny_q, 0, 0, 0, 12, 15, 832},                   // 27
+           {tiny_q, 0, 1, 0, 13, 15, 896},                   // 28
+           {tiny_q, 0, 0, 1, 12, 16, 928},                   // 29
+           {tiny_q, 0, 1, 1, 13, 16, 992},                   // 30
+           {tiny_dq, 0, 0, 0, 14, 19, 1280},                 // 31
+           {tiny_dq, 0, 1, 0, 14, 17, 1344},                 // 32
+           {tiny_dq, 0, 0, 1, 15, 19, 1408},                 // 33
+           {tiny_dq, 0, 1, 1, 15, 17, 1472},                 // 34
+           {tiny_d, 0, 1, 0, 16, 18, 1536},                  // 35
+           {tiny_d, 0, 0, 0, 18, 20, 1536},                  // 36
        }) {
     int tensor = 0;
     for (; tensor < static_cast<int>(program.tensors.size()); ++tensor) {
@@ -188,8 +188,8 @@ inline Plan tiny_plan() {
     program.residencies.push_back({tensor, r.begin, r.end, Bytes(r.offset), r.origin});
   }
   program.copies = {{0, Direction::out, 0, Bytes(0), 1, 7}, {1, Direction::in, 0, Bytes(0), 9, 12}};
-  program.tier_bytes = {Bytes(128)};  // 96 bytes in whole units of 64
-  plan.predicted = {Bytes(1856), Bytes(1600), Seconds(2.5), Seconds(0.1), Seconds(2.2), Bytes(96), Bytes(96), 1e-3};
+  program.tier_bytes = {Bytes(4096)};
+  plan.predicted = {Bytes(5952), Bytes(5600), Seconds(2.5), Seconds(0.1), Seconds(2.2), Bytes(96), Bytes(96), 1e-3};
   return plan;
 }
 
