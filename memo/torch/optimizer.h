@@ -1,0 +1,31 @@
+// AdamW (Loshchilov and Hutter, arXiv 1711.05101), clipping by global norm, and the learning rate's schedule. Works in
+// place on tensors that the caller keeps; allocates nothing that grows with the model.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "memo/job/job.h"
+
+namespace memo::edge {
+
+struct AdamW {
+  double lr = 3e-4, beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1;
+};
+
+// One step of all parameters, all float32; `step` counts from 1. Weight decay applies where `decays` is true.
+void adamw_step(const AdamW& settings, std::int64_t step, const std::vector<at::Tensor>& masters,
+                const std::vector<at::Tensor>& gradients, const std::vector<at::Tensor>& first_moments,
+                const std::vector<at::Tensor>& second_moments, const std::vector<bool>& decays);
+
+// Scales float32 gradients so that their global norm is at most `max_norm` (0: no limit), by
+// min(1, max_norm / (norm + 1e-6)) as torch.nn.utils.clip_grad_norm_ does. Returns the norm before.
+double clip_gradients(const std::vector<at::Tensor>& gradients, double max_norm);
+
+// Of step 1 .. options.steps: linear to options.lr over the warm-up steps, then a cosine down to
+// options.min_lr_ratio * options.lr at the last step.
+double lr_at(const job::TrainOptions& options, std::int64_t step);
+
+}  // namespace memo::edge
