@@ -1,5 +1,6 @@
 // The memo command: finds the verb, runs it, and turns every way to fail into one line and an exit code.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <csignal>
 #include <cstdio>
@@ -67,6 +68,11 @@ int run(int argc, char** argv) {
       "failure, 130 interrupted.\n'memo VERB --help' tells more about a verb.");
   Action action;
   add_doctor(app, action);
+  add_profile(app, action);
+  add_plan(app, action);
+  add_check(app, action);
+  add_train(app, action);
+  add_compare(app, action);
   add_pack(app, action);
 
   try {

@@ -1,0 +1,108 @@
+// memo compare JOB.toml --out DIR: the strategies side by side, from one profile, in one run.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "memo/base/text.h"
+#include "memo/cli/planning.h"
+#include "memo/cli/progress.h"
+#include "memo/cli/verb.h"
+
+namespace memo::cli {
+namespace {
+
+struct Options {
+  std::string job, out;
+  std::vector<std::string> strategies{"resident", "recompute", "offload", "memo"};
+  std::vector<std::string> set;
+  std::optional<std::string> profile;
+  bool json = false;
+};
+
+struct Row {
+  std::string strategy;
+  std::optional<edge::Summary> summary;
+  std::string reason;  // why it did not run
+};
+
+std::string table(const std::vector<Row>& rows, std::int64_t context) {
+  std::string text = fmt::format("{:<11} {:>8} {:>11} {:>11} {:>9} {:>9} {:>8} {:>9}  {}\n", "strategy", "context",
+                                 "peak pred.", "peak meas.", "step pr.", "step me.", "stalls", "tokens/s", "loss digest");
+  for (const Row& row : rows) {
+    if (!row.summary) {
+      text += fmt::format("{:<11} {:>8} {}\n", row.strategy, context, row.reason);
+      continue;
+    }
+    const edge::Summary& s = *row.summary;
+    text += fmt::format("{:<11} {:>8} {:>11} {:>11} {:>9} {:>9} {:>8} {:>9.0f}  {}\n", row.strategy, context,
+                        format_bytes(s.device_peak_predicted), format_bytes(s.device_peak),
+                        format_seconds(s.step_predicted), format_seconds(s.step), format_seconds(s.stall),
+                        s.tokens_per_second, s.loss_digest);
+  }
+  return text;
+}
+
+std::string json_text(const std::vector<Row>& rows) {
+  nlohmann::ordered_json object{{"version", 1}, {"rows", nlohmann::ordered_json::array()}};
+  for (const Row& row : rows) {
+    nlohmann::ordered_json entry{{"strategy", row.strategy}, {"ran", row.summary.has_value()}};
+    if (row.summary) {
+      entry["summary"] = nlohmann::ordered_json::parse(edge::summary_json(*row.summary));
+    } else {
+      entry["reason"] = row.reason;
+    }
+    object["rows"].push_back(entry);
+  }
+  return object.dump();
+}
+
+Status compare(const Options& options) {
+  MEMO_TRY(const job::Job job, job::read_job(options.job, options.set));
+  if (job.data.files.empty()) return bad_input(options.job + ": compare needs data.files");
+  for (const std::string& strategy : options.strategies) MEMO_CHECKED(check_strategy(strategy));
+  MEMO_CHECKED(make_folder(options.out));
+  MEMO_TRY(const plan::Profile profile, profile_for(job, options.profile));
+  MEMO_CHECKED(plan::write_profile(profile, Path(options.out) / "profile.json"));
+  std::vector<Row> rows;
+  const std::atomic<int>& interrupted = interrupts();
+  for (const std::string& strategy : options.strategies) {
+    const auto plan = plan_for(job, profile, strategy);
+    if (!plan) {
+      if (plan.error().kind != ErrorKind::infeasible) return tl::unexpected<Error>(plan.error());
+      rows.push_back({strategy, {}, "does not run: " + plan.error().message});
+      say(strategy + " " + rows.back().reason);
+      continue;
+    }
+    say(describe(*plan));
+    edge::TrainRequest request;
+    request.out = Path(options.out) / strategy;
+    std::error_code ignored;
+    std::filesystem::remove_all(request.out, ignored);  // a comparison is measured anew each time
+    request.on_step = show_step;
+    request.interrupted = &interrupted;
+    MEMO_TRY(edge::Summary summary, edge::train(job, *plan, request));
+    rows.push_back({strategy, std::move(summary), ""});
+  }
+  MEMO_CHECKED(write_atomically(Path(options.out) / "compare.json", json_text(rows) + "\n"));
+  fmt::print("{}", options.json ? json_text(rows) + "\n" : table(rows, job.train.context.value()));
+  return {};
+}
+
+}  // namespace
+
+void add_compare(CLI::App& app, Action& action) {
+  CLI::App* verb = app.add_subcommand("compare", "Train by each strategy in one run; a table and compare.json");
+  const auto options = std::make_shared<Options>();
+  verb->add_option("job", options->job, "job.toml")->required();
+  verb->add_option("--out", options->out, "Folder: one run folder per strategy, compare.json")->required();
+  verb->add_option("--strategies", options->strategies, "Comma-separated")->delimiter(',')->capture_default_str();
+  verb->add_option("--profile", options->profile, "A profile of this job; measured when absent");
+  verb->add_option("--set", options->set, "Override a key of the job: key=value")->allow_extra_args(false);
+  verb->add_flag("--json", options->json, "Print compare.json on stdout and nothing else");
+  verb->callback([&action, options] { action = [options] { return compare(*options); }; });
+}
+
+}  // namespace memo::cli

@@ -1,0 +1,45 @@
+// memo plan JOB.toml: every saved tensor's place and address, the predicted peak and step time, before a step runs.
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <memory>
+
+#include "memo/cli/planning.h"
+#include "memo/cli/verb.h"
+
+namespace memo::cli {
+namespace {
+
+struct Options {
+  std::string job, out, strategy = "memo";
+  std::optional<std::string> profile;
+  std::vector<std::string> set;
+  bool json = false;
+};
+
+Status make_plan(const Options& options) {
+  MEMO_TRY(const job::Job job, job::read_job(options.job, options.set));
+  MEMO_CHECKED(check_strategy(options.strategy));
+  MEMO_TRY(const plan::Profile profile, profile_for(job, options.profile));
+  MEMO_TRY(const plan::Plan plan, plan_for(job, profile, options.strategy));
+  if (!options.out.empty()) MEMO_CHECKED(plan::write_plan(plan, options.out));
+  fmt::print("{}", options.json ? plan_json_line(plan) + "\n" : describe(plan));
+  return {};
+}
+
+}  // namespace
+
+void add_plan(CLI::App& app, Action& action) {
+  CLI::App* verb = app.add_subcommand("plan", "Plan a job: placement, addresses, predicted peak and step time");
+  const auto options = std::make_shared<Options>();
+  verb->add_option("job", options->job, "job.toml")->required();
+  verb->add_option("--profile", options->profile, "A profile of this job; measured when absent");
+  verb->add_option("--strategy", options->strategy, "memo, resident, recompute, offload or memo-alpha")
+      ->capture_default_str();
+  verb->add_option("-o,--output", options->out, "Where to write plan.json");
+  verb->add_option("--set", options->set, "Override a key of the job: key=value")->allow_extra_args(false);
+  verb->add_flag("--json", options->json, "Print one JSON object");
+  verb->callback([&action, options] { action = [options] { return make_plan(*options); }; });
+}
+
+}  // namespace memo::cli

@@ -1,0 +1,124 @@
+#include "memo/cli/planning.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "memo/base/text.h"
+#include "memo/sim/planner.h"
+#include "memo/torch/profiler.h"
+
+namespace memo::cli {
+
+void say(const std::string& line) {
+  const bool terminal = ::isatty(STDERR_FILENO) != 0;
+  std::fputs(((terminal ? "\r\x1b[K" : "") + line + "\n").c_str(), stderr);
+}
+
+Status check_strategy(const std::string& strategy) {
+  const std::vector<std::string>& known = sim::strategies();
+  if (std::ranges::find(known, strategy) != known.end()) return {};
+  const std::string near = nearest_name(strategy, known);
+  return bad_input(fmt::format("strategy '{}' is unknown{}; one of {}", strategy,
+                               near.empty() ? "" : fmt::format(" (did you mean '{}'?)", near), fmt::join(known, ", ")));
+}
+
+Result<plan::Profile> profile_for(const job::Job& job, const std::optional<std::string>& file) {
+  if (file) return plan::read_profile(*file);
+  return edge::profile_job(job, say);
+}
+
+Result<plan::Plan> plan_for(const job::Job& job, const plan::Profile& profile, const std::string& strategy) {
+  MEMO_CHECKED(check_strategy(strategy));
+  if (profile.flow.context != job.train.context)
+    return bad_input(fmt::format("the profile is for a context of {} tokens, the job has {}: profile the job again",
+                                 profile.flow.context.value(), job.train.context.value()));
+  return sim::make_plan(profile, {strategy, job.memory.device_limit, job.memory.slots});
+}
+
+namespace {
+
+struct Counts {
+  std::int64_t recomputed = 0, swapped = 0, kept = 0;
+};
+
+// Blocks of all layers by class, in the order of the table.
+std::vector<std::pair<std::string, Counts>> placement_table(const plan::Plan& plan) {
+  std::vector<std::pair<std::string, Counts>> table;
+  for (const model::TensorClass& cls : plan.profile.flow.classes) table.emplace_back(cls.name, Counts{});
+  for (const plan::ClassPlacement& placed : plan.placement) {
+    Counts& counts = table[static_cast<std::size_t>(placed.cls)].second;
+    counts.recomputed += placed.recomputed;
+    counts.swapped += placed.swapped;
+    counts.kept += placed.kept;
+  }
+  std::erase_if(table, [](const auto& row) {
+    return row.second.recomputed + row.second.swapped + row.second.kept == 0;
+  });
+  return table;
+}
+
+}  // namespace
+
+std::string describe(const plan::Plan& plan) {
+  const plan::Prediction& p = plan.predicted;
+  const model::Dataflow& flow = plan.profile.flow;
+  const double tokens = static_cast<double>(flow.context.value());
+  std::string text;
+  const auto line = [&](const std::string& name, const std::string& value) {
+    text += fmt::format("  {:<16} {}\n", name, value);
+  };
+  text += fmt::format("strategy {}: {}, context {} in {} blocks of {}, {} head group(s)\n", plan.strategy,
+                      plan.profile.model, flow.context.value(), flow.blocks(), flow.block.value(), flow.groups);
+  line("device peak", fmt::format("{} (at least {} for these lifetimes{})", format_bytes(p.device_peak),
+                                  format_bytes(p.device_lower_bound),
+                                  plan.device_limit > Bytes(0) ? ", limit " + format_bytes(plan.device_limit) : ""));
+  for (std::size_t t = 0; t < plan.profile.tiers.size(); ++t)
+    line(plan.profile.tiers[t].name + " tier",
+         fmt::format("{}; {} out and {} in a step", format_bytes(plan.program.tier_bytes[t]),
+                     format_bytes(p.bytes_out), format_bytes(p.bytes_in)));
+  line("step", fmt::format("{} ({} without recomputation and stalls), stalls {}, {:.0f} tokens/s",
+                           format_seconds(p.step), format_seconds(p.step_lower_bound), format_seconds(p.stall),
+                           tokens / p.step.value()));
+  line("placement gap", fmt::format("{:.2f} %", 100 * p.placement_gap));
+  text += fmt::format("  {:<16} {:>10} {:>10} {:>10}   (blocks, all layers but the last)\n", "class", "recomputed",
+                      "swapped", "kept");
+  for (const auto& [name, counts] : placement_table(plan))
+    text += fmt::format("  {:<16} {:>10} {:>10} {:>10}\n", name, counts.recomputed, counts.swapped, counts.kept);
+  return text;
+}
+
+std::string plan_json_line(const plan::Plan& plan) {
+  const plan::Prediction& p = plan.predicted;
+  nlohmann::ordered_json placement = nlohmann::ordered_json::object();
+  for (const auto& [name, counts] : placement_table(plan))
+    placement[name] = {{"recomputed", counts.recomputed}, {"swapped", counts.swapped}, {"kept", counts.kept}};
+  nlohmann::ordered_json tiers = nlohmann::ordered_json::object();
+  for (std::size_t t = 0; t < plan.profile.tiers.size(); ++t)
+    tiers[plan.profile.tiers[t].name] = plan.program.tier_bytes[t].value();
+  const nlohmann::ordered_json object{
+      {"strategy", plan.strategy},
+      {"context", plan.profile.flow.context.value()},
+      {"block", plan.profile.flow.block.value()},
+      {"head_groups", plan.profile.flow.groups},
+      {"slots", plan.slots},
+      {"device_limit_bytes", plan.device_limit.value()},
+      {"device_peak_bytes", p.device_peak.value()},
+      {"device_lower_bound_bytes", p.device_lower_bound.value()},
+      {"tier_bytes", tiers},
+      {"step_seconds", p.step.value()},
+      {"step_lower_bound_seconds", p.step_lower_bound.value()},
+      {"stall_seconds", p.stall.value()},
+      {"tokens_per_second", static_cast<double>(plan.profile.flow.context.value()) / p.step.value()},
+      {"bytes_out", p.bytes_out.value()},
+      {"bytes_in", p.bytes_in.value()},
+      {"placement_gap", p.placement_gap},
+      {"placement", placement}};
+  return object.dump();
+}
+
+}  // namespace memo::cli

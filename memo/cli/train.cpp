@@ -1,0 +1,76 @@
+// memo train JOB.toml --out RUN: profiles and plans when no plan is given, then trains by the plan.
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <memory>
+
+#include "memo/base/text.h"
+#include "memo/cli/planning.h"
+#include "memo/cli/progress.h"
+#include "memo/cli/verb.h"
+
+namespace memo::cli {
+namespace {
+
+struct Options {
+  std::string job, out, strategy = "memo";
+  std::optional<std::string> profile, plan;
+  std::vector<std::string> set;
+  bool resume = false, json = false;
+};
+
+Result<plan::Plan> find_plan(const Options& options, const job::Job& job) {
+  if (options.plan) return plan::read_plan(*options.plan);
+  MEMO_TRY(const plan::Profile profile, profile_for(job, options.profile));
+  return plan_for(job, profile, options.strategy);
+}
+
+std::string against(double measured, double predicted) {
+  return predicted > 0 ? fmt::format("{:+.1f} %", 100 * (measured / predicted - 1)) : "";
+}
+
+Status train(const Options& options) {
+  MEMO_TRY(const job::Job job, job::read_job(options.job, options.set));
+  MEMO_CHECKED(check_strategy(options.strategy));
+  if (job.data.files.empty()) return bad_input(options.job + ": train needs data.files");
+  MEMO_TRY(const plan::Plan plan, find_plan(options, job));
+  if (!options.json) say(describe(plan));
+  edge::TrainRequest request;
+  request.out = options.out;
+  request.resume = options.resume;
+  request.on_step = show_step;
+  request.interrupted = &interrupts();
+  MEMO_TRY(const edge::Summary s, edge::train(job, plan, request));
+  if (options.json) {
+    fmt::print("{}\n", edge::summary_json(s));
+    return {};
+  }
+  fmt::print("loss {:.4f} -> {:.4f} in {} steps\n", s.loss_first, s.loss_last, s.steps);
+  fmt::print("device peak  predicted {:>12}   measured {:>12}   {}\n", format_bytes(s.device_peak_predicted),
+             format_bytes(s.device_peak),
+             against(static_cast<double>(s.device_peak.value()), static_cast<double>(s.device_peak_predicted.value())));
+  fmt::print("step         predicted {:>12}   measured {:>12}   {}\n", format_seconds(s.step_predicted),
+             format_seconds(s.step), against(s.step.value(), s.step_predicted.value()));
+  fmt::print("stalls {} a step, {:.0f} tokens/s, departures from the plan: {}{}\n", format_seconds(s.stall),
+             s.tokens_per_second, s.departures, s.departures > 0 ? " (first: " + s.first_departure + ")" : "");
+  return {};
+}
+
+}  // namespace
+
+void add_train(CLI::App& app, Action& action) {
+  CLI::App* verb = app.add_subcommand("train", "Train a job by its plan; prints the prediction next to the measurement");
+  const auto options = std::make_shared<Options>();
+  verb->add_option("job", options->job, "job.toml")->required();
+  verb->add_option("--out", options->out, "Run folder: metrics, summary, timeline, checkpoints")->required();
+  verb->add_option("--strategy", options->strategy, "memo, resident, recompute, offload or memo-alpha")
+      ->capture_default_str();
+  verb->add_option("--profile", options->profile, "A profile of this job; measured when absent");
+  verb->add_option("--plan", options->plan, "A plan of this job; made when absent");
+  verb->add_flag("--resume", options->resume, "Go on from the newest checkpoint in the run folder");
+  verb->add_option("--set", options->set, "Override a key of the job: key=value")->allow_extra_args(false);
+  verb->add_flag("--json", options->json, "Print summary.json on stdout and nothing else");
+  verb->callback([&action, options] { action = [options] { return train(*options); }; });
+}
+
+}  // namespace memo::cli

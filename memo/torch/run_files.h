@@ -1,0 +1,28 @@
+// The files of a run folder other than checkpoints, and the process's peak memory.
+#pragma once
+
+#include "memo/exec/executor.h"
+#include "memo/torch/trainer.h"
+
+namespace memo::edge {
+
+// metrics.jsonl: one line a step.
+class MetricsFile {
+ public:
+  // Keeps the lines of the first `steps` steps of an earlier run in the folder.
+  static Result<MetricsFile> open(const Path& run, std::int64_t steps);
+  Status add(const StepLine& line);
+
+ private:
+  explicit MetricsFile(Path path) : path_(std::move(path)) {}
+  Path path_;
+};
+
+// timeline.json: the measured spans of the last step and the predicted ones.
+Status write_timeline(const plan::Plan& plan, const exec::StepReport& measured, const Path& path);
+
+// Of this process since the last reset (VmHWM).
+void reset_peak_rss();
+Bytes peak_rss();
+
+}  // namespace memo::edge

@@ -1,0 +1,190 @@
+#include "memo/torch/trainer.h"
+
+#include <ATen/ops/tensor.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "memo/base/text.h"
+#include "memo/torch/checkpoint_files.h"
+#include "memo/torch/dataset.h"
+#include "memo/torch/optimizer.h"
+#include "memo/torch/run_files.h"
+#include "memo/torch/session.h"
+#include "memo/torch/weights_io.h"
+
+namespace memo::edge {
+namespace {
+
+double median(std::vector<double> values) {
+  if (values.size() > 1) values.erase(values.begin());  // the first step pays for fresh pages
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+class Training {
+ public:
+  Training(const job::Job& job, const TrainRequest& request, const model::Shape& shape, Dataset data,
+           std::unique_ptr<Session> session)
+      : job_(job), request_(request), shape_(shape), data_(std::move(data)), session_(std::move(session)) {}
+
+  Result<Summary> run() {
+    MEMO_CHECKED(start());
+    MEMO_TRY(MetricsFile metrics, MetricsFile::open(request_.out, static_cast<std::int64_t>(losses_.size())));
+    reset_peak_rss();
+    const std::int64_t steps = job_.train.steps;
+    for (std::int64_t step = static_cast<std::int64_t>(losses_.size()) + 1; step <= steps; ++step) {
+      MEMO_CHECKED(one_step(step, metrics));
+      const bool stop = request_.interrupted && request_.interrupted->load() > 0;
+      const std::int64_t every = job_.train.checkpoint_every;
+      if (step == steps || stop || (every > 0 && step % every == 0)) MEMO_CHECKED(checkpoint(step));
+      if (stop && step < steps) {
+        MEMO_CHECKED(finish());
+        return fail(ErrorKind::interrupted, fmt::format("stopped after step {}, saved in {}; go on with --resume", step,
+                                                        request_.out.string()));
+      }
+    }
+    MEMO_CHECKED(finish());
+    return summary();
+  }
+
+ private:
+  // Weights: the newest checkpoint of the run, else the model's folder, else random.
+  Status start() {
+    MEMO_TRY(const std::optional<Path> latest, latest_checkpoint(request_.out));
+    if (latest && !request_.resume)
+      return bad_input(fmt::format("{} holds a run already ({}): go on with --resume, or name another folder",
+                                   request_.out.string(), latest->filename().string()));
+    ModelState& state = session_->state();
+    if (latest && request_.resume) {
+      MEMO_CHECKED(load_weights(state, *latest));
+      MEMO_CHECKED(load_optimizer(state, *latest / "state.safetensors"));
+      MEMO_TRY(const nlohmann::json saved, read_json(*latest / "state.json"));
+      MEMO_TRY(const std::int64_t seed, json_field<std::int64_t>(saved, "seed", *latest / "state.json"));
+      if (seed != static_cast<std::int64_t>(job_.seed))
+        return bad_input(fmt::format("{}: was trained with seed {}, the job says {}", latest->string(), seed, job_.seed));
+      MEMO_TRY(const nlohmann::json losses, json_field<nlohmann::json>(saved, "losses", *latest / "state.json"));
+      if (!losses.is_array() ||
+          !std::ranges::all_of(losses, [](const nlohmann::json& loss) { return loss.is_number(); }))
+        return bad_input(fmt::format("{}: 'losses' is not a list of numbers", (*latest / "state.json").string()));
+      losses_ = losses.get<std::vector<double>>();
+      MEMO_TRY(gradient_digest_, json_field<std::string>(saved, "grad_digest", *latest / "state.json"));
+      return {};
+    }
+    state.initialise(job_.seed);
+    if (job_.model.path && std::filesystem::exists(*job_.model.path / "config.json") && has_weights(*job_.model.path))
+      MEMO_CHECKED(load_weights(state, *job_.model.path));
+    return {};
+  }
+
+  static bool has_weights(const Path& folder) {
+    std::error_code ignored;
+    for (const auto& entry : std::filesystem::directory_iterator(folder, ignored))
+      if (entry.path().string().find(".safetensors") != std::string::npos) return true;
+    return false;
+  }
+
+  Status one_step(std::int64_t step, MetricsFile& metrics) {
+    const std::int64_t context = job_.train.context.value();
+    const std::int64_t first = sample_start(job_.seed, step - 1, context, data_.tokens());
+    const at::Tensor window = at::tensor(data_.window(first, context + 1), at::kLong);
+    const double lr = lr_at(job_.train, step);
+    MEMO_TRY(StepResult result, session_->step(window, step, lr));
+    losses_.push_back(result.loss);
+    seconds_.push_back(result.seconds.value());
+    stalls_.push_back(result.report.stall.value());
+    const StepLine line{step,
+                        job_.train.steps,
+                        result.loss,
+                        lr,
+                        result.gradient_norm,
+                        result.seconds,
+                        result.report.stall,
+                        static_cast<double>(context) / result.seconds.value()};
+    MEMO_CHECKED(metrics.add(line));
+    if (request_.on_step) request_.on_step(line);
+    report_ = std::move(result.report);
+    return {};
+  }
+
+  Status checkpoint(std::int64_t step) {
+    constexpr int keep_last = 2;
+    gradient_digest_ = hex16(session_->state().gradient_digest());
+    MEMO_TRY(const Path folder, begin_checkpoint(request_.out, step));
+    MEMO_CHECKED(save_weights(session_->state(), folder));
+    const std::optional<Path> like =
+        job_.model.path ? std::optional<Path>(*job_.model.path / "config.json") : std::nullopt;
+    MEMO_TRY(const std::string config, model::config_text(shape_, like));
+    MEMO_CHECKED(write_atomically(folder / "config.json", config));
+    MEMO_CHECKED(save_optimizer(session_->state(), folder / "state.safetensors"));
+    const nlohmann::json state{
+        {"version", 1}, {"step", step}, {"seed", job_.seed}, {"losses", losses_}, {"grad_digest", gradient_digest_}};
+    MEMO_CHECKED(write_atomically(folder / "state.json", state.dump()));
+    return commit_checkpoint(folder, request_.out, step, keep_last);
+  }
+
+  Status finish() {
+    if (!seconds_.empty())
+      MEMO_CHECKED(write_timeline(session_->plan(), report_, request_.out / "timeline.json"));
+    return write_atomically(request_.out / "summary.json", summary_json(summary()) + "\n");
+  }
+
+  Summary summary() const {
+    const plan::Plan& plan = session_->plan();
+    Summary result;
+    result.strategy = plan.strategy;
+    result.context = job_.train.context.value();
+    result.steps = static_cast<std::int64_t>(losses_.size());
+    if (!losses_.empty()) {
+      result.loss_first = losses_.front();
+      result.loss_last = losses_.back();
+    }
+    result.loss_digest = hex16(fnv1a(losses_.data(), losses_.size() * sizeof(double)));
+    result.grad_digest = gradient_digest_;
+    result.device_peak = session_->device_peak();
+    result.device_peak_predicted = plan.predicted.device_peak;
+    result.step_predicted = plan.predicted.step;
+    result.stall_predicted = plan.predicted.stall;
+    if (!seconds_.empty()) {
+      result.step = Seconds(median(seconds_));
+      result.stall = Seconds(median(stalls_));
+      result.tokens_per_second = static_cast<double>(result.context) / result.step.value();
+    }
+    result.bytes_out = report_.bytes_out;
+    result.bytes_in = report_.bytes_in;
+    result.process_peak_rss = peak_rss();
+    result.departures = session_->departure_count();
+    if (!session_->departures().empty()) result.first_departure = session_->departures().front();
+    return result;
+  }
+
+  const job::Job& job_;
+  const TrainRequest& request_;
+  model::Shape shape_;
+  Dataset data_;
+  std::unique_ptr<Session> session_;
+  std::vector<double> losses_, seconds_, stalls_;
+  std::string gradient_digest_;
+  exec::StepReport report_;
+};
+
+}  // namespace
+
+Result<Summary> train(const job::Job& job, const plan::Plan& plan, const TrainRequest& request) {
+  MEMO_TRY(const model::Shape shape, model::job_shape(job));
+  MEMO_TRY(Dataset data, Dataset::open(job.data, shape.vocab));
+  const std::int64_t needed = job.train.context.value() + 1;
+  if (data.tokens() < needed)
+    return bad_input(fmt::format("train.context = {} needs {} tokens, the data has {}: add text or lower the context",
+                                 job.train.context.value(), needed, data.tokens()));
+  MEMO_CHECKED(make_folder(request.out));
+  MEMO_CHECKED(plan::write_plan(plan, request.out / "plan.json"));
+  MEMO_TRY(auto session, Session::open(plan, shape, job));
+  return Training(job, request, shape, std::move(data), std::move(session)).run();
+}
+
+}  // namespace memo::edge

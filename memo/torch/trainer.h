@@ -1,0 +1,48 @@
+// Trains a job by a plan: data, steps, metrics, checkpoints, summary. A run folder holds plan.json, metrics.jsonl,
+// timeline.json, summary.json and checkpoint-<step>/ (docs/formats.md).
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "memo/job/job.h"
+#include "memo/plan/plan.h"
+
+namespace memo::edge {
+
+struct StepLine {
+  std::int64_t step = 0, steps = 0;
+  double loss = 0, lr = 0, gradient_norm = 0;
+  Seconds seconds, stall;
+  double tokens_per_second = 0;
+};
+
+struct Summary {
+  std::string strategy;
+  std::int64_t context = 0, steps = 0;
+  double loss_first = 0, loss_last = 0;
+  std::string loss_digest, grad_digest;
+  Bytes device_peak, device_peak_predicted;
+  Seconds step, step_predicted, stall, stall_predicted;  // per step; measured ones are medians without the first step
+  double tokens_per_second = 0;
+  Bytes bytes_out, bytes_in;  // per step
+  Bytes process_peak_rss;
+  std::int64_t departures = 0;
+  std::string first_departure;
+};
+
+struct TrainRequest {
+  Path out;
+  bool resume = false;
+  std::function<void(const StepLine&)> on_step;
+  const std::atomic<int>* interrupted = nullptr;  // > 0: finish the step, save, return ErrorKind::interrupted
+};
+
+Result<Summary> train(const job::Job& job, const plan::Plan& plan, const TrainRequest& request);
+
+// The contract's summary.json.
+std::string summary_json(const Summary& summary);
+
+}  // namespace memo::edge

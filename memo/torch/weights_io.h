@@ -1,0 +1,20 @@
+// Weights and optimizer state between memory and files: a Hugging Face folder, and a checkpoint's state file.
+#pragma once
+
+#include "memo/base/file.h"
+#include "memo/base/result.h"
+#include "memo/torch/model_state.h"
+
+namespace memo::edge {
+
+// Reads model.safetensors (or its shards) into the masters, converting to float32. A tensor that is missing or has
+// another shape is an error that names it.
+Status load_weights(ModelState& state, const Path& folder);
+// Writes the weights in the compute dtype as a Hugging Face folder's model.safetensors.
+Status save_weights(const ModelState& state, const Path& folder);
+
+// Moments and, for bfloat16, masters.
+Status save_optimizer(const ModelState& state, const Path& file);
+Status load_optimizer(ModelState& state, const Path& file);
+
+}  // namespace memo::edge
