@@ -68,7 +68,7 @@ std::string describe_copy(const plan::Program& program, int index) {
 CopyRequest request_of(const plan::Program& program, int index, std::byte* arena) {
   const plan::Copy& copy = program.copies[static_cast<std::size_t>(index)];
   return {.device = arena + residency_of(program, index).offset.value(),
-          .bytes = tensor_of(program, index).bytes,
+          .bytes = round_up(tensor_of(program, index).bytes, plan::copy_alignment),
           .direction = copy.direction,
           .tier = copy.tier,
           .tier_offset = copy.tier_offset};

@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "memo/base/text.h"
+#include "memo/torch/optimizer.h"
 
 namespace memo::edge {
 namespace {
@@ -97,6 +98,18 @@ void ModelState::masters_changed() {
 
 void ModelState::zero_gradients() {
   for (const Parameter& parameter : parameters_) parameter.gradient.zero_();
+}
+
+double ModelState::update(const job::TrainOptions& options, std::int64_t step, double lr) {
+  std::vector<at::Tensor> gradients;
+  std::vector<bool> decays;
+  for (const Parameter& parameter : parameters_) gradients.push_back(parameter.gradient);
+  for (const model::ParameterSpec& spec : specs_) decays.push_back(spec.decays);
+  const double norm = clip_gradients(gradients, options.clip);
+  const AdamW settings{lr, options.beta1, options.beta2, options.eps, options.weight_decay};
+  adamw_step(settings, step, masters_, gradients, first_, second_, decays);
+  masters_changed();
+  return norm;
 }
 
 std::uint64_t ModelState::gradient_digest() const {

@@ -35,6 +35,8 @@ class ModelState {
   void initialise(std::uint64_t seed);  // random weights as the specs say, zero moments
   void masters_changed();               // casts masters to the compute dtype
   void zero_gradients();
+  // One optimizer step: clips the gradients, AdamW, casts. Returns the gradients' norm before clipping.
+  double update(const job::TrainOptions& options, std::int64_t step, double lr);
   [[nodiscard]] std::uint64_t gradient_digest() const;
 
  private:

@@ -69,8 +69,14 @@ double clip_gradients(const std::vector<at::Tensor>& gradients, double max_norm)
   for (const at::Tensor& gradient : gradients) squares += sum_of_squares(gradient);
   const double norm = std::sqrt(squares), scale = max_norm / (norm + 1e-6);
   if (max_norm > 0 && scale < 1) {
-    const at::AutoDispatchBelowADInplaceOrView plain;
-    for (at::Tensor gradient : gradients) gradient.mul_(scale);
+    // As Tensor::mul_ does for a float32 tensor and a double, without its scalar tensor on the heap.
+    const auto factor = static_cast<float>(scale);
+    for (const at::Tensor& gradient : gradients) {
+      auto* data = gradient.data_ptr<float>();
+      at::parallel_for(0, gradient.numel(), 1 << 15, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) data[i] *= factor;
+      });
+    }
   }
   return norm;
 }

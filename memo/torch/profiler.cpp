@@ -116,7 +116,8 @@ class Profiler {
     const Decoder decoder(one_layer_, groups_, state.parameters());
     profile.flow = model::decoder_dataflow(shape, element_bytes_, groups_, context, block_);
     const std::span<const std::byte> weights(region(0), static_cast<std::size_t>(fixed[0].bytes.value()));
-    MEMO_TRY(profile.traces, record(profile.flow, decoder, scalar_type(job_.model.dtype), weights));
+    MEMO_TRY(profile.traces, record(profile.flow, decoder, scalar_type(job_.model.dtype), weights,
+                                    [&] { state.update(job_.train, 1, 0.0); }));
     return {};
   }
 

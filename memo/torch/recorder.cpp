@@ -45,8 +45,9 @@ struct OperandTensor {
 
 class Recorder {
  public:
-  Recorder(model::Dataflow& flow, const Decoder& decoder, at::ScalarType dtype, std::span<const std::byte> parameters)
-      : flow_(flow), segments_(flow, decoder, [] {}), dtype_(dtype), parameters_(parameters) {}
+  Recorder(model::Dataflow& flow, const Decoder& decoder, at::ScalarType dtype, std::span<const std::byte> parameters,
+           const std::function<void()>& update)
+      : flow_(flow), segments_(flow, decoder, update), dtype_(dtype), parameters_(parameters) {}
 
   Result<std::vector<plan::Trace>> run() {
     std::vector<Tokens> sizes{flow_.block_tokens(0)};
@@ -54,7 +55,9 @@ class Recorder {
     for (int s = 0; s < static_cast<int>(flow_.segments.size()); ++s) {
       const Stage stage = flow_.segments[at_index(s)].stage;
       if (stage == Stage::optimizer) {
-        traces_.push_back({s, false, flow_.context, Seconds(0), {}});
+        const RecordingScope recording;
+        segments_.forward(s, {}, {}, nullptr);
+        MEMO_CHECKED(add_trace(s, false, flow_.context, recording.events(), {}, {}, {}));
       } else if (stage == Stage::core) {
         MEMO_CHECKED(record_core(s));
       } else {
@@ -263,8 +266,8 @@ class Recorder {
 }  // namespace
 
 Result<std::vector<plan::Trace>> record(model::Dataflow& flow, const Decoder& decoder, at::ScalarType dtype,
-                                        std::span<const std::byte> parameters) {
-  return Recorder(flow, decoder, dtype, parameters).run();
+                                        std::span<const std::byte> parameters, const std::function<void()>& update) {
+  return Recorder(flow, decoder, dtype, parameters, update).run();
 }
 
 }  // namespace memo::edge

@@ -2,6 +2,7 @@
 // each size, core attention at two short lengths (its allocations grow linearly with length; checked).
 #pragma once
 
+#include <functional>
 #include <span>
 
 #include "memo/plan/profile.h"
@@ -10,8 +11,8 @@
 namespace memo::edge {
 
 // `flow` has the context and block to record for; what segments save beyond their operands is added to its table.
-// The traces have no times. `dtype` is the compute dtype, `parameters` the memory of the weights.
+// The traces have no times. `dtype` is the compute dtype, `parameters` the memory of the weights, `update` the optimizer.
 Result<std::vector<plan::Trace>> record(model::Dataflow& flow, const Decoder& decoder, at::ScalarType dtype,
-                                        std::span<const std::byte> parameters);
+                                        std::span<const std::byte> parameters, const std::function<void()>& update);
 
 }  // namespace memo::edge

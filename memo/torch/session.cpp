@@ -9,7 +9,6 @@
 #include "memo/exec/tier.h"
 #include "memo/torch/allocator.h"
 #include "memo/torch/arena.h"
-#include "memo/torch/optimizer.h"
 #include "memo/torch/runner.h"
 #include "memo/torch/saved_tensors.h"
 #include "memo/torch/segments.h"
@@ -29,23 +28,11 @@ struct Session::Impl {
         arena(std::move(mapped)),
         state(shape, job.model.dtype, regions()),
         decoder(shape, plan.profile.flow.groups, state.parameters()),
-        segments(plan.profile.flow, decoder, [this] { update(); }),
+        segments(plan.profile.flow, decoder, [this] { gradient_norm = state.update(options, step, lr); }),
         options(job.train) {}
 
   [[nodiscard]] std::byte* region(std::size_t i) const { return arena.data() + plan.program.fixed[i].offset.value(); }
   [[nodiscard]] std::array<std::byte*, 3> regions() const { return {region(0), region(1), region(2)}; }
-
-  // The optimizer's call: clip, AdamW, cast.
-  void update() {
-    std::vector<at::Tensor> gradients;
-    std::vector<bool> decays;
-    for (const Parameter& parameter : state.parameters()) gradients.push_back(parameter.gradient);
-    for (const model::ParameterSpec& spec : state.specs()) decays.push_back(spec.decays);
-    gradient_norm = clip_gradients(gradients, options.clip);
-    const AdamW settings{lr, options.beta1, options.beta2, options.eps, options.weight_decay};
-    adamw_step(settings, step, state.masters(), gradients, state.first_moments(), state.second_moments(), decays);
-    state.masters_changed();
-  }
 
   plan::Plan plan;
   Arena arena;

@@ -5,8 +5,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "memo/base/text.h"
 #include "memo/torch/checkpoint_files.h"
@@ -63,16 +61,14 @@ class Training {
     if (latest && request_.resume) {
       MEMO_CHECKED(load_weights(state, *latest));
       MEMO_CHECKED(load_optimizer(state, *latest / "state.safetensors"));
-      MEMO_TRY(const nlohmann::json saved, read_json(*latest / "state.json"));
-      MEMO_TRY(const std::int64_t seed, json_field<std::int64_t>(saved, "seed", *latest / "state.json"));
-      if (seed != static_cast<std::int64_t>(job_.seed))
-        return bad_input(fmt::format("{}: was trained with seed {}, the job says {}", latest->string(), seed, job_.seed));
-      MEMO_TRY(const nlohmann::json losses, json_field<nlohmann::json>(saved, "losses", *latest / "state.json"));
-      if (!losses.is_array() ||
-          !std::ranges::all_of(losses, [](const nlohmann::json& loss) { return loss.is_number(); }))
-        return bad_input(fmt::format("{}: 'losses' is not a list of numbers", (*latest / "state.json").string()));
-      losses_ = losses.get<std::vector<double>>();
-      MEMO_TRY(gradient_digest_, json_field<std::string>(saved, "grad_digest", *latest / "state.json"));
+      MEMO_TRY(CheckpointState saved, read_state(*latest));
+      MEMO_TRY(const std::string digest, job_digest());
+      if (saved.job_digest != digest)
+        return bad_input(fmt::format("{}: is of another job (model, dtype, seed, context or data differ)", latest->string()));
+      if (saved.step >= job_.train.steps)
+        return bad_input(fmt::format("{} has done all {} steps: raise train.steps to go on", request_.out.string(),
+                                     saved.step));
+      losses_ = std::move(saved.losses);
       return {};
     }
     state.initialise(job_.seed);
@@ -111,6 +107,14 @@ class Training {
     return {};
   }
 
+  // Of what a checkpoint cannot be moved across; steps, limits, strategy and block size may change.
+  Result<std::string> job_digest() const {
+    MEMO_TRY(std::string text, model::config_text(shape_));
+    text += fmt::format("|{}|{}|{}", static_cast<int>(job_.model.dtype), job_.seed, job_.train.context.value());
+    for (const Path& file : job_.data.files) text += "|" + file.filename().string();
+    return hex16(fnv1a(text.data(), text.size()));
+  }
+
   Status checkpoint(std::int64_t step) {
     constexpr int keep_last = 2;
     gradient_digest_ = hex16(session_->state().gradient_digest());
@@ -121,9 +125,8 @@ class Training {
     MEMO_TRY(const std::string config, model::config_text(shape_, like));
     MEMO_CHECKED(write_atomically(folder / "config.json", config));
     MEMO_CHECKED(save_optimizer(session_->state(), folder / "state.safetensors"));
-    const nlohmann::json state{
-        {"version", 1}, {"step", step}, {"seed", job_.seed}, {"losses", losses_}, {"grad_digest", gradient_digest_}};
-    MEMO_CHECKED(write_atomically(folder / "state.json", state.dump()));
+    MEMO_TRY(const std::string digest, job_digest());
+    MEMO_CHECKED(write_state(folder, {step, job_.seed, digest, losses_}));
     return commit_checkpoint(folder, request_.out, step, keep_last);
   }
 
@@ -177,10 +180,7 @@ class Training {
 Result<Summary> train(const job::Job& job, const plan::Plan& plan, const TrainRequest& request) {
   MEMO_TRY(const model::Shape shape, model::job_shape(job));
   MEMO_TRY(Dataset data, Dataset::open(job.data, shape.vocab));
-  const std::int64_t needed = job.train.context.value() + 1;
-  if (data.tokens() < needed)
-    return bad_input(fmt::format("train.context = {} needs {} tokens, the data has {}: add text or lower the context",
-                                 job.train.context.value(), needed, data.tokens()));
+  MEMO_CHECKED(data.check_context(job.train.context));
   MEMO_CHECKED(make_folder(request.out));
   MEMO_CHECKED(plan::write_plan(plan, request.out / "plan.json"));
   MEMO_TRY(auto session, Session::open(plan, shape, job));

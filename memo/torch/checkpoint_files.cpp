@@ -1,0 +1,177 @@
+#include "memo/torch/checkpoint_files.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <stdio.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <limits>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "memo/torch/durable.h"
+#include "memo/torch/safetensors.h"
+
+namespace memo::edge {
+namespace {
+
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+constexpr std::string_view prefix = "checkpoint-", partial_prefix = ".checkpoint-", partial_suffix = ".partial";
+
+Path place(const Path& run, std::int64_t step) { return run / fmt::format("{}{}", prefix, step); }
+Path partial_place(const Path& run, std::int64_t step) {
+  return run / fmt::format("{}{}{}", partial_prefix, step, partial_suffix);
+}
+
+tl::unexpected<Error> failed(const Path& path, const char* doing, const std::error_code& error) {
+  return run_time_error(fmt::format("{}: cannot {}: {}", path.string(), doing, error.message()));
+}
+
+std::optional<std::int64_t> step_of(const std::string& name) {
+  if (!name.starts_with(prefix)) return std::nullopt;
+  std::int64_t step = 0;
+  const char* end = name.data() + name.size();
+  const auto [rest, error] = std::from_chars(name.data() + prefix.size(), end, step);
+  if (error != std::errc() || rest != end || step < 0 || name != fmt::format("{}{}", prefix, step)) return std::nullopt;
+  return step;
+}
+
+Result<std::vector<Path>> entries(const Path& folder) {
+  std::error_code error;
+  std::vector<Path> paths;
+  if (!fs::exists(folder, error)) return paths;
+  fs::directory_iterator at(folder, error);
+  for (; !error && at != fs::directory_iterator(); at.increment(error)) paths.push_back(at->path());
+  if (error) return failed(folder, "list", error);
+  return paths;
+}
+
+Result<std::map<std::int64_t, Path>> checkpoints(const Path& run) {
+  MEMO_TRY(const std::vector<Path> paths, entries(run));
+  std::map<std::int64_t, Path> found;
+  for (const Path& path : paths)
+    if (const auto step = step_of(path.filename().string())) found.emplace(*step, path);
+  return found;
+}
+
+Status remove_folder(const Path& folder) {
+  std::error_code error;
+  fs::remove_all(folder, error);
+  return error ? failed(folder, "remove", error) : Status();
+}
+
+Status remove_partial(const Path& run) {
+  MEMO_TRY(const std::vector<Path> paths, entries(run));
+  for (const Path& path : paths) {
+    const std::string name = path.filename().string();
+    if (name.starts_with(partial_prefix) && name.ends_with(partial_suffix)) MEMO_CHECKED(remove_folder(path));
+  }
+  return {};
+}
+
+Status sync_all(const Path& folder) {
+  std::error_code error;
+  fs::recursive_directory_iterator at(folder, error);
+  for (; !error && at != fs::recursive_directory_iterator(); at.increment(error)) MEMO_CHECKED(sync_path(at->path()));
+  return error ? failed(folder, "list", error) : sync_path(folder);
+}
+
+// `to` may exist: then the two change places.
+Status move_into_place(const Path& from, const Path& to) {
+  std::error_code error;
+  const unsigned flags = fs::exists(to, error) ? RENAME_EXCHANGE : 0;
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), flags) == 0) return {};
+  return run_time_error(fmt::format("{}: cannot rename into place as {}: {}", from.string(), to.filename().string(),
+                                    std::strerror(errno)));
+}
+
+// Oldest first. A checkpoint loses its name before its files.
+Status remove_old(const Path& run, std::int64_t step, int keep_last) {
+  MEMO_TRY(auto found, checkpoints(run));
+  found.erase(step);
+  while (static_cast<int>(found.size()) > keep_last - 1) {
+    const auto& [oldest, path] = *found.begin();
+    const Path partial = partial_place(run, oldest);
+    MEMO_CHECKED(remove_folder(partial));
+    MEMO_CHECKED(move_into_place(path, partial));
+    MEMO_CHECKED(remove_folder(partial));
+    found.erase(found.begin());
+  }
+  return {};
+}
+
+}  // namespace
+
+Status write_state(const Path& checkpoint, const CheckpointState& state) {
+  const json about{{"version", 1},
+                   {"step", state.step},
+                   {"seed", state.seed},
+                   {"job_digest", state.job_digest},
+                   {"losses", state.losses}};
+  return write_atomically(checkpoint / "state.json", about.dump() + "\n");
+}
+
+Result<CheckpointState> read_state(const Path& checkpoint) {
+  const Path file = checkpoint / "state.json";
+  MEMO_TRY(const json about, read_json(file));
+  try {
+    if (about.at("version") != 1)
+      return bad_input(
+          fmt::format("{}: 'version' is {}; this memo reads version 1", file.string(), about.at("version").dump()));
+    CheckpointState state;
+    state.step = about.at("step").get<std::int64_t>();
+    state.seed = about.at("seed").get<std::uint64_t>();
+    state.job_digest = about.at("job_digest").get<std::string>();
+    for (const json& loss : about.at("losses"))  // null: JSON has no NaN
+      state.losses.push_back(loss.is_null() ? std::numeric_limits<double>::quiet_NaN() : loss.get<double>());
+    return state;
+  } catch (const json::exception& error) {
+    return bad_input(fmt::format("{}: {}; the file is damaged", file.string(), error.what()));
+  }
+}
+
+Result<Path> begin_checkpoint(const Path& run, std::int64_t step) {
+  MEMO_CHECKED(make_folder(run));
+  MEMO_CHECKED(remove_partial(run));
+  Path temporary = partial_place(run, step);
+  MEMO_CHECKED(make_folder(temporary));
+  return temporary;
+}
+
+Status commit_checkpoint(const Path& temporary, const Path& run, std::int64_t step, int keep_last) {
+  MEMO_CHECKED(check_checkpoint(temporary, step));
+  MEMO_CHECKED(sync_all(temporary));
+  MEMO_CHECKED(move_into_place(temporary, place(run, step)));
+  MEMO_CHECKED(sync_path(run));
+  MEMO_CHECKED(remove_folder(temporary));  // the older one of this step, if there was one
+  return keep_last > 0 ? remove_old(run, step, keep_last) : Status();
+}
+
+Status check_checkpoint(const Path& checkpoint, std::int64_t step) {
+  MEMO_CHECKED(read_json(checkpoint / "config.json"));
+  MEMO_CHECKED(TensorFiles::open_folder(checkpoint));
+  MEMO_CHECKED(TensorFiles::open_file(checkpoint / "state.safetensors"));
+  MEMO_TRY(const CheckpointState state, read_state(checkpoint));
+  if (state.step == step) return {};
+  return bad_input(fmt::format("{}: is of step {}; the checkpoint of step {} was mixed with another",
+                               (checkpoint / "state.json").string(), state.step, step));
+}
+
+Result<std::optional<Path>> latest_checkpoint(const Path& run) {
+  MEMO_TRY(const auto found, checkpoints(run));
+  std::optional<Error> first;
+  for (auto at = found.rbegin(); at != found.rend(); ++at) {
+    const Status status = check_checkpoint(at->second, at->first);
+    if (status) return at->second;
+    if (!first) first = status.error();
+  }
+  if (!first) return std::nullopt;
+  return bad_input(fmt::format("{}: no checkpoint is whole; the last one: {}", run.string(), first->message));
+}
+
+}  // namespace memo::edge

@@ -1,0 +1,43 @@
+// The checkpoints of a run on the disk: each is whole, or not there, whenever the process ends.
+//
+//   RUN/checkpoint-<step>/    a model folder that transformers opens, and what resuming needs besides
+//     config.json, model.safetensors    (or shards and model.safetensors.index.json)
+//     state.safetensors                 optimizer moments, float32 master weights
+//     state.json                        CheckpointState; "version": 1
+//   RUN/.checkpoint-<step>.partial/     one that is being written or removed
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "memo/base/file.h"
+#include "memo/base/result.h"
+
+namespace memo::edge {
+
+struct CheckpointState {
+  std::int64_t step = 0;  // steps done
+  std::uint64_t seed = 0;
+  std::string job_digest;
+  std::vector<double> losses;  // of all steps done
+  bool operator==(const CheckpointState&) const = default;
+};
+Status write_state(const Path& checkpoint, const CheckpointState& state);
+Result<CheckpointState> read_state(const Path& checkpoint);
+
+// A new folder to write the checkpoint into. Removes what earlier processes left unfinished in `run`, so one run at a
+// time writes there.
+Result<Path> begin_checkpoint(const Path& run, std::int64_t step);
+// Syncs the folder that begin_checkpoint gave and renames it into place, instead of an older checkpoint of the same
+// step if there is one; then removes all but this and the newest others, `keep_last` in all (0: keeps all). Refuses a
+// folder that check_checkpoint refuses.
+Status commit_checkpoint(const Path& temporary, const Path& run, std::int64_t step, int keep_last);
+
+// All files are there, untruncated (headers are read, not weights), and of one step.
+Status check_checkpoint(const Path& checkpoint, std::int64_t step);
+// The last one that check_checkpoint accepts; nothing when `run` has none at all. Fails when it has some, all damaged.
+Result<std::optional<Path>> latest_checkpoint(const Path& run);
+
+}  // namespace memo::edge

@@ -1,0 +1,119 @@
+#include "memo/torch/dataset.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <optional>
+
+#include "memo/base/check.h"
+#include "memo/torch/tokenizer.h"
+
+namespace memo::edge {
+namespace {
+
+static_assert(std::endian::native == std::endian::little);
+
+// Calls visit(p) with `data` as a pointer to unsigned integers of `width` bytes. Mappings and vectors are aligned.
+template <class Visit>
+void as_integers(const std::byte* data, int width, Visit visit) {
+  if (width == 1) return visit(reinterpret_cast<const std::uint8_t*>(data));
+  if (width == 2) return visit(reinterpret_cast<const std::uint16_t*>(data));
+  visit(reinterpret_cast<const std::uint32_t*>(data));
+}
+
+bool is_bin(const Path& file) { return file.extension() == ".bin"; }
+
+Status not_empty(const Path& file, std::int64_t tokens) {
+  return tokens > 0 ? Status() : bad_input(fmt::format("{}: is empty; remove it from data.files", file.string()));
+}
+
+}  // namespace
+
+Result<Dataset::Part> Dataset::open_bin(const Path& file, int width) {
+  MEMO_TRY(MappedFile mapped, MappedFile::map(file));
+  const auto bytes = static_cast<std::int64_t>(mapped.bytes().size());
+  if (bytes % width != 0)
+    return bad_input(
+        fmt::format("{}: {} bytes are no whole number of uint{}; it is truncated, or data.bin_dtype is wrong",
+                    file.string(), bytes, 8 * width));
+  return Part{std::move(mapped), width, bytes / width};
+}
+
+Result<Dataset::Part> Dataset::open_text(const Path& file, const Tokenizer* tokenizer) {
+  MEMO_TRY(MappedFile mapped, MappedFile::map(file));
+  const std::span<const std::byte> bytes = mapped.bytes();
+  const auto size = static_cast<std::int64_t>(bytes.size());
+  if (tokenizer == nullptr) return Part{std::move(mapped), 1, size};
+  MEMO_TRY(std::vector<TokenId> ids,
+           tokenizer->encode({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, file.string()));
+  const auto count = static_cast<std::int64_t>(ids.size());
+  return Part{std::move(ids), sizeof(TokenId), count};
+}
+
+Result<Dataset> Dataset::open(const job::DataSource& source, std::int64_t vocab) {
+  if (source.files.empty()) return bad_input("data.files: is missing; name the text or *.bin files to train on");
+  std::optional<Tokenizer> tokenizer;
+  if (source.tokenizer) {
+    MEMO_TRY(tokenizer, Tokenizer::read(*source.tokenizer));
+  } else if (std::any_of(source.files.begin(), source.files.end(), is_bin) &&
+             !std::all_of(source.files.begin(), source.files.end(), is_bin)) {
+    return bad_input("data.files: *.bin files hold tokens, but the text beside them has no data.tokenizer");
+  }
+  const int bin_width = source.bin_dtype == "uint32" ? 4 : 2;
+  Dataset dataset;
+  for (const Path& file : source.files) {
+    MEMO_TRY(Part part, is_bin(file) ? open_bin(file, bin_width) : open_text(file, tokenizer ? &*tokenizer : nullptr));
+    MEMO_CHECKED(not_empty(file, part.tokens));
+    const std::int64_t most = vocab >= std::int64_t{1} << (8 * part.width) ? vocab - 1 : largest(part);
+    if (most >= vocab)
+      return bad_input(
+          fmt::format("{}: the token {} does not fit the model's vocabulary of {}; set model.vocab to at "
+                      "least {}, or use the model's own tokenizer",
+                      file.string(), most, vocab, most + 1));
+    dataset.tokens_ += part.tokens;
+    dataset.parts_.push_back(std::move(part));
+  }
+  return dataset;
+}
+
+const std::byte* Dataset::data(const Part& part) {
+  if (const auto* mapped = std::get_if<MappedFile>(&part.memory)) return mapped->bytes().data();
+  return reinterpret_cast<const std::byte*>(std::get<std::vector<TokenId>>(part.memory).data());
+}
+
+// The largest token of a part that is not empty. What it reads of a mapped file does not stay in memory.
+std::int64_t Dataset::largest(const Part& part) {
+  constexpr std::int64_t chunk = 1 << 23;
+  std::int64_t most = 0;
+  as_integers(data(part), part.width, [&](const auto* tokens) {
+    for (std::int64_t i = 0; i < part.tokens; i += chunk) {
+      most = std::max<std::int64_t>(most, *std::max_element(tokens + i, tokens + std::min(i + chunk, part.tokens)));
+      if (const auto* mapped = std::get_if<MappedFile>(&part.memory)) mapped->release();
+    }
+  });
+  return most;
+}
+
+std::vector<std::int64_t> Dataset::window(std::int64_t start, std::int64_t length) const {
+  MEMO_CHECK(start >= 0 && length >= 0 && length <= tokens_ - start, "a window lies in the data");
+  std::vector<std::int64_t> result;
+  result.reserve(static_cast<std::size_t>(length));
+  for (const Part& part : parts_) {
+    const std::int64_t begin = std::clamp<std::int64_t>(start, 0, part.tokens);
+    const std::int64_t end = std::clamp<std::int64_t>(start + length, 0, part.tokens);
+    as_integers(data(part), part.width,
+                [&](const auto* tokens) { result.insert(result.end(), tokens + begin, tokens + end); });
+    start -= part.tokens;
+  }
+  return result;
+}
+
+Status Dataset::check_context(Tokens context) const {
+  if (context.value() < tokens_) return {};
+  return bad_input(fmt::format("data.files: {} tokens, but train.context = {} needs {}; lower it to {} or add data",
+                               tokens_, context.value(), context.value() + 1, tokens_ - 1));
+}
+
+}  // namespace memo::edge

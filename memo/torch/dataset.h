@@ -1,0 +1,52 @@
+// The training data of a job as one row of tokens, and where each sample of a run lies in it.
+#pragma once
+
+#include <cstdint>
+#include <variant>
+#include <vector>
+
+#include "memo/base/file.h"
+#include "memo/base/result.h"
+#include "memo/base/units.h"
+#include "memo/job/job.h"
+#include "memo/torch/bpe.h"
+#include "memo/torch/input_file.h"
+
+namespace memo::edge {
+
+// The job's files one after another, in order, nothing between them: long documents are packed to the context. *.bin
+// files hold tokens (little endian) and stay on the disk; the others are text, whose tokens are the tokenizer's or,
+// without one, the bytes. Files must not shrink while the dataset is open.
+class Dataset {
+ public:
+  // Fails when a file is missing or empty, or holds a token that a model of `vocab` tokens does not have.
+  static Result<Dataset> open(const job::DataSource& source, std::int64_t vocab);
+
+  [[nodiscard]] std::int64_t tokens() const { return tokens_; }
+  // Tokens [start, start + length), which must lie in the data.
+  [[nodiscard]] std::vector<std::int64_t> window(std::int64_t start, std::int64_t length) const;
+  // Fails when the data is too short for one sample: context + 1 tokens.
+  [[nodiscard]] Status check_context(Tokens context) const;
+
+ private:
+  struct Part {
+    std::variant<MappedFile, std::vector<TokenId>> memory;
+    int width;            // bytes of a token: 1, 2 or 4
+    std::int64_t tokens;  // in this part
+  };
+  static Result<Part> open_bin(const Path& file, int width);
+  static Result<Part> open_text(const Path& file, const class Tokenizer* tokenizer);
+  static const std::byte* data(const Part& part);
+  static std::int64_t largest(const Part& part);
+
+  std::vector<Part> parts_;
+  std::int64_t tokens_ = 0;
+};
+
+// Where sample `sample` (0, 1, ...) of a run starts; it reads context + 1 tokens and predicts the last `context` of
+// them. Depends on nothing but its arguments, on any machine. An epoch cuts the data into n = (tokens - 1) / context
+// samples that follow each other and share a token, so that each token is predicted at most once, and visits them in an
+// order of its own; each epoch begins anew, somewhere in the (tokens - 1) % context tokens that are left over.
+std::int64_t sample_start(std::uint64_t seed, std::int64_t sample, std::int64_t context, std::int64_t tokens);
+
+}  // namespace memo::edge
