@@ -35,6 +35,13 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> causal_attention_backward(const a
                                                                          const at::Tensor& o, const at::Tensor& lse,
                                                                          const GroupHeads& h) {
   const at::AutoDispatchBelowADInplaceOrView plain;
+  if (qkv.scalar_type() == at::kBFloat16) {
+    // In bfloat16 the operator rounds dk and dv after every tile of queries, an error that grows with the sequence, and
+    // allocates for each product.
+    const auto [dq, dk, dv] =
+        causal_attention_backward(d_o.to(at::kFloat), qkv.to(at::kFloat), o.to(at::kFloat), lse, h);
+    return {dq.to(at::kBFloat16), dk.to(at::kBFloat16), dv.to(at::kBFloat16)};
+  }
   const auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
       heads_of(d_o, 0, h.queries, h.dim), heads_of(qkv, 0, h.queries, h.dim), heads_of(qkv, h.queries, h.keys, h.dim),
       heads_of(qkv, h.queries + h.keys, h.keys, h.dim), heads_of(o, 0, h.queries, h.dim), lse.t().unsqueeze(0), 0.0,

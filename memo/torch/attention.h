@@ -16,7 +16,8 @@ struct GroupHeads {
 // qkv [S, (queries + 2 keys) dim] -> o [S, queries dim], lse [S, queries] float32.
 std::tuple<at::Tensor, at::Tensor> causal_attention(const at::Tensor& qkv, const GroupHeads& heads);
 
-// dq [S, queries dim], dk and dv [S, keys dim] from d_o [S, queries dim].
+// dq [S, queries dim], dk and dv [S, keys dim] from d_o [S, queries dim]. Of bfloat16 operands it works on float32
+// copies.
 std::tuple<at::Tensor, at::Tensor, at::Tensor> causal_attention_backward(const at::Tensor& d_o, const at::Tensor& qkv,
                                                                          const at::Tensor& o, const at::Tensor& lse,
                                                                          const GroupHeads& heads);

@@ -88,12 +88,12 @@ MEMO_INLINE inline float max(const Floats& v) {
   return result;
 }
 
-// e^x for x in [-87, 88], beyond that the value at the border; NaN stays NaN. Relative error below 2e-7.
+// e^x with a relative error below 2e-7 for x in [-87, 88]; e^-87 below that, infinite from 88.4 on; NaN stays NaN.
 // e^x = 2^n e^r, |r| <= ln(2)/2, e^r by its Taylor series (the next term is below 6e-9).
 MEMO_INLINE inline Floats exp(const Floats& given) {
   Floats x = given < -87.0f ? Floats{} - 87.0f : given;
-  x = x > 88.0f ? Floats{} + 88.0f : x;
-  constexpr float shift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, kept in the low bits
+  x = x > 89.0f ? Floats{} + 89.0f : x;  // n = 128: infinite
+  constexpr float shift = 12582912.0f;   // 1.5 * 2^23: adding it rounds to an integer, kept in the low bits
   const Floats shifted = x * 1.44269504f + shift;
   const Floats n = shifted - shift;
   const Floats r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts, n times the first is exact
