@@ -162,7 +162,7 @@ class Layout {
       const int tier = placement_.tier(tensor.cls, tensor.layer);
       if (stay.write_at >= 0) {
         extent[at(number)] = program_.tier_bytes[at(tier)];
-        program_.tier_bytes[at(tier)] += round_up(tensor.bytes, profile_.tiers[at(tier)].alignment);
+        program_.tier_bytes[at(tier)] += round_up(tensor.bytes, copy_alignment);
         program_.copies.push_back({static_cast<int>(s), Direction::out, tier, extent[at(number)], stay.write_at,
                                    stay.write_before});
       }

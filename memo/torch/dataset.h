@@ -14,6 +14,8 @@
 
 namespace memo::edge {
 
+class Tokenizer;
+
 // The job's files one after another, in order, nothing between them: long documents are packed to the context. *.bin
 // files hold tokens (little endian) and stay on the disk; the others are text, whose tokens are the tokenizer's or,
 // without one, the bytes. Files must not shrink while the dataset is open.
@@ -35,7 +37,7 @@ class Dataset {
     std::int64_t tokens;  // in this part
   };
   static Result<Part> open_bin(const Path& file, int width);
-  static Result<Part> open_text(const Path& file, const class Tokenizer* tokenizer);
+  static Result<Part> open_text(const Path& file, const Tokenizer* tokenizer);
   static const std::byte* data(const Part& part);
   static std::int64_t largest(const Part& part);
 

@@ -169,9 +169,11 @@ class Profiler {
                                    format_bytes(capacity), job_.memory.disk->string(),
                                    format_bytes(Bytes(static_cast<std::int64_t>(space.available)))));
     if (say_) say_("profile: disk tier");
-    const Bytes probe = std::min(Bytes(192 << 20), capacity);
-    const Bytes request = std::min(Bytes(8 << 20), probe);
-    MEMO_TRY(const auto store, exec::disk_tier(*job_.memory.disk, round_up(probe, 4096)));
+    constexpr std::int64_t page = 4096;  // direct I/O's alignment
+    const std::int64_t half = std::max(page, capacity.value() / 2 / page * page);  // a probe has two requests at least
+    const Bytes request = std::min(Bytes(8 << 20), Bytes(half));
+    const Bytes probe = std::max(request * 2, std::min(Bytes(192 << 20), capacity));
+    MEMO_TRY(const auto store, exec::disk_tier(*job_.memory.disk, round_up(probe, page)));
     const at::Tensor a = at::full({512, 512}, 0.5, at::kFloat), b = a.clone();
     at::Tensor c = at::empty({512, 512}, at::kFloat);
     MEMO_TRY(const exec::TierRates rates,

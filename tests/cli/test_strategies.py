@@ -1,0 +1,116 @@
+"""Where saved tensors live changes no bit of the losses and gradients, and the planned peak is the measured one."""
+
+import json
+
+import pytest
+
+from conftest import SMALL, memo
+
+ALL = ["resident", "recompute", "offload", "memo", "memo-alpha"]
+NO_TIER = ["resident", "recompute", "memo"]
+
+
+def compare(job, out, strategies, *options):
+    """Rows of compare.json by strategy."""
+    run = memo("compare", job, "--out", out, "--strategies", ",".join(strategies), *options)
+    assert run.code == 0, run.err
+    rows = json.loads((out / "compare.json").read_text())["rows"]
+    assert [row["strategy"] for row in rows] == strategies
+    return {row["strategy"]: row for row in rows}
+
+
+def summaries(rows):
+    assert all(row["ran"] for row in rows.values()), rows
+    return [row["summary"] for row in rows.values()]
+
+
+def digests(runs):
+    return {(run["loss_digest"], run["grad_digest"]) for run in runs}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("block", [128, 192])  # of 576 tokens: with a shorter last block, and without
+def test_strategies_tiers_slots_and_limits_give_the_same_bits(folder, job, disk, dtype, block):
+    model = SMALL | {"layers": 4, "dtype": dtype}
+    train = {"context": 576, "block": block}
+    runs = summaries(compare(job(model=model, train=train), folder / "no disk", NO_TIER))
+    for slots in 1, 2, 5:
+        memory = {"disk": disk, "disk_limit": "8MiB", "slots": slots}
+        rows = compare(job(model=model, train=train, memory=memory), folder / str(slots), ALL)
+        runs += summaries(rows)
+        offload = rows["offload"]["summary"]
+        assert offload["bytes_out"] > 0 and offload["bytes_in"] > 0
+        memory["device_limit"] = offload["device_peak_bytes_predicted"]
+        options = "--profile", folder / str(slots) / "profile.json"
+        rows = compare(job(model=model, train=train, memory=memory), folder / f"{slots} limited", ["memo"], *options)
+        runs += summaries(rows)
+        assert rows["memo"]["summary"]["device_peak_bytes"] <= memory["device_limit"]
+    assert len(digests(runs)) == 1
+    assert all(len(digest) == 16 for run in runs for digest in (run["loss_digest"], run["grad_digest"]))
+    assert [run["departures"] for run in runs] == [0] * len(runs), [run["first_departure"] for run in runs]
+    assert list(disk.iterdir()) == []  # nothing is left of the tier
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("block", [16, 128])
+def test_one_block_and_many_with_head_groups(folder, job, disk, block, groups):
+    file = job(
+        model=SMALL | {"layers": 3, "heads": 8, "head_dim": 16},
+        train={"context": 128, "block": block, "head_groups": groups},
+        memory={"disk": disk, "disk_limit": "8MiB"},
+    )
+    runs = summaries(compare(file, folder / "out", ALL))
+    assert len(digests(runs)) == 1
+    assert [run["departures"] for run in runs] == [0] * len(runs), [run["first_departure"] for run in runs]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_another_seed_gives_other_bits(folder, job, seed):
+    """The digests of the other tests would be worth nothing otherwise."""
+    first = memo("train", job(seed=seed), "--out", folder / "a", "--json").json()
+    second = memo("train", job(seed=seed + 1), "--out", folder / "b", "--json").json()
+    assert first["loss_digest"] != second["loss_digest"]
+    assert first["grad_digest"] != second["grad_digest"]
+
+
+class TestAPeakOfTensOfMebibytes:
+    """Jobs large enough that pages and the heap count for little."""
+
+    model = SMALL | {"layers": 3, "ffn": 256}
+    train = {"context": 4000, "block": 512, "steps": 1}
+
+    @pytest.fixture
+    def rows(self, folder, job, disk):
+        file = job(model=self.model, train=self.train, memory={"disk": disk, "disk_limit": "256MiB"})
+        return compare(file, folder / "out", ALL)
+
+    def test_the_measured_peak_is_the_predicted_one(self, folder, rows):
+        assert rows["resident"]["summary"]["device_peak_bytes"] > 30 << 20
+        for run in summaries(rows):
+            predicted, measured = run["device_peak_bytes_predicted"], run["device_peak_bytes"]
+            assert 0.98 * predicted <= measured <= predicted, run["strategy"]
+            assert run["departures"] == 0
+
+    def test_each_strategy_is_what_its_name_says(self, folder, rows):
+        runs = {name: row["summary"] for name, row in rows.items()}
+        assert runs["resident"]["bytes_out"] == runs["recompute"]["bytes_out"] == 0
+        assert runs["offload"]["bytes_out"] > 0 and runs["offload"]["bytes_in"] > 0
+        assert runs["recompute"]["device_peak_bytes"] < 0.8 * runs["resident"]["device_peak_bytes"]
+        assert runs["offload"]["device_peak_bytes"] <= runs["recompute"]["device_peak_bytes"]
+
+    def test_under_a_limit_below_residents_peak_memo_still_runs(self, folder, job, disk, rows):
+        runs = {name: row["summary"] for name, row in rows.items()}
+        high, low = (runs[name]["device_peak_bytes_predicted"] for name in ("resident", "offload"))
+        for limit in high - 4096, (high + low) // 2, low + (high - low) // 8:
+            file = job(
+                model=self.model,
+                train=self.train,
+                memory={"disk": disk, "disk_limit": "256MiB", "device_limit": limit},
+            )
+            limited = compare(file, folder / str(limit), ["resident", "memo"])
+            assert not limited["resident"]["ran"]
+            assert str(high) in limited["resident"]["reason"]  # the smallest limit that works
+            run = limited["memo"]["summary"]
+            assert run["device_peak_bytes"] <= run["device_peak_bytes_predicted"] <= limit
+            assert digests([run]) == digests(runs.values())
+            assert run["departures"] == 0
