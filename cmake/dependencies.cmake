@@ -29,11 +29,15 @@ target_include_directories(highs SYSTEM INTERFACE ${highsbox_folder}/highs_dist/
 
 if(MEMO_TORCH)
   memo_python_folder(torch torch_folder)
-  find_package(OpenMP REQUIRED)  # at::parallel_for is a header template: without it our loops would run on one thread
   add_library(torch_cpp INTERFACE)
   target_include_directories(torch_cpp SYSTEM INTERFACE ${torch_folder}/include ${torch_folder}/include/torch/csrc/api/include)
   target_link_directories(torch_cpp INTERFACE ${torch_folder}/lib)
-  target_link_libraries(torch_cpp INTERFACE torch torch_cpu c10 OpenMP::OpenMP_CXX)
+  target_link_libraries(torch_cpp INTERFACE torch torch_cpu c10)
   target_link_options(torch_cpp INTERFACE -Wl,-rpath,${torch_folder}/lib -Wl,--no-as-needed)
+  # at::parallel_for is a header template: without OpenMP our loops would run on one thread. The runtime is the one that
+  # LibTorch brings, so that both share their threads.
+  file(GLOB torch_openmp ${torch_folder}/lib/libgomp*.so*)
+  target_compile_options(torch_cpp INTERFACE -fopenmp)
+  target_link_libraries(torch_cpp INTERFACE ${torch_openmp})
   target_compile_definitions(torch_cpp INTERFACE _GLIBCXX_USE_CXX11_ABI=1)
 endif()
