@@ -1,0 +1,187 @@
+// Data of a job: the row of tokens, what is refused, and the order of samples.
+#include "memo/torch/dataset.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <set>
+
+#include "memo/torch/tokenizer.h"
+
+namespace memo::edge {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+template <class T>
+std::string raw(const std::vector<T>& values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
+}
+
+class DataFiles : public testing::Test {
+ protected:
+  DataFiles() : folder_(Path(testing::TempDir()) / ("memo-dataset-" + std::to_string(::getpid()))) {
+    std::filesystem::create_directories(folder_);
+  }
+  ~DataFiles() override { std::filesystem::remove_all(folder_); }
+
+  Path file(const std::string& name, const std::string& content) {
+    EXPECT_TRUE(write_atomically(folder_ / name, content));
+    return folder_ / name;
+  }
+  static std::string refusal(const job::DataSource& source, std::int64_t vocab) {
+    const auto dataset = Dataset::open(source, vocab);
+    if (dataset) return "accepted";
+    EXPECT_EQ(dataset.error().kind, ErrorKind::bad_input);
+    EXPECT_EQ(dataset.error().message.find('\n'), std::string::npos);
+    return dataset.error().message;
+  }
+
+  Path folder_;
+};
+
+TEST_F(DataFiles, TextIsItsBytesAndFilesFollowEachOther) {
+  job::DataSource source;
+  source.files = {file("a.txt", "abc"), file("b", "\xff"), file("c.txt", "de")};
+  const auto dataset = Dataset::open(source, 256);
+  ASSERT_TRUE(dataset) << dataset.error().message;
+  EXPECT_EQ(dataset->tokens(), 6);
+  EXPECT_THAT(dataset->window(0, 6), ElementsAre('a', 'b', 'c', 0xff, 'd', 'e'));
+  EXPECT_THAT(dataset->window(2, 3), ElementsAre('c', 0xff, 'd'));
+  EXPECT_THAT(dataset->window(5, 1), ElementsAre('e'));
+  EXPECT_THAT(dataset->window(6, 0), ElementsAre());
+}
+
+TEST_F(DataFiles, TokensOf16And32BitsAreRead) {
+  job::DataSource source;
+  source.files = {file("a.bin", raw<std::uint16_t>({1, 65535, 3})), file("b.bin", raw<std::uint16_t>({4}))};
+  const auto narrow = Dataset::open(source, 65536);
+  ASSERT_TRUE(narrow) << narrow.error().message;
+  EXPECT_THAT(narrow->window(0, 4), ElementsAre(1, 65535, 3, 4));
+  source.files = {file("c.bin", raw<std::uint32_t>({7, 151642}))};
+  source.bin_dtype = "uint32";
+  const auto wide = Dataset::open(source, 151643);
+  ASSERT_TRUE(wide) << wide.error().message;
+  EXPECT_THAT(wide->window(0, 2), ElementsAre(7, 151642));
+}
+
+TEST_F(DataFiles, TextGoesThroughTheTokenizerBesideTokensOfIt) {
+  const Path tokenizer = Path(MEMO_TEST_DATA) / "tokenizers" / "qwen" / "tokenizer.json";
+  const std::vector<TokenId> ids = *Tokenizer::read(tokenizer)->encode("In the beginning.<|im_end|>", "text");
+  job::DataSource source;
+  source.files = {file("a.txt", "In the beginning.<|im_end|>"), file("b.bin", raw<std::uint16_t>({5}))};
+  source.tokenizer = tokenizer;
+  const auto dataset = Dataset::open(source, 1000);
+  ASSERT_TRUE(dataset) << dataset.error().message;
+  std::vector<std::int64_t> expected(ids.begin(), ids.end());
+  expected.push_back(5);
+  EXPECT_EQ(dataset->window(0, dataset->tokens()), expected);
+}
+
+TEST_F(DataFiles, TokensBeyondTheVocabularyAreNamedWithTheFix) {
+  job::DataSource source;
+  source.files = {file("good.bin", raw<std::uint16_t>({1})), file("bad.bin", raw<std::uint16_t>({1, 700, 2}))};
+  EXPECT_EQ(refusal(source, 701), "accepted");
+  EXPECT_THAT(refusal(source, 700), AllOf(HasSubstr("bad.bin: the token 700 does not fit"),
+                                          HasSubstr("vocabulary of 700"), HasSubstr("701")));
+  source.files = {file("a.txt", "az")};
+  EXPECT_THAT(refusal(source, 100), AllOf(HasSubstr("a.txt: the token 122"), HasSubstr("at least 123")));
+  source.tokenizer = Path(MEMO_TEST_DATA) / "tokenizers" / "gpt2" / "tokenizer.json";
+  source.files = {file("b.txt", "x<|endoftext|>")};
+  EXPECT_THAT(refusal(source, 600), HasSubstr("b.txt: the token 600"));
+}
+
+TEST_F(DataFiles, TheLargestTokenOfALongFileIsFound) {
+  std::vector<std::uint16_t> tokens(20'000'000, 9);
+  tokens[19'999'999] = 10;
+  job::DataSource source;
+  source.files = {file("long.bin", raw(tokens))};
+  EXPECT_THAT(refusal(source, 10), HasSubstr("the token 10 "));
+  EXPECT_EQ(refusal(source, 11), "accepted");
+}
+
+TEST_F(DataFiles, FilesThatCannotBeUsedAreNamed) {
+  job::DataSource source;
+  EXPECT_THAT(refusal(source, 256), HasSubstr("data.files: is missing"));
+  source.files = {folder_ / "none.txt"};
+  EXPECT_THAT(refusal(source, 256), HasSubstr("none.txt: cannot read"));
+  source.files = {folder_};
+  EXPECT_THAT(refusal(source, 256), HasSubstr("is not a regular file"));
+  source.files = {file("empty.txt", "")};
+  EXPECT_THAT(refusal(source, 256), HasSubstr("empty.txt: is empty"));
+  source.files = {file("empty.bin", "")};
+  EXPECT_THAT(refusal(source, 256), HasSubstr("empty.bin: is empty"));
+  source.files = {file("odd.bin", "abc")};
+  EXPECT_THAT(refusal(source, 256), HasSubstr("odd.bin: 3 bytes are no whole number of uint16"));
+  source.files = {file("text.txt", "abc"), file("ids.bin", "ab")};
+  EXPECT_THAT(refusal(source, 65536), HasSubstr("data.tokenizer"));
+}
+
+TEST_F(DataFiles, AContextBeyondTheDataIsRefused) {
+  job::DataSource source;
+  source.files = {file("a.txt", "0123456789")};
+  const auto dataset = Dataset::open(source, 256);
+  ASSERT_TRUE(dataset);
+  EXPECT_TRUE(dataset->check_context(Tokens(9)));
+  const Status status = dataset->check_context(Tokens(10));
+  ASSERT_FALSE(status);
+  EXPECT_THAT(status.error().message, AllOf(HasSubstr("10 tokens"), HasSubstr("needs 11"), HasSubstr("lower it to 9")));
+}
+
+// Every epoch: as many samples as fit, one context apart, each once, inside the data.
+TEST(SampleStartTest, AnEpochVisitsConsecutiveSamplesOnceEach) {
+  for (const auto& [context, tokens] : std::vector<std::pair<std::int64_t, std::int64_t>>{
+           {1, 2}, {7, 8}, {7, 15}, {10, 1000}, {16, 1025}, {128, 65536 + 77}, {16384, 983254}}) {
+    const std::int64_t samples = (tokens - 1) / context;
+    for (std::int64_t epoch = 0; epoch < 3; ++epoch) {
+      std::set<std::int64_t> starts;
+      for (std::int64_t i = 0; i < samples; ++i) starts.insert(sample_start(5, epoch * samples + i, context, tokens));
+      ASSERT_EQ(static_cast<std::int64_t>(starts.size()), samples);
+      EXPECT_GE(*starts.begin(), 0);
+      EXPECT_LT(*starts.begin(), context);
+      EXPECT_LE(*starts.rbegin() + context + 1, tokens);
+      EXPECT_EQ(*starts.rbegin() - *starts.begin(), (samples - 1) * context);
+      for (const std::int64_t start : starts) ASSERT_EQ((start - *starts.begin()) % context, 0);
+    }
+  }
+}
+
+TEST(SampleStartTest, SeedsAndEpochsHaveOrdersAndShiftsOfTheirOwn) {
+  const auto epoch_of = [](std::uint64_t seed, std::int64_t epoch) {
+    std::vector<std::int64_t> starts;
+    for (std::int64_t i = 0; i < 100; ++i) starts.push_back(sample_start(seed, epoch * 100 + i, 100, 10'091));
+    return starts;
+  };
+  std::set<std::vector<std::int64_t>> orders;
+  std::set<std::int64_t> shifts;
+  for (std::uint64_t seed = 0; seed < 10; ++seed)
+    for (std::int64_t epoch = 0; epoch < 10; ++epoch) {
+      orders.insert(epoch_of(seed, epoch));
+      shifts.insert(epoch_of(seed, epoch).front() % 100);
+    }
+  EXPECT_EQ(orders.size(), 100U);
+  EXPECT_GT(shifts.size(), 50U) << "of 91 possible in 100 draws";
+}
+
+// Each sample is as likely to come first as any other: chi-squared with 15 degrees of freedom, 99.99 % point 44.3.
+TEST(SampleStartTest, TheFirstSampleIsUniform) {
+  std::vector<int> count(16);
+  for (std::uint64_t seed = 0; seed < 16'000; ++seed)
+    ++count[static_cast<std::size_t>(sample_start(seed, 0, 10, 161)) / 10];
+  double chi_squared = 0;
+  for (const int n : count) chi_squared += (n - 1000.0) * (n - 1000.0) / 1000.0;
+  EXPECT_LT(chi_squared, 44.3);
+}
+
+// A run resumed on another machine or by a later version reads the same samples: these never change.
+TEST(SampleStartTest, PlacesAreFixedForever) {
+  std::vector<std::int64_t> starts;
+  for (std::int64_t i = 0; i < 6; ++i) starts.push_back(sample_start(1, i, 16384, 983254));
+  EXPECT_THAT(starts, ElementsAre(786479, 802863, 409647, 589871, 737327, 245807));
+}
+
+}  // namespace
+}  // namespace memo::edge
