@@ -2,13 +2,13 @@
 
     python benchmarks/main_job.py --contexts 16384 --steps 2 --peers plain,checkpointing -o main_job.json
 
-Makes the model of about 34 M parameters with transformers, the tokens of examples/text, and runs `memo train` and the
-peers one after the other, each in a process of its own; with --rounds all of them again. Prints a Markdown table; the
-ratios divide a row's figure by that of Transformers in the same run, so less than 1 is better than the peer.
+Makes the model of about 34 M parameters with transformers, the tokens of examples/text, and runs `memo train` and
+the peers one after the other, each in a process of its own; with --rounds all of them again. Prints a Markdown table;
+the ratios divide a row's figure by that of Transformers in the same run, so less than 1 is better than the peer.
 
-Peak RSS is that of the whole process, so Memo's includes profiling and planning. The base is what a process holds before
-it has a model: of a peer after its imports, of Memo the peak of `memo --version`. Peers inherit the environment: with
-MALLOC_MMAP_THRESHOLD_ and the like their allocator can be tuned. Exits with 1 when first losses differ.
+Peak RSS is that of the whole process, so Memo's includes profiling and planning. The base is what a process holds
+before it has a model: of a peer after its imports, of Memo the peak of `memo --version`. Peers inherit the environment:
+with MALLOC_MMAP_THRESHOLD_ and the like their allocator can be tuned. Exits with 1 when first losses differ.
 """
 
 import argparse
@@ -74,11 +74,10 @@ def tokenize(count):
 
 def make_inputs(folder, contexts, seed):
     """folder/model, and folder/tokens-S.bin with one window of S + 1 tokens for each context S."""
-    state = make_model(folder / "model", max(contexts), seed)
     tokens = tokenize(max(contexts) + 1)
     for context in contexts:
         (folder / f"tokens-{context}.bin").write_bytes(tokens[: 2 * (context + 1)])
-    return state
+    return make_model(folder / "model", max(contexts), seed)
 
 
 def apart(function, *arguments):
@@ -88,6 +87,7 @@ def apart(function, *arguments):
 
 def write_job(folder, context, options, device_limit):
     job = folder / f"job-{context}.toml"
+    block = '"auto"' if options.block == "auto" else min(int(options.block), context)
     job.write_text(
         f"""seed = {options.seed}
 [model]
@@ -96,13 +96,13 @@ path = "model"
 files = ["tokens-{context}.bin"]  # one window: every step takes it
 [train]
 context = {context}
-block = {options.block if options.block == "auto" else min(int(options.block), context)}
+block = {block}
 steps = {options.steps}
 [memory]
 device = "cpu"
 device_limit = "{device_limit}"
 disk = {json.dumps(options.disk)}
-""".replace("block = auto", 'block = "auto"')
+"""
     )
     return job
 
@@ -215,8 +215,10 @@ def table(rows, peers):
     header = ["who", "context", "first step s", "later steps s", "process s", "peak RSS MB", "base MB", "over base MB"]
     header += ["first loss"] + [f"{figure} / {mode}" for mode in peers for figure in ("first", "later", "over base")]
     empty = [""] * (len(header) - 3)
-    cells = [[row["who"], row["context"], *([row["reason"], *empty] if "reason" in row else figures(row))] for row in rows]
-    return markdown(header, cells)
+    def cells(row):
+        return [row["who"], row["context"], *([row["reason"], *empty] if "reason" in row else figures(row))]
+
+    return markdown(header, [cells(row) for row in rows])
 
 
 def loss_difference(rows):
@@ -228,13 +230,19 @@ def loss_difference(rows):
 
 
 def machine():
-    cpu = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    """Call it before the work: it looks whether others keep the cores busy, which makes times worthless."""
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(f"load average {load:.2f}: something else runs here, times will be too long", file=sys.stderr)
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return {
         "cpu": cpu[0] if cpu else platform.processor(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "torch": version("torch"),
         "transformers": version("transformers"),
+        "load_average": load,
     }
 
 
@@ -242,8 +250,15 @@ def names(text):
     return [name for name in text.split(",") if name]
 
 
+def command_of(text):
+    path = Path(text)
+    if not os.access(path, os.X_OK):
+        raise argparse.ArgumentTypeError(f"{path} is no command: run `make build`, or name another")
+    return path
+
+
 def common_arguments(parser):
-    parser.add_argument("--memo", default=ROOT / "build/memo", type=Path, help="the command (default build/memo)")
+    parser.add_argument("--memo", default=str(ROOT / "build/memo"), type=command_of, help="default build/memo")
     parser.add_argument("--block", default="1024", help='tokens per block, or "auto" (default 1024)')
     parser.add_argument("--disk", default="/var/tmp", help="folder of the disk tier and of this run's files")
     parser.add_argument("--seed", type=int, default=1)
@@ -264,7 +279,7 @@ def main():
     if unknown := set(peers) - {"plain", "checkpointing"}:
         parser.error(f"unknown peer {unknown.pop()!r}: plain or checkpointing")
 
-    rows = []
+    rows, here = [], machine()
     with tempfile.TemporaryDirectory(dir=options.disk, prefix="memo-bench-") as name:
         folder = Path(name)
         state = apart(make_inputs, folder, contexts, options.seed)
@@ -282,7 +297,7 @@ def main():
     add_ratios(rows, peers)
     difference = loss_difference(rows)
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
-    result = {"version": 1, "machine": machine(), "settings": settings, "state_bytes": state, "rows": rows}
+    result = {"version": 1, "machine": here, "settings": settings, "state_bytes": state, "rows": rows}
     result["first_loss_relative_difference"] = difference
     if options.output:
         options.output.write_text(json.dumps(result, indent=1) + "\n")

@@ -2,9 +2,9 @@
 
     python benchmarks/predictions.py --contexts 2048,4096,8192 --steps 4 -o predictions.json
 
-The model and text of main_job.py. At each context one profile serves all strategies: `resident` runs without a limit, the
-others under --device-limit or, by default, halfway between what recomputation and residence need. Prints a Markdown table;
-exits with 1 when strategies that ran differ in a bit of loss or gradient, or depart from their plans.
+The model and text of main_job.py. At each context one profile serves all strategies: `resident` runs without a limit,
+the others under --device-limit or, by default, halfway between what recomputation and residence need. Prints a Markdown
+table; exits with 1 when strategies that ran differ in a bit of loss or gradient, or depart from their plans.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def compare(options, context, folder):
     for strategy in names(options.strategies):
         limit = "0" if strategy == "resident" else limited
         out = folder / f"compare-{context}-{strategy}"
-        arguments = ["--strategies", strategy, "--profile", profile, "--set", f"memory.device_limit={json.dumps(limit)}"]
+        arguments = ["--strategies", strategy, "--profile", profile, "--set", f'memory.device_limit="{limit}"']
         [row] = json.loads(memo(options, "compare", job, "--out", out, *arguments, "--json"))["rows"]
         rows.append({"context": context, "device_limit": limit} | row)
     return rows
@@ -88,7 +88,7 @@ def main():
     options = parser.parse_args()
     contexts = [int(c) for c in names(options.contexts)]
 
-    rows, lines, good = [], [], True
+    rows, lines, good, here = [], [], True, machine()
     with tempfile.TemporaryDirectory(dir=options.disk, prefix="memo-bench-") as name:
         folder = Path(name)
         apart(make_inputs, folder, contexts, options.seed)
@@ -104,7 +104,7 @@ def main():
     print(f"\nLargest error: peak {largest['device_peak_bytes']:.2f} %, step {largest['step_seconds']:.1f} %.")
     if options.output:
         settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
-        result = {"version": 1, "machine": machine(), "settings": settings, "largest_error_percent": largest, "rows": rows}
+        result = {"version": 1, "machine": here, "settings": settings, "largest_error_percent": largest, "rows": rows}
         options.output.write_text(json.dumps(result, indent=1) + "\n")
     return 0 if good else 1
 

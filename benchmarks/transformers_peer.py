@@ -1,4 +1,4 @@
-"""Trains a model folder with Transformers on the CPU (eager PyTorch, sdpa): the peer that main_job.py compares Memo with.
+"""Trains a model folder with Transformers on the CPU (eager PyTorch, sdpa): main_job.py's peer of Memo.
 
     python benchmarks/transformers_peer.py MODEL TOKENS.bin --steps 2 [--checkpointing]
 
@@ -74,7 +74,7 @@ def main():
     model = model_class.from_pretrained(options.model, dtype=torch.float32, attn_implementation="sdpa")
     model.train()
     if options.checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable()  # of every layer; not reentrant
     window = torch.from_numpy(np.fromfile(options.tokens, dtype=np.uint16).astype(np.int64))
     losses, seconds = train(model, window, options.steps)
     result = {
