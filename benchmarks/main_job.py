@@ -48,7 +48,7 @@ def make_model(folder, max_context, seed):
         head_dim=64,
         intermediate_size=1536,
         vocab_size=8192,
-        tie_word_embeddings=False,
+        tie_word_embeddings=True,
         max_position_embeddings=max_context,
         bos_token_id=None,  # the text's tokenizer has no special tokens
         eos_token_id=None,
