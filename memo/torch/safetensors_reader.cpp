@@ -83,6 +83,7 @@ Result<TensorEntry> read_entry(const std::string& name, const json& about, const
 // Ranges follow each other without overlap.
 Status check_ranges(const std::map<std::string, TensorEntry>& tensors) {
   std::vector<std::pair<const std::string*, const TensorEntry*>> order;
+  order.reserve(tensors.size());
   for (const auto& [name, entry] : tensors) order.emplace_back(&name, &entry);
   std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
     return std::pair(a.second->offset, a.second->bytes) < std::pair(b.second->offset, b.second->bytes);

@@ -18,7 +18,7 @@ std::uint64_t mix(std::uint64_t x) {
 // The image of `x` under the permutation of [0, n) that `key` selects: a Feistel network over the least even number of
 // bits that holds n, repeated until it lands below n (Black, Rogaway: Ciphers with arbitrary finite domains, 2002).
 std::uint64_t permuted(std::uint64_t x, std::uint64_t n, std::uint64_t key) {
-  const int half = (std::bit_width(n) + 1) / 2;
+  const int half = (static_cast<int>(std::bit_width(n)) + 1) / 2;
   const std::uint64_t mask = (std::uint64_t{1} << half) - 1;
   do {
     std::uint64_t left = x >> half, right = x & mask;

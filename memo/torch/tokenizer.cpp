@@ -61,7 +61,7 @@ class Reader {
     if (type != "BPE") return refused(fmt::format("model '{}'", type));
     for (const char* key : {"dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix"}) {
       const json value = about.value(key, json());
-      if (!value.is_null() && value != "" && value != 0.0)
+      if (!value.is_null() && value != json("") && value != json(0.0))
         return refused(fmt::format("model.{} {}", key, value.dump()));
     }
     if (about.value("byte_fallback", false)) return refused("model.byte_fallback");
