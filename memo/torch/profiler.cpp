@@ -213,6 +213,8 @@ int job_groups(const job::Job& job, const model::Shape& shape) {
 Result<plan::Profile> profile_job(const job::Job& job, const std::function<void(const std::string&)>& say) {
   install_allocator();
   install_saved_tensor_hooks();
+  if (job.memory.host_limit > Bytes(0))
+    return bad_input("memory.host_limit is a tier for GPUs; on the CPU the device is the host's memory: leave it out");
   MEMO_TRY(const model::Shape shape, model::job_shape(job));
   return Profiler(job, shape, say).run();
 }
