@@ -58,7 +58,7 @@ def start(*arguments):
 
 
 def toml(value):
-    return f"{str(value).lower()}" if isinstance(value, bool) else json.dumps(str(value) if isinstance(value, Path) else value)
+    return json.dumps(str(value) if isinstance(value, Path) else value)
 
 
 def write_job(file, model=None, train=None, memory=None, data=None, seed=1):
@@ -100,9 +100,17 @@ def job(folder):
     return lambda **tables: write_job(folder / "job.toml", **tables)
 
 
-@pytest.fixture
-def disk():
+@pytest.fixture(scope="session")
+def disk_of_session():
     """A folder that is not in memory, as the disk tier asks."""
     path = Path(tempfile.mkdtemp(prefix="memo-test-", dir="/var/tmp"))
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture
+def disk(disk_of_session):
+    """The same, empty before the test and after it: a tier leaves no file."""
+    assert list(disk_of_session.iterdir()) == []
+    yield disk_of_session
+    assert list(disk_of_session.iterdir()) == []
