@@ -31,7 +31,8 @@ class Training {
       : job_(job), request_(request), shape_(shape), data_(std::move(data)), session_(std::move(session)) {}
 
   Result<Summary> run() {
-    MEMO_CHECKED(start());
+    MEMO_CHECKED(start());  // first: a run that is refused leaves the folder as it is
+    MEMO_CHECKED(plan::write_plan(session_->plan(), request_.out / "plan.json"));
     MEMO_TRY(MetricsFile metrics, MetricsFile::open(request_.out, static_cast<std::int64_t>(losses_.size())));
     reset_peak_rss();
     const std::int64_t steps = job_.train.steps;
@@ -111,7 +112,13 @@ class Training {
   Result<std::string> job_digest() const {
     MEMO_TRY(std::string text, model::config_text(shape_));
     text += fmt::format("|{}|{}|{}", static_cast<int>(job_.model.dtype), job_.seed, job_.train.context.value());
-    for (const Path& file : job_.data.files) text += "|" + file.filename().string();
+    // Of the data, which may be large: how much it is, and how it begins and ends.
+    const std::int64_t tokens = data_.tokens(), some = job_.train.context.value();
+    text += fmt::format("|{}", tokens);
+    for (const std::int64_t first : {std::int64_t{0}, tokens - some}) {
+      const std::vector<std::int64_t> window = data_.window(first, some);
+      text += "|" + hex16(fnv1a(window.data(), window.size() * sizeof(std::int64_t)));
+    }
     return hex16(fnv1a(text.data(), text.size()));
   }
 
@@ -182,7 +189,6 @@ Result<Summary> train(const job::Job& job, const plan::Plan& plan, const TrainRe
   MEMO_TRY(Dataset data, Dataset::open(job.data, shape.vocab));
   MEMO_CHECKED(data.check_context(job.train.context));
   MEMO_CHECKED(make_folder(request.out));
-  MEMO_CHECKED(plan::write_plan(plan, request.out / "plan.json"));
   MEMO_TRY(auto session, Session::open(plan, shape, job));
   return Training(job, request, shape, std::move(data), std::move(session)).run();
 }

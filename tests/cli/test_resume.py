@@ -1,0 +1,187 @@
+"""A run that was stopped, politely or not, and resumed ends with the same bits as one that was left alone."""
+
+import json
+import random
+import shutil
+import signal
+import time
+
+import pytest
+from conftest import SMALL, memo, start, write_job
+
+STEPS = 6
+TRAIN = dict(context=1024, block=128, steps=STEPS, lr=1e-3, checkpoint_every=1)  # about a tenth of a second a step
+MODEL = SMALL | {"layers": 3}
+DIGESTS = "loss_digest", "grad_digest", "loss_first", "loss_last", "steps"
+
+
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def reference(request, tmp_path_factory, book, disk_of_session):
+    """A job, and how it ends when left alone."""
+    folder = tmp_path_factory.mktemp("alone")
+    (folder / "book.txt").write_bytes(book)
+    memory = {"disk": disk_of_session, "disk_limit": "32MiB"}
+    file = write_job(folder / "job.toml", MODEL | {"dtype": request.param}, TRAIN, memory)
+    return file, ending(memo("train", file, "--out", folder / "run", "--json").json())
+
+
+def ending(summary):
+    return {key: summary[key] for key in DIGESTS}
+
+
+def files_of(run):
+    return {path.relative_to(run): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def check_metrics(run, steps=STEPS):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, steps + 1))
+
+
+def after_step(process, step):
+    """Waits until stderr tells of the step."""
+    for line in process.stderr:
+        if line.startswith(f"step {step}/"):
+            return
+    raise AssertionError(f"step {step} did not come")
+
+
+@pytest.mark.parametrize("before, after", [("memo", "memo"), ("resident", "offload")])
+def test_interrupted_and_resumed(tmp_path, reference, before, after):
+    """By another strategy, too: where tensors live changes no bit, so a run may go on with less memory."""
+    job, alone = reference
+    run = tmp_path / "run"
+    process = start("train", job, "--out", run, "--strategy", before)
+    after_step(process, 2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    message = err.splitlines()[-1]
+    assert message.startswith("memo: stopped after step ") and str(run) in message and "--resume" in message
+    done = int(message.split("stopped after step ")[1].split(",")[0])
+    assert 2 <= done < STEPS
+    check_metrics(run, done)
+    assert (run / f"checkpoint-{done}").is_dir()
+
+    resumed = memo("train", job, "--out", run, "--strategy", after, "--resume", "--json")
+    assert ending(resumed.json()) == alone
+    assert f"step {done + 1}/{STEPS}" in resumed.err and f"step {done}/{STEPS}" not in resumed.err
+    check_metrics(run)
+    assert ending(json.loads((run / "summary.json").read_text())) == alone
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_at_random_moments_and_resumed(tmp_path, reference, seed):
+    """Between steps, in a step, in a checkpoint, while profiling: four times, then left to end."""
+    job, alone = reference
+    moments = random.Random(seed)
+    run = tmp_path / "run"
+    process = start("train", job, "--out", run)
+    after_step(process, 1)
+    for _ in range(4):
+        time.sleep(moments.uniform(0, 0.8))
+        process.kill()
+        process.communicate(timeout=60)
+        assert process.returncode in (-signal.SIGKILL, 0, 2)  # 2: it had done all steps
+        process = start("train", job, "--out", run, "--resume")
+    process.communicate(timeout=60)
+    assert process.returncode in (0, 2)
+    last = json.loads((run / f"checkpoint-{STEPS}" / "state.json").read_text())
+    assert (last["losses"][0], last["losses"][-1]) == (alone["loss_first"], alone["loss_last"])
+    check_metrics(run)
+    if process.returncode == 0:
+        assert ending(json.loads((run / "summary.json").read_text())) == alone
+        assert not list(run.glob(".checkpoint-*"))  # what the kills left unfinished
+
+
+def test_terminated_without_periodic_checkpoints(folder, job):
+    """SIGTERM, as batch systems send it, saves the step although checkpoint_every is 0."""
+    file = job(model=MODEL, train=TRAIN | {"checkpoint_every": 0})
+    expected = ending(memo("train", file, "--out", folder / "alone", "--json").json())
+    process = start("train", file, "--out", folder / "run")
+    after_step(process, 1)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert len(list((folder / "run").glob("checkpoint-*"))) == 1
+    assert ending(memo("train", file, "--out", folder / "run", "--resume", "--json").json()) == expected
+    check_metrics(folder / "run")
+
+
+def test_a_second_interrupt_ends_at_once(folder, job):
+    process = start("train", job(model=MODEL, train=TRAIN | {"context": 4096}), "--out", folder / "run")
+    after_step(process, 1)
+    process.send_signal(signal.SIGINT)
+    while "once more to end at once" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped after step" not in err
+
+
+class TestRefusals:
+    """A run folder is never overwritten by accident."""
+
+    @pytest.fixture(scope="class")
+    def once(self, tmp_path_factory, book):
+        folder = tmp_path_factory.mktemp("finished")
+        (folder / "book.txt").write_bytes(book)
+        file = write_job(folder / "job.toml", train={"steps": 2, "checkpoint_every": 1})
+        assert memo("train", file, "--out", folder / "run").code == 0
+        return folder
+
+    @pytest.fixture
+    def finished(self, tmp_path, once):
+        """Job, run folder, and what is in it."""
+        shutil.copytree(once, tmp_path, dirs_exist_ok=True)
+        return tmp_path / "job.toml", tmp_path / "run", files_of(tmp_path / "run")
+
+    def test_a_second_run_in_the_same_folder(self, finished):
+        file, run, before = finished
+        line = memo("train", file, "--out", run).refusal(2)
+        assert str(run) in line and "--resume" in line
+        assert files_of(run) == before
+
+    def test_a_finished_run(self, finished):
+        file, run, before = finished
+        line = memo("train", file, "--out", run, "--resume").refusal(2)
+        assert "2 steps" in line and "train.steps" in line
+        assert files_of(run) == before
+
+    def test_but_it_goes_on_to_more_steps(self, finished):
+        file, run, _ = finished
+        summary = memo("train", file, "--out", run, "--resume", "--set", "train.steps=4", "--json").json()
+        assert summary["steps"] == 4
+        check_metrics(run, 4)
+
+    @pytest.mark.parametrize(
+        "change", ["seed=2", "model.hidden=128", "model.heads=2", "model.dtype=bfloat16", "train.context=200"]
+    )
+    def test_another_job(self, finished, change):
+        file, run, before = finished
+        options = "--resume", "--set", "train.steps=4", "--set", change
+        line = memo("train", file, "--out", run, *options).refusal(2)
+        assert "checkpoint-2" in line
+        assert files_of(run) == before
+
+    def test_other_data_under_the_same_name(self, finished):
+        file, run, before = finished
+        book = file.parent / "book.txt"
+        book.write_bytes(book.read_bytes()[::-1])
+        line = memo("train", file, "--out", run, "--resume", "--set", "train.steps=4").refusal(2)
+        assert "data" in line
+        assert files_of(run) == before
+
+    def test_damaged_checkpoints(self, finished):
+        """The older one serves when the newest is damaged; when all are, the line says so."""
+        file, run, _ = finished
+        weights = run / "checkpoint-2" / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-1])
+        summary = memo("train", file, "--out", run, "--resume", "--json").json()
+        assert summary["steps"] == 2
+        check_metrics(run, 2)
+        for step in 1, 2:
+            (run / f"checkpoint-{step}" / "state.json").write_text("{")
+        line = memo("train", file, "--out", run, "--resume", "--set", "train.steps=3").refusal(2)
+        assert str(run) in line
