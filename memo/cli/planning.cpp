@@ -28,15 +28,14 @@ Status check_strategy(const std::string& strategy) {
 }
 
 Result<plan::Profile> profile_for(const job::Job& job, const std::optional<std::string>& file) {
-  if (file) return plan::read_profile(*file);
-  return edge::profile_job(job, say);
+  if (!file) return edge::profile_job(job, say);
+  MEMO_TRY(plan::Profile profile, plan::read_profile(*file));
+  MEMO_CHECKED(edge::check_profile(profile, job, *file + ": the profile"));
+  return profile;
 }
 
 Result<plan::Plan> plan_for(const job::Job& job, const plan::Profile& profile, const std::string& strategy) {
   MEMO_CHECKED(check_strategy(strategy));
-  if (profile.flow.context != job.train.context)
-    return bad_input(fmt::format("the profile is for a context of {} tokens, the job has {}: profile the job again",
-                                 profile.flow.context.value(), job.train.context.value()));
   return sim::make_plan(profile, {strategy, job.memory.device_limit, job.memory.slots});
 }
 
@@ -56,9 +55,8 @@ std::vector<std::pair<std::string, Counts>> placement_table(const plan::Plan& pl
     counts.swapped += placed.swapped;
     counts.kept += placed.kept;
   }
-  std::erase_if(table, [](const auto& row) {
-    return row.second.recomputed + row.second.swapped + row.second.kept == 0;
-  });
+  std::erase_if(table,
+                [](const auto& row) { return row.second.recomputed + row.second.swapped + row.second.kept == 0; });
   return table;
 }
 
@@ -79,11 +77,11 @@ std::string describe(const plan::Plan& plan) {
                                   plan.device_limit > Bytes(0) ? ", limit " + format_bytes(plan.device_limit) : ""));
   for (std::size_t t = 0; t < plan.profile.tiers.size(); ++t)
     line(plan.profile.tiers[t].name + " tier",
-         fmt::format("{}; {} out and {} in a step", format_bytes(plan.program.tier_bytes[t]),
-                     format_bytes(p.bytes_out), format_bytes(p.bytes_in)));
-  line("step", fmt::format("{} ({} without recomputation and stalls), stalls {}, {:.0f} tokens/s",
-                           format_seconds(p.step), format_seconds(p.step_lower_bound), format_seconds(p.stall),
-                           tokens / p.step.value()));
+         fmt::format("{}; {} out and {} in a step", format_bytes(plan.program.tier_bytes[t]), format_bytes(p.bytes_out),
+                     format_bytes(p.bytes_in)));
+  line("step",
+       fmt::format("{} ({} without recomputation and stalls), stalls {}, {:.0f} tokens/s", format_seconds(p.step),
+                   format_seconds(p.step_lower_bound), format_seconds(p.stall), tokens / p.step.value()));
   line("placement gap", fmt::format("{:.2f} %", 100 * p.placement_gap));
   text += fmt::format("  {:<16} {:>10} {:>10} {:>10}   (blocks, all layers but the last)\n", "class", "recomputed",
                       "swapped", "kept");

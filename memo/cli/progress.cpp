@@ -15,7 +15,7 @@ std::atomic<int> interrupt_count{0};  // a signal handler can only reach a globa
 
 void on_interrupt(int) {
   if (interrupt_count.fetch_add(1) > 0) ::_exit(static_cast<int>(ErrorKind::interrupted));
-  constexpr char text[] = "\nmemo: ends after this step; once more to end at once\n";
+  constexpr char text[] = "\nends after this step; once more to end at once\n";
   const ssize_t ignored = ::write(STDERR_FILENO, text, sizeof text - 1);
   (void)ignored;
 }

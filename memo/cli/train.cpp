@@ -8,6 +8,7 @@
 #include "memo/cli/planning.h"
 #include "memo/cli/progress.h"
 #include "memo/cli/verb.h"
+#include "memo/torch/profiler.h"
 
 namespace memo::cli {
 namespace {
@@ -20,7 +21,11 @@ struct Options {
 };
 
 Result<plan::Plan> find_plan(const Options& options, const job::Job& job) {
-  if (options.plan) return plan::read_plan(*options.plan);
+  if (options.plan) {
+    MEMO_TRY(plan::Plan plan, plan::read_plan(*options.plan));
+    MEMO_CHECKED(edge::check_profile(plan.profile, job, *options.plan + ": the plan"));
+    return plan;
+  }
   MEMO_TRY(const plan::Profile profile, profile_for(job, options.profile));
   return plan_for(job, profile, options.strategy);
 }
@@ -59,7 +64,8 @@ Status train(const Options& options) {
 }  // namespace
 
 void add_train(CLI::App& app, Action& action) {
-  CLI::App* verb = app.add_subcommand("train", "Train a job by its plan; prints the prediction next to the measurement");
+  CLI::App* verb =
+      app.add_subcommand("train", "Train a job by its plan; prints the prediction next to the measurement");
   const auto options = std::make_shared<Options>();
   verb->add_option("job", options->job, "job.toml")->required();
   verb->add_option("--out", options->out, "Run folder: metrics, summary, timeline, checkpoints")->required();

@@ -70,14 +70,14 @@ class Profiler {
     profile.fixed = fixed_memory(shape_, job_.model.dtype);
     MEMO_CHECKED(record_at(shape_, job_.train.context, profile));
     for (const Tokens context : contexts()) MEMO_CHECKED(measure(context));
-    const double parameters = static_cast<double>(model::parameter_count(shape_)) /
-                              static_cast<double>(model::parameter_count(one_layer_));
+    const double parameters =
+        static_cast<double>(model::parameter_count(shape_)) / static_cast<double>(model::parameter_count(one_layer_));
     for (plan::Trace& trace : profile.traces) {
       const auto stage = profile.flow.segments[static_cast<std::size_t>(trace.segment)].stage;
       double seconds = 0;
       if (stage == model::Stage::core) {
-        seconds = attention_seconds(attention_[{trace.segment, trace.backward}],
-                                    static_cast<double>(trace.tokens.value()));
+        seconds =
+            attention_seconds(attention_[{trace.segment, trace.backward}], static_cast<double>(trace.tokens.value()));
       } else if (stage == model::Stage::optimizer) {
         seconds = median(seconds_[{trace.segment, false, 0}]) * parameters;
       } else {
@@ -169,15 +169,14 @@ class Profiler {
                                    format_bytes(capacity), job_.memory.disk->string(),
                                    format_bytes(Bytes(static_cast<std::int64_t>(space.available)))));
     if (say_) say_("profile: disk tier");
-    constexpr std::int64_t page = 4096;  // direct I/O's alignment
+    constexpr std::int64_t page = 4096;                                            // direct I/O's alignment
     const std::int64_t half = std::max(page, capacity.value() / 2 / page * page);  // a probe has two requests at least
     const Bytes request = std::min(Bytes(8 << 20), Bytes(half));
     const Bytes probe = std::max(request * 2, std::min(Bytes(192 << 20), capacity));
     MEMO_TRY(const auto store, exec::disk_tier(*job_.memory.disk, round_up(probe, page)));
     const at::Tensor a = at::full({512, 512}, 0.5, at::kFloat), b = a.clone();
     at::Tensor c = at::empty({512, 512}, at::kFloat);
-    MEMO_TRY(const exec::TierRates rates,
-             exec::measure_tier(*store, probe, request, [&] { at::mm_out(c, a, b); }));
+    MEMO_TRY(const exec::TierRates rates, exec::measure_tier(*store, probe, request, [&] { at::mm_out(c, a, b); }));
     profile.tiers.push_back({"disk", capacity, rates.write, rates.read, rates.write_with_read, rates.read_with_write,
                              rates.compute_slowdown, 4096});
     return {};
@@ -208,6 +207,36 @@ int job_groups(const job::Job& job, const model::Shape& shape) {
   for (std::int64_t groups = shape.kv_heads; groups > 1; --groups)
     if (shape.kv_heads % groups == 0 && shape.heads / groups >= at::get_num_threads()) return static_cast<int>(groups);
   return 1;
+}
+
+Status check_profile(const plan::Profile& profile, const job::Job& job, const std::string& what) {
+  MEMO_TRY(const model::Shape shape, model::job_shape(job));
+  const auto refuse = [&](const std::string& difference) {
+    return bad_input(fmt::format("{} is for another job: {}; make it again for this job", what, difference));
+  };
+  const model::Dataflow& flow = profile.flow;
+  if (flow.context != job.train.context)
+    return refuse(fmt::format("its context is {}, the job's {}", flow.context.value(), job.train.context.value()));
+  if (job.train.block > Tokens(0) && flow.block != job_block(job))
+    return refuse(fmt::format("its block is {}, the job's {}", flow.block.value(), job_block(job).value()));
+  if (job.train.head_groups > 0 && flow.groups != job.train.head_groups)
+    return refuse(fmt::format("its head groups are {}, the job's {}", flow.groups, job.train.head_groups));
+  if (flow.layers != shape.layers)
+    return refuse(fmt::format("its model has {} layers, the job's {}", flow.layers, shape.layers));
+  if (flow.groups < 1 || shape.kv_heads % flow.groups != 0)
+    return refuse(fmt::format("its {} head groups do not divide the job's {} key heads", flow.groups, shape.kv_heads));
+  const std::vector<plan::Fixed> fixed = fixed_memory(shape, job.model.dtype);
+  for (std::size_t i = 0; i < fixed.size(); ++i)
+    if (i >= profile.fixed.size() || profile.fixed[i].bytes != fixed[i].bytes)
+      return refuse(fmt::format("its model's {} are of another size", fixed[i].name));
+  const int element_bytes = job.model.dtype == job::DType::bfloat16 ? 2 : 4;
+  for (const model::TensorClass& cls :
+       model::decoder_dataflow(shape, element_bytes, flow.groups, flow.context, flow.block).classes) {
+    const int found = flow.find_class(cls.name);
+    if (found < 0 || flow.classes[static_cast<std::size_t>(found)].row != cls.row)
+      return refuse(fmt::format("its model's tensors '{}' are of another size", cls.name));
+  }
+  return {};
 }
 
 Result<plan::Profile> profile_job(const job::Job& job, const std::function<void(const std::string&)>& say) {

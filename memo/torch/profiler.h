@@ -15,6 +15,10 @@ namespace memo::edge {
 Tokens job_block(const job::Job& job);
 int job_groups(const job::Job& job, const model::Shape& shape);
 
+// Refuses a profile that was made for another job: other sizes, dtype, context or blocks. `what` names it in the error,
+// for example "plan.json: the plan".
+Status check_profile(const plan::Profile& profile, const job::Job& job, const std::string& what);
+
 // `say` gets lines of progress.
 Result<plan::Profile> profile_job(const job::Job& job, const std::function<void(const std::string&)>& say = {});
 
