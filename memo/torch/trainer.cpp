@@ -73,16 +73,22 @@ class Training {
       return {};
     }
     state.initialise(job_.seed);
-    if (job_.model.path && std::filesystem::exists(*job_.model.path / "config.json") && has_weights(*job_.model.path))
-      MEMO_CHECKED(load_weights(state, *job_.model.path));
-    return {};
+    if (!job_.model.path) return {};
+    MEMO_TRY(const bool weights, has_weights(*job_.model.path));
+    return weights ? load_weights(state, *job_.model.path) : Status();
   }
 
-  static bool has_weights(const Path& folder) {
+  // A folder without weights is a shape. Weights in another format are not to be replaced by random ones in silence.
+  static Result<bool> has_weights(const Path& folder) {
     std::error_code ignored;
-    for (const auto& entry : std::filesystem::directory_iterator(folder, ignored))
+    std::optional<Path> other;
+    for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
       if (entry.path().string().find(".safetensors") != std::string::npos) return true;
-    return false;
+      if (entry.path().filename().string().starts_with("pytorch_model")) other = entry.path();
+    }
+    if (!other) return false;
+    return bad_input(fmt::format("{}: only *.safetensors are read; save the model again with safe_serialization=True",
+                                 other->string()));
   }
 
   Status one_step(std::int64_t step, MetricsFile& metrics) {
@@ -188,6 +194,10 @@ Result<Summary> train(const job::Job& job, const plan::Plan& plan, const TrainRe
   MEMO_TRY(const model::Shape shape, model::job_shape(job));
   MEMO_TRY(Dataset data, Dataset::open(job.data, shape.vocab));
   MEMO_CHECKED(data.check_context(job.train.context));
+  const Bytes limit = job.memory.device_limit, peak = plan.program.arena;
+  if (limit > Bytes(0) && peak > limit)
+    return bad_input(fmt::format("the plan needs {} ({} bytes), over memory.device_limit = {}; plan the job again",
+                                 format_bytes(peak), peak.value(), format_bytes(limit)));
   MEMO_CHECKED(make_folder(request.out));
   MEMO_TRY(auto session, Session::open(plan, shape, job));
   return Training(job, request, shape, std::move(data), std::move(session)).run();
