@@ -51,6 +51,9 @@ Result<std::string> read_text(const Path& path) {
 }
 
 Status write_atomically(const Path& path, std::string_view text) {
+  std::error_code ignored;
+  if (std::filesystem::exists(path, ignored) && !std::filesystem::is_regular_file(path, ignored))
+    return bad_input(fmt::format("{}: is not a file that can be replaced; name another", path.string()));
   const Path temporary = path.string() + ".partial";
   MEMO_CHECKED(write_and_sync(temporary, text));
   if (::rename(temporary.c_str(), path.c_str()) != 0)

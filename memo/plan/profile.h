@@ -51,7 +51,6 @@ inline constexpr int profile_version = 1;
 struct Profile {
   std::string model;   // what was profiled, in words: "llama 8 x 512, float32"
   std::string device;  // on what: "cpu, 2 threads"
-  std::uint64_t shape_digest = 0;  // of everything in the job that the profile depends on
   model::Dataflow flow;
   std::vector<Trace> traces;
   std::vector<Fixed> fixed;

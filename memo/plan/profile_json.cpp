@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <array>
-#include <charconv>
 
 #include "memo/base/check.h"
 #include "memo/base/text.h"
@@ -139,15 +138,6 @@ Trace trace_from(const JsonCursor& t, const model::Dataflow& flow) {
   return trace;
 }
 
-std::uint64_t digest_from(const JsonCursor& digest) {
-  const std::string text = digest.text();
-  std::uint64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, 16);
-  if (error != std::errc() || end != text.data() + text.size() || text.size() != 16)
-    digest.fail("expected 16 hexadecimal digits");
-  return value;
-}
-
 }  // namespace
 
 void check_format(const JsonCursor& document, const std::string& format, int version, const std::string& maker) {
@@ -194,7 +184,6 @@ ordered_json profile_json(const Profile& profile) {
           {"version", profile_version},
           {"model", profile.model},
           {"device", profile.device},
-          {"shape_digest", hex16(profile.shape_digest)},
           {"flow", flow_json(profile.flow)},
           {"traces", std::move(traces)},
           {"fixed", std::move(fixed)},
@@ -204,10 +193,9 @@ ordered_json profile_json(const Profile& profile) {
 Profile profile_from(const JsonCursor& object) {
   Profile profile;
   check_format(object, format_name, profile_version, "'memo profile'");
-  object.only({"format", "version", "model", "device", "shape_digest", "flow", "traces", "fixed", "tiers"});
+  object.only({"format", "version", "model", "device", "flow", "traces", "fixed", "tiers"});
   profile.model = object.at("model").text();
   profile.device = object.at("device").text();
-  profile.shape_digest = digest_from(object.at("shape_digest"));
   profile.flow = flow_from(object.at("flow"));
   const JsonCursor traces = object.at("traces"), fixed = object.at("fixed"), tiers = object.at("tiers");
   for (std::size_t i = 0; i < traces.size() && !object.failed(); ++i)

@@ -57,7 +57,6 @@ inline Profile tiny_profile() {
   Profile profile;
   profile.model = "tiny, by hand";
   profile.device = "paper";
-  profile.shape_digest = 0xfedcba9876543210ULL;
   profile.flow = tiny_flow();
   for (const auto& [segment, backward] : std::vector<std::pair<int, bool>>{{tiny_embedding, false},
                                                                            {tiny_embedding, true},
