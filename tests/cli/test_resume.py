@@ -120,21 +120,22 @@ def test_a_second_interrupt_ends_at_once(folder, job):
     assert "stopped after step" not in err
 
 
+@pytest.fixture(scope="module")
+def finished_once(tmp_path_factory, book):
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "book.txt").write_bytes(book)
+    file = write_job(folder / "job.toml", train={"steps": 2, "checkpoint_every": 1})
+    assert memo("train", file, "--out", folder / "run").code == 0
+    return folder
+
+
 class TestRefusals:
     """A run folder is never overwritten by accident."""
 
-    @pytest.fixture(scope="class")
-    def once(self, tmp_path_factory, book):
-        folder = tmp_path_factory.mktemp("finished")
-        (folder / "book.txt").write_bytes(book)
-        file = write_job(folder / "job.toml", train={"steps": 2, "checkpoint_every": 1})
-        assert memo("train", file, "--out", folder / "run").code == 0
-        return folder
-
     @pytest.fixture
-    def finished(self, tmp_path, once):
+    def finished(self, tmp_path, finished_once):
         """Job, run folder, and what is in it."""
-        shutil.copytree(once, tmp_path, dirs_exist_ok=True)
+        shutil.copytree(finished_once, tmp_path, dirs_exist_ok=True)
         return tmp_path / "job.toml", tmp_path / "run", files_of(tmp_path / "run")
 
     def test_a_second_run_in_the_same_folder(self, finished):

@@ -72,47 +72,47 @@ def test_another_seed_gives_other_bits(folder, job, seed):
     assert first["grad_digest"] != second["grad_digest"]
 
 
-class TestAPeakOfTensOfMebibytes:
-    """Jobs large enough that pages and the heap count for little."""
+# Large enough that pages and the heap count for little: tens of MiB.
+LARGER = {"model": SMALL | {"layers": 3, "ffn": 256}, "train": {"context": 4000, "block": 512, "steps": 1}}
 
-    model = SMALL | {"layers": 3, "ffn": 256}
-    train = {"context": 4000, "block": 512, "steps": 1}
 
-    @pytest.fixture(scope="class")
-    def rows(self, tmp_path_factory, book, disk_of_session):
-        """All strategies without a limit, measured once."""
-        folder = tmp_path_factory.mktemp("peak")
-        (folder / "book.txt").write_bytes(book)
-        memory = {"disk": disk_of_session, "disk_limit": "256MiB"}
-        return compare(write_job(folder / "job.toml", self.model, self.train, memory), folder / "out", ALL)
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory, book, disk_of_session):
+    """All strategies without a limit, measured once."""
+    folder = tmp_path_factory.mktemp("larger")
+    (folder / "book.txt").write_bytes(book)
+    file = write_job(folder / "job.toml", **LARGER, memory={"disk": disk_of_session, "disk_limit": "256MiB"})
+    return compare(file, folder / "out", ALL)
 
-    def test_the_measured_peak_is_the_predicted_one(self, rows):
-        assert rows["resident"]["summary"]["device_peak_bytes"] > 30 << 20
-        for run in summaries(rows):
-            predicted, measured = run["device_peak_bytes_predicted"], run["device_peak_bytes"]
-            assert 0.98 * predicted <= measured <= predicted, run["strategy"]
-            assert run["departures"] == 0
 
-    def test_each_strategy_is_what_its_name_says(self, rows):
-        runs = {name: row["summary"] for name, row in rows.items()}
-        assert runs["resident"]["bytes_out"] == runs["recompute"]["bytes_out"] == 0
-        assert runs["offload"]["bytes_out"] > 0 and runs["offload"]["bytes_in"] > 0
-        assert runs["recompute"]["device_peak_bytes"] < 0.8 * runs["resident"]["device_peak_bytes"]
-        assert runs["offload"]["device_peak_bytes"] <= runs["recompute"]["device_peak_bytes"]
+def test_the_measured_peak_is_the_predicted_one(rows):
+    assert rows["resident"]["summary"]["device_peak_bytes"] > 30 << 20
+    for run in summaries(rows):
+        predicted, measured = run["device_peak_bytes_predicted"], run["device_peak_bytes"]
+        assert 0.98 * predicted <= measured <= predicted, run["strategy"]
+        assert run["departures"] == 0
 
-    def test_under_a_limit_below_residents_peak_memo_still_runs(self, folder, job, disk, rows):
-        runs = {name: row["summary"] for name, row in rows.items()}
-        high, low = (runs[name]["device_peak_bytes_predicted"] for name in ("resident", "offload"))
-        for limit in high - 4096, (high + low) // 2, low + (high - low) // 8:
-            file = job(
-                model=self.model,
-                train=self.train,
-                memory={"disk": disk, "disk_limit": "256MiB", "device_limit": limit},
-            )
-            limited = compare(file, folder / str(limit), ["resident", "memo"])
-            assert not limited["resident"]["ran"]
-            assert str(high) in limited["resident"]["reason"]  # the smallest limit that works
-            run = limited["memo"]["summary"]
-            assert run["device_peak_bytes"] <= run["device_peak_bytes_predicted"] <= limit
-            assert digests([run]) == digests(runs.values())
-            assert run["departures"] == 0
+
+def test_each_strategy_is_what_its_name_says(rows):
+    runs = {name: row["summary"] for name, row in rows.items()}
+    assert runs["resident"]["bytes_out"] == runs["recompute"]["bytes_out"] == 0
+    assert runs["offload"]["bytes_out"] > 0 and runs["offload"]["bytes_in"] > 0
+    assert runs["recompute"]["device_peak_bytes"] < 0.8 * runs["resident"]["device_peak_bytes"]
+    assert runs["offload"]["device_peak_bytes"] <= runs["recompute"]["device_peak_bytes"]
+
+
+def test_under_a_limit_below_residents_peak_memo_still_runs(folder, job, disk, rows):
+    runs = {name: row["summary"] for name, row in rows.items()}
+    high, low = (runs[name]["device_peak_bytes_predicted"] for name in ("resident", "offload"))
+    for limit in high - 4096, (high + low) // 2, low + (high - low) // 8:
+        file = job(
+            **LARGER,
+            memory={"disk": disk, "disk_limit": "256MiB", "device_limit": limit},
+        )
+        limited = compare(file, folder / str(limit), ["resident", "memo"])
+        assert not limited["resident"]["ran"]
+        assert str(high) in limited["resident"]["reason"]  # the smallest limit that works
+        run = limited["memo"]["summary"]
+        assert run["device_peak_bytes"] <= run["device_peak_bytes_predicted"] <= limit
+        assert digests([run]) == digests(runs.values())
+        assert run["departures"] == 0
