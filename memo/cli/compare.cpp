@@ -61,8 +61,8 @@ std::string json_text(const std::vector<Row>& rows) {
 
 Status compare(const Options& options) {
   MEMO_TRY(const job::Job job, job::read_job(options.job, options.set));
-  if (job.data.files.empty()) return bad_input(options.job + ": compare needs data.files");
   for (const std::string& strategy : options.strategies) MEMO_CHECKED(check_strategy(strategy));
+  MEMO_TRY(const edge::Dataset data, edge::open_data(job));
   MEMO_CHECKED(make_folder(options.out));
   MEMO_TRY(const plan::Profile profile, profile_for(job, options.profile));
   MEMO_CHECKED(plan::write_profile(profile, Path(options.out) / "profile.json"));
@@ -83,7 +83,7 @@ Status compare(const Options& options) {
     std::filesystem::remove_all(request.out, ignored);  // a comparison is measured anew each time
     request.on_step = show_step;
     request.interrupted = &interrupted;
-    MEMO_TRY(edge::Summary summary, edge::train(job, *plan, request));
+    MEMO_TRY(edge::Summary summary, edge::train(job, *plan, data, request));
     rows.push_back({strategy, std::move(summary), ""});
   }
   MEMO_CHECKED(write_atomically(Path(options.out) / "compare.json", json_text(rows) + "\n"));

@@ -37,7 +37,8 @@ std::string against(double measured, double predicted) {
 Status train(const Options& options) {
   MEMO_TRY(const job::Job job, job::read_job(options.job, options.set));
   MEMO_CHECKED(check_strategy(options.strategy));
-  if (job.data.files.empty()) return bad_input(options.job + ": train needs data.files");
+  MEMO_TRY(const edge::Dataset data, edge::open_data(job));
+  MEMO_CHECKED(edge::check_run_folder(options.out, options.resume));
   MEMO_TRY(const plan::Plan plan, find_plan(options, job));
   if (!options.json) say(describe(plan));
   edge::TrainRequest request;
@@ -45,7 +46,7 @@ Status train(const Options& options) {
   request.resume = options.resume;
   request.on_step = show_step;
   request.interrupted = &interrupts();
-  MEMO_TRY(const edge::Summary s, edge::train(job, plan, request));
+  MEMO_TRY(const edge::Summary s, edge::train(job, plan, data, request));
   if (options.json) {
     fmt::print("{}\n", edge::summary_json(s));
     return {};

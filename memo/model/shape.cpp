@@ -44,7 +44,7 @@ Result<Shape> read_config(const Path& folder) {
   return shape;
 }
 
-Result<std::string> config_text(const Shape& shape, const std::optional<Path>& like) {
+Result<std::string> config_text(const Shape& shape, job::DType dtype, const std::optional<Path>& like) {
   MEMO_TRY(const Family* family, find_family(shape.family, "config.json"));
   // Without a tokenizer there are no special tokens; absent keys would mean the class's own.
   nlohmann::json config{{"bos_token_id", nullptr}, {"eos_token_id", nullptr}, {"pad_token_id", nullptr}};
@@ -55,7 +55,7 @@ Result<std::string> config_text(const Shape& shape, const std::optional<Path>& l
   config.update(family->write(shape));
   config["architectures"] = {family->architecture};
   config["model_type"] = family->name;
-  config["torch_dtype"] = "float32";  // checkpoints hold the master weights
+  config["torch_dtype"] = dtype == job::DType::bfloat16 ? "bfloat16" : "float32";  // of the weights beside it
   return config.dump(2) + "\n";
 }
 

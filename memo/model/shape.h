@@ -69,7 +69,7 @@ Result<const Family*> find_family(const std::string& name, const std::string& wh
 Result<Shape> read_config(const Path& folder);
 // The text of a config.json for `shape`. Keys that a shape lacks (token ids of a tokenizer) are kept from `like`, the
 // config.json that the model came from, if any.
-Result<std::string> config_text(const Shape& shape, const std::optional<Path>& like = {});
+Result<std::string> config_text(const Shape& shape, job::DType dtype, const std::optional<Path>& like = {});
 
 // The job's model: its folder's config.json or its sizes, checked, and fit for the job's context.
 Result<Shape> job_shape(const job::Job& job);

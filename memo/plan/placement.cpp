@@ -101,6 +101,12 @@ Placement place_recompute(const Profile& profile, int tier) {
   return placement;
 }
 
+Placement place_swapped(const Profile& profile, int tier) {
+  Placement placement;
+  for (const Unit& unit : units(profile, tier)) add_unit(placement, profile, unit, 0, profile.flow.blocks(), tier);
+  return placement;
+}
+
 Placement place_alpha(const Profile& profile, int tier) {
   const model::Dataflow& flow = profile.flow;
   const int blocks = flow.blocks();

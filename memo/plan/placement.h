@@ -36,6 +36,8 @@ void add_unit(Placement& placement, const Profile& profile, const Unit& unit, in
 Placement place_resident(const Profile& profile);
 // Layer inputs kept (tier < 0) or swapped to `tier`; everything else computed again.
 Placement place_recompute(const Profile& profile, int tier);
+// Everything swapped to `tier` that can be.
+Placement place_swapped(const Profile& profile, int tier);
 // MEMO (SIGMOD 2025, section 4.1): layer input and attention output swapped whole, of all else the largest fraction
 // alpha such that (S_input + S_attn + alpha S_other) / bandwidth <= forward time of a layer and the tier holds all; the
 // last two layers are kept.

@@ -136,6 +136,9 @@ class Search {
     if (tier >= 0) {
       const Pace usual{request_.slots > 0 ? request_.slots : 2, false};
       consider(place_recompute(profile_, tier), usual);
+      // Whatever was measured, so that the smallest limit does not hang on times.
+      for (const int slots : {1, 2})
+        if (request_.slots == 0 || slots == request_.slots) consider(place_swapped(profile_, tier), {slots, false});
       try_each_pace(place_alpha(profile_, tier));
     }
     if (request_.device_limit == Bytes(0)) {

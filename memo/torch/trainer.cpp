@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "memo/base/text.h"
@@ -26,9 +27,9 @@ double median(std::vector<double> values) {
 
 class Training {
  public:
-  Training(const job::Job& job, const TrainRequest& request, const model::Shape& shape, Dataset data,
+  Training(const job::Job& job, const TrainRequest& request, const model::Shape& shape, const Dataset& data,
            std::unique_ptr<Session> session)
-      : job_(job), request_(request), shape_(shape), data_(std::move(data)), session_(std::move(session)) {}
+      : job_(job), request_(request), shape_(shape), data_(data), session_(std::move(session)) {}
 
   Result<Summary> run() {
     MEMO_CHECKED(start());  // first: a run that is refused leaves the folder as it is
@@ -54,12 +55,10 @@ class Training {
  private:
   // Weights: the newest checkpoint of the run, else the model's folder, else random.
   Status start() {
+    MEMO_CHECKED(check_run_folder(request_.out, request_.resume));
     MEMO_TRY(const std::optional<Path> latest, latest_checkpoint(request_.out));
-    if (latest && !request_.resume)
-      return bad_input(fmt::format("{} holds a run already ({}): go on with --resume, or name another folder",
-                                   request_.out.string(), latest->filename().string()));
     ModelState& state = session_->state();
-    if (latest && request_.resume) {
+    if (latest) {
       MEMO_CHECKED(load_weights(state, *latest));
       MEMO_CHECKED(load_optimizer(state, *latest / "state.safetensors"));
       MEMO_TRY(CheckpointState saved, read_state(*latest));
@@ -97,6 +96,10 @@ class Training {
     const at::Tensor window = at::tensor(data_.window(first, context + 1), at::kLong);
     const double lr = lr_at(job_.train, step);
     MEMO_TRY(StepResult result, session_->step(window, step, lr));
+    if (!std::isfinite(result.loss) || !std::isfinite(result.gradient_norm))
+      return run_time_error(fmt::format("step {}: loss {} and gradient norm {} are not finite; what was saved in {} stays "
+                                        "as it is: lower train.lr and go on with --resume",
+                                        step, result.loss, result.gradient_norm, request_.out.string()));
     losses_.push_back(result.loss);
     seconds_.push_back(result.seconds.value());
     stalls_.push_back(result.report.stall.value());
@@ -116,7 +119,7 @@ class Training {
 
   // Of what a checkpoint cannot be moved across; steps, limits, strategy and block size may change.
   Result<std::string> job_digest() const {
-    MEMO_TRY(std::string text, model::config_text(shape_));
+    MEMO_TRY(std::string text, model::config_text(shape_, job_.model.dtype));
     text += fmt::format("|{}|{}|{}", static_cast<int>(job_.model.dtype), job_.seed, job_.train.context.value());
     // Of the data, which may be large: how much it is, and how it begins and ends.
     const std::int64_t tokens = data_.tokens(), some = job_.train.context.value();
@@ -135,7 +138,7 @@ class Training {
     MEMO_CHECKED(save_weights(session_->state(), folder));
     const std::optional<Path> like =
         job_.model.path ? std::optional<Path>(*job_.model.path / "config.json") : std::nullopt;
-    MEMO_TRY(const std::string config, model::config_text(shape_, like));
+    MEMO_TRY(const std::string config, model::config_text(shape_, job_.model.dtype, like));
     MEMO_CHECKED(write_atomically(folder / "config.json", config));
     MEMO_CHECKED(save_optimizer(session_->state(), folder / "state.safetensors"));
     MEMO_TRY(const std::string digest, job_digest());
@@ -181,7 +184,7 @@ class Training {
   const job::Job& job_;
   const TrainRequest& request_;
   model::Shape shape_;
-  Dataset data_;
+  const Dataset& data_;
   std::unique_ptr<Session> session_;
   std::vector<double> losses_, seconds_, stalls_;
   std::string gradient_digest_;
@@ -190,17 +193,31 @@ class Training {
 
 }  // namespace
 
-Result<Summary> train(const job::Job& job, const plan::Plan& plan, const TrainRequest& request) {
+Status check_run_folder(const Path& out, bool resume) {
+  MEMO_TRY(const std::optional<Path> latest, latest_checkpoint(out));
+  if (latest && !resume)
+    return bad_input(fmt::format("{} holds a run already ({}): go on with --resume, or name another folder",
+                                 out.string(), latest->filename().string()));
+  return {};
+}
+
+Result<Dataset> open_data(const job::Job& job) {
+  if (job.data.files.empty()) return bad_input(job.file.string() + ": data.files is empty: name the text to train on");
   MEMO_TRY(const model::Shape shape, model::job_shape(job));
   MEMO_TRY(Dataset data, Dataset::open(job.data, shape.vocab));
   MEMO_CHECKED(data.check_context(job.train.context));
+  return data;
+}
+
+Result<Summary> train(const job::Job& job, const plan::Plan& plan, const Dataset& data, const TrainRequest& request) {
+  MEMO_TRY(const model::Shape shape, model::job_shape(job));
   const Bytes limit = job.memory.device_limit, peak = plan.program.arena;
   if (limit > Bytes(0) && peak > limit)
     return bad_input(fmt::format("the plan needs {} ({} bytes), over memory.device_limit = {}; plan the job again",
                                  format_bytes(peak), peak.value(), format_bytes(limit)));
   MEMO_CHECKED(make_folder(request.out));
   MEMO_TRY(auto session, Session::open(plan, shape, job));
-  return Training(job, request, shape, std::move(data), std::move(session)).run();
+  return Training(job, request, shape, data, std::move(session)).run();
 }
 
 }  // namespace memo::edge

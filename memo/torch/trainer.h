@@ -9,6 +9,7 @@
 
 #include "memo/job/job.h"
 #include "memo/plan/plan.h"
+#include "memo/torch/dataset.h"
 
 namespace memo::edge {
 
@@ -40,7 +41,14 @@ struct TrainRequest {
   const std::atomic<int>* interrupted = nullptr;  // > 0: finish the step, save, return ErrorKind::interrupted
 };
 
-Result<Summary> train(const job::Job& job, const plan::Plan& plan, const TrainRequest& request);
+// The job's data, fit for its model and context: opened first, so that what is wrong with it is said before anything is
+// measured.
+Result<Dataset> open_data(const job::Job& job);
+
+// An error when `out` holds a run that is not to be resumed.
+Status check_run_folder(const Path& out, bool resume);
+
+Result<Summary> train(const job::Job& job, const plan::Plan& plan, const Dataset& data, const TrainRequest& request);
 
 // The contract's summary.json.
 std::string summary_json(const Summary& summary);

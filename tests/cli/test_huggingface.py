@@ -132,7 +132,6 @@ def test_a_model_in_shards(folder, job, window):
         assert summary.json()["loss_first"] == pytest.approx(loss_of(model, window).item(), rel=1e-5)
 
 
-@pytest.mark.xfail(strict=True, reason="config.json says float32 beside weights that are bfloat16")
 def test_bfloat16_checkpoints_are_bfloat16_and_open(folder, job, window):
     make_model("llama").save_pretrained(folder / "model")
     file = job(model={"path": "model", "dtype": "bfloat16"}, train=TRAIN | {"steps": 2, "checkpoint_every": 1})

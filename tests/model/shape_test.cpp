@@ -45,7 +45,7 @@ TEST_P(SavedConfig, ReadsAsTheSameShapeWhenWritten) {
   ASSERT_TRUE(shape) << shape.error().message;
   for (const std::optional<Path>& like :
        {std::optional<Path>(), std::optional<Path>(config_folder("llama") / "config.json")}) {
-    const Result<std::string> text = config_text(*shape, like);
+    const Result<std::string> text = config_text(*shape, job::DType::float32, like);
     ASSERT_TRUE(text);
     const Result<Shape> again = read(*text);
     ASSERT_TRUE(again) << again.error().message;
@@ -193,11 +193,11 @@ TEST_F(Config, AFileThatIsNoConfigIsRefused) {
 
 TEST_F(Config, TokenIdsAreKeptFromTheModelThatWasTrained) {
   ASSERT_TRUE(read_changed("llama", {{"eos_token_id", {5, 6}}, {"rope_scaling", {{"type", "default"}}}}));
-  const json kept = json::parse(*config_text(*read_config(folder_), file()));
+  const json kept = json::parse(*config_text(*read_config(folder_), job::DType::float32, file()));
   EXPECT_EQ(kept["eos_token_id"], (json{5, 6}));
   EXPECT_FALSE(kept.contains("rope_scaling")) << "the older spelling would win over rope_parameters";
   EXPECT_EQ(kept["architectures"], json{"LlamaForCausalLM"});
-  const json fresh = json::parse(*config_text(*read_config(folder_)));
+  const json fresh = json::parse(*config_text(*read_config(folder_), job::DType::float32));
   EXPECT_TRUE(fresh["eos_token_id"].is_null());
 }
 
