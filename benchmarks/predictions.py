@@ -45,7 +45,8 @@ def compare(options, context, folder):
     for strategy in names(options.strategies):
         limit = "0" if strategy == "resident" else limited
         out = folder / f"compare-{context}-{strategy}"
-        arguments = ["--strategies", strategy, "--profile", profile, "--set", f'memory.device_limit="{limit}"']
+        # As `memo train` does: profiled just before, so that the machine's drift does not count as an error.
+        arguments = ["--strategies", strategy, "--set", f'memory.device_limit="{limit}"']
         [row] = json.loads(memo(options, "compare", job, "--out", out, *arguments, "--json"))["rows"]
         rows.append({"context": context, "device_limit": limit} | row)
     return rows

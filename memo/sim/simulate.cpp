@@ -35,10 +35,9 @@ class Streams {
   void compute(double work) {
     while (work > 0) {
       const double slowdown = compute_slowdown();
-      const double before = now_;
-      pass(now_ + work * slowdown);
-      work -= (now_ - before) / slowdown;
-      if (work < 1e-12) work = 0;
+      const double before = now_, end = now_ + work * slowdown;
+      pass(end);
+      work = now_ < end ? work - (now_ - before) / slowdown : 0;  // exact: a late clock is too coarse to count down
     }
   }
   [[nodiscard]] double now() const { return now_; }
@@ -74,11 +73,12 @@ class Streams {
   // Moves the clock to `until` or to the next end of a copy, whichever is first.
   void pass(double until) {
     double next = until;
-    std::array<double, 2> rates{};
+    std::array<double, 2> rates{}, ends{never, never};
     for (int l = 0; l < 2; ++l)
       if (!lanes_[at(l)].queue.empty()) {
         rates[at(l)] = rate(l);
-        next = std::min(next, now_ + lanes_[at(l)].queue.front().bytes / rates[at(l)]);
+        ends[at(l)] = now_ + lanes_[at(l)].queue.front().bytes / rates[at(l)];
+        next = std::min(next, ends[at(l)]);
       }
     const double elapsed = next - now_;
     now_ = next;
@@ -87,7 +87,7 @@ class Streams {
       if (lane.queue.empty()) continue;
       Moving& head = lane.queue.front();
       head.bytes -= elapsed * rates[at(l)];
-      if (head.bytes > 1e-3) continue;
+      if (ends[at(l)] > next) continue;
       done_[at(head.copy)] = now_;
       lane.done.push_back({head.copy, lane.started, now_});
       lane.queue.pop_front();

@@ -69,6 +69,15 @@ TEST(Simulate, DirectionsShareTheTier) {
   EXPECT_DOUBLE_EQ(timeline.copies_out.at(0).end, 1.5);  // 50 of its bytes at 50, the rest at 100
 }
 
+TEST(Simulate, LongStepsEnd) {  // the clock of a step of days is coarser than a short call
+  Machine machine(1.1);
+  machine.profile.traces.push_back({0, false, Tokens(1), Seconds(1e6), {}});
+  machine.program.calls[0].trace = 1;
+  machine.copy(Direction::out, 1, 1, 2);
+  machine.copy(Direction::in, 3, 1, 3);
+  EXPECT_NEAR(machine.play().step.value(), 1e6 + 2, 1);
+}
+
 TEST(Simulate, ComputeSlowsWhileCopiesRun) {
   Machine machine(1.25);
   machine.copy(Direction::out, 125, 0, 3);  // 1.25 s: one second's worth of compute at 1.25
