@@ -36,7 +36,7 @@ Result<plan::Profile> profile_for(const job::Job& job, const std::optional<std::
 
 Result<plan::Plan> plan_for(const job::Job& job, const plan::Profile& profile, const std::string& strategy) {
   MEMO_CHECKED(check_strategy(strategy));
-  return sim::make_plan(profile, {strategy, job.memory.device_limit, job.memory.slots});
+  return sim::make_plan(profile, {strategy, job.memory.device_limit, job.memory.slots, job.train.batch});
 }
 
 namespace {
@@ -65,7 +65,7 @@ std::vector<std::pair<std::string, Counts>> placement_table(const plan::Plan& pl
 std::string describe(const plan::Plan& plan) {
   const plan::Prediction& p = plan.predicted;
   const model::Dataflow& flow = plan.profile.flow;
-  const double tokens = static_cast<double>(flow.context.value());
+  const double tokens = static_cast<double>(flow.context.value()) * plan.sequences;
   std::string text;
   const auto line = [&](const std::string& name, const std::string& value) {
     text += fmt::format("  {:<16} {}\n", name, value);
@@ -83,8 +83,8 @@ std::string describe(const plan::Plan& plan) {
        fmt::format("{} ({} without recomputation and stalls), stalls {}, {:.0f} tokens/s", format_seconds(p.step),
                    format_seconds(p.step_lower_bound), format_seconds(p.stall), tokens / p.step.value()));
   line("placement gap", fmt::format("{:.2f} %", 100 * p.placement_gap));
-  text += fmt::format("  {:<16} {:>10} {:>10} {:>10}   (blocks, all layers but the last)\n", "class", "recomputed",
-                      "swapped", "kept");
+  text +=
+      fmt::format("  {:<16} {:>10} {:>10} {:>10}   (blocks, all layers)\n", "class", "recomputed", "swapped", "kept");
   for (const auto& [name, counts] : placement_table(plan))
     text += fmt::format("  {:<16} {:>10} {:>10} {:>10}\n", name, counts.recomputed, counts.swapped, counts.kept);
   return text;
@@ -104,6 +104,7 @@ std::string plan_json_line(const plan::Plan& plan) {
       {"block", plan.profile.flow.block.value()},
       {"head_groups", plan.profile.flow.groups},
       {"slots", plan.slots},
+      {"sequences", plan.sequences},
       {"device_limit_bytes", plan.device_limit.value()},
       {"device_peak_bytes", p.device_peak.value()},
       {"device_lower_bound_bytes", p.device_lower_bound.value()},
@@ -111,7 +112,7 @@ std::string plan_json_line(const plan::Plan& plan) {
       {"step_seconds", p.step.value()},
       {"step_lower_bound_seconds", p.step_lower_bound.value()},
       {"stall_seconds", p.stall.value()},
-      {"tokens_per_second", static_cast<double>(plan.profile.flow.context.value()) / p.step.value()},
+      {"tokens_per_second", static_cast<double>(plan.profile.flow.context.value()) * plan.sequences / p.step.value()},
       {"bytes_out", p.bytes_out.value()},
       {"bytes_in", p.bytes_in.value()},
       {"placement_gap", p.placement_gap},

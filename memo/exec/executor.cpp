@@ -84,13 +84,15 @@ tl::unexpected<Error> abandon(CopyEngine& copies, const std::string& where, cons
 
 }  // namespace
 
-Result<StepReport> run_step(const plan::Program& program, std::byte* arena, Compute& compute, CopyEngine& copies) {
-  const std::size_t calls = program.calls.size();
+Result<StepReport> run_step(const plan::Program& program, std::byte* arena, Compute& compute, CopyEngine& copies,
+                            std::size_t calls) {
+  const std::size_t all = program.calls.size();
+  MEMO_CHECK(calls <= all, "a step runs calls of its program");
   for (const plan::Copy& copy : program.copies)
-    MEMO_CHECK(0 <= copy.at && copy.at < copy.before && static_cast<std::size_t>(copy.before) <= calls,
+    MEMO_CHECK(0 <= copy.at && copy.at < copy.before && static_cast<std::size_t>(copy.before) <= all,
                "a copy starts at a boundary of the program and is waited for at a later one");
-  const ByBoundary starts(program.copies, &plan::Copy::at, calls);
-  const ByBoundary waits(program.copies, &plan::Copy::before, calls);
+  const ByBoundary starts(program.copies, &plan::Copy::at, all);
+  const ByBoundary waits(program.copies, &plan::Copy::before, all);
   std::vector<Ticket> tickets(program.copies.size());
   StepReport report;
   report.calls.reserve(calls);

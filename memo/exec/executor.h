@@ -30,15 +30,16 @@ struct CopyRequest {
 
 using Ticket = std::int64_t;
 
-struct Span {  // one finished piece of work on a stream
-  int index = 0;  // of the call or copy in the program
+struct Span {                 // one finished piece of work on a stream
+  int index = 0;              // of the call or copy in the program
   double start = 0, end = 0;  // seconds since the engine's epoch
 };
 
 // The copy streams, one per direction, each in order (contract: tests/exec/copy_engine_contract.h).
 //  - start: the copy begins after everything the compute stream was given so far, and after earlier copies of its
 //    direction. Never blocks for the copy itself.
-//  - wait: whatever compute is given next begins after the copy has ended. Returns the copy's failure, if it failed, each
+//  - wait: whatever compute is given next begins after the copy has ended. Returns the copy's failure, if it failed,
+//  each
 //    time it is asked. Copies after a failed one still run.
 //  - drain: returns when every copy has ended, on the host's clock, with the first failure since the last drain.
 // Tickets increase within a direction. A destroyed engine has ended every copy.
@@ -60,8 +61,14 @@ struct StepReport {
   std::vector<Span> calls, copies_out, copies_in;
 };
 
-// One step of `program`. `arena` points at the program's arena. A failed call or copy ends the step: the error names it,
-// copies in flight are drained, the arena's fixed regions are as the calls left them.
-Result<StepReport> run_step(const plan::Program& program, std::byte* arena, Compute& compute, CopyEngine& copies);
+// The first `calls` calls of `program` (all of a whole step), with the copies that start before their end. `arena`
+// points at the program's arena. A failed call or copy ends the step: the error names it, copies in flight are drained,
+// the arena's fixed regions are as the calls left them.
+Result<StepReport> run_step(const plan::Program& program, std::byte* arena, Compute& compute, CopyEngine& copies,
+                            std::size_t calls);
+inline Result<StepReport> run_step(const plan::Program& program, std::byte* arena, Compute& compute,
+                                   CopyEngine& copies) {
+  return run_step(program, arena, compute, copies, program.calls.size());
+}
 
 }  // namespace memo::exec

@@ -150,6 +150,7 @@ const std::vector<Key>& keys() {
       integer("train.context", 2, MEMO_FIELD(train.context)),
       integer_or_auto("train.block", 16, MEMO_FIELD(train.block)),
       integer_or_auto("train.head_groups", 1, MEMO_FIELD(train.head_groups)),
+      integer("train.batch", 1, MEMO_FIELD(train.batch)),
       integer("train.steps", 1, MEMO_FIELD(train.steps)),
       number("train.lr", "a number above 0", positive, MEMO_FIELD(train.lr)),
       number("train.min_lr_ratio", "a number from 0 to 1", fraction, MEMO_FIELD(train.min_lr_ratio)),

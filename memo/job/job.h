@@ -31,6 +31,7 @@ struct DataSource {
 struct TrainOptions {
   Tokens context, block;  // block 0: "auto"
   int head_groups = 0;    // 0: "auto"
+  int batch = 1;          // sequences a step, one after the other; their gradients add up
   int steps = 1;
   double lr = 3e-4;
   double min_lr_ratio = 0.1;  // of lr, reached at the last step (cosine)

@@ -19,8 +19,8 @@ int Dataflow::find_class(const std::string& name) const { return find_named(clas
 int Dataflow::find_segment(const std::string& name) const { return find_named(segments, name); }
 
 Dataflow decoder_dataflow(const Shape& shape, int element_bytes, int groups, Tokens context, Tokens block) {
-  const std::int64_t query = shape.heads / groups * shape.head_dim;    // columns of a group's q, o
-  const std::int64_t key = shape.kv_heads / groups * shape.head_dim;   // columns of a group's k, of its v
+  const std::int64_t query = shape.heads / groups * shape.head_dim;   // columns of a group's q, o
+  const std::int64_t key = shape.kv_heads / groups * shape.head_dim;  // columns of a group's k, of its v
   const std::int64_t inner = shape.ffn * (shape.activation == Activation::silu ? 2 : 1);
   const auto row = [&](std::int64_t columns) { return Bytes(columns * element_bytes); };
 
@@ -60,12 +60,10 @@ Dataflow decoder_dataflow(const Shape& shape, int element_bytes, int groups, Tok
         {sequence_of(dq), sequence_of(dk), sequence_of(dv)}}},
       {"attn_out", Stage::after, {{block_of(x), groups_of(o)}, {block_of(x1)}}, {{block_of(d1)}, {groups_of(d_o)}}},
       {"mlp_in", Stage::after, {{block_of(x1)}, {block_of(h)}}, {{block_of(dh), block_of(d, 1)}, {block_of(d1)}}},
-      {"mlp_out",
-       Stage::after,
-       {{block_of(x1), block_of(h)}, {block_of(x, 1)}},
-       {{block_of(d, 1)}, {block_of(dh)}}},
+      {"mlp_out", Stage::after, {{block_of(x1), block_of(h)}, {block_of(x, 1)}}, {{block_of(d, 1)}, {block_of(dh)}}},
       {"loss", Stage::loss, {{block_of(x)}, {block_of(d)}}, {}},
       {"optimizer", Stage::optimizer, {}, {}},
+      {"wait", Stage::wait, {}, {}},
   };
   return flow;
 }

@@ -5,8 +5,8 @@
 // A step runs, for L layers and B token blocks (design: "How a step runs"):
 //   forward   for b: embedding, before(0);  core(0);  for b: after(0), before(1);  core(1); ...
 //   turn      for b: after(L-1), loss, after'(L-1)            (' = backward)
-//   backward  core'(L-1);  for b, last first: before'(L-1), after'(L-2);  core'(L-2); ...;  for b: before'(0), embedding'
-//   update    optimizer
+//   backward  core'(L-1);  for b, last first: before'(L-1), after'(L-2);  core'(L-2); ...;  for b: before'(0),
+//   embedding' update    optimizer
 #pragma once
 
 #include <string>
@@ -19,8 +19,8 @@ namespace memo::model {
 // A class of tensors: one instance per (layer, token block, head group) for which a segment writes it.
 struct TensorClass {
   std::string name;
-  Bytes row;             // bytes per token (and per head group when `grouped`)
-  bool grouped = false;  // one instance per head group
+  Bytes row;              // bytes per token (and per head group when `grouped`)
+  bool grouped = false;   // one instance per head group
   bool sequence = false;  // some call reads or writes all blocks as one buffer, so blocks lie one after another
 };
 
@@ -36,7 +36,8 @@ struct Side {
   std::vector<Use> reads, writes;
 };
 
-enum class Stage { embedding, before, core, after, loss, optimizer };
+// wait: nothing is computed; copies between two passes over a sequence may end or begin there.
+enum class Stage { embedding, before, core, after, loss, optimizer, wait };
 
 // A piece of the step. Stages before and after run per token block, core per head group over the whole sequence.
 // The loss does its backward in its forward side (it writes the gradient of its input); its backward side is empty.

@@ -1,27 +1,16 @@
 #include "memo/plan/build.h"
 
 #include <algorithm>
-#include <numeric>
+#include <optional>
 
-#include "memo/base/check.h"
-#include "memo/pack/pack.h"
+#include "memo/plan/iteration.h"
+#include "memo/plan/packed.h"
+#include "memo/plan/tier_layout.h"
 
 namespace memo::plan {
 namespace {
 
-constexpr std::int64_t page = 4096;         // of rings, passes and fixed regions
-constexpr std::int64_t cache_line = 64;     // of transients: kernels see the same alignment whatever the plan
-constexpr std::int64_t packing_orders = 24;  // per problem; the first ones nearly always reach the bound
-
 std::size_t at(int i) { return static_cast<std::size_t>(i); }
-
-pack::Packing packed(const pack::Instance& instance) {
-  pack::Options options;
-  options.rounds = packing_orders;  // not a time limit: the same plan on every machine
-  pack::Packing packing = pack::pack(instance, options);
-  MEMO_CHECK(packing.offsets.size() == instance.size(), "a packing without a capacity always has an answer");
-  return packing;
-}
 
 Transients pack_transients(const Trace& trace) {
   pack::Instance instance;
@@ -57,6 +46,8 @@ struct RingShape {
   int slots = 1;
   Bytes slot, bytes;
   int begin = 0, end = 0;
+  std::optional<std::size_t> request;  // of the iteration; none when the ring lies in a pass
+  Bytes offset;
 };
 
 RingShape ring_shape(const Ring& ring, const std::vector<Stay>& stays, const Profile& profile) {
@@ -88,13 +79,14 @@ class Layout {
   Built build() {
     program_.calls = schedule_.calls;
     for (const Trace& trace : profile_.traces) program_.transients.push_back(pack_transients(trace));
+    passes_ = pack_passes(profile_, schedule_, residencies_, program_.transients);
     request_fixed();
     request_passes();
     request_rings();
     const pack::Packing packing = packed(instance_);
     program_.arena = Bytes(packing.peak);
     place_fixed_and_passes(packing);
-    place_stays(packing);
+    place_stays();
     add_copies();
     const Bytes bound = lower_bound();
     return {std::move(program_), bound};
@@ -106,32 +98,39 @@ class Layout {
       instance_.push_back({0, calls(), round_up(fixed.bytes, page).value(), page, {}});
   }
   void request_passes() {
-    for (const Pass& pass : schedule_.passes) {
-      Bytes most;
-      for (int k = pass.begin; k < pass.end; ++k) most = std::max(most, transients(k).bytes);
-      instance_.push_back({pass.begin, pass.end, std::max(round_up(most, page), Bytes(page)).value(), page, {}});
-    }
+    for (std::size_t p = 0; p < passes_.size(); ++p)
+      instance_.push_back({schedule_.passes[p].begin, schedule_.passes[p].end, passes_[p].bytes.value(), page, {}});
   }
   void request_rings() {
-    for (const Ring& ring : residencies_.rings) {
-      shapes_.push_back(ring_shape(ring, residencies_.stays, profile_));
-      const RingShape& shape = shapes_.back();
-      instance_.push_back({shape.begin, shape.end, round_up(shape.bytes, page).value(), page, {}});
+    std::vector<bool> in_pass(residencies_.rings.size(), false);
+    for (const PassPlan& pass : passes_)
+      for (int r : pass.rings) in_pass[at(r)] = true;
+    for (std::size_t r = 0; r < residencies_.rings.size(); ++r) {
+      shapes_.push_back(ring_shape(residencies_.rings[r], residencies_.stays, profile_));
+      if (in_pass[r]) continue;
+      shapes_.back().request = instance_.size();
+      instance_.push_back(
+          {shapes_.back().begin, shapes_.back().end, round_up(shapes_.back().bytes, page).value(), page, {}});
     }
   }
 
   void place_fixed_and_passes(const pack::Packing& packing) {
     std::size_t i = 0;
     for (const Fixed& fixed : profile_.fixed) program_.fixed.push_back({Bytes(packing.offsets[i++]), fixed.bytes});
-    for (const Pass& pass : schedule_.passes) {
-      for (int k = pass.begin; k < pass.end; ++k) program_.calls[at(k)].workspace = Bytes(packing.offsets[i]);
-      ++i;
+    for (std::size_t p = 0; p < passes_.size(); ++p, ++i) {
+      const Bytes base(packing.offsets[i]);
+      const int begin = schedule_.passes[p].begin;
+      for (std::size_t k = 0; k < passes_[p].workspaces.size(); ++k)
+        program_.calls[at(begin) + k].workspace = base + passes_[p].workspaces[k];
+      for (std::size_t r = 0; r < passes_[p].rings.size(); ++r)
+        shapes_[at(passes_[p].rings[r])].offset = base + passes_[p].ring_offsets[r];
     }
-    first_ring_ = i;
+    for (RingShape& shape : shapes_)
+      if (shape.request) shape.offset = Bytes(packing.offsets[*shape.request]);
   }
 
   // Tensors are numbered anew: only those that some call touches, in the order of the index.
-  void place_stays(const pack::Packing& packing) {
+  void place_stays() {
     std::vector<int> number(at(index_.size()), -1);
     for (const Stay& stay : residencies_.stays)
       if (number[at(stay.tensor)] < 0) {
@@ -141,7 +140,7 @@ class Layout {
     program_.residencies.resize(residencies_.stays.size());
     for (std::size_t r = 0; r < residencies_.rings.size(); ++r) {
       const Ring& ring = residencies_.rings[r];
-      const std::int64_t base = packing.offsets[first_ring_ + r];
+      const std::int64_t base = shapes_[r].offset.value();
       for (std::size_t i = 0; i < ring.stays.size(); ++i) {
         const Stay& stay = residencies_.stays[at(ring.stays[i])];
         const int slot = ring.sequence ? index_.tensor(stay.tensor).block : static_cast<int>(i) % shapes_[r].slots;
@@ -153,26 +152,21 @@ class Layout {
   }
 
   void add_copies() {
-    program_.tier_bytes.assign(profile_.tiers.size(), Bytes(0));
-    std::vector<Bytes> extent(program_.tensors.size());
+    const TierLayout layout = lay_out_tiers(profile_, index_, placement_, residencies_.stays);
+    program_.tier_bytes = layout.bytes;
     for (std::size_t s = 0; s < residencies_.stays.size(); ++s) {
       const Stay& stay = residencies_.stays[s];
-      const int number = program_.residencies[s].tensor;
-      const Tensor& tensor = program_.tensors[at(number)];
+      const Tensor tensor = index_.tensor(stay.tensor);
       const int tier = placement_.tier(tensor.cls, tensor.layer);
-      if (stay.write_at >= 0) {
-        extent[at(number)] = program_.tier_bytes[at(tier)];
-        program_.tier_bytes[at(tier)] += round_up(tensor.bytes, copy_alignment);
-        program_.copies.push_back({static_cast<int>(s), Direction::out, tier, extent[at(number)], stay.write_at,
-                                   stay.write_before});
-      }
+      if (stay.write_at >= 0)
+        program_.copies.push_back(
+            {static_cast<int>(s), Direction::out, tier, layout.offset(stay), stay.write_at, stay.write_before});
       if (stay.fetched)
-        program_.copies.push_back({static_cast<int>(s), Direction::in, tier, extent[at(number)], stay.begin,
-                                   stay.first_use});
+        program_.copies.push_back(
+            {static_cast<int>(s), Direction::in, tier, layout.offset(stay), stay.begin, stay.first_use});
     }
-    std::stable_sort(program_.copies.begin(), program_.copies.end(), [](const Copy& a, const Copy& b) {
-      return a.at != b.at ? a.at < b.at : a.before < b.before;
-    });
+    std::stable_sort(program_.copies.begin(), program_.copies.end(),
+                     [](const Copy& a, const Copy& b) { return a.at != b.at ? a.at < b.at : a.before < b.before; });
   }
 
   Bytes lower_bound() const {
@@ -202,7 +196,7 @@ class Layout {
   const Residencies& residencies_;
   pack::Instance instance_;
   std::vector<RingShape> shapes_;
-  std::size_t first_ring_ = 0;
+  std::vector<PassPlan> passes_;
   Program program_;
 };
 

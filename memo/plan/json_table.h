@@ -37,8 +37,9 @@ template <class T>
 bool from_cell(const nlohmann::json& value, T& member) {
   std::int64_t number = 0;
   using Limits = std::numeric_limits<int>;
-  if (!to_integer(value, std::is_enum_v<T> ? 0 : Limits::min(), std::is_enum_v<T> ? 7 : Limits::max(), number))
-    return false;
+  constexpr bool any = std::is_same_v<T, int>;
+  constexpr int most = std::is_same_v<T, bool> ? 1 : 7;  // of an enumeration, whose own check follows
+  if (!to_integer(value, any ? Limits::min() : 0, any ? Limits::max() : most, number)) return false;
   member = static_cast<T>(number);
   return true;
 }

@@ -130,8 +130,7 @@ Placement place_alpha(const Profile& profile, int tier) {
   if (other_bytes > 0) {
     const double by_time = (forward * slow.write.value() - always_bytes) / other_bytes;
     const double capacity = static_cast<double>(slow.capacity.value());
-    const double by_space =
-        swapped_layers > 0 ? (capacity / swapped_layers - always_bytes) / other_bytes : 1.0;
+    const double by_space = swapped_layers > 0 ? (capacity / swapped_layers - always_bytes) / other_bytes : 1.0;
     placement.alpha = std::clamp(std::min(by_time, by_space), 0.0, 1.0);
   }
   const int swapped = static_cast<int>(std::floor(placement.alpha * blocks));

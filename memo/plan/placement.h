@@ -11,15 +11,15 @@ namespace memo::plan {
 // What is placed as one: the tensors that one segment writes per block of a layer and backward needs. They are
 // computed again together or not at all. The last layer is never placed: its backward follows at once.
 struct Unit {
-  int segment = -1;          // computes it again; -1: the layer's input, which is not recomputed
+  int segment = -1;  // computes it again; -1: the layer's input, which is not recomputed
   int layer = 0;
   std::vector<int> classes;
-  Bytes swap_bytes;          // of one block: what a swap moves
-  Bytes keep_bytes;          // of one block: what keeping it on the device takes
-  Bytes rerun_input;         // of one block: read again from the tier to compute the unit again
-  Seconds rerun;             // of one block
-  bool whole = false;        // all blocks in one place (the core segment's outputs)
-  bool whole_keep = false;   // kept as a whole layer or not at all (blocks of a sequence lie together)
+  Bytes swap_bytes;         // of one block: what a swap moves
+  Bytes keep_bytes;         // of one block: what keeping it on the device takes
+  Bytes rerun_input;        // of one block: read again from the tier to compute the unit again
+  Seconds rerun;            // of one block
+  bool whole = false;       // all blocks in one place (the core segment's outputs)
+  bool whole_keep = false;  // kept as a whole layer or not at all (blocks of a sequence lie together)
 };
 
 std::vector<Unit> units(const Profile& profile, int tier);

@@ -3,8 +3,8 @@
 //
 // For each unit u (memo/plan/placement.h) of layer l: counts r_u + s_u + k_u = B of blocks computed again, swapped and
 // kept. For each layer: stalls f_l, b_l >= 0 of its forward and backward pass.
-//   minimise   sum_u r_u (rerun_u + rerun input / read) + s_u swap_u (1/write + 1/read) (slowdown - 1) + sum_l f_l + b_l
-//   such that  sum_u k_u keep_u <= budget
+//   minimise   sum_u r_u (rerun_u + rerun input / read) + s_u swap_u (1/write + 1/read) (slowdown - 1) + sum_l f_l +
+//   b_l such that  sum_u k_u keep_u <= budget
 //              sum_u s_u swap_u <= capacity of the tier
 //              for each l: write time of its swapped blocks - f_l <= its forward time
 //              for each l: read time of its swapped blocks and rerun inputs - b_l <= its backward time
@@ -85,11 +85,11 @@ Solution solve(const IntegerProgram& program, const std::vector<double>& warm_st
   Highs_setIntOptionValue(highs.get(), "threads", 1);
   Highs_setDoubleOptionValue(highs.get(), "mip_rel_gap", gap_wanted);
   Highs_setDoubleOptionValue(highs.get(), "time_limit", seconds_allowed);
-  const HighsInt passed = Highs_passMip(
-      highs.get(), columns, rows, static_cast<HighsInt>(program.index.size()), kHighsMatrixFormatRowwise,
-      kHighsObjSenseMinimize, 0, program.cost.data(), program.column_lower.data(), program.column_upper.data(),
-      program.row_lower.data(), program.row_upper.data(), program.start.data(), program.index.data(),
-      program.value.data(), program.integer.data());
+  const HighsInt passed =
+      Highs_passMip(highs.get(), columns, rows, static_cast<HighsInt>(program.index.size()), kHighsMatrixFormatRowwise,
+                    kHighsObjSenseMinimize, 0, program.cost.data(), program.column_lower.data(),
+                    program.column_upper.data(), program.row_lower.data(), program.row_upper.data(),
+                    program.start.data(), program.index.data(), program.value.data(), program.integer.data());
   MEMO_CHECK(passed != kHighsStatusError, "the placement model is well formed");
   if (!warm_start.empty()) Highs_setSolution(highs.get(), warm_start.data(), nullptr, nullptr, nullptr);
   Highs_run(highs.get());
@@ -148,7 +148,8 @@ Placement place_optimal(const Profile& profile, int tier, Bytes keep_budget) {
     program.term(keep(u), keep_scale(all[at(u)]));
     program.end_row(blocks, blocks);
   }
-  for (int u = 0; u < unit_count; ++u) program.term(keep(u), bytes(all[at(u)].keep_bytes) * keep_scale(all[at(u)]) / 1e6);
+  for (int u = 0; u < unit_count; ++u)
+    program.term(keep(u), bytes(all[at(u)].keep_bytes) * keep_scale(all[at(u)]) / 1e6);
   program.end_row(-inf, bytes(keep_budget) / 1e6);
   if (tier >= 0) {
     for (int u = 0; u < unit_count; ++u) program.term(swap(u), bytes(all[at(u)].swap_bytes) * scale(all[at(u)]) / 1e6);
@@ -200,7 +201,8 @@ Placement place_optimal(const Profile& profile, int tier, Bytes keep_budget) {
   for (int u = 0; u < unit_count; ++u) {
     const Unit& unit = all[at(u)];
     const auto count = [&](int c, double factor) { return static_cast<int>(std::lround(value[at(c)] * factor)); };
-    add_unit(placement, profile, unit, count(recompute(u), scale(unit)), count(swap(u), scale(unit)), std::max(tier, 0));
+    add_unit(placement, profile, unit, count(recompute(u), scale(unit)), count(swap(u), scale(unit)),
+             std::max(tier, 0));
   }
   return placement;
 }

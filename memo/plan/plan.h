@@ -11,7 +11,7 @@
 
 namespace memo::plan {
 
-inline constexpr int plan_version = 1;
+inline constexpr int plan_version = 2;
 
 // Where the blocks of one placeable class of one layer go: counts of blocks, recomputed + swapped + kept = B.
 // Recomputed blocks are the first (early tokens are cheapest in causal attention), then swapped, kept blocks the last
@@ -21,6 +21,9 @@ struct ClassPlacement {
   int layer = 0;
   int recomputed = 0, swapped = 0, kept = 0;
   int tier = 0;
+  // Leaves between any two passes that use it, so that nothing of the sequence's length stays on the device; otherwise
+  // only between forward and backward.
+  bool streamed = false;
 };
 
 struct Prediction {
@@ -36,6 +39,7 @@ struct Plan {
   std::string strategy;
   Bytes device_limit;  // 0: none
   int slots = 2;       // staging ring: slots per swapped class
+  int sequences = 1;   // a step plays the program once for each; all but the last time without the optimizer
   Profile profile;
   std::vector<ClassPlacement> placement;
   Program program;

@@ -60,6 +60,7 @@ void each_column(T& row, Field&& field) {
   field("swapped", row.swapped);
   field("kept", row.kept);
   field("tier", row.tier);
+  field("streamed", row.streamed);
 }
 
 namespace {
@@ -144,11 +145,12 @@ Program program_from(const JsonCursor& object) {
 Plan plan_from(const JsonCursor& document) {
   Plan plan;
   check_format(document, format_name, plan_version, "'memo plan'");
-  document.only(
-      {"format", "version", "strategy", "device_limit_bytes", "slots", "predicted", "profile", "placement", "program"});
+  document.only({"format", "version", "strategy", "device_limit_bytes", "slots", "sequences", "predicted", "profile",
+                 "placement", "program"});
   plan.strategy = document.at("strategy").text();
   plan.device_limit = document.at("device_limit_bytes").bytes();
   plan.slots = document.at("slots").integer();
+  plan.sequences = document.at("sequences").integer();
   plan.predicted = prediction_from(document.at("predicted"));
   plan.profile = profile_from(document.at("profile"));
   plan.placement = read_table<ClassPlacement>(document.at("placement"));
@@ -179,6 +181,7 @@ Status write_plan(const Plan& plan, const Path& path) {
                           {"strategy", plan.strategy},
                           {"device_limit_bytes", plan.device_limit.value()},
                           {"slots", plan.slots},
+                          {"sequences", plan.sequences},
                           {"predicted", prediction_json(plan.predicted)},
                           {"profile", profile_json(plan.profile)}};
   std::string out = text_of(head);

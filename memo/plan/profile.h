@@ -42,11 +42,11 @@ struct Tier {
   Bytes capacity;
   BytesPerSecond write, read;
   BytesPerSecond write_with_read, read_with_write;
-  double compute_slowdown = 1;  // time of a call while copies run, over its time alone
+  double compute_slowdown = 1;    // time of a call while copies run, over its time alone
   std::int64_t alignment = 4096;  // of sizes, addresses and offsets of a copy
 };
 
-inline constexpr int profile_version = 1;
+inline constexpr int profile_version = 2;
 
 struct Profile {
   std::string model;   // what was profiled, in words: "llama 8 x 512, float32"

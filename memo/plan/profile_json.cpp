@@ -26,7 +26,7 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr const char* format_name = "memo-profile";
-constexpr std::array<const char*, 6> stage_names{"embedding", "before", "core", "after", "loss", "optimizer"};
+constexpr std::array<const char*, 7> stage_names{"embedding", "before", "core", "after", "loss", "optimizer", "wait"};
 
 ordered_json uses_json(const model::Dataflow& flow, const std::vector<model::Use>& uses) {
   ordered_json list = ordered_json::array();
@@ -101,7 +101,8 @@ model::Dataflow flow_from(const JsonCursor& object) {
     s.only({"name", "stage", "forward", "backward"});
     const std::string stage = s.at("stage").text();
     const auto found = std::find(stage_names.begin(), stage_names.end(), stage);
-    if (found == stage_names.end()) s.at("stage").fail("is none of embedding, before, core, after, loss, optimizer");
+    if (found == stage_names.end())
+      s.at("stage").fail("is none of embedding, before, core, after, loss, optimizer, wait");
     flow.segments.push_back({s.at("name").text(), static_cast<model::Stage>(found - stage_names.begin()),
                              side(s.at("forward")), side(s.at("backward"))});
   }
@@ -180,14 +181,9 @@ ordered_json profile_json(const Profile& profile) {
                      {"read_with_write_bytes_per_second", t.read_with_write.value()},
                      {"compute_slowdown", t.compute_slowdown},
                      {"alignment_bytes", t.alignment}});
-  return {{"format", format_name},
-          {"version", profile_version},
-          {"model", profile.model},
-          {"device", profile.device},
-          {"flow", flow_json(profile.flow)},
-          {"traces", std::move(traces)},
-          {"fixed", std::move(fixed)},
-          {"tiers", std::move(tiers)}};
+  return {{"format", format_name},     {"version", profile_version},      {"model", profile.model},
+          {"device", profile.device},  {"flow", flow_json(profile.flow)}, {"traces", std::move(traces)},
+          {"fixed", std::move(fixed)}, {"tiers", std::move(tiers)}};
 }
 
 Profile profile_from(const JsonCursor& object) {

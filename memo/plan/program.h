@@ -19,9 +19,9 @@ struct Call {
   int segment = 0;
   Phase phase = Phase::forward;
   int layer = 0;
-  int block = -1;  // -1 for core segments and the optimizer
-  int group = -1;  // head group of core segments, else -1
-  int trace = 0;   // index into Profile::traces and Program::transients
+  int block = -1;   // -1 for core segments and the optimizer
+  int group = -1;   // head group of core segments, else -1
+  int trace = 0;    // index into Profile::traces and Program::transients
   Bytes workspace;  // arena offset of the call's transients
 };
 
@@ -75,7 +75,7 @@ struct Program {
   std::vector<Call> calls;
   std::vector<Tensor> tensors;
   std::vector<Residency> residencies;
-  std::vector<Copy> copies;  // in issue order (`at` never decreases per direction)
+  std::vector<Copy> copies;       // in issue order (`at` never decreases per direction)
   std::vector<Bytes> tier_bytes;  // used of each tier
 };
 

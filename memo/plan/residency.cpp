@@ -9,9 +9,10 @@
 namespace memo::plan {
 
 bool swappable(const Profile& profile, int cls, int tier) {
-  constexpr std::int64_t smallest_copy = 16 * 1024;
-  if (tier >= static_cast<int>(profile.tiers.size())) return false;
-  const std::int64_t block = profile.flow.classes[static_cast<std::size_t>(cls)].row.value() * profile.flow.block.value();
+  if (tier < 0 || tier >= static_cast<int>(profile.tiers.size())) return false;
+  const model::TensorClass& c = profile.flow.classes[static_cast<std::size_t>(cls)];
+  const std::int64_t smallest_copy = c.sequence ? 4 * 1024 : 16 * 1024;  // blocks of a sequence follow one another
+  const std::int64_t block = c.row.value() * profile.flow.block.value();
   return block >= smallest_copy && block % profile.tiers[static_cast<std::size_t>(tier)].alignment == 0;
 }
 
@@ -19,7 +20,7 @@ namespace {
 
 struct Access {
   int call = 0;
-  bool write = false;
+  bool write = false, whole = false;
 };
 
 class Builder {
@@ -61,7 +62,7 @@ class Builder {
         const int blocks = operand.whole_sequence ? profile_.flow.blocks() : 1;
         for (int b = 0; b < blocks; ++b) {
           const int t = index_.of(first.cls, first.layer, first.block + b, first.group);
-          accesses_[at(t)].push_back({static_cast<int>(k), write});
+          accesses_[at(t)].push_back({static_cast<int>(k), write, operand.whole_sequence});
         }
       };
       for (const Operand& operand : used.reads) add(operand, false);
@@ -77,44 +78,53 @@ class Builder {
     const int tier = placement_.tier(tensor.cls, tensor.layer);
     if (place == PlacementMap::Place::swap && !swappable(profile_, tensor.cls, tier)) place = PlacementMap::Place::keep;
 
-    std::size_t i = 0;
-    int ordinal = 0;
-    while (i < uses.size()) {
+    int life = 0;
+    for (std::size_t i = 0, j = 0; i < uses.size(); i = j) {
       Stay stay;
       stay.tensor = t;
       stay.first_use = uses[i].call;
       stay.fetched = !uses[i].write;
-      std::size_t j = i + 1;
-      while (j < uses.size() && !leaves_between(tensor, place, uses[j - 1], uses[j])) ++j;
+      for (j = i + 1; j < uses.size() && !leaves_between(tensor, place, uses[j - 1], uses[j]);) ++j;
       stay.last_use = uses[j - 1].call;
       stay.begin = stay.first_use;
       stay.end = stay.last_use + 1;
-      if (place == PlacementMap::Place::swap && ordinal == 0 && j < uses.size()) stay.write_at = stay.first_use + 1;
-      stay.ring = ring_of(tensor, stay, ordinal);
+      if (!stay.fetched && i > 0) ++life;
+      stay.life = life;
+      if (!stay.fetched && j < uses.size() && !uses[j].write) {
+        stay.write_at = stay.first_use + 1;
+        stay.next_use = uses[j].call;
+      }
+      const auto whole =
+          std::find_if(uses.begin() + static_cast<std::ptrdiff_t>(i), uses.begin() + static_cast<std::ptrdiff_t>(j),
+                       [](const Access& a) { return a.whole; });
+      stay.ring = ring_of(tensor, stay, whole == uses.begin() + static_cast<std::ptrdiff_t>(j) ? -1 : whole->call);
       result_.rings[at(stay.ring)].stays.push_back(static_cast<int>(result_.stays.size()));
       result_.stays.push_back(stay);
-      i = j;
-      ++ordinal;
     }
   }
 
   // Whether the tensor is off the device between two uses that follow one another.
-  bool leaves_between(const Tensor& tensor, PlacementMap::Place place, const Access& before, const Access& after) const {
+  bool leaves_between(const Tensor& tensor, PlacementMap::Place place, const Access& before,
+                      const Access& after) const {
     if (place == PlacementMap::Place::keep) return false;
-    if (place == PlacementMap::Place::recompute) return after.write;
+    if (after.write) return place == PlacementMap::Place::recompute;
+    const bool streamed = placement_.streamed(tensor.cls, tensor.layer) &&
+                          swappable(profile_, tensor.cls, placement_.tier(tensor.cls, tensor.layer));
+    if (streamed) return pass_of_[at(before.call)] != pass_of_[at(after.call)];
+    if (place == PlacementMap::Place::recompute) return false;
     const Pass& p = pass(pass_of_[at(before.call)]);
     const Pass& q = pass(pass_of_[at(after.call)]);
     if (p.backward != q.backward) return true;
     return q.backward && !cls_of(tensor).sequence && &p != &q;
   }
 
-  int ring_of(const Tensor& tensor, const Stay& stay, int ordinal) {
-    const bool sequence = cls_of(tensor).sequence;
-    const int first = sequence ? ordinal : pass_of_[at(stay.first_use)];
-    const int last = sequence ? ordinal : pass_of_[at(stay.last_use)];
+  // `whole`: the first call of the stay that takes the whole sequence, which must lie together; -1 if none does.
+  int ring_of(const Tensor& tensor, const Stay& stay, int whole) {
+    const int first = pass_of_[at(whole >= 0 ? whole : stay.first_use)];
+    const int last = whole >= 0 ? -1 : pass_of_[at(stay.last_use)];
     const auto key = std::tuple(tensor.cls, tensor.group, tensor.layer, first, last);
     const auto [found, is_new] = ring_index_.try_emplace(key, static_cast<int>(result_.rings.size()));
-    if (is_new) result_.rings.push_back({tensor.cls, sequence, {}});
+    if (is_new) result_.rings.push_back({tensor.cls, tensor.group, tensor.layer, whole >= 0, {}});
     return found->second;
   }
 
@@ -128,6 +138,8 @@ class Builder {
 
   // The boundary by which what left in pass p has to be out: the next pass of the other kind, or one pass later.
   int deadline(int p) const {
+    if (placement_.any_streamed() && !pace_.relaxed) return pass(std::min(p + 1, last_pass())).begin + 1;
+    if (placement_.any_streamed()) return pass(std::min(p + 2, last_pass())).begin;
     int q = p + 1;
     while (q < last_pass() && pass(q).core == pass(p).core) ++q;
     if (pace_.relaxed) {
@@ -147,9 +159,10 @@ class Builder {
       const std::size_t next = i + at(pace_.slots);
       const bool reused = !ring.sequence && next < leaving.size();
       stay.write_before = reused ? result_.stays[at(leaving[next])].begin : deadline(pass_of_[at(stay.last_use)]);
+      stay.write_before = std::min(stay.write_before, stay.next_use - 1);
       stay.write_before = std::max({stay.write_before, stay.end, stay.write_at + 1});
       stay.end = stay.write_before;
-      written_by_[stay.tensor] = stay.write_before;
+      written_by_[{stay.tensor, stay.life}] = stay.write_before;
     }
   }
 
@@ -165,7 +178,7 @@ class Builder {
         const Stay& gone = result_.stays[at(arriving[i - at(pace_.slots)])];
         start = std::max(start, ring.sequence ? gone.first_use + 1 : gone.end);
       }
-      const auto written = written_by_.find(stay.tensor);
+      const auto written = written_by_.find({stay.tensor, stay.life});
       MEMO_CHECK(written != written_by_.end() && written->second < stay.first_use, "a fetch follows its write");
       stay.begin = std::max(std::min(start, stay.first_use - 1), written->second);
     }
@@ -174,6 +187,7 @@ class Builder {
   // Where fetches for a core call start: during the previous core call, or the last iterations of the loop before it.
   int before_core(int p) const {
     if (p == 0) return 0;
+    if (placement_.any_streamed()) return pass(pace_.relaxed ? p - 1 : p).begin;
     const Pass& previous = pass(p - 1);
     if (previous.core || pace_.relaxed) return previous.begin;
     const int iteration = (previous.end - previous.begin) / profile_.flow.blocks();
@@ -188,7 +202,7 @@ class Builder {
   std::vector<int> pass_of_;
   std::vector<std::vector<Access>> accesses_;
   std::map<std::tuple<int, int, int, int, int>, int> ring_index_;
-  std::map<int, int> written_by_;
+  std::map<std::pair<int, int>, int> written_by_;  // (tensor, life) -> boundary by which it is out
   Residencies result_;
 };
 

@@ -6,7 +6,6 @@
 
 #include "memo/plan/schedule.h"
 
-
 namespace memo::plan {
 
 // How far copies run ahead of and behind compute. More costs memory, less costs stalls.
@@ -22,12 +21,15 @@ struct Stay {
   int first_use = 0, last_use = 0;  // calls
   bool fetched = false;
   int write_at = -1, write_before = -1;  // copy-out of this stay, if any
+  int next_use = -1;                     // the call that reads what is written out, fetched again
+  int life = 0;                          // a tensor that is computed again lives anew
   int ring = 0;                          // stays of one ring share slots, first in first out
 };
 
-// Stays of a (class, group) that begin and end in the same passes. For sequence classes: one layer's buffer.
+// Stays of a (class, group) that begin and end in the same passes. With a call that takes the whole sequence: one
+// layer's buffer.
 struct Ring {
-  int cls = 0;
+  int cls = 0, group = 0, layer = 0;
   bool sequence = false;
   std::vector<int> stays;  // by begin
 };

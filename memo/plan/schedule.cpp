@@ -11,8 +11,10 @@ PlacementMap::PlacementMap(const model::Dataflow& flow, const std::vector<ClassP
     : layers_(flow.layers + 1) {
   table_.resize(flow.classes.size() * static_cast<std::size_t>(layers_));
   for (ClassPlacement& entry : table_) entry.kept = flow.blocks();
-  for (const ClassPlacement& given : placement)
+  for (const ClassPlacement& given : placement) {
     table_[static_cast<std::size_t>(given.cls * layers_ + given.layer)] = given;
+    any_streamed_ = any_streamed_ || given.streamed;
+  }
 }
 
 const ClassPlacement& PlacementMap::at(int cls, int layer) const {
@@ -100,21 +102,30 @@ class Builder {
 
   void open(bool backward, bool is_core) {
     const int now = static_cast<int>(result_.calls.size());
-    result_.passes.push_back({now, now, is_core, backward});
+    result_.passes.push_back({now, now, is_core, backward, {}});
   }
   void close() {
     Pass& pass = result_.passes.back();
     pass.end = static_cast<int>(result_.calls.size());
+    if (pass.iterations.empty()) pass.iterations.push_back(pass.begin);
     if (pass.end == pass.begin) result_.passes.pop_back();
   }
   template <class Body>
   void loop(bool backward, Body body) {
     open(backward, false);
-    for (int i = 0; i < flow_.blocks(); ++i) body(i);
+    for (int i = 0; i < flow_.blocks(); ++i) {
+      result_.passes.back().iterations.push_back(static_cast<int>(result_.calls.size()));
+      body(i);
+    }
     close();
   }
 
   void call(int segment, Phase phase, int layer, int block, int group) {
+    if (placement_.any_streamed() && static_cast<int>(result_.calls.size()) == result_.passes.back().begin)
+      for (int waits = 0; waits < 2; ++waits) add(segments(Stage::wait).at(0), Phase::forward, 0, -1, -1);
+    add(segment, phase, layer, block, group);
+  }
+  void add(int segment, Phase phase, int layer, int block, int group) {
     const bool whole = flow_.segments[static_cast<std::size_t>(segment)].stage == Stage::core || block < 0;
     const Tokens tokens = whole ? flow_.context : flow_.block_tokens(block);
     Call call{segment, phase, layer, block, group, 0, Bytes(0)};

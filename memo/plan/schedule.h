@@ -1,4 +1,5 @@
-// The calls of one step in order (memo/model/dataflow.h draws it), with reruns where a placement asks for recomputation.
+// The calls of one step in order (memo/model/dataflow.h draws it), with reruns where a placement asks for
+// recomputation.
 #pragma once
 
 #include <vector>
@@ -17,18 +18,23 @@ class PlacementMap {
   enum class Place { recompute, swap, keep };
   [[nodiscard]] Place place(int cls, int layer, int block) const;
   [[nodiscard]] int tier(int cls, int layer) const { return at(cls, layer).tier; }
+  [[nodiscard]] bool streamed(int cls, int layer) const { return at(cls, layer).streamed; }
+  [[nodiscard]] bool any_streamed() const { return any_streamed_; }
 
  private:
   [[nodiscard]] const ClassPlacement& at(int cls, int layer) const;
   int layers_;
+  bool any_streamed_ = false;
   std::vector<ClassPlacement> table_;  // [class][layer]
 };
 
-// A run of calls that belong together: one loop over the blocks, or one core call.
+// A run of calls that belong together: one loop over the blocks, or one core call. When tensors are streamed, two wait
+// calls come first: what the pass before wrote is out after the first of them, and may be fetched during the second.
 struct Pass {
   int begin = 0, end = 0;  // calls [begin, end)
   bool core = false;
   bool backward = false;
+  std::vector<int> iterations;  // the first call of each block's turn; of a core pass, its one call
 };
 
 struct Schedule {

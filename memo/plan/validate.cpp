@@ -55,15 +55,16 @@ void check_moved(const Plan& plan, Direction direction, Bytes predicted, Failure
     if (copy.direction != direction) continue;
     const Residency& r = plan.program.residencies[static_cast<std::size_t>(copy.residency)];
     const Bytes bytes = plan.program.tensors[static_cast<std::size_t>(r.tensor)].bytes;
-    tensors = add(tensors, bytes);
-    copies = add(copies, round_up(bytes, copy_alignment));
+    tensors = add(tensors, bytes * plan.sequences);
+    copies = add(copies, round_up(bytes, copy_alignment) * plan.sequences);
   }
   if (predicted.value() != tensors && predicted.value() != copies)
     failures.add("the prediction says {} bytes go {}, the copies move {} of tensors, {} in all", predicted.value(),
                  direction == Direction::out ? "out" : "in", tensors, copies);
 }
 
-// Blocks that a placement calls swapped are the ones that are written out.
+// Blocks that a placement calls swapped are the ones that are written out; streamed ones that are computed again may
+// be.
 void check_placement(const Plan& plan, Failures& failures) {
   const Program& program = plan.program;
   const model::Dataflow& flow = plan.profile.flow;
@@ -86,7 +87,7 @@ void check_placement(const Plan& plan, Failures& failures) {
     const ClassPlacement& p = plan.placement[static_cast<std::size_t>(slot)];
     if (t.block >= p.recomputed && t.block < p.recomputed + p.swapped && copy.tier == p.tier)
       ++written[static_cast<std::size_t>(slot)];
-    else
+    else if (t.block >= p.recomputed || !p.streamed || copy.tier != p.tier)
       failures.add("{} is written to tier {}, its placement swaps blocks {} to {} to tier {}", name_of_tensor(plan, id),
                    copy.tier, p.recomputed, p.recomputed + p.swapped, p.tier);
     if (failures.full()) return;

@@ -14,6 +14,10 @@ class Step {
   explicit Step(const model::Dataflow& flow) : flow_(flow) {
     for (int s = 0; s < static_cast<int>(flow.segments.size()); ++s) {
       const model::Segment& segment = flow.segments[static_cast<std::size_t>(s)];
+      if (segment.stage == Stage::wait) {
+        first_.push_back(size_), first_.push_back(size_);
+        continue;
+      }
       const std::int64_t calls = std::int64_t{layers(s)} * positions(flow, segment.stage);
       for (const bool backward : {false, true}) {
         first_.push_back(size_);
@@ -77,6 +81,7 @@ void check_calls(const Plan& plan, Failures& failures) {
     const Call& call = calls[static_cast<std::size_t>(k)];
     const model::Segment& segment = flow.segments[static_cast<std::size_t>(call.segment)];
     check_trace(plan, k, failures);
+    if (segment.stage == Stage::wait) continue;  // as many as the plan likes
     if (segment.stage == Stage::optimizer)
       optimizer = k;
     else if (optimizer >= 0)

@@ -16,6 +16,7 @@ class CopyCheck {
         ready_(ready_boundaries(program_)),
         first_out_(program_.tensors.size(), -1),
         next_out_(program_.copies.size(), -1),
+        needed_until_(program_.copies.size(), 0),
         fetches_(program_.residencies.size(), 0) {
     for (int c = static_cast<int>(program_.copies.size()) - 1; c >= 0; --c) {
       if (copy(c).direction != Direction::out) continue;
@@ -86,11 +87,18 @@ class CopyCheck {
     if (residency(c).end < copy(c).before)
       failures_.add("{} need only end by boundary {}, its residency ends at {}", name(c), copy(c).before,
                     residency(c).end);
-    const Copy* written = nullptr;  // the copy out to this extent, or the last to any
+    const Copy* written = nullptr;  // the last copy out to this extent that has ended, else one to it, else any
+    int source = -1;
     for (int o = first_out_[static_cast<std::size_t>(residency(c).tensor)]; o >= 0;
          o = next_out_[static_cast<std::size_t>(o)]) {
+      if (source < 0 && (written == nullptr || !same_extent(*written, copy(c)))) written = &copy(o);
+      if (!same_extent(copy(o), copy(c)) || copy(o).before > copy(c).at) continue;
+      source = o;
       written = &copy(o);
-      if (same_extent(*written, copy(c))) break;
+    }
+    if (source >= 0) {
+      int& until = needed_until_[static_cast<std::size_t>(source)];
+      until = std::max(until, copy(c).before);
     }
     if (written == nullptr)
       failures_.add("{}: the tensor was never written out", name(c));
@@ -104,25 +112,26 @@ class CopyCheck {
 
   static bool same_extent(const Copy& a, const Copy& b) { return a.tier == b.tier && a.tier_offset == b.tier_offset; }
 
+  // An extent is taken from the start of the write to the end of the last fetch of what was written.
   void check_extents() {
-    std::vector<int> outs;
-    for (int c = 0; c < static_cast<int>(program_.copies.size()); ++c)
-      if (copy(c).direction == Direction::out) outs.push_back(c);
-    std::sort(outs.begin(), outs.end(), [&](int a, int b) {
-      return std::pair(copy(a).tier, copy(a).tier_offset) < std::pair(copy(b).tier, copy(b).tier_offset);
-    });
-    int before = -1;  // the copy of this tier that reaches furthest so far
-    for (const int c : outs) {
-      if (failures_.full()) return;
-      if (before >= 0 && copy(before).tier != copy(c).tier) before = -1;
-      if (before >= 0 && extent_end(before) > copy(c).tier_offset.value())
-        failures_.add("{} and {} overlap on the tier: [{}, {}) and [{}, {})", name(before), name(c),
-                      copy(before).tier_offset.value(), extent_end(before), copy(c).tier_offset.value(), extent_end(c));
-      const Bytes used = program_.tier_bytes[static_cast<std::size_t>(copy(c).tier)];
-      if (extent_end(c) > used.value())
-        failures_.add("{} ends at {} on the tier, of which the plan uses {} bytes", name(c), extent_end(c),
-                      used.value());
-      if (before < 0 || extent_end(c) > extent_end(before)) before = c;
+    for (int t = 0; t < static_cast<int>(program_.tier_bytes.size()); ++t) {
+      std::vector<int> outs;
+      std::vector<Rectangle> taken;
+      for (int c = 0; c < static_cast<int>(program_.copies.size()) && !failures_.full(); ++c) {
+        if (copy(c).direction != Direction::out || copy(c).tier != t) continue;
+        outs.push_back(c);
+        taken.push_back({copy(c).at, std::max(copy(c).before, needed_until_[static_cast<std::size_t>(c)]),
+                         copy(c).tier_offset.value(), extent_end(c)});
+        if (extent_end(c) > program_.tier_bytes[static_cast<std::size_t>(t)].value())
+          failures_.add("{} ends at {} on the tier, of which the plan uses {} bytes", name(c), extent_end(c),
+                        program_.tier_bytes[static_cast<std::size_t>(t)].value());
+      }
+      find_overlaps(taken, [&](int a, int b) {
+        const int x = outs[static_cast<std::size_t>(a)], y = outs[static_cast<std::size_t>(b)];
+        failures_.add("{} and {} overlap on the tier: [{}, {}) and [{}, {})", name(x), name(y),
+                      copy(x).tier_offset.value(), extent_end(x), copy(y).tier_offset.value(), extent_end(y));
+        return !failures_.full();
+      });
     }
     for (std::size_t t = 0; t < program_.tier_bytes.size(); ++t)
       if (program_.tier_bytes[t] > plan_.profile.tiers[t].capacity)
@@ -135,6 +144,7 @@ class CopyCheck {
   Failures& failures_;
   std::vector<int> ready_;
   std::vector<int> first_out_, next_out_;  // copies out of each tensor, as linked lists
+  std::vector<int> needed_until_;          // per copy out: when the last fetch of it has ended
   std::vector<int> fetches_;               // per residency
 };
 

@@ -43,7 +43,7 @@ const char* name_of_phase(Phase phase);
 
 // Blocks or groups over which a stage's calls run.
 int positions(const model::Dataflow& flow, model::Stage stage);
-inline bool over_blocks(model::Stage stage) { return stage != model::Stage::core && stage != model::Stage::optimizer; }
+inline bool over_blocks(model::Stage stage) { return stage <= model::Stage::loss && stage != model::Stage::core; }
 // A backward call exists for the segments whose backward side has operands.
 inline bool has_backward(const model::Segment& segment) {
   return !segment.backward.reads.empty() || !segment.backward.writes.empty();

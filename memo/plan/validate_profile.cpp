@@ -62,8 +62,8 @@ void check_side(const Dataflow& flow, const Segment& segment, const char* phase,
     if (use.layer_shift < -65535 || use.layer_shift > 65535)
       failures.add("segment {} {} {} {} with a layer shift of {}", segment.name, phase, verb, cls.name,
                    use.layer_shift);
-    if (segment.stage == Stage::optimizer)
-      failures.add("segment {} {} {} {}, but the optimizer has no operands", segment.name, phase, verb, cls.name);
+    if (segment.stage == Stage::optimizer || segment.stage == Stage::wait)
+      failures.add("segment {} {} {} {}, but optimizer and wait have no operands", segment.name, phase, verb, cls.name);
     else if (segment.stage == Stage::core && !use.whole_sequence)
       failures.add("segment {} {} {} a block of {}, but it runs over the whole sequence", segment.name, phase, verb,
                    cls.name);

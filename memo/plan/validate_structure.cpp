@@ -24,6 +24,7 @@ void check_sizes(const Plan& plan, Failures& failures) {
   if (!in_bytes(program.arena)) failures.add("an arena of {} bytes", program.arena.value());
   if (!in_bytes(plan.device_limit)) failures.add("a device limit of {} bytes", plan.device_limit.value());
   if (plan.slots < 0) failures.add("{} staging slots", plan.slots);
+  if (plan.sequences < 1 || plan.sequences > 1 << 20) failures.add("{} sequences a step", plan.sequences);
   for (const Bytes bytes : program.tier_bytes)
     if (!in_bytes(bytes)) failures.add("{} bytes used of a tier", bytes.value());
   for (const Region& region : program.fixed)

@@ -3,12 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <optional>
 
 #include "memo/base/text.h"
 #include "memo/plan/build.h"
 #include "memo/plan/placement.h"
+#include "memo/plan/streaming.h"
 
 namespace memo::sim {
 namespace {
@@ -19,6 +21,8 @@ using plan::Placement;
 
 constexpr int refinements = 4;  // of the budget for kept tensors
 constexpr std::size_t paces_refined = 2;
+constexpr double worth_streaming =
+    1.01;  // streamed plans are tried when the best step takes this much more than compute
 
 struct Candidate {
   Placement placement;
@@ -35,7 +39,6 @@ std::vector<Pace> paces(const Request& request, bool copies) {
       for (bool relaxed : {false, true}) all.push_back({request.slots > 0 ? request.slots : slots, relaxed});
   return all;
 }
-
 
 // What is alive at the fullest boundary, the largest kind first: "weights 118 MiB, class qkv 64 MiB, ..."
 std::string dominant(const plan::Profile& profile, const plan::Program& program) {
@@ -138,29 +141,42 @@ class Search {
       consider(place_recompute(profile_, tier), usual);
       // Whatever was measured, so that the smallest limit does not hang on times.
       for (const int slots : {1, 2})
-        if (request_.slots == 0 || slots == request_.slots) consider(place_swapped(profile_, tier), {slots, false});
+        if (request_.slots == 0 || slots == request_.slots)
+          for (const Placement& all :
+               {place_swapped(profile_, tier), streamed(place_swapped(profile_, tier), profile_, tier)})
+            consider(all, {slots, false});
       try_each_pace(place_alpha(profile_, tier));
     }
     if (request_.device_limit == Bytes(0)) {
       try_each_pace(place_optimal(profile_, tier, Bytes(std::int64_t{1} << 60)));
       return;
     }
-    const Placement nothing_kept = place_optimal(profile_, tier, Bytes(0));
-    std::vector<std::pair<double, Pace>> ranked;
-    for (const Pace& pace : paces(request_, tier >= 0)) {
-      const Considered base = consider(nothing_kept, pace);
-      if (base.fits) ranked.emplace_back(base.seconds, pace);
-    }
-    std::ranges::stable_sort(ranked, {}, [](const auto& entry) { return entry.first; });
-    for (std::size_t i = 0; i < ranked.size() && i < paces_refined; ++i)
-      refine(tier, consider(nothing_kept, ranked[i].second).peak, ranked[i].second);
+    search_budgets([&](Bytes budget) { return place_optimal(profile_, tier, budget); }, tier);
+    if (tier >= 0 && (!best_ || best_->timeline.step.value() > worth_streaming * compute_alone().value()))
+      search_budgets([&](Bytes budget) { return streamed(place_optimal(profile_, tier, budget), profile_, tier); },
+                     tier);
   }
 
-  void refine(int tier, Bytes base, const Pace& pace) {
+  // `place`: a placement that keeps at most so many bytes.
+  using Place = std::function<Placement(Bytes budget)>;
+
+  void search_budgets(const Place& place, int tier) {
+    const Placement nothing_kept = place(Bytes(0));
+    std::vector<std::tuple<double, Pace, Bytes>> ranked;
+    for (const Pace& pace : paces(request_, tier >= 0)) {
+      const Considered base = consider(nothing_kept, pace);
+      if (base.fits) ranked.emplace_back(base.seconds, pace, base.peak);
+    }
+    std::ranges::stable_sort(ranked, {}, [](const auto& entry) { return std::get<0>(entry); });
+    for (std::size_t i = 0; i < ranked.size() && i < paces_refined; ++i)
+      refine(place, std::get<2>(ranked[i]), std::get<1>(ranked[i]));
+  }
+
+  void refine(const Place& place, Bytes base, const Pace& pace) {
     Bytes budget = request_.device_limit - base;
     Bytes too_much = budget * 2 + Bytes(1);
     for (int i = 0; i < refinements && budget > Bytes(0); ++i) {
-      const Bytes peak = consider(place_optimal(profile_, tier, budget), pace).peak;
+      const Bytes peak = consider(place(budget), pace).peak;
       if (fits(peak)) {
         const Bytes next = std::min(budget + (request_.device_limit - peak), (budget + too_much) / 2);
         if (next - budget < request_.device_limit / 100) break;
@@ -182,14 +198,16 @@ class Search {
                               format_bytes(tier.capacity)));
     }
     const Bytes least = smallest_->program.arena;
-    return fail(ErrorKind::infeasible,
-                fmt::format("strategy {} at context {} does not fit in memory.device_limit = {}: the smallest limit that "
-                            "works is {} ({} bytes); largest at its peak: {}",
-                            request_.strategy, context.value(), format_bytes(request_.device_limit),
-                            format_bytes(least), least.value(), dominant(profile_, smallest_->program)));
+    return fail(
+        ErrorKind::infeasible,
+        fmt::format("strategy {} at context {} does not fit in memory.device_limit = {}: the smallest limit that "
+                    "works is {} ({} bytes); largest at its peak: {}",
+                    request_.strategy, context.value(), format_bytes(request_.device_limit), format_bytes(least),
+                    least.value(), dominant(profile_, smallest_->program)));
   }
 
   plan::Plan finish() {
+    const Seconds alone = compute_alone();
     plan::Plan plan;
     plan.strategy = request_.strategy;
     plan.device_limit = request_.device_limit;
@@ -200,15 +218,24 @@ class Search {
     plan::Prediction& predicted = plan.predicted;
     predicted.device_peak = plan.program.arena;
     predicted.device_lower_bound = best_->built.lower_bound;
-    predicted.step = best_->timeline.step;
-    predicted.stall = best_->timeline.stall;
-    predicted.bytes_out = best_->timeline.bytes_out;
-    predicted.bytes_in = best_->timeline.bytes_in;
+    const Timeline& once = best_->timeline;
+    const double optimizer = once.calls.empty() ? 0 : once.calls.back().end - once.calls.back().start;  // the last call
+    plan.sequences = request_.sequences;
+    predicted.step = once.step * request_.sequences - Seconds(optimizer) * (request_.sequences - 1);
+    predicted.stall = once.stall * request_.sequences;
+    predicted.bytes_out = once.bytes_out * request_.sequences;
+    predicted.bytes_in = once.bytes_in * request_.sequences;
     predicted.placement_gap = best_->placement.gap;
-    for (const plan::Call& call : plan.program.calls)
-      if (call.phase != plan::Phase::rerun)
-        predicted.step_lower_bound += profile_.traces[static_cast<std::size_t>(call.trace)].seconds;
+    predicted.step_lower_bound = alone * request_.sequences - Seconds(optimizer) * (request_.sequences - 1);
     return plan;
+  }
+
+  // The calls of a step that computes nothing again.
+  Seconds compute_alone() const {
+    Seconds sum;
+    for (const plan::Call& call : (best_ ? best_->built : *smallest_).program.calls)
+      if (call.phase != plan::Phase::rerun) sum += profile_.traces[static_cast<std::size_t>(call.trace)].seconds;
+    return sum;
   }
 
   const plan::Profile& profile_;

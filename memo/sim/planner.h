@@ -13,6 +13,7 @@ struct Request {
   std::string strategy = "memo";
   Bytes device_limit;  // 0: none
   int slots = 0;       // staging slots per swapped class; 0: the planner chooses
+  int sequences = 1;   // a step
 };
 
 // resident, recompute, offload, memo, memo-alpha

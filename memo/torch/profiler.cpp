@@ -80,7 +80,7 @@ class Profiler {
             attention_seconds(attention_[{trace.segment, trace.backward}], static_cast<double>(trace.tokens.value()));
       } else if (stage == model::Stage::optimizer) {
         seconds = median(seconds_[{trace.segment, false, 0}]) * parameters;
-      } else {
+      } else if (stage != model::Stage::wait) {
         const auto found = seconds_.find({trace.segment, trace.backward, trace.tokens.value()});
         if (found != seconds_.end()) seconds = median(found->second);
       }
@@ -133,7 +133,7 @@ class Profiler {
     const at::Tensor window = at::randint(shape_.vocab, {context.value() + 1}, at::kLong);
     std::map<std::pair<int, bool>, std::vector<double>> core;
     for (int step = 1; step <= steps_measured; ++step) {
-      MEMO_TRY(const StepResult result, session->step(window, step, 0.0));
+      MEMO_TRY(const StepResult result, session->step({window}, step, 0.0));
       if (step == 1) continue;
       for (const exec::Span& span : result.report.calls) {
         const plan::Program& program = session->plan().program;

@@ -47,14 +47,16 @@ class Recorder {
  public:
   Recorder(model::Dataflow& flow, const Decoder& decoder, at::ScalarType dtype, std::span<const std::byte> parameters,
            const std::function<void()>& update)
-      : flow_(flow), segments_(flow, decoder, update), dtype_(dtype), parameters_(parameters) {}
+      : flow_(flow), segments_(flow, 1, decoder, update), dtype_(dtype), parameters_(parameters) {}
 
   Result<std::vector<plan::Trace>> run() {
     std::vector<Tokens> sizes{flow_.block_tokens(0)};
     if (flow_.block_tokens(flow_.blocks() - 1) != sizes[0]) sizes.push_back(flow_.block_tokens(flow_.blocks() - 1));
     for (int s = 0; s < static_cast<int>(flow_.segments.size()); ++s) {
       const Stage stage = flow_.segments[at_index(s)].stage;
-      if (stage == Stage::optimizer) {
+      if (stage == Stage::wait) {
+        traces_.push_back({s, false, flow_.context, Seconds(0), {}});
+      } else if (stage == Stage::optimizer) {
         const RecordingScope recording;
         segments_.forward(s, {}, {}, nullptr);
         MEMO_CHECKED(add_trace(s, false, flow_.context, recording.events(), {}, {}, {}));
@@ -139,7 +141,8 @@ class Recorder {
     const std::size_t table_writes = segment.forward.writes.size();
     for (const void* storage : storages) {
       if (!seen.insert(storage).second) continue;
-      const auto read = std::ranges::find_if(reads, [&](const auto& r) { return r.tensor.storage().data() == storage; });
+      const auto read =
+          std::ranges::find_if(reads, [&](const auto& r) { return r.tensor.storage().data() == storage; });
       if (read != reads.end()) {
         read_back(read->use);
         continue;
@@ -150,9 +153,8 @@ class Recorder {
         read_back(segment.forward.writes[std::min(i, table_writes - 1)]);
         continue;
       }
-      const auto made = std::find_if(events.rbegin(), events.rend(), [&](const AllocationEvent& e) {
-        return e.is_malloc && e.address == storage;
-      });
+      const auto made = std::find_if(events.rbegin(), events.rend(),
+                                     [&](const AllocationEvent& e) { return e.is_malloc && e.address == storage; });
       MEMO_CHECK(made != events.rend(), "what a segment saves is an operand, a parameter or its own");
       const int cls = static_cast<int>(flow_.classes.size());
       flow_.classes.push_back({fmt::format("{}.saved{}", segment.name, segment.forward.writes.size() - table_writes),
@@ -199,8 +201,8 @@ class Recorder {
     }
     for (const plan::Request& r : trace.requests)
       if (r.cls < 0 && r.dies == 0)
-        return run_time_error(fmt::format("profile: segment {} keeps {} bytes that it does not name", where,
-                                          r.bytes.value()));
+        return run_time_error(
+            fmt::format("profile: segment {} keeps {} bytes that it does not name", where, r.bytes.value()));
     traces_.push_back(std::move(trace));
     return {};
   }

@@ -21,11 +21,10 @@ Runner::Runner(const plan::Plan& plan, std::byte* arena, Segments& segments, at:
                std::span<const std::byte> parameters)
     : plan_(plan), memory_(plan, arena), segments_(segments), dtype_(dtype), parameters_(parameters) {}
 
-void Runner::begin_step(const at::Tensor& window) {
+void Runner::begin_sequence(const at::Tensor& window) {
   MEMO_CHECK(window.numel() == plan_.profile.flow.context.value() + 1, "a step's window is the context and one token");
   window_ = window;
   graphs_.clear();
-  segments_.loss_sum = 0;
 }
 
 Status Runner::run(int call) {

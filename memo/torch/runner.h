@@ -23,7 +23,7 @@ class Runner final : public exec::Compute, private SavedTensorKeeper {
          std::span<const std::byte> parameters);
 
   // `window` [S + 1] int64: the tokens of this step.
-  void begin_step(const at::Tensor& window);
+  void begin_sequence(const at::Tensor& window);
   Status run(int call) override;
 
   // Where calls departed from the plan, "segment (layer, block): what", in order; at most a few are kept.

@@ -24,7 +24,8 @@ void keep_roots(const std::vector<at::Tensor>& outputs, Graph& graph) {
 std::vector<at::Tensor> gradients(Graph& graph, const std::vector<at::Tensor>& of_roots) {
   torch::autograd::edge_list wanted;
   for (const at::Tensor& leaf : graph.leaves) wanted.push_back(torch::autograd::impl::gradient_edge(leaf));
-  auto result = torch::autograd::Engine::get_default_engine().execute(graph.roots, of_roots, false, false, false, wanted);
+  auto result =
+      torch::autograd::Engine::get_default_engine().execute(graph.roots, of_roots, false, false, false, wanted);
   graph = {};
   return {result.begin(), result.end()};
 }
@@ -37,13 +38,13 @@ std::vector<at::Tensor> detached(const std::vector<at::Tensor>& tensors) {
 
 }  // namespace
 
-Segments::Segments(const model::Dataflow& flow, const Decoder& decoder, std::function<void()> update)
+Segments::Segments(const model::Dataflow& flow, int sequences, const Decoder& decoder, std::function<void()> update)
     : groups_(flow.groups),
-      loss_scale_(1.0 / static_cast<double>(flow.context.value())),
+      loss_scale_(1.0 / (static_cast<double>(flow.context.value()) * sequences)),
       decoder_(decoder),
       update_(std::move(update)) {
-  static constexpr const char* names[] = {"embedding", "attn_in", "attention", "attn_out",
-                                          "mlp_in",    "mlp_out", "loss",      "optimizer"};
+  static constexpr const char* names[] = {"embedding", "attn_in", "attention", "attn_out", "mlp_in",
+                                          "mlp_out",   "loss",    "optimizer", "wait"};
   for (const model::Segment& segment : flow.segments) {
     const auto* found = std::find(std::begin(names), std::end(names), segment.name);
     MEMO_CHECK(found != std::end(names), "a decoder's dataflow has the decoder's segments");
@@ -89,6 +90,8 @@ std::vector<at::Tensor> Segments::forward(int segment, const Where& where, const
     case Kind::optimizer:
       update_();
       return {};
+    case Kind::wait:
+      return {};
   }
   keep_roots(out, kept);
   return detached(out);
@@ -123,9 +126,10 @@ std::vector<at::Tensor> Segments::backward(int segment, const Where& where, cons
       return gradients(graph, {reads[0]});
     case Kind::loss:
     case Kind::optimizer:
+    case Kind::wait:
       break;
   }
-  MEMO_CHECK(false, "loss and optimizer have no backward call");
+  MEMO_CHECK(false, "loss, optimizer and wait have no backward call");
 }
 
 }  // namespace memo::edge

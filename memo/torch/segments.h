@@ -31,8 +31,8 @@ struct Where {
 
 class Segments {
  public:
-  // `update` is the optimizer's call. The mean loss is over `context` targets.
-  Segments(const model::Dataflow& flow, const Decoder& decoder, std::function<void()> update);
+  // `update` is the optimizer's call. The mean loss is over the targets of `sequences` contexts.
+  Segments(const model::Dataflow& flow, int sequences, const Decoder& decoder, std::function<void()> update);
 
   // Forward side of a segment; also a rerun. `graph`, when given, receives what backward needs.
   std::vector<at::Tensor> forward(int segment, const Where& where, const std::vector<at::Tensor>& reads, Graph* graph);
@@ -44,7 +44,7 @@ class Segments {
   double loss_sum = 0;  // natural log, of the loss calls since it was set to 0
 
  private:
-  enum class Kind { embedding, attn_in, attention, attn_out, mlp_in, mlp_out, loss, optimizer };
+  enum class Kind { embedding, attn_in, attention, attn_out, mlp_in, mlp_out, loss, optimizer, wait };
   [[nodiscard]] Kind kind(int segment) const { return kinds_[static_cast<std::size_t>(segment)]; }
 
   std::vector<Kind> kinds_;

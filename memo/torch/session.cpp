@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "memo/base/check.h"
 #include "memo/exec/cpu_copies.h"
 #include "memo/exec/tier.h"
 #include "memo/torch/allocator.h"
@@ -16,9 +17,7 @@
 namespace memo::edge {
 namespace {
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 }  // namespace
 
@@ -28,7 +27,8 @@ struct Session::Impl {
         arena(std::move(mapped)),
         state(shape, job.model.dtype, regions()),
         decoder(shape, plan.profile.flow.groups, state.parameters()),
-        segments(plan.profile.flow, decoder, [this] { gradient_norm = state.update(options, step, lr); }),
+        segments(plan.profile.flow, plan.sequences, decoder,
+                 [this] { gradient_norm = state.update(options, step, lr); }),
         options(job.train) {}
 
   [[nodiscard]] std::byte* region(std::size_t i) const { return arena.data() + plan.program.fixed[i].offset.value(); }
@@ -75,31 +75,42 @@ Result<std::unique_ptr<Session>> Session::open(plan::Plan plan, const model::Sha
     stores.push_back(impl->tiers.back().get());
   }
   impl->copies = exec::cpu_copy_engine(stores);
-  const auto weights = std::span<const std::byte>(
-      impl->region(0), static_cast<std::size_t>(impl->plan.program.fixed[0].bytes.value()));
-  impl->runner = std::make_unique<Runner>(impl->plan, impl->arena.data(), impl->segments,
-                                          scalar_type(job.model.dtype), weights);
+  const auto weights =
+      std::span<const std::byte>(impl->region(0), static_cast<std::size_t>(impl->plan.program.fixed[0].bytes.value()));
+  impl->runner =
+      std::make_unique<Runner>(impl->plan, impl->arena.data(), impl->segments, scalar_type(job.model.dtype), weights);
   return std::unique_ptr<Session>(new Session(std::move(impl)));
 }
 
 const plan::Plan& Session::plan() const { return impl_->plan; }
 ModelState& Session::state() { return impl_->state; }
 
-Result<StepResult> Session::step(const at::Tensor& window, std::int64_t step, double lr) {
+Result<StepResult> Session::step(const std::vector<at::Tensor>& windows, std::int64_t step, double lr) {
   Impl& s = *impl_;
+  MEMO_CHECK(static_cast<int>(windows.size()) == s.plan.sequences, "a step takes the plan's number of sequences");
   const double start = now();
   const Bytes before = heap_use().live;
   reset_heap_peak();
   s.step = step;
   s.lr = lr;
   s.state.zero_gradients();
-  s.runner->begin_step(window);
-  MEMO_TRY(exec::StepReport report, exec::run_step(s.plan.program, s.arena.data(), *s.runner, *s.copies));
-  s.heap_peak = std::max(s.heap_peak, heap_use().peak - before);
+  s.segments.loss_sum = 0;
   StepResult result;
-  result.loss = s.segments.loss_sum / static_cast<double>(window.numel() - 1);
+  std::int64_t targets = 0;
+  for (std::size_t i = 0; i < windows.size(); ++i) {
+    s.runner->begin_sequence(windows[i]);
+    targets += windows[i].numel() - 1;
+    const std::size_t calls = s.plan.program.calls.size() - (i + 1 < windows.size() ? 1 : 0);  // the optimizer is last
+    MEMO_TRY(exec::StepReport report, exec::run_step(s.plan.program, s.arena.data(), *s.runner, *s.copies, calls));
+    report.step += result.report.step;
+    report.stall += result.report.stall;
+    report.bytes_out += result.report.bytes_out;
+    report.bytes_in += result.report.bytes_in;
+    result.report = std::move(report);
+  }
+  s.heap_peak = std::max(s.heap_peak, heap_use().peak - before);
+  result.loss = s.segments.loss_sum / static_cast<double>(targets);
   result.gradient_norm = s.gradient_norm;
-  result.report = std::move(report);
   result.seconds = Seconds(now() - start);
   return result;
 }

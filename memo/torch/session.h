@@ -18,7 +18,7 @@ struct StepResult {
   double loss = 0;           // mean, nats per token
   double gradient_norm = 0;  // global, before clipping
   Seconds seconds;           // the whole step
-  exec::StepReport report;
+  exec::StepReport report;   // sums over the sequences; spans of the last one
 };
 
 class Session {
@@ -30,9 +30,9 @@ class Session {
   [[nodiscard]] const plan::Plan& plan() const;
   [[nodiscard]] ModelState& state();
 
-  // `window` [S + 1] int64; `step` counts from 1 (AdamW's bias correction). After a failure the weights are those
-  // before the step, unless the optimizer itself failed.
-  Result<StepResult> step(const at::Tensor& window, std::int64_t step, double lr);
+  // `windows`: the plan's number of sequences, each [S + 1] int64; `step` counts from 1 (AdamW's bias correction).
+  // After a failure the weights are those before the step, unless the optimizer itself failed.
+  Result<StepResult> step(const std::vector<at::Tensor>& windows, std::int64_t step, double lr);
 
   // Pages of the arena that steps have touched, and the most that LibTorch took from the heap during steps.
   [[nodiscard]] Bytes device_peak() const;

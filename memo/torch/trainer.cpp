@@ -64,10 +64,11 @@ class Training {
       MEMO_TRY(CheckpointState saved, read_state(*latest));
       MEMO_TRY(const std::string digest, job_digest());
       if (saved.job_digest != digest)
-        return bad_input(fmt::format("{}: is of another job (model, dtype, seed, context or data differ)", latest->string()));
+        return bad_input(
+            fmt::format("{}: is of another job (model, dtype, seed, context or data differ)", latest->string()));
       if (saved.step >= job_.train.steps)
-        return bad_input(fmt::format("{} has done all {} steps: raise train.steps to go on", request_.out.string(),
-                                     saved.step));
+        return bad_input(
+            fmt::format("{} has done all {} steps: raise train.steps to go on", request_.out.string(), saved.step));
       losses_ = std::move(saved.losses);
       return {};
     }
@@ -92,14 +93,19 @@ class Training {
 
   Status one_step(std::int64_t step, MetricsFile& metrics) {
     const std::int64_t context = job_.train.context.value();
-    const std::int64_t first = sample_start(job_.seed, step - 1, context, data_.tokens());
-    const at::Tensor window = at::tensor(data_.window(first, context + 1), at::kLong);
+    std::vector<at::Tensor> windows;
+    for (std::int64_t i = 0; i < job_.train.batch; ++i) {
+      const std::int64_t sample = (step - 1) * job_.train.batch + i;
+      const std::int64_t first = sample_start(job_.seed, sample, context, data_.tokens());
+      windows.push_back(at::tensor(data_.window(first, context + 1), at::kLong));
+    }
     const double lr = lr_at(job_.train, step);
-    MEMO_TRY(StepResult result, session_->step(window, step, lr));
+    MEMO_TRY(StepResult result, session_->step(windows, step, lr));
     if (!std::isfinite(result.loss) || !std::isfinite(result.gradient_norm))
-      return run_time_error(fmt::format("step {}: loss {} and gradient norm {} are not finite; what was saved in {} stays "
-                                        "as it is: lower train.lr and go on with --resume",
-                                        step, result.loss, result.gradient_norm, request_.out.string()));
+      return run_time_error(
+          fmt::format("step {}: loss {} and gradient norm {} are not finite; what was saved in {} stays "
+                      "as it is: lower train.lr and go on with --resume",
+                      step, result.loss, result.gradient_norm, request_.out.string()));
     losses_.push_back(result.loss);
     seconds_.push_back(result.seconds.value());
     stalls_.push_back(result.report.stall.value());
@@ -110,7 +116,7 @@ class Training {
                         result.gradient_norm,
                         result.seconds,
                         result.report.stall,
-                        static_cast<double>(context) / result.seconds.value()};
+                        static_cast<double>(context * job_.train.batch) / result.seconds.value()};
     MEMO_CHECKED(metrics.add(line));
     if (request_.on_step) request_.on_step(line);
     report_ = std::move(result.report);
@@ -121,6 +127,7 @@ class Training {
   Result<std::string> job_digest() const {
     MEMO_TRY(std::string text, model::config_text(shape_, job_.model.dtype));
     text += fmt::format("|{}|{}|{}", static_cast<int>(job_.model.dtype), job_.seed, job_.train.context.value());
+    if (job_.train.batch > 1) text += fmt::format("|{} sequences", job_.train.batch);
     // Of the data, which may be large: how much it is, and how it begins and ends.
     const std::int64_t tokens = data_.tokens(), some = job_.train.context.value();
     text += fmt::format("|{}", tokens);
@@ -147,8 +154,7 @@ class Training {
   }
 
   Status finish() {
-    if (!seconds_.empty())
-      MEMO_CHECKED(write_timeline(session_->plan(), report_, request_.out / "timeline.json"));
+    if (!seconds_.empty()) MEMO_CHECKED(write_timeline(session_->plan(), report_, request_.out / "timeline.json"));
     return write_atomically(request_.out / "summary.json", summary_json(summary()) + "\n");
   }
 
@@ -171,7 +177,7 @@ class Training {
     if (!seconds_.empty()) {
       result.step = Seconds(median(seconds_));
       result.stall = Seconds(median(stalls_));
-      result.tokens_per_second = static_cast<double>(result.context) / result.step.value();
+      result.tokens_per_second = static_cast<double>(result.context * job_.train.batch) / result.step.value();
     }
     result.bytes_out = report_.bytes_out;
     result.bytes_in = report_.bytes_in;
@@ -215,6 +221,9 @@ Result<Summary> train(const job::Job& job, const plan::Plan& plan, const Dataset
   if (limit > Bytes(0) && peak > limit)
     return bad_input(fmt::format("the plan needs {} ({} bytes), over memory.device_limit = {}; plan the job again",
                                  format_bytes(peak), peak.value(), format_bytes(limit)));
+  if (plan.sequences != job.train.batch)
+    return bad_input(fmt::format("the plan is for {} sequence(s) a step, train.batch is {}; plan the job again",
+                                 plan.sequences, job.train.batch));
   MEMO_CHECKED(make_folder(request.out));
   MEMO_TRY(auto session, Session::open(plan, shape, job));
   return Training(job, request, shape, data, std::move(session)).run();

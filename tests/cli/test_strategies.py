@@ -1,6 +1,7 @@
 """Where saved tensors live changes no bit of the losses and gradients, and the planned peak is the measured one."""
 
 import json
+import re
 
 import pytest
 
@@ -61,6 +62,39 @@ def test_one_block_and_many_with_head_groups(folder, job, disk, block, groups):
     runs = summaries(compare(file, folder / "out", ALL))
     assert len(digests(runs)) == 1
     assert [run["departures"] for run in runs] == [0] * len(runs), [run["first_departure"] for run in runs]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("block", [128, 192])
+def test_streamed_by_block_under_the_smallest_limit_gives_the_same_bits(folder, job, disk, dtype, block):
+    """Nothing of the sequence's length stays on the device but one head group's operands."""
+    tables = dict(model=SMALL | {"layers": 4, "dtype": dtype}, train={"context": 2000, "block": block, "head_groups": 2})
+    memory = {"disk": disk, "disk_limit": "64MiB"}
+    free = summaries(compare(job(**tables, memory=memory), folder / "free", ["resident"]))[0]
+    refused = memo("plan", job(**tables, memory=memory | {"device_limit": "1MiB"})).refusal(3)
+    least = int(re.search(r"\((\d+) bytes\)", refused)[1])
+    assert least < 0.8 * free["device_peak_bytes_predicted"]
+    limited = summaries(compare(job(**tables, memory=memory | {"device_limit": least}), folder / "least", ["memo"]))[0]
+    plan = json.loads((folder / "least" / "memo" / "plan.json").read_text())
+    assert any(row[-1] for row in plan["placement"]["rows"]), "streamed"
+    assert digests([free]) == digests([limited])
+    assert limited["device_peak_bytes"] <= least
+    assert limited["departures"] == 0
+
+
+def test_sequences_of_a_step_are_those_of_steps_one_after_the_other(folder, job, disk):
+    """With a learning rate that changes no weight, the loss of a step of three is the mean of three steps' losses."""
+    memory = {"disk": disk, "disk_limit": "8MiB"}
+    def losses(out, **train):
+        tables = dict(train={"lr": 1e-30, "weight_decay": 0} | train, memory=memory)
+        rows = compare(job(**tables), folder / out, ALL)
+        assert len(digests(summaries(rows))) == 1
+        lines = (folder / out / "memo" / "metrics.jsonl").read_text().splitlines()
+        return [json.loads(line)["loss"] for line in lines]
+
+    single = losses("single", steps=6)
+    batches = losses("batches", steps=2, batch=3)
+    assert batches == pytest.approx([sum(single[:3]) / 3, sum(single[3:]) / 3], rel=1e-14)
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -11,8 +11,8 @@ struct SyntheticOptions {
   std::int64_t hidden = 512, layers = 4, heads = 8, kv_heads = 4, ffn = 1536;
   int groups = 1;
   std::int64_t context = 8192, block = 1024;
-  double flops = 1e11;         // per second
-  double bandwidth = 1e9;      // of the disk tier, each way
+  double flops = 1e11;     // per second
+  double bandwidth = 1e9;  // of the disk tier, each way
   Bytes capacity{std::int64_t{1} << 40};
   bool disk = true;
 };
@@ -56,6 +56,10 @@ inline Profile synthetic_profile(const SyntheticOptions& options = {}) {
   if (flow.block_tokens(flow.blocks() - 1) != sizes[0]) sizes.push_back(flow.block_tokens(flow.blocks() - 1));
   for (int s = 0; s < static_cast<int>(flow.segments.size()); ++s) {
     const model::Segment& segment = flow.segments[static_cast<std::size_t>(s)];
+    if (segment.stage == model::Stage::wait) {
+      profile.traces.push_back({s, false, flow.context, Seconds(0), {}});
+      continue;
+    }
     if (segment.stage == model::Stage::core || segment.stage == model::Stage::optimizer) {
       const double n = static_cast<double>(options.context);
       for (bool backward : {false, true}) trace(s, backward, flow.context, 2 * n * n * h / options.groups, 1 << 20);
@@ -63,7 +67,8 @@ inline Profile synthetic_profile(const SyntheticOptions& options = {}) {
     }
     for (Tokens tokens : sizes)
       for (bool backward : {false, true})
-        trace(s, backward, tokens, 4 * h * h * static_cast<double>(tokens.value()), tokens.value() * options.hidden * 4);
+        trace(s, backward, tokens, 4 * h * h * static_cast<double>(tokens.value()),
+              tokens.value() * options.hidden * 4);
   }
   profile.fixed = {{"weights", Bytes(40 << 20)}, {"gradients", Bytes(40 << 20)}, {"optimizer", Bytes(80 << 20)}};
   if (options.disk) {

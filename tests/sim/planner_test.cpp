@@ -43,13 +43,13 @@ TEST_P(EveryStrategy, PlansValidateWithAndWithoutALimit) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Shapes, EveryStrategy,
-    ::testing::Values(Case{"plain", {}}, Case{"groups", {.groups = 4}}, Case{"ragged", {.context = 7000}},
-                      Case{"one_block", {.context = 1024}}, Case{"two_layers", {.layers = 2}},
-                      Case{"one_layer", {.layers = 1}}, Case{"slow_disk", {.bandwidth = 1e7}},
-                      Case{"small_blocks", {.hidden = 64, .context = 512, .block = 64}}),
-    [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Shapes, EveryStrategy,
+                         ::testing::Values(Case{"plain", {}}, Case{"groups", {.groups = 4}},
+                                           Case{"ragged", {.context = 7000}}, Case{"one_block", {.context = 1024}},
+                                           Case{"two_layers", {.layers = 2}}, Case{"one_layer", {.layers = 1}},
+                                           Case{"slow_disk", {.bandwidth = 1e7}},
+                                           Case{"small_blocks", {.hidden = 64, .context = 512, .block = 64}}),
+                         [](const auto& info) { return info.param.name; });
 
 TEST(Planner, MemoIsNeverSlowerThanTheOtherStrategiesAtTheSameLimit) {
   for (const double bandwidth : {1e7, 1e8, 1e9, 1e10}) {
@@ -57,8 +57,7 @@ TEST(Planner, MemoIsNeverSlowerThanTheOtherStrategiesAtTheSameLimit) {
     for (const char* strategy : {"recompute", "offload", "memo-alpha", "resident"}) {
       const plan::Plan peer = plan_or_fail(profile, {strategy, Bytes(0), 0});
       const plan::Plan memo = plan_or_fail(profile, {"memo", peer.predicted.device_peak, 0});
-      EXPECT_LE(memo.predicted.step.value(), peer.predicted.step.value() * 1.005)
-          << strategy << " at " << bandwidth;
+      EXPECT_LE(memo.predicted.step.value(), peer.predicted.step.value() * 1.005) << strategy << " at " << bandwidth;
     }
   }
 }
@@ -73,6 +72,42 @@ TEST(Planner, NamesTheSmallestLimitAndThatLimitWorks) {
   const Bytes least(std::stoll(text.substr(open + 1)));
   EXPECT_TRUE(make_plan(profile, {"resident", least, 0}).has_value()) << text;
   EXPECT_FALSE(make_plan(profile, {"resident", least - Bytes(4096), 0}).has_value());
+}
+
+// What grows with the context is one head group's operands of core attention, and nothing else.
+TEST(Planner, TheLeastPeakGrowsByOneHeadGroupsOperandsPerToken) {
+  for (const int groups : {1, 2, 4}) {
+    std::vector<std::int64_t> least;
+    for (const std::int64_t context : {16384, 32768, 65536, 131072}) {
+      const plan::Profile profile = synthetic_profile({.groups = groups, .context = context});
+      const auto refused = make_plan(profile, {"memo", Bytes(1 << 20), 0});
+      ASSERT_FALSE(refused.has_value());
+      const std::string& text = refused.error().message;
+      least.push_back(std::stoll(text.substr(text.rfind('(', text.find(" bytes)")) + 1)));
+      const plan::Plan plan = plan_or_fail(profile, {"memo", Bytes(least.back()), 0});
+      expect_valid(plan);
+    }
+    // q, o, do, dq: 8 heads; k, v, dk, dv: 4 heads; 64 floats each; the log-sum-exp: a float a head.
+    const std::int64_t slope = (4 * 8 * 64 + 4 * 4 * 64 + 8) * 4 / groups;
+    for (std::size_t i = 1; i < least.size(); ++i) {
+      const std::int64_t tokens = 16384LL << (i - 1);
+      EXPECT_LE(least[i] - least[i - 1], slope * tokens + (1 << 20))
+          << groups << " groups, " << tokens << " tokens more";
+    }
+  }
+}
+
+TEST(Planner, AStepOfSeveralSequencesRunsTheOptimizerOnce) {
+  const plan::Profile profile = synthetic_profile();
+  const plan::Plan one = plan_or_fail(profile, {"offload", Bytes(0), 2, 1});
+  const plan::Plan three = plan_or_fail(profile, {"offload", Bytes(0), 2, 3});
+  expect_valid(three);
+  const double optimizer = profile.traces[static_cast<std::size_t>(one.program.calls.back().trace)].seconds.value();
+  EXPECT_NEAR(three.predicted.step.value(), 3 * one.predicted.step.value() - 2 * optimizer, 1e-9);
+  EXPECT_NEAR(three.predicted.step_lower_bound.value(), 3 * one.predicted.step_lower_bound.value() - 2 * optimizer,
+              1e-9);
+  EXPECT_GT(one.predicted.step_lower_bound, Seconds(0));
+  EXPECT_EQ(three.predicted.bytes_out, one.predicted.bytes_out * 3);
 }
 
 TEST(Planner, RefusesATierThatIsTooSmall) {

@@ -1,0 +1,110 @@
+// Placement against its peers by simulated step time: MEMO's alpha, and the best of all swapped, all recomputed and all
+// kept, under the same limit, over shapes, contexts, tiers and limits. Then the placement program's own time and proved
+// gap at 126 layers of 1024 blocks. Prints a Markdown table; ends with 1 when a peer beats `memo`.
+#include "memo/plan/placement.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+
+#include "../tests/plan/synthetic_profile.h"
+#include "memo/base/text.h"
+#include "memo/plan/build.h"
+#include "memo/sim/planner.h"
+
+namespace memo {
+namespace {
+
+using plan::Placement;
+
+// The fastest step of a placement over the planner's own choices of pace, if it fits.
+std::optional<double> fastest(const plan::Profile& profile, const Placement& placement, Bytes limit) {
+  std::optional<double> best;
+  for (const int slots : {1, 2, 4, 8})
+    for (const bool relaxed : {false, true}) {
+      const plan::Built built = plan::build_program(profile, placement.classes, {slots, relaxed});
+      const bool tier_fits =
+          built.program.tier_bytes.empty() || built.program.tier_bytes[0] <= profile.tiers[0].capacity;
+      if (built.program.arena > limit || !tier_fits) continue;
+      const double seconds = sim::simulate(profile, built.program).step.value();
+      if (!best || seconds < *best) best = seconds;
+    }
+  return best;
+}
+
+std::string seconds_or_dash(std::optional<double> seconds) { return seconds ? fmt::format("{:.2f}", *seconds) : "-"; }
+
+struct Totals {
+  int configurations = 0, beaten = 0, ahead_of_alpha = 0, ahead_of_extremes = 0;
+};
+
+// `share`: of the way from the least peak to that of keeping everything.
+void compare(const char* name, const plan::SyntheticOptions& options, double share, Totals& totals) {
+  const plan::Profile profile = plan::synthetic_profile(options);
+  const Placement kept = plan::place_resident(profile), again = plan::place_recompute(profile, -1);
+  const Placement swapped = plan::place_swapped(profile, 0), alpha = plan::place_alpha(profile, 0);
+  const Bytes high = plan::build_program(profile, kept.classes, {1, false}).program.arena;
+  const Bytes low = plan::build_program(profile, swapped.classes, {2, false}).program.arena;
+  const Bytes limit = low + Bytes(static_cast<std::int64_t>(share * static_cast<double>((high - low).value())));
+  const auto memo = sim::make_plan(profile, {"memo", limit, 0, 1});
+  if (!memo) return;
+  const double ours = memo->predicted.step.value();
+  const std::optional<double> by_alpha = fastest(profile, alpha, limit);
+  std::optional<double> extreme;
+  for (const Placement& placement : {kept, again, swapped})
+    if (const auto seconds = fastest(profile, placement, limit); seconds && (!extreme || *seconds < *extreme))
+      extreme = seconds;
+  constexpr double equal = 1.002;  // the planner takes the smaller plan of two that differ by less
+  ++totals.configurations;
+  const auto beats = [&](std::optional<double> peer) { return peer && *peer * equal < ours; };
+  totals.beaten += beats(by_alpha) || beats(extreme) ? 1 : 0;
+  totals.ahead_of_alpha += !by_alpha || ours * equal < *by_alpha ? 1 : 0;
+  totals.ahead_of_extremes += !extreme || ours * equal < *extreme ? 1 : 0;
+  fmt::print("| {} | {} | {} | {} | {:.2f} | {} | {} | {:.2f} |\n", name, options.context,
+             format_rate(BytesPerSecond(options.bandwidth)), format_bytes(limit), ours, seconds_or_dash(by_alpha),
+             seconds_or_dash(extreme), 100 * memo->predicted.placement_gap);
+}
+
+void time_large() {
+  plan::SyntheticOptions options{.hidden = 4096, .layers = 126, .heads = 32, .kv_heads = 8, .ffn = 14336, .groups = 8};
+  options.context = 1 << 20, options.block = 1024, options.flops = 4e14;
+  fmt::print("\n| 126 layers x 1024 blocks, tier | kept at most | seconds | proved gap |\n|---|---|---|---|\n");
+  for (const double bandwidth : {5e9, 2.5e10})
+    for (const std::int64_t budget : {std::int64_t{0}, std::int64_t{20} << 30}) {
+      options.bandwidth = bandwidth;
+      const plan::Profile profile = plan::synthetic_profile(options);
+      const auto start = std::chrono::steady_clock::now();
+      const Placement placement = plan::place_optimal(profile, 0, Bytes(budget));
+      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      fmt::print("| {} | {} | {:.2f} | {:.3f} % |\n", format_rate(BytesPerSecond(bandwidth)),
+                 format_bytes(Bytes(budget)), seconds, 100 * placement.gap);
+    }
+}
+
+int run() {
+  fmt::print(
+      "| shape | context | tier | limit | memo s | memo-alpha s | best of swapped, recomputed, kept s | gap % |\n");
+  fmt::print("|---|---|---|---|---|---|---|---|\n");
+  Totals totals;
+  for (const std::int64_t context : {8192, 32768})
+    for (const double bandwidth : {1e8, 5e8, 2e9})
+      for (const double share : {0.02, 0.2, 0.5}) {
+        compare("512 x 4", {.context = context, .bandwidth = bandwidth}, share, totals);
+        compare("1024 x 8, 4 groups",
+                {.hidden = 1024, .layers = 8, .ffn = 4096, .groups = 4, .context = context, .bandwidth = bandwidth},
+                share, totals);
+      }
+  fmt::print(
+      "\n{} configurations: memo is ahead of memo-alpha in {} (where it does not fit included), of the best extreme "
+      "in {}, and behind either in {}.\n",
+      totals.configurations, totals.ahead_of_alpha, totals.ahead_of_extremes, totals.beaten);
+  time_large();
+  return totals.beaten == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace memo
+
+int main() { return memo::run(); }
