@@ -1,6 +1,6 @@
-// Backward, compiled for one instruction set (see attention_tiles.h): a task is a tile of keys of one key head, and goes
-// through the queries that see it, head by head. Scores are [queries, keys], so that what must be transposed, K and V,
-// is transposed once for a task:
+// Backward, compiled for one instruction set (see attention_tiles.h): a task is a tile of keys of one key head, and
+// goes through the queries that see it, head by head. Scores are [queries, keys], so that what must be transposed, K
+// and V, is transposed once for a task:
 //   S = Q K^T, P = exp(S / sqrt(dim) - lse), dP = dO V^T, dS = P (dP - delta) / sqrt(dim),
 //   dV += P^T dO, dK += dS^T Q, dQ += dS K.
 
@@ -19,18 +19,19 @@ void prepare(const Backward<T>& b, std::int64_t begin, std::int64_t end) {
 }
 
 struct Scores {
-  float *p, *ds;               // [tile, score_stride]: S and dP, which become P and dS
-  const float *lse, *delta;    // [tile]: lse in base 2
+  float *p, *ds;                  // [tile, score_stride]: S and dP, which become P and dS
+  const float *lse, *delta;       // [tile]: lse in base 2
   const std::int32_t* first_key;  // [tile]
 };
 
 template <bool masked>
 inline void probabilities(const Scores& s, std::int64_t query, std::int64_t first_key, std::int64_t count,
-                          std::int64_t dim) {
+                          std::int64_t dim, std::span<const Ahead, 3> ahead) {
   const float scale = 1.0f / std::sqrt(static_cast<float>(dim)), log2_scale = std::numbers::log2e_v<float> * scale;
   Ints iota;
   for (int i = 0; i < lanes; ++i) iota[i] = i;
-  for (std::int64_t r = 0; r < tile; ++r)
+  for (std::int64_t r = 0; r < tile; ++r) {
+    for (const Ahead& rows : ahead) rows.fetch(r);
     for (std::int64_t i = 0; i < count; i += lanes) {
       float *p = s.p + r * score_stride + i, *ds = s.ds + r * score_stride + i;
       Floats value = exp2(load(p, Full{}) * log2_scale - s.lse[r]);
@@ -41,6 +42,7 @@ inline void probabilities(const Scores& s, std::int64_t query, std::int64_t firs
       store(p, value, Full{});
       store(ds, value * (load(ds, Full{}) * scale - s.delta[r]), Full{});
     }
+  }
 }
 
 // Adds rows [count, dim] to the sum, in the order of key tiles.
@@ -116,8 +118,17 @@ void backward_task(const Backward<T>& b, std::int64_t task, float* work, std::at
         product<false, false>(tile, tile, dim, q, stride, k_columns + i * dim, tile, p + i, score_stride);
         product<false, false>(tile, tile, dim, d_o, stride, v_columns + i * dim, tile, ds + i, score_stride);
       }
+      std::array<Ahead, 3> ahead;
+      const bool next_head = head + 1 < (key_head + 1) * group;
+      if (query + 2 * tile <= b.tokens) {
+        const std::int64_t next = next_head ? query : query + tile,
+                           column = (next_head ? head + 1 : key_head * group) * dim;
+        ahead = {Ahead::of(b.qkv.row(next) + column, b.qkv.stride, dim),
+                 Ahead::of(b.d_o.row(next) + column, b.d_o.stride, dim),
+                 Ahead::of(b.sum.row(query) + head * dim, b.sum.stride, dim)};
+      }
       (whole ? probabilities<false> : probabilities<true>)({p, ds, lse, delta, first_key_of}, query, first_key, count,
-                                                           dim);
+                                                           dim, ahead);
       product<true, true>(count, width, tile, p, score_stride, d_o, stride, dv, stride);
       product<true, true>(count, width, tile, ds, score_stride, q, stride, dk, stride);
       product<false, false>(tile, width, count, ds, score_stride, k, stride, d_rows, stride);

@@ -1,5 +1,5 @@
-// Forward, compiled for one instruction set (see attention_tiles.h): a task is up to four panels, a panel being a tile of
-// queries of one head, which go through their keys together. Scores are held transposed, [keys, queries]: a register
+// Forward, compiled for one instruction set (see attention_tiles.h): a task is up to four panels, a panel being a tile
+// of queries of one head, which go through their keys together. Scores are held transposed, [keys, queries]: a register
 // holds sixteen queries, so maxima and sums need no step across lanes, and K, P and V lie as their products read them:
 //   S^T [keys, queries] = K Q^T, P^T = exp2(S^T - m), O^T [dim, queries] += V^T P^T.
 
@@ -14,7 +14,8 @@ struct Panel {
 // log2(e) / sqrt(dim). m follows the running maximum only when that has grown by more than 2^5, which leaves float's
 // relative precision as it is and makes rescaling rare. Each query's decision is its own.
 template <bool masked>
-inline void softmax(float* s, std::int64_t first_key, float scale, std::int64_t dim, const Panel& panel) {
+inline void softmax(float* s, std::int64_t first_key, float scale, std::int64_t dim, const Panel& panel,
+                    const Ahead& k_ahead, const Ahead& v_ahead) {
   constexpr float slack = 5;
   for (std::int64_t column = 0; column < tile; column += lanes) {
     float* p = s + column;
@@ -54,8 +55,10 @@ inline void softmax(float* s, std::int64_t first_key, float scale, std::int64_t 
       }
       store(panel.most + column, grown, Full{});
     }
+    const Ahead ahead = column == 0 ? k_ahead : column == lanes ? v_ahead : Ahead{};
     Floats sums = {};
     for (std::int64_t k = 0; k < tile; ++k) {
+      ahead.fetch(k);
       const Floats value = exp2(load(p + k * tile, Full{}) * scale - grown);
       store(p + k * tile, value, Full{});
       sums += value;
@@ -70,8 +73,7 @@ inline void finish(const Forward<T>& f, const Panel& panel, float* rows) {
   const std::int64_t dim = f.heads.dim;
   for_lanes(tile, [&](std::int64_t i, auto n) MEMO_INLINE {
     const Floats inverse = 1.0f / load(panel.total + i, n);
-    for (std::int64_t d = 0; d < dim; ++d)
-      store(panel.o + d * tile + i, load(panel.o + d * tile + i, n) * inverse, n);
+    for (std::int64_t d = 0; d < dim; ++d) store(panel.o + d * tile + i, load(panel.o + d * tile + i, n) * inverse, n);
   });
   const std::int64_t begin = std::max<std::int64_t>(0, f.first - panel.query);
   const std::int64_t end = std::min(tile, f.last - panel.query);
@@ -101,7 +103,12 @@ void forward_task(const Forward<T>& f, std::int64_t task, float* work) {
       const std::int64_t query = first_query + i * tile;
       if (query >= f.last) continue;
       Panel& panel = panels[count++];
-      panel = {head, query, work, work + dim * tile, work + 2 * dim * tile, work + (2 * dim + 1) * tile,
+      panel = {head,
+               query,
+               work,
+               work + dim * tile,
+               work + 2 * dim * tile,
+               work + (2 * dim + 1) * tile,
                reinterpret_cast<std::int32_t*>(work + (2 * dim + 2) * tile)};
       work += (2 * dim + 3) * tile;
       pack(f.qkv.row(query) + head * dim, f.qkv.stride, std::min(tile, f.last - query), dim, k);
@@ -115,14 +122,21 @@ void forward_task(const Forward<T>& f, std::int64_t task, float* work) {
   const std::int64_t last_query = std::min(first_query + tasks.tiles() * tile, f.last);
   for (std::int64_t key = panels[0].first_key[0] / tile * tile; key < last_query; key += tile) {
     const std::int64_t some = std::min(tile, f.last - key);
-    pack(f.qkv.row(key) + (queries + key_head) * dim, f.qkv.stride, some, dim, k);
-    pack(f.qkv.row(key) + (queries + keys + key_head) * dim, f.qkv.stride, some, dim, v);
+    const T *k_rows = f.qkv.row(key) + (queries + key_head) * dim, *v_rows = k_rows + keys * dim;
+    pack(k_rows, f.qkv.stride, some, dim, k);
+    pack(v_rows, f.qkv.stride, some, dim, v);
+    Ahead k_ahead, v_ahead;
+    if (key + 2 * tile <= f.last) {
+      k_ahead = Ahead::of(k_rows + tile * f.qkv.stride, f.qkv.stride, dim);
+      v_ahead = Ahead::of(v_rows + tile * f.qkv.stride, f.qkv.stride, dim);
+    }
     for (const Panel& panel : std::span(panels, static_cast<std::size_t>(count))) {
       if (key >= panel.query + tile || key + tile <= panel.first_key[0]) continue;
       product<false, false>(tile, tile, dim, k, stride, panel.q, tile, s, tile);
       const bool whole = panel.first_key[tile - 1] <= key && key + tile <= panel.query + 1;
-      (whole ? softmax<false> : softmax<true>)(s, key, scale, dim, panel);
+      (whole ? softmax<false> : softmax<true>)(s, key, scale, dim, panel, k_ahead, v_ahead);
       product<true, true>(dim, tile, tile, v, stride, s, tile, panel.o, tile);
+      k_ahead = v_ahead = {};
     }
   }
   for (const Panel& panel : std::span(panels, static_cast<std::size_t>(count))) finish(f, panel, s);

@@ -118,7 +118,8 @@ std::int64_t forward_floats(const GroupHeads& heads) {
   return 2 * tile * stride_of(heads.dim) + tile * tile + most_panels * (2 * heads.dim + 3) * tile;
 }
 std::int64_t backward_floats(const GroupHeads& heads) {
-  return (3 * key_tile + 3 * tile) * stride_of(heads.dim) + 2 * key_tile * heads.dim + 2 * tile * score_stride + 3 * tile;
+  return (3 * key_tile + 3 * tile) * stride_of(heads.dim) + 2 * key_tile * heads.dim + 2 * tile * score_stride +
+         3 * tile;
 }
 
 template <class T>
@@ -136,7 +137,7 @@ std::span<const Kernels<T>> kernels() {
                                              __builtin_cpu_supports("avx512vl")
                                          ? 0
                                      : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? 1
-                                                                                                        : 2;
+                                                                                                       : 2;
 #else
   constexpr std::size_t skipped = 0;
 #endif

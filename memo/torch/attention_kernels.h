@@ -2,9 +2,9 @@
 // instruction set. A task's result depends on its operands only, never on the number of threads or on addresses; a
 // query's output only on the keys it sees, so that part of the queries gives the same bits as all of them.
 //
-// FlashAttention-2 (arXiv 2307.08691), algorithms 1 and 2, arranged for CPUs: matrix products are 4 rows of scalars times
-// 64 columns of packed vectors, whose 16 accumulators cover the latency of a fused multiply-add, and every operand is
-// in the layout that its product reads along, so nothing is transposed inside a loop over tiles.
+// FlashAttention-2 (arXiv 2307.08691), algorithms 1 and 2, arranged for CPUs: matrix products are 4 rows of scalars
+// times 64 columns of packed vectors, whose 16 accumulators cover the latency of a fused multiply-add, and every
+// operand is in the layout that its product reads along, so nothing is transposed inside a loop over tiles.
 #pragma once
 
 #include <atomic>
@@ -15,9 +15,9 @@
 
 namespace memo::edge::attention {
 
-inline constexpr std::int64_t tile = 64;           // queries, and keys in forward
+inline constexpr std::int64_t tile = 64;            // queries, and keys in forward
 inline constexpr std::int64_t key_tile = 2 * tile;  // keys of a task in backward
-inline constexpr std::int64_t most_panels = 4;     // tiles of queries that share a packed tile of keys
+inline constexpr std::int64_t most_panels = 4;      // tiles of queries that share a packed tile of keys
 
 // T: float, or std::uint16_t for bfloat16. Rows are tokens; strides are between rows, in elements.
 template <class T>

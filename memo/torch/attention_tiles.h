@@ -83,6 +83,23 @@ void pack(const T* rows, std::int64_t stride, std::int64_t count, std::int64_t d
   std::fill_n(packed, (tile - count) * packed_stride, 0.0f);
 }
 
+// Rows that will be packed next, fetched into the cache meanwhile, a row at a time.
+struct Ahead {
+  const void* rows = nullptr;
+  std::int64_t stride = 0, bytes = 0;
+
+  template <class T>
+  static Ahead of(const T* rows, std::int64_t stride, std::int64_t dim) {
+    constexpr std::int64_t size = sizeof(T);
+    return {rows, stride * size, dim * size};
+  }
+  void fetch(std::int64_t row) const {
+    constexpr std::int64_t line = 64;
+    const char* data = static_cast<const char*>(rows) + row * stride;
+    for (std::int64_t i = 0; i < bytes; i += line) __builtin_prefetch(data + i);
+  }
+};
+
 // packed [tile, stride] -> columns [dim, tile].
 inline void transpose(const float* packed, std::int64_t stride, std::int64_t dim, float* columns) {
   for (std::int64_t d = 0; d < dim; ++d)
