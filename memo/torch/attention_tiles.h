@@ -4,17 +4,13 @@
 
 using Vector = float __attribute__((vector_size(4 * MEMO_LANES)));
 
-// c [4, 16 * vectors] (+)= a b: a [4, k], or a^T [k, 4] when `transposed`; b [k, 16 * vectors].
+// c [4, vectors * MEMO_LANES] (+)= a b: a [4, k], or a^T [k, 4] when `transposed`. What is added to c is summed apart:
+// its rounding errors are those of a tile, not of the whole sequence.
 template <int vectors, bool transposed, bool add>
 __attribute__((noinline)) void product_block(std::int64_t k, const float* a, std::int64_t a_stride, const float* b,
                                              std::int64_t b_stride, float* c, std::int64_t c_stride) {
   constexpr int rows = 4;
-  Vector sums[rows][vectors];
-#pragma GCC unroll 4
-  for (int r = 0; r < rows; ++r)
-#pragma GCC unroll 4
-    for (int v = 0; v < vectors; ++v)
-      sums[r][v] = add ? *reinterpret_cast<const Vector*>(c + r * c_stride + v * MEMO_LANES) : Vector{};
+  Vector sums[rows][vectors] = {};
   for (std::int64_t i = 0; i < k; ++i, b += b_stride) {
     Vector columns[vectors];
 #pragma GCC unroll 4
@@ -29,7 +25,10 @@ __attribute__((noinline)) void product_block(std::int64_t k, const float* a, std
 #pragma GCC unroll 4
   for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < vectors; ++v) *reinterpret_cast<Vector*>(c + r * c_stride + v * MEMO_LANES) = sums[r][v];
+    for (int v = 0; v < vectors; ++v) {
+      auto* result = reinterpret_cast<Vector*>(c + r * c_stride + v * MEMO_LANES);
+      *result = add ? *result + sums[r][v] : sums[r][v];
+    }
 }
 
 template <int vectors, bool transposed, bool add>
