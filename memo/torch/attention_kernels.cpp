@@ -66,45 +66,42 @@ void wait_beyond(std::int32_t step, const std::atomic<std::int32_t>& progress) {
   }
 }
 
+// The order of these includes matters.
+// clang-format off
 #if defined(__x86_64__)
 #pragma GCC push_options
 #pragma GCC target("arch=x86-64-v4")
+namespace v4 {
 #define MEMO_LANES 16
 #define MEMO_VECTORS 4
-namespace v4 {
 #include "memo/torch/attention_tiles.h"
-// one file a line: the order matters
 #include "memo/torch/attention_forward.h"
-// after tiles
 #include "memo/torch/attention_backward.h"
-}  // namespace v4
 #undef MEMO_LANES
 #undef MEMO_VECTORS
+}  // namespace v4
 #pragma GCC pop_options
 #pragma GCC push_options
 #pragma GCC target("arch=x86-64-v3")
+namespace v3 {
 #define MEMO_LANES 8
 #define MEMO_VECTORS 3
-namespace v3 {
 #include "memo/torch/attention_tiles.h"
-//
 #include "memo/torch/attention_forward.h"
-//
 #include "memo/torch/attention_backward.h"
-}  // namespace v3
 #undef MEMO_LANES
 #undef MEMO_VECTORS
+}  // namespace v3
 #pragma GCC pop_options
 #endif
+namespace any {
 #define MEMO_LANES 4
 #define MEMO_VECTORS 3
-namespace any {
 #include "memo/torch/attention_tiles.h"
-//
 #include "memo/torch/attention_forward.h"
-//
 #include "memo/torch/attention_backward.h"
 }  // namespace any
+// clang-format on
 
 }  // namespace
 
@@ -122,25 +119,32 @@ std::int64_t backward_floats(const GroupHeads& heads) {
          3 * tile;
 }
 
+namespace {
+
+// How many of v4, v3 this processor lacks.
+std::size_t unsupported() {
+#if defined(__x86_64__)
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi2")) return 2;
+  for (const bool has : {__builtin_cpu_supports("avx512f") != 0, __builtin_cpu_supports("avx512bw") != 0,
+                         __builtin_cpu_supports("avx512cd") != 0, __builtin_cpu_supports("avx512dq") != 0,
+                         __builtin_cpu_supports("avx512vl") != 0})
+    if (!has) return 1;
+#endif
+  return 0;
+}
+
+}  // namespace
+
 template <class T>
 std::span<const Kernels<T>> kernels() {
-  static const std::array<Kernels<T>, 3> all{{
+  static const std::array all {
 #if defined(__x86_64__)
-      {v4::forward_task<T>, v4::prepare<T>, v4::backward_task<T>},
-      {v3::forward_task<T>, v3::prepare<T>, v3::backward_task<T>},
+    Kernels<T>{v4::forward_task<T>, v4::prepare<T>, v4::backward_task<T>},
+        Kernels<T>{v3::forward_task<T>, v3::prepare<T>, v3::backward_task<T>},
 #endif
-      {any::forward_task<T>, any::prepare<T>, any::backward_task<T>},
-  }};
-#if defined(__x86_64__)
-  static const std::size_t skipped = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                                             __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-                                             __builtin_cpu_supports("avx512vl")
-                                         ? 0
-                                     : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? 1
-                                                                                                       : 2;
-#else
-  constexpr std::size_t skipped = 0;
-#endif
+        Kernels<T>{any::forward_task<T>, any::prepare<T>, any::backward_task<T>},
+  };
+  static const std::size_t skipped = unsupported();
   return std::span(all).subspan(skipped);
 }
 template std::span<const Kernels<float>> kernels();
