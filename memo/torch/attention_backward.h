@@ -28,19 +28,17 @@ template <bool masked>
 inline void probabilities(const Scores& s, std::int64_t query, std::int64_t first_key, std::int64_t count,
                           std::int64_t dim, std::span<const Ahead, 3> ahead) {
   const float scale = 1.0f / std::sqrt(static_cast<float>(dim)), log2_scale = std::numbers::log2e_v<float> * scale;
-  Ints iota;
-  for (int i = 0; i < lanes; ++i) iota[i] = i;
   for (std::int64_t r = 0; r < tile; ++r) {
     for (const Ahead& rows : ahead) rows.fetch(r);
-    for (std::int64_t i = 0; i < count; i += lanes) {
-      float *p = s.p + r * score_stride + i, *ds = s.ds + r * score_stride + i;
-      Floats value = exp2(load(p, Full{}) * log2_scale - s.lse[r]);
+    for (std::int64_t i = 0; i < count; i += MEMO_LANES) {
+      Vector &p = vector_at(s.p + r * score_stride + i), &ds = vector_at(s.ds + r * score_stride + i);
+      Vector value = exp2(p * log2_scale - s.lse[r]);
       if constexpr (masked) {
-        const Ints key = iota + static_cast<std::int32_t>(first_key + i);
-        value = ((key >= s.first_key[r]) & (key <= static_cast<std::int32_t>(query + r))) != 0 ? value : Floats{};
+        const Integers key = counting_from(first_key + i);
+        value = ((key >= s.first_key[r]) & (key <= static_cast<std::int32_t>(query + r))) != 0 ? value : Vector{};
       }
-      store(p, value, Full{});
-      store(ds, value * (load(ds, Full{}) * scale - s.delta[r]), Full{});
+      p = value;
+      ds = value * (ds * scale - s.delta[r]);
     }
   }
 }

@@ -16,54 +16,46 @@ struct Panel {
 template <bool masked>
 inline void softmax(float* s, std::int64_t first_key, float scale, std::int64_t dim, const Panel& panel,
                     const Ahead& k_ahead, const Ahead& v_ahead) {
-  constexpr float slack = 5;
-  for (std::int64_t column = 0; column < tile; column += lanes) {
-    float* p = s + column;
-    Floats most = load(p, Full{});
+  constexpr float slack = 5, nothing = -std::numeric_limits<float>::infinity();
+  for (std::int64_t column = 0; column < tile; column += MEMO_LANES) {
+    Vector most = Vector{} + nothing, other = most;
     if constexpr (masked) {
-      Ints first, query;
+      const Integers query = counting_from(panel.query + column);
+      Integers first;
       std::memcpy(&first, panel.first_key + column, sizeof(first));
-      for (int i = 0; i < lanes; ++i) query[i] = static_cast<std::int32_t>(panel.query + column) + i;
-      most = Floats{} - std::numeric_limits<float>::infinity();
       for (std::int64_t k = 0; k < tile; ++k) {
-        const Ints key = Ints{} + static_cast<std::int32_t>(first_key + k);
-        const Floats value = ((key >= first) & (key <= query)) != 0 ? load(p + k * tile, Full{})
-                                                                    : Floats{} - std::numeric_limits<float>::infinity();
-        store(p + k * tile, value, Full{});
-        most = value > most ? value : most;
+        Vector& score = vector_at(s + k * tile + column);
+        const Integers key = Integers{} + static_cast<std::int32_t>(first_key + k);
+        score = ((key >= first) & (key <= query)) != 0 ? score : Vector{} + nothing;
+        most = score > most ? score : most;
       }
     } else {
-      Floats other = most;
       for (std::int64_t k = 0; k < tile; k += 2) {
-        const Floats x = load(p + k * tile, Full{}), y = load(p + (k + 1) * tile, Full{});
-        most = x > most ? x : most;
-        other = y > other ? y : other;
+        const Vector even = vector_at(s + k * tile + column), odd = vector_at(s + (k + 1) * tile + column);
+        most = even > most ? even : most;
+        other = odd > other ? odd : other;
       }
       most = other > most ? other : most;
     }
-    const Floats before = load(panel.most + column, Full{});
-    const Floats grown = most * scale > before + slack ? most * scale : before;
-    Floats total = load(panel.total + column, Full{});
+    const Vector before = vector_at(panel.most + column);
+    const Vector grown = most * scale > before + slack ? most * scale : before;
     bool rescale = false;
-    for (int i = 0; i < lanes; ++i) rescale |= grown[i] != before[i];
+    for (int i = 0; i < MEMO_LANES; ++i) rescale |= grown[i] != before[i];
     if (rescale) {
-      const Floats factor = exp2(before - grown);
-      total *= factor;
-      for (std::int64_t d = 0; d < dim; ++d) {
-        float* o = panel.o + d * tile + column;
-        store(o, load(o, Full{}) * factor, Full{});
-      }
-      store(panel.most + column, grown, Full{});
+      const Vector factor = exp2(before - grown);
+      for (std::int64_t d = 0; d < dim; ++d) vector_at(panel.o + d * tile + column) *= factor;
+      vector_at(panel.total + column) *= factor;
+      vector_at(panel.most + column) = grown;
     }
-    const Ahead ahead = column == 0 ? k_ahead : column == lanes ? v_ahead : Ahead{};
-    Floats sums = {};
+    const Ahead ahead = column == 0 ? k_ahead : column == MEMO_LANES ? v_ahead : Ahead{};
+    Vector sums = {};
     for (std::int64_t k = 0; k < tile; ++k) {
       ahead.fetch(k);
-      const Floats value = exp2(load(p + k * tile, Full{}) * scale - grown);
-      store(p + k * tile, value, Full{});
-      sums += value;
+      Vector& score = vector_at(s + k * tile + column);
+      score = exp2(score * scale - grown);
+      sums += score;
     }
-    store(panel.total + column, total + sums, Full{});
+    vector_at(panel.total + column) += sums;
   }
 }
 
@@ -71,10 +63,10 @@ inline void softmax(float* s, std::int64_t first_key, float scale, std::int64_t 
 template <class T>
 inline void finish(const Forward<T>& f, const Panel& panel, float* rows) {
   const std::int64_t dim = f.heads.dim;
-  for_lanes(tile, [&](std::int64_t i, auto n) MEMO_INLINE {
-    const Floats inverse = 1.0f / load(panel.total + i, n);
-    for (std::int64_t d = 0; d < dim; ++d) store(panel.o + d * tile + i, load(panel.o + d * tile + i, n) * inverse, n);
-  });
+  for (std::int64_t i = 0; i < tile; i += MEMO_LANES) {
+    const Vector inverse = 1.0f / vector_at(panel.total + i);
+    for (std::int64_t d = 0; d < dim; ++d) vector_at(panel.o + d * tile + i) *= inverse;
+  }
   const std::int64_t begin = std::max<std::int64_t>(0, f.first - panel.query);
   const std::int64_t end = std::min(tile, f.last - panel.query);
   for (std::int64_t r = begin; r < end; ++r) {

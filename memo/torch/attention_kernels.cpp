@@ -16,7 +16,7 @@
 namespace memo::edge::attention {
 namespace {
 
-using simd::Floats, simd::Full, simd::Ints, simd::lanes, simd::load, simd::store;
+using simd::Floats, simd::Full, simd::lanes, simd::load, simd::store;
 
 // Rows of packed tiles are an odd number of cache lines apart, so that a column meets all sets of the cache.
 constexpr std::int64_t stride_of(std::int64_t dim) { return (dim + 15) / 16 * 16 + (((dim + 15) / 16) % 2 == 0) * 16; }

@@ -3,6 +3,16 @@
 // MEMO_VECTORS, the registers across which a block of 4 rows is held.
 
 using Vector = float __attribute__((vector_size(4 * MEMO_LANES)));
+using Integers = std::int32_t __attribute__((vector_size(4 * MEMO_LANES)));
+
+MEMO_INLINE inline Vector& vector_at(float* p) { return *reinterpret_cast<Vector*>(p); }
+MEMO_INLINE inline const Vector& vector_at(const float* p) { return *reinterpret_cast<const Vector*>(p); }
+// first, first + 1, ...
+MEMO_INLINE inline Integers counting_from(std::int64_t first) {
+  Integers result;
+  for (int i = 0; i < MEMO_LANES; ++i) result[i] = static_cast<std::int32_t>(first) + i;
+  return result;
+}
 
 // c [4, vectors * MEMO_LANES] (+)= a b: a [4, k], or a^T [k, 4] when `transposed`. What is added to c is summed apart:
 // its rounding errors are those of a tile, not of the whole sequence.
@@ -14,7 +24,7 @@ __attribute__((noinline)) void product_block(std::int64_t k, const float* a, std
   for (std::int64_t i = 0; i < k; ++i, b += b_stride) {
     Vector columns[vectors];
 #pragma GCC unroll 4
-    for (int v = 0; v < vectors; ++v) columns[v] = *reinterpret_cast<const Vector*>(b + v * MEMO_LANES);
+    for (int v = 0; v < vectors; ++v) columns[v] = vector_at(b + v * MEMO_LANES);
 #pragma GCC unroll 4
     for (int r = 0; r < rows; ++r) {
       const float scalar = transposed ? a[i * a_stride + r] : a[r * a_stride + i];
@@ -26,8 +36,8 @@ __attribute__((noinline)) void product_block(std::int64_t k, const float* a, std
   for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) {
-      auto* result = reinterpret_cast<Vector*>(c + r * c_stride + v * MEMO_LANES);
-      *result = add ? *result + sums[r][v] : sums[r][v];
+      Vector& result = vector_at(c + r * c_stride + v * MEMO_LANES);
+      result = add ? result + sums[r][v] : sums[r][v];
     }
 }
 
@@ -52,17 +62,17 @@ void product(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std
 
 // 2^x with a relative error below 2e-7, exactly 1 at 0; 0 below 2^-126; NaN stays NaN. For x < 128.
 // 2^x = 2^n 2^f, |f| <= 1/2, 2^f by the polynomial of least relative error with p(0) = 1.
-MEMO_INLINE inline Floats exp2(const Floats& x) {
+MEMO_INLINE inline Vector exp2(const Vector& x) {
   constexpr float shift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, kept in the low bits
-  const Floats shifted = x + shift;
-  const Floats f = x - (shifted - shift);
-  Floats p = f * 0.00132646655f + 0.00967151261f;
+  const Vector shifted = x + shift;
+  const Vector f = x - (shifted - shift);
+  Vector p = f * 0.00132646655f + 0.00967151261f;
   p = p * f + 0.0555073389f;
   p = p * f + 0.240222421f;
   p = p * f + 0.693146978f;
   p = p * f + 1.0f;
-  const Ints scaled = std::bit_cast<Ints>(p) + (std::bit_cast<Ints>(shifted) << 23);
-  return x < -126.0f ? Floats{} : std::bit_cast<Floats>(scaled);
+  const Integers scaled = std::bit_cast<Integers>(p) + (std::bit_cast<Integers>(shifted) << 23);
+  return x < -126.0f ? Vector{} : std::bit_cast<Vector>(scaled);
 }
 
 // As simd::for_lanes, which, compiled for any processor, may not call what is compiled for this one.
