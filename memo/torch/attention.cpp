@@ -30,7 +30,6 @@ Rows<T> rows(const at::Tensor& tensor) {
 
 void check(const at::Tensor& qkv, const GroupHeads& h, const Mask& mask) {
   MEMO_CHECK(h.keys > 0 && h.queries % h.keys == 0, "query heads share key heads evenly");
-  MEMO_CHECK(h.dim > 0 && h.dim <= 256 && h.dim % 8 == 0, "attention's head_dim is a multiple of 8 up to 256");
   MEMO_CHECK(qkv.size(1) == (h.queries + 2 * h.keys) * h.dim, "qkv has the columns of its heads");
   MEMO_CHECK(qkv.size(0) <= std::numeric_limits<std::int32_t>::max(), "attention counts tokens in 32 bits");
   MEMO_CHECK(std::is_sorted(mask.starts.begin(), mask.starts.end()), "documents start one after the other");

@@ -85,27 +85,21 @@ void forward_task(const Forward<T>& f, std::int64_t task, float* work) {
   const auto [key_head, first_head, last_head, first_query] = tasks[task];
   const std::int64_t stride = stride_of(dim);
   const float scale = std::numbers::log2e_v<float> / std::sqrt(static_cast<float>(dim));
-  float *k = work, *v = k + tile * stride, *s = v + tile * stride;
-  work = s + tile * tile;
+  const auto take = [&work](std::int64_t floats) { return std::exchange(work, work + floats); };
+  float *k = take(tile * stride), *v = take(tile * stride), *s = take(tile * tile);
 
   Panel panels[most_panels];
   int count = 0;
   for (std::int64_t head = first_head; head < last_head; ++head)
     for (std::int64_t i = 0; i < tasks.tiles(); ++i) {
       const std::int64_t query = first_query + i * tile;
-      if (query >= f.last) continue;
+      if (query >= f.last || query + tile <= f.first) continue;
+      float *q = take(dim * tile), *o = take(o_rows(dim) * tile), *most = take(tile), *total = take(tile);
       Panel& panel = panels[count++];
-      panel = {head,
-               query,
-               work,
-               work + dim * tile,
-               work + 2 * dim * tile,
-               work + (2 * dim + 1) * tile,
-               reinterpret_cast<std::int32_t*>(work + (2 * dim + 2) * tile)};
-      work += (2 * dim + 3) * tile;
+      panel = {head, query, q, o, most, total, reinterpret_cast<std::int32_t*>(take(tile))};
       pack(f.qkv.row(query) + head * dim, f.qkv.stride, std::min(tile, f.last - query), dim, k);
       transpose(k, stride, dim, panel.q);
-      std::fill_n(panel.o, dim * tile, 0.0f);
+      std::fill_n(panel.o, o_rows(dim) * tile, 0.0f);
       std::fill_n(panel.most, tile, -1e30f);  // below all scores, but finite
       std::fill_n(panel.total, tile, 0.0f);
       first_keys(f.visible, query, f.last, panel.first_key);
@@ -127,7 +121,7 @@ void forward_task(const Forward<T>& f, std::int64_t task, float* work) {
       product<false, false>(tile, tile, dim, k, stride, panel.q, tile, s, tile);
       const bool whole = panel.first_key[tile - 1] <= key && key + tile <= panel.query + 1;
       (whole ? softmax<false> : softmax<true>)(s, key, scale, dim, panel, k_ahead, v_ahead);
-      product<true, true>(dim, tile, tile, v, stride, s, tile, panel.o, tile);
+      product<true, true>(o_rows(dim), tile, tile, v, stride, s, tile, panel.o, tile);
       k_ahead = v_ahead = {};
     }
   }

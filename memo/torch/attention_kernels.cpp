@@ -20,6 +20,8 @@ using simd::Floats, simd::Full, simd::lanes, simd::load, simd::store;
 
 // Rows of packed tiles are an odd number of cache lines apart, so that a column meets all sets of the cache.
 constexpr std::int64_t stride_of(std::int64_t dim) { return (dim + 15) / 16 * 16 + (((dim + 15) / 16) % 2 == 0) * 16; }
+// Rows of O^T, which a product writes four at a time.
+constexpr std::int64_t o_rows(std::int64_t dim) { return (dim + 3) / 4 * 4; }
 constexpr std::int64_t score_stride = stride_of(key_tile);
 
 // A forward task: tiles of queries of heads that share a key head, `most_panels` together.
@@ -34,7 +36,7 @@ class ForwardTasks {
         chunks_((group_ + heads_ - 1) / heads_),
         columns_(heads.keys * chunks_),
         begin_(first / (tiles() * tile)),
-        end_((last + tiles() * tile - 1) / (tiles() * tile)) {}
+        end_(first == last ? begin_ : (last + tiles() * tile - 1) / (tiles() * tile)) {}
 
   [[nodiscard]] std::int64_t tiles() const { return most_panels / heads_; }
   [[nodiscard]] std::int64_t count() const { return (end_ - begin_) * columns_; }
@@ -112,7 +114,7 @@ std::int64_t backward_tasks(const GroupHeads& heads, std::int64_t tokens) {
   return (tokens + key_tile - 1) / key_tile * heads.keys;
 }
 std::int64_t forward_floats(const GroupHeads& heads) {
-  return 2 * tile * stride_of(heads.dim) + tile * tile + most_panels * (2 * heads.dim + 3) * tile;
+  return 2 * tile * stride_of(heads.dim) + tile * tile + most_panels * (heads.dim + o_rows(heads.dim) + 3) * tile;
 }
 std::int64_t backward_floats(const GroupHeads& heads) {
   return (3 * key_tile + 3 * tile) * stride_of(heads.dim) + 2 * key_tile * heads.dim + 2 * tile * score_stride +

@@ -9,7 +9,7 @@
 
 namespace memo::edge {
 
-// The heads of one group; `queries` is a multiple of `keys`, `dim` one of 8, up to 256.
+// The heads of one group; `queries` is a multiple of `keys`.
 struct GroupHeads {
   std::int64_t queries, keys, dim;
 };

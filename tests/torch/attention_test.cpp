@@ -33,6 +33,7 @@ const std::vector<Case>& cases() {
       {{4, 4, 80}, 200},
       {{6, 1, 72}, 257},
       {{2, 1, 256}, 130},
+      {{2, 1, 13}, 100},
       {{4, 2, 128}, 400, documents},
       {{2, 1, 64}, 640, {0, 64, 128, 256, 640}},
       {{2, 2, 96}, 400, documents, 50},
@@ -134,7 +135,7 @@ class Attention : public testing::TestWithParam<std::tuple<std::size_t, at::Scal
   const Operands operands = random_operands(c, dtype);
 };
 INSTANTIATE_TEST_SUITE_P(All, Attention,
-                         testing::Combine(testing::Range<std::size_t>(0, 10),
+                         testing::Combine(testing::Range<std::size_t>(0, 11),
                                           testing::Values(at::kFloat, at::kBFloat16)));
 
 TEST_P(Attention, IsItsDefinition) {
