@@ -1,0 +1,140 @@
+// Backward, compiled for one instruction set (see attention_tiles.h): a task is a tile of keys of one key head, and
+// goes through the queries that see it, head by head. Scores are [queries, keys], so that what must be transposed, K
+// and V, is transposed once for a task:
+//   S = Q K^T, P = exp(S / sqrt(dim) - lse), dP = dO V^T, dS = P (dP - delta) / sqrt(dim),
+//   dV += P^T dO, dK += dS^T Q, dQ += dS K.
+
+// delta = sum(d_o o) / sqrt(dim) of tokens [begin, end).
+template <class T>
+void prepare(const Backward<T>& b, std::int64_t begin, std::int64_t end) {
+  const std::int64_t dim = b.heads.dim;
+  const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
+  for (std::int64_t i = begin; i < end; ++i)
+    for (std::int64_t head = 0; head < b.heads.queries; ++head) {
+      const T *d_o = b.d_o.row(i) + head * dim, *o = b.o.row(i) + head * dim;
+      Floats sums = {};
+      for_lanes(dim, [&](std::int64_t d, auto n) MEMO_INLINE { sums += load(d_o + d, n) * load(o + d, n); });
+      b.delta.row(i)[head] = simd::sum(sums) * scale;
+    }
+}
+
+struct Scores {
+  float *p, *ds;                  // [tile, score_stride]: S and dP, which become P and dS
+  const float *lse, *delta;       // [tile]: lse in base 2
+  const std::int32_t* first_key;  // [tile]
+};
+
+template <bool masked>
+inline void probabilities(const Scores& s, std::int64_t query, std::int64_t first_key, std::int64_t count,
+                          std::int64_t dim, std::span<const Ahead, 3> ahead) {
+  const float scale = 1.0f / std::sqrt(static_cast<float>(dim)), log2_scale = std::numbers::log2e_v<float> * scale;
+  for (std::int64_t r = 0; r < tile; ++r) {
+    for (const Ahead& rows : ahead) rows.fetch(r);
+    for (std::int64_t i = 0; i < count; i += MEMO_LANES) {
+      Vector &p = vector_at(s.p + r * score_stride + i), &ds = vector_at(s.ds + r * score_stride + i);
+      Vector value = exp2(p * log2_scale - s.lse[r]);
+      if constexpr (masked) {
+        const Integers key = counting_from(first_key + i);
+        value = ((key >= s.first_key[r]) & (key <= static_cast<std::int32_t>(query + r))) != 0 ? value : Vector{};
+      }
+      p = value;
+      ds = value * (ds * scale - s.delta[r]);
+    }
+  }
+}
+
+// Adds rows [count, dim] to the sum, in the order of key tiles.
+template <class T>
+inline void add_to_dq(const Backward<T>& b, std::int64_t query, std::int64_t head, const float* rows, bool first,
+                      bool last) {
+  const std::int64_t dim = b.heads.dim, stride = stride_of(dim);
+  for (std::int64_t i = query; i < std::min(query + tile, b.tokens); ++i, rows += stride) {
+    float* sum = b.sum.row(i) + head * dim;
+    T* dq = b.dq.row(i) + head * dim;
+    for_lanes(dim, [&](std::int64_t d, auto n) MEMO_INLINE {
+      const Floats value = first ? load(rows + d, n) : load(sum + d, n) + load(rows + d, n);
+      if (last)
+        store(dq + d, value, n);
+      else
+        store(sum + d, value, n);
+    });
+  }
+}
+
+template <class T>
+inline void store_rows(const float* rows, std::int64_t first, std::int64_t count, std::int64_t head, std::int64_t dim,
+                       const Rows<T>& out) {
+  for (std::int64_t i = 0; i < count; ++i)
+    for_lanes(dim, [&](std::int64_t d, auto n) MEMO_INLINE {
+      store(out.row(first + i) + head * dim + d, load(rows + i * stride_of(dim) + d, n), n);
+    });
+}
+
+template <class T>
+void backward_task(const Backward<T>& b, std::int64_t task, float* work, std::atomic<std::int32_t>* progress) {
+  const auto [queries, keys, dim] = b.heads;
+  const std::int64_t key_head = task % keys, first_key = task / keys * key_tile, group = queries / keys;
+  const std::int64_t key_count = std::min(key_tile, b.tokens - first_key), stride = stride_of(dim);
+  const std::int64_t width = (dim + lanes - 1) / lanes * lanes;
+  const auto take = [&work](std::int64_t floats) { return std::exchange(work, work + floats); };
+  float *k = take(key_tile * stride), *dk = take(key_tile * stride), *dv = take(key_tile * stride);
+  float *q = take(tile * stride), *d_o = take(tile * stride), *d_rows = take(tile * stride);
+  float *k_columns = take(key_tile * dim), *v_columns = take(key_tile * dim);  // K^T and V^T, tiles of [dim, tile]
+  float *p = take(tile * score_stride), *ds = take(tile * score_stride);
+  float *lse = take(tile), *delta = take(tile);
+  auto* first_key_of = reinterpret_cast<std::int32_t*>(take(tile));
+
+  for (std::int64_t i = 0; i < key_tile; i += tile) {
+    const std::int64_t some = std::clamp<std::int64_t>(key_count - i, 0, tile);
+    const T* row = b.qkv.row(some > 0 ? first_key + i : first_key);
+    pack(row + (queries + key_head) * dim, b.qkv.stride, some, dim, k + i * stride);
+    transpose(k + i * stride, stride, dim, k_columns + i * dim);
+    pack(row + (queries + keys + key_head) * dim, b.qkv.stride, some, dim, q);
+    transpose(q, stride, dim, v_columns + i * dim);
+  }
+  std::fill_n(dk, key_tile * stride, 0.0f);
+  std::fill_n(dv, key_tile * stride, 0.0f);
+
+  const std::int64_t end = b.visible.end_query(first_key + key_count - 1);
+  for (std::int64_t query = first_key; query < end; query += tile) {
+    const std::int64_t some = std::min(tile, b.tokens - query);
+    first_keys(b.visible, query, b.tokens, first_key_of);
+    const std::int64_t count = std::min(key_tile, query + tile - first_key);  // keys that are not in the future
+    const bool whole = first_key_of[tile - 1] <= first_key && first_key + count <= query + 1;
+    const bool first = first_key_of[0] >= first_key, last = query + some <= first_key + key_tile;
+    for (std::int64_t head = key_head * group; head < (key_head + 1) * group; ++head) {
+      const auto step = static_cast<std::int32_t>(query / tile * group + head - key_head * group);
+      pack(b.qkv.row(query) + head * dim, b.qkv.stride, some, dim, q);
+      pack(b.d_o.row(query) + head * dim, b.d_o.stride, some, dim, d_o);
+      for (std::int64_t i = 0; i < some; ++i) {
+        lse[i] = std::numbers::log2e_v<float> * b.lse.row(query + i)[head];
+        delta[i] = b.delta.row(query + i)[head];
+      }
+      std::fill(lse + some, lse + tile, 0.0f);
+      std::fill(delta + some, delta + tile, 0.0f);
+      for (std::int64_t i = 0; i < count; i += tile) {
+        product<false, false>(tile, tile, dim, q, stride, k_columns + i * dim, tile, p + i, score_stride);
+        product<false, false>(tile, tile, dim, d_o, stride, v_columns + i * dim, tile, ds + i, score_stride);
+      }
+      std::array<Ahead, 3> ahead;
+      const bool next_head = head + 1 < (key_head + 1) * group;
+      if (query + 2 * tile <= b.tokens) {
+        const std::int64_t next = next_head ? query : query + tile,
+                           column = (next_head ? head + 1 : key_head * group) * dim;
+        ahead = {Ahead::of(b.qkv.row(next) + column, b.qkv.stride, dim),
+                 Ahead::of(b.d_o.row(next) + column, b.d_o.stride, dim),
+                 Ahead::of(b.sum.row(query) + head * dim, b.sum.stride, dim)};
+      }
+      (whole ? probabilities<false> : probabilities<true>)({p, ds, lse, delta, first_key_of}, query, first_key, count,
+                                                           dim, ahead);
+      product<true, true>(count, width, tile, p, score_stride, d_o, stride, dv, stride);
+      product<true, true>(count, width, tile, ds, score_stride, q, stride, dk, stride);
+      product<false, false>(tile, width, count, ds, score_stride, k, stride, d_rows, stride);
+      if (!first) wait_beyond(step, progress[task - keys]);
+      add_to_dq(b, query, head, d_rows, first, last);
+      progress[task].store(step + 1, std::memory_order_release);
+    }
+  }
+  store_rows(dk, first_key, key_count, key_head, dim, b.dk);
+  store_rows(dv, first_key, key_count, key_head, dim, b.dv);
+}

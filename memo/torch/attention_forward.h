@@ -1,0 +1,129 @@
+// Forward, compiled for one instruction set (see attention_tiles.h): a task is up to four panels, a panel being a tile
+// of queries of one head, which go through their keys together. Scores are held transposed, [keys, queries]: a register
+// holds sixteen queries, so maxima and sums need no step across lanes, and K, P and V lie as their products read them:
+//   S^T [keys, queries] = K Q^T, P^T = exp2(S^T - m), O^T [dim, queries] += V^T P^T.
+
+struct Panel {
+  std::int64_t head, query;  // of its first query
+  float *q, *o;              // Q^T and O^T [dim, tile]
+  float *most, *total;       // [tile]: m, the reference of the exponents, and the sum of P, per query
+  std::int32_t* first_key;   // [tile]
+};
+
+// P^T in place of S^T, O^T and the totals rescaled where a new maximum asks for it. Exponents are of base 2: `scale` is
+// log2(e) / sqrt(dim). m follows the running maximum only when that has grown by more than 2^5, which leaves float's
+// relative precision as it is and makes rescaling rare. Each query's decision is its own.
+template <bool masked>
+inline void softmax(float* s, std::int64_t first_key, float scale, std::int64_t dim, const Panel& panel,
+                    const Ahead& k_ahead, const Ahead& v_ahead) {
+  constexpr float slack = 5, nothing = -std::numeric_limits<float>::infinity();
+  for (std::int64_t column = 0; column < tile; column += MEMO_LANES) {
+    Vector most = Vector{} + nothing, other = most;
+    if constexpr (masked) {
+      const Integers query = counting_from(panel.query + column);
+      Integers first;
+      std::memcpy(&first, panel.first_key + column, sizeof(first));
+      for (std::int64_t k = 0; k < tile; ++k) {
+        Vector& score = vector_at(s + k * tile + column);
+        const Integers key = Integers{} + static_cast<std::int32_t>(first_key + k);
+        score = ((key >= first) & (key <= query)) != 0 ? score : Vector{} + nothing;
+        most = score > most ? score : most;
+      }
+    } else {
+      for (std::int64_t k = 0; k < tile; k += 2) {
+        const Vector even = vector_at(s + k * tile + column), odd = vector_at(s + (k + 1) * tile + column);
+        most = even > most ? even : most;
+        other = odd > other ? odd : other;
+      }
+      most = other > most ? other : most;
+    }
+    const Vector before = vector_at(panel.most + column);
+    const Vector grown = most * scale > before + slack ? most * scale : before;
+    bool rescale = false;
+    for (int i = 0; i < MEMO_LANES; ++i) rescale |= grown[i] != before[i];
+    if (rescale) {
+      const Vector factor = exp2(before - grown);
+      for (std::int64_t d = 0; d < dim; ++d) vector_at(panel.o + d * tile + column) *= factor;
+      vector_at(panel.total + column) *= factor;
+      vector_at(panel.most + column) = grown;
+    }
+    const Ahead ahead = column == 0 ? k_ahead : column == MEMO_LANES ? v_ahead : Ahead{};
+    Vector sums = {};
+    for (std::int64_t k = 0; k < tile; ++k) {
+      ahead.fetch(k);
+      Vector& score = vector_at(s + k * tile + column);
+      score = exp2(score * scale - grown);
+      sums += score;
+    }
+    vector_at(panel.total + column) += sums;
+  }
+}
+
+// O = O^T / sum of P, row by row; lse = ln 2 (m + log2 of the sum).
+template <class T>
+inline void finish(const Forward<T>& f, const Panel& panel, float* rows) {
+  const std::int64_t dim = f.heads.dim;
+  for (std::int64_t i = 0; i < tile; i += MEMO_LANES) {
+    const Vector inverse = 1.0f / vector_at(panel.total + i);
+    for (std::int64_t d = 0; d < dim; ++d) vector_at(panel.o + d * tile + i) *= inverse;
+  }
+  const std::int64_t begin = std::max<std::int64_t>(0, f.first - panel.query);
+  const std::int64_t end = std::min(tile, f.last - panel.query);
+  for (std::int64_t r = begin; r < end; ++r) {
+    const std::int64_t row = panel.query + r - f.first;
+    for (std::int64_t d = 0; d < dim; ++d) rows[d] = panel.o[d * tile + r];
+    T* o = f.o.row(row) + panel.head * dim;
+    for_lanes(dim, [&](std::int64_t i, auto n) MEMO_INLINE { store(o + i, load(rows + i, n), n); });
+    f.lse.row(row)[panel.head] = std::numbers::ln2_v<float> * panel.most[r] + std::log(panel.total[r]);
+  }
+}
+
+template <class T>
+void forward_task(const Forward<T>& f, std::int64_t task, float* work) {
+  const auto [queries, keys, dim] = f.heads;
+  const ForwardTasks tasks(f.heads, f.first, f.last);
+  const auto [key_head, first_head, last_head, first_query] = tasks[task];
+  const std::int64_t stride = stride_of(dim);
+  const float scale = std::numbers::log2e_v<float> / std::sqrt(static_cast<float>(dim));
+  const auto take = [&work](std::int64_t floats) { return std::exchange(work, work + floats); };
+  float *k = take(tile * stride), *v = take(tile * stride), *s = take(tile * tile);
+
+  Panel panels[most_panels];
+  int count = 0;
+  for (std::int64_t head = first_head; head < last_head; ++head)
+    for (std::int64_t i = 0; i < tasks.tiles(); ++i) {
+      const std::int64_t query = first_query + i * tile;
+      if (query >= f.last || query + tile <= f.first) continue;
+      float *q = take(dim * tile), *o = take(o_rows(dim) * tile), *most = take(tile), *total = take(tile);
+      Panel& panel = panels[count++];
+      panel = {head, query, q, o, most, total, reinterpret_cast<std::int32_t*>(take(tile))};
+      pack(f.qkv.row(query) + head * dim, f.qkv.stride, std::min(tile, f.last - query), dim, k);
+      transpose(k, stride, dim, panel.q);
+      std::fill_n(panel.o, o_rows(dim) * tile, 0.0f);
+      std::fill_n(panel.most, tile, -1e30f);  // below all scores, but finite
+      std::fill_n(panel.total, tile, 0.0f);
+      first_keys(f.visible, query, f.last, panel.first_key);
+    }
+
+  const std::int64_t last_query = std::min(first_query + tasks.tiles() * tile, f.last);
+  for (std::int64_t key = panels[0].first_key[0] / tile * tile; key < last_query; key += tile) {
+    const std::int64_t some = std::min(tile, f.last - key);
+    const T *k_rows = f.qkv.row(key) + (queries + key_head) * dim, *v_rows = k_rows + keys * dim;
+    pack(k_rows, f.qkv.stride, some, dim, k);
+    pack(v_rows, f.qkv.stride, some, dim, v);
+    Ahead k_ahead, v_ahead;
+    if (key + 2 * tile <= f.last) {
+      k_ahead = Ahead::of(k_rows + tile * f.qkv.stride, f.qkv.stride, dim);
+      v_ahead = Ahead::of(v_rows + tile * f.qkv.stride, f.qkv.stride, dim);
+    }
+    for (const Panel& panel : std::span(panels, static_cast<std::size_t>(count))) {
+      if (key >= panel.query + tile || key + tile <= panel.first_key[0]) continue;
+      product<false, false>(tile, tile, dim, k, stride, panel.q, tile, s, tile);
+      const bool whole = panel.first_key[tile - 1] <= key && key + tile <= panel.query + 1;
+      (whole ? softmax<false> : softmax<true>)(s, key, scale, dim, panel, k_ahead, v_ahead);
+      product<true, true>(o_rows(dim), tile, tile, v, stride, s, tile, panel.o, tile);
+      k_ahead = v_ahead = {};
+    }
+  }
+  for (const Panel& panel : std::span(panels, static_cast<std::size_t>(count))) finish(f, panel, s);
+}

@@ -1,0 +1,116 @@
+// The pieces of attention_forward.h and attention_backward.h, compiled for one instruction set: no include guard, since
+// attention_kernels.cpp includes it once for each, inside a namespace with MEMO_LANES, the floats of a register, and
+// MEMO_VECTORS, the registers across which a block of 4 rows is held.
+
+using Vector = float __attribute__((vector_size(4 * MEMO_LANES)));
+using Integers = std::int32_t __attribute__((vector_size(4 * MEMO_LANES)));
+
+MEMO_INLINE inline Vector& vector_at(float* p) { return *reinterpret_cast<Vector*>(p); }
+MEMO_INLINE inline const Vector& vector_at(const float* p) { return *reinterpret_cast<const Vector*>(p); }
+// first, first + 1, ...
+MEMO_INLINE inline Integers counting_from(std::int64_t first) {
+  Integers result;
+  for (int i = 0; i < MEMO_LANES; ++i) result[i] = static_cast<std::int32_t>(first) + i;
+  return result;
+}
+
+// c [4, vectors * MEMO_LANES] (+)= a b: a [4, k], or a^T [k, 4] when `transposed`. What is added to c is summed apart:
+// its rounding errors are those of a tile, not of the whole sequence.
+template <int vectors, bool transposed, bool add>
+__attribute__((noinline)) void product_block(std::int64_t k, const float* a, std::int64_t a_stride, const float* b,
+                                             std::int64_t b_stride, float* c, std::int64_t c_stride) {
+  constexpr int rows = 4;
+  Vector sums[rows][vectors] = {};
+  for (std::int64_t i = 0; i < k; ++i, b += b_stride) {
+    Vector columns[vectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) columns[v] = vector_at(b + v * MEMO_LANES);
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; ++r) {
+      const float scalar = transposed ? a[i * a_stride + r] : a[r * a_stride + i];
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) sums[r][v] += scalar * columns[v];
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) {
+      Vector& result = vector_at(c + r * c_stride + v * MEMO_LANES);
+      result = add ? result + sums[r][v] : sums[r][v];
+    }
+}
+
+template <int vectors, bool transposed, bool add>
+void product_columns(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t a_stride,
+                     const float* b, std::int64_t b_stride, float* c, std::int64_t c_stride) {
+  constexpr std::int64_t columns = vectors * MEMO_LANES;
+  for (; n >= columns; n -= columns, b += columns, c += columns)
+    for (std::int64_t i = 0; i < m; i += 4)
+      product_block<vectors, transposed, add>(k, transposed ? a + i : a + i * a_stride, a_stride, b, b_stride,
+                                              c + i * c_stride, c_stride);
+  if constexpr (vectors > 1)
+    if (n > 0) product_columns<vectors - 1, transposed, add>(m, n, k, a, a_stride, b, b_stride, c, c_stride);
+}
+
+// c [m, n] (+)= a b, m a multiple of 4, n of 16. b and c are aligned, their strides multiples of 16.
+template <bool transposed, bool add>
+void product(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t a_stride, const float* b,
+             std::int64_t b_stride, float* c, std::int64_t c_stride) {
+  product_columns<MEMO_VECTORS, transposed, add>(m, n, k, a, a_stride, b, b_stride, c, c_stride);
+}
+
+// 2^x with a relative error below 2e-7, exactly 1 at 0; 0 below 2^-126; NaN stays NaN. For x < 128.
+// 2^x = 2^n 2^f, |f| <= 1/2, 2^f by the polynomial of least relative error with p(0) = 1.
+MEMO_INLINE inline Vector exp2(const Vector& x) {
+  constexpr float shift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, kept in the low bits
+  const Vector shifted = x + shift;
+  const Vector f = x - (shifted - shift);
+  Vector p = f * 0.00132646655f + 0.00967151261f;
+  p = p * f + 0.0555073389f;
+  p = p * f + 0.240222421f;
+  p = p * f + 0.693146978f;
+  p = p * f + 1.0f;
+  const Integers scaled = std::bit_cast<Integers>(p) + (std::bit_cast<Integers>(shifted) << 23);
+  return x < -126.0f ? Vector{} : std::bit_cast<Vector>(scaled);
+}
+
+// As simd::for_lanes, which, compiled for any processor, may not call what is compiled for this one.
+template <class F>
+MEMO_INLINE inline void for_lanes(std::int64_t n, F f) {
+  std::int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) f(i, Full{});
+  if (i < n) f(i, n - i);
+}
+
+// rows [count, dim] -> packed [tile, packed_stride(dim)], zero where there is nothing.
+template <class T>
+void pack(const T* rows, std::int64_t stride, std::int64_t count, std::int64_t dim, float* packed) {
+  const std::int64_t packed_stride = stride_of(dim);
+  for (std::int64_t r = 0; r < count; ++r, rows += stride, packed += packed_stride)
+    for_lanes(dim, [&](std::int64_t i, auto n) MEMO_INLINE { store(packed + i, load(rows + i, n), Full{}); });
+  std::fill_n(packed, (tile - count) * packed_stride, 0.0f);
+}
+
+// Rows that will be packed next, fetched into the cache meanwhile, a row at a time.
+struct Ahead {
+  const void* rows = nullptr;
+  std::int64_t stride = 0, bytes = 0;
+
+  template <class T>
+  static Ahead of(const T* rows, std::int64_t stride, std::int64_t dim) {
+    constexpr std::int64_t size = sizeof(T);
+    return {rows, stride * size, dim * size};
+  }
+  void fetch(std::int64_t row) const {
+    constexpr std::int64_t line = 64;
+    const char* data = static_cast<const char*>(rows) + row * stride;
+    for (std::int64_t i = 0; i < bytes; i += line) __builtin_prefetch(data + i);
+  }
+};
+
+// packed [tile, stride] -> columns [dim, tile].
+inline void transpose(const float* packed, std::int64_t stride, std::int64_t dim, float* columns) {
+  for (std::int64_t d = 0; d < dim; ++d)
+    for (std::int64_t r = 0; r < tile; ++r) columns[d * tile + r] = packed[r * stride + d];
+}
