@@ -71,6 +71,7 @@ int run(int argc, char** argv) {
   add_plan(app, action);
   add_check(app, action);
   add_tensor_verbs(app, action);
+  add_report(app, action);
   add_pack(app, action);
 
   try {

@@ -14,6 +14,7 @@ using Action = std::function<Status()>;
 void add_doctor(CLI::App& app, Action& action);
 void add_plan(CLI::App& app, Action& action);
 void add_check(CLI::App& app, Action& action);
+void add_report(CLI::App& app, Action& action);
 void add_pack(CLI::App& app, Action& action);
 
 // Those that need LibTorch: profile, train and compare, or none.
