@@ -80,13 +80,18 @@ class PanCanvas {
     const on = (name, handler, options) => this.canvas.addEventListener(name, handler, options);
     on("pointerdown", (event) => {
       this.pointers.set(event.pointerId, event);
+      this.pressed = event;
       this.canvas.setPointerCapture(event.pointerId);
     });
     on("pointermove", (event) => this.move(event));
-    const up = (event) => this.pointers.delete(event.pointerId);
+    const up = (event) => {
+      this.pointers.delete(event.pointerId);
+      const moved = Math.hypot(event.clientX - this.pressed.clientX, event.clientY - this.pressed.clientY);
+      if (event.type === "pointerup" && moved < 6) this.tell(event);  // a tap asks what is there
+    };
     on("pointerup", up);
     on("pointercancel", up);
-    on("pointerleave", () => showTip(null));
+    on("pointerleave", (event) => event.pointerType === "mouse" && showTip(null));
     on("blur", () => showTip(null));
     on("dblclick", (event) => this.view.zoom("time", event.shiftKey ? 2 : 0.5, this.place(event)[0]));
     on("wheel", (event) => this.wheel(event), { passive: false });

@@ -114,7 +114,8 @@ function render() {
 function streamsLead(subject) {
   const parts = Object.entries(subject.timelines).map(([name, { step, stall, stalls }]) =>
     `${name}: compute waits ${secondsText(stall)} of ${secondsText(step)}` + (stalls.start.length > 0 ? `, in ${countText(stalls.start.length)} stalls` : ""));
-  return `${parts.join("; ")}.`;
+  const text = parts.join("; ");
+  return `${text[0].toUpperCase()}${text.slice(1)}.`;
 }
 
 // Tables are long to make: when first opened.
