@@ -1,4 +1,5 @@
-// Files built into the library: those of memo/report/page, and the chart library of the system's package (CMakeLists.txt).
+// Files built into the library: those of memo/report/page, and the chart library of the system's package
+// (CMakeLists.txt).
 #pragma once
 
 #include <string_view>

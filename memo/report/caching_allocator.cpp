@@ -8,12 +8,12 @@ namespace memo::report {
 namespace {
 
 // Names and values of PyTorch's source.
-constexpr std::int64_t min_block = 512;               // kMinBlockSize: every size is a multiple
-constexpr std::int64_t small_size = 1 << 20;          // kSmallSize: the largest request of the small pool
-constexpr std::int64_t small_buffer = 2 << 20;        // kSmallBuffer: a segment of the small pool
-constexpr std::int64_t large_buffer = 20 << 20;       // kLargeBuffer: a segment for requests below min_large_alloc
-constexpr std::int64_t min_large_alloc = 10 << 20;    // kMinLargeAlloc
-constexpr std::int64_t round_large = 2 << 20;         // kRoundLarge: of the segments of larger requests
+constexpr std::int64_t min_block = 512;             // kMinBlockSize: every size is a multiple
+constexpr std::int64_t small_size = 1 << 20;        // kSmallSize: the largest request of the small pool
+constexpr std::int64_t small_buffer = 2 << 20;      // kSmallBuffer: a segment of the small pool
+constexpr std::int64_t large_buffer = 20 << 20;     // kLargeBuffer: a segment for requests below min_large_alloc
+constexpr std::int64_t min_large_alloc = 10 << 20;  // kMinLargeAlloc
+constexpr std::int64_t round_large = 2 << 20;       // kRoundLarge: of the segments of larger requests
 
 std::int64_t segment_bytes(std::int64_t bytes) {
   if (bytes <= small_size) return small_buffer;

@@ -1,6 +1,6 @@
-// PyTorch's caching allocator for GPUs, as arithmetic: what it would reserve for a series of requests. The rules are those
-// of c10/cuda/CUDACachingAllocator.cpp with its default settings (no expandable segments, no max_split_size) on one
-// stream; docs/formats.md lists them. No memory is touched.
+// PyTorch's caching allocator for GPUs, as arithmetic: what it would reserve for a series of requests. The rules are
+// those of c10/cuda/CUDACachingAllocator.cpp with its default settings (no expandable segments, no max_split_size) on
+// one stream; docs/formats.md lists them. No memory is touched.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +34,8 @@ class CachingAllocator {
     int before = -1, after = -1;
     bool small = false, used = false;
   };
-  using FreeKey = std::tuple<std::int64_t, std::int64_t, int>;  // bytes, address, block: best fit is the first that holds
+  using FreeKey =
+      std::tuple<std::int64_t, std::int64_t, int>;  // bytes, address, block: best fit is the first that holds
 
   std::set<FreeKey>& pool(const Block& block) { return free_[block.small ? 0 : 1]; }
   Block& at(int block) { return blocks_[static_cast<std::size_t>(block)]; }
@@ -47,7 +48,7 @@ class CachingAllocator {
   Bytes capacity_, allocated_, reserved_, peak_allocated_, peak_reserved_;
   std::int64_t next_address_ = 0;
   std::vector<Block> blocks_;
-  std::vector<int> unused_;  // numbers of blocks_ to use again
+  std::vector<int> unused_;    // numbers of blocks_ to use again
   std::set<FreeKey> free_[2];  // of the small pool, of the large one
 };
 

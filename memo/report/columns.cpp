@@ -34,8 +34,7 @@ std::string base64(std::string_view bytes) {
     std::uint32_t triple = 0;
     for (std::size_t j = 0; j < 3; ++j)
       triple = triple << 8 | (i + j < bytes.size() ? static_cast<unsigned char>(bytes[i + j]) : 0U);
-    for (std::size_t j = 0; j < 4; ++j)
-      out += i + j <= bytes.size() ? alphabet[triple >> (18 - 6 * j) & 63] : '=';
+    for (std::size_t j = 0; j < 4; ++j) out += i + j <= bytes.size() ? alphabet[triple >> (18 - 6 * j) & 63] : '=';
   }
   return out;
 }

@@ -40,8 +40,8 @@ class Process {
 
  private:
   void begin(char phase, int thread) {
-    fmt::format_to(std::back_inserter(out_), "{}{{\"ph\":\"{}\",\"pid\":{},\"tid\":{}", out_.back() == '[' ? "\n" : ",\n",
-                   phase, pid_, thread);
+    fmt::format_to(std::back_inserter(out_), "{}{{\"ph\":\"{}\",\"pid\":{},\"tid\":{}",
+                   out_.back() == '[' ? "\n" : ",\n", phase, pid_, thread);
   }
   void metadata(const char* what, int thread, const std::string& name) {
     begin('M', thread);
@@ -49,8 +49,8 @@ class Process {
   }
   void slice(Thread thread, const std::string& name, double start, double end, const std::string& arguments) {
     begin('X', thread);
-    fmt::format_to(std::back_inserter(out_), ",\"name\":{},\"ts\":{:.3f},\"dur\":{:.3f},\"args\":{{{}}}}}", quoted(name),
-                   start * 1e6, (end - start) * 1e6, arguments);
+    fmt::format_to(std::back_inserter(out_), ",\"name\":{},\"ts\":{:.3f},\"dur\":{:.3f},\"args\":{{{}}}}}",
+                   quoted(name), start * 1e6, (end - start) * 1e6, arguments);
   }
   void copy(Thread thread, const sim::Interval& span) {
     const plan::Copy& copy = plan_.program.copies[at(span.index)];

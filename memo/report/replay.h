@@ -19,8 +19,9 @@ struct Replay {
 };
 
 // One step, with `capacity` bytes of device memory (0: without end). Weights, gradients and optimizer are requested
-// first. Tensors are requested when the plan brings them to the device and freed when it lets go of them, transients when
-// the profiled call did; the blocks of a sequence that overlap in time are one buffer, as they are for the planner.
+// first. Tensors are requested when the plan brings them to the device and freed when it lets go of them, transients
+// when the profiled call did; the blocks of a sequence that overlap in time are one buffer, as they are for the
+// planner.
 Replay replay(const plan::Plan& plan, Bytes capacity);
 
 }  // namespace memo::report

@@ -108,9 +108,8 @@ Result<Measured> read_summary(const Path& path) {
 
 Result<sim::Timeline> read_timeline(const Path& path, const plan::Program& program) {
   MEMO_TRY(const nlohmann::json document, read_json(path));
-  MEMO_TRY(sim::Timeline timeline, checked(document, path.string(), [&](const JsonCursor& at) {
-             return measured_timeline(at, program);
-           }));
+  MEMO_TRY(sim::Timeline timeline,
+           checked(document, path.string(), [&](const JsonCursor& at) { return measured_timeline(at, program); }));
   return timeline;
 }
 

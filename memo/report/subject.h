@@ -41,8 +41,8 @@ struct Subject {
   [[nodiscard]] bool is_run() const { return measured || !steps.empty(); }
 };
 
-// `path` is a plan file or a run folder. A plan that fails its check, and files that are truncated, foreign or of another
-// version, are refused by name. Of a run folder only plan.json must be there: the run may still be going on.
+// `path` is a plan file or a run folder. A plan that fails its check, and files that are truncated, foreign or of
+// another version, are refused by name. Of a run folder only plan.json must be there: the run may still be going on.
 Result<Subject> read_subject(const Path& path);
 
 }  // namespace memo::report

@@ -56,7 +56,8 @@ std::vector<std::int64_t> read(const std::string& bytes) {
 }
 
 TEST(Columns, KeepEveryValue) {
-  const std::vector<std::int64_t> values{0, 1, -1, 127, 128, -129, std::int64_t{1} << 53, 0, -(std::int64_t{1} << 53), 7};
+  const std::vector<std::int64_t> values{0, 1, -1, 127, 128, -129, std::int64_t{1} << 53, 0, -(std::int64_t{1} << 53),
+                                         7};
   Columns columns;
   columns.add("all", values);
   const auto json = columns.json();

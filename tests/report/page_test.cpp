@@ -11,7 +11,8 @@ namespace {
 TEST(Page, IsOneFileThatAsksNothingOfTheNetwork) {
   const std::string text = page({subject_of(plan::tiny_plan())});
   EXPECT_TRUE(text.starts_with("<!DOCTYPE html>"));
-  for (const char* reference : {"<link rel=\"stylesheet", "<script src", "@import", "url(http", "fetch(", "XMLHttpRequest"})
+  for (const char* reference :
+       {"<link rel=\"stylesheet", "<script src", "@import", "url(http", "fetch(", "XMLHttpRequest"})
     EXPECT_EQ(text.find(reference), std::string::npos) << reference;
   EXPECT_NE(text.find("default-src 'none'"), std::string::npos);
   EXPECT_EQ(text.find("/*script*/"), std::string::npos);

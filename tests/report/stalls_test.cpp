@@ -16,7 +16,8 @@ TEST(Stalls, AddUpToThePrediction) {
     sum += stall.seconds;
     EXPECT_EQ(subject.plan.program.copies[static_cast<std::size_t>(stall.copy)].before, stall.boundary);
   }
-  EXPECT_NEAR(sum.value(), subject.predicted.stall.value(), 1e-6 * static_cast<double>(subject.plan.program.calls.size()));
+  EXPECT_NEAR(sum.value(), subject.predicted.stall.value(),
+              1e-6 * static_cast<double>(subject.plan.program.calls.size()));
 
   Seconds by_class;
   const std::vector<StallsOfClass> sums = stalls_by_class(subject.plan.program, found);

@@ -10,7 +10,8 @@ namespace {
 class RunFolder : public testing::Test {
  protected:
   void SetUp() override {
-    folder_ = Path(testing::TempDir()) / ("memo_report_" + std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
+    folder_ = Path(testing::TempDir()) /
+              ("memo_report_" + std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
     std::filesystem::remove_all(folder_);
     std::filesystem::create_directories(folder_);
     ASSERT_TRUE(plan::write_plan(plan::tiny_plan(), folder_ / "plan.json").has_value());
@@ -40,9 +41,10 @@ TEST_F(RunFolder, ThePlanAloneIsEnough) {
 }
 
 TEST_F(RunFolder, StepsOfARunThatGoesOn) {
-  write("metrics.jsonl",
-        R"({"step":1,"loss":5.5,"lr":0.001,"gradient_norm":2.0,"seconds":3.0,"stall_seconds":0.5,"tokens_per_second":1.0})"
-        "\n");
+  write(
+      "metrics.jsonl",
+      R"({"step":1,"loss":5.5,"lr":0.001,"gradient_norm":2.0,"seconds":3.0,"stall_seconds":0.5,"tokens_per_second":1.0})"
+      "\n");
   const auto subject = read_subject(folder_);
   ASSERT_TRUE(subject.has_value()) << subject.error().message;
   ASSERT_EQ(subject->steps.size(), 1U);

@@ -27,7 +27,7 @@ inline plan::Plan planned(const plan::Profile& profile, const std::string& strat
 // A slow disk and offload: there are stalls.
 inline plan::Plan stalling_plan() {
   plan::SyntheticOptions options;
-  options.bandwidth = 5e7;
+  options.bandwidth = 1e7;
   options.context = 4096;
   options.block = 512;
   return planned(plan::synthetic_profile(options), "offload");

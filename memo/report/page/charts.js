@@ -32,6 +32,8 @@ function seenCalls(clock, total, [from, to], columns) {
   return seen;
 }
 
+const level = (label, value, colour, dash) => ({ label, steps: [[0, value]], colour: styleColour(colour), dash });
+
 class OccupancyCharts {
   constructor(parent, view) {
     Object.assign(this, { parent, view, charts: [] });
@@ -52,7 +54,8 @@ class OccupancyCharts {
     this.update();
   }
 
-  // `layers` {label, values by call, colour} lie one on the other, `levels` {label, value, colour, dash} are lines.
+  // `layers` {label, values by call, colour} lie one on the other; `levels` {label, colour, dash, steps} are lines, with a
+  // value from each boundary on: [[boundary, value], ...].
   add(height, label, total, layers, levels) {
     const options = baseOptions(), left = gutter();
     options.scales = {
@@ -70,7 +73,7 @@ class OccupancyCharts {
     const datasets = [
       ...layers.map(({ label: name, colour }, i) => ({ label: name, data: [], stepped: true, fill: i === 0 ? "origin" : "-1",
         backgroundColor: colour, borderColor: colour, borderWidth: 0 })),
-      ...levels.map(({ label: name, colour, dash }) => ({ label: name, data: [], borderColor: colour, backgroundColor: colour, borderDash: dash })),
+      ...levels.map(({ label: name, colour, dash }) => ({ label: name, data: [], stepped: true, borderColor: colour, backgroundColor: colour, borderDash: dash })),
     ];
     this.charts.push({ layers, levels, total, chart: chartIn(this.parent, height, label, { type: "line", data: { datasets }, options }) });
   }
@@ -79,11 +82,13 @@ class OccupancyCharts {
     const { data, kinds } = this.subject, live = liveBytes(this.subject), colours = kindColours(kinds);
     const layers = kinds.map((kind, i) => ({ label: kind.name, values: live.byKind[i], colour: rgb(colours[i]) }))
       .filter(({ values }) => values.some((value) => value > 0));
-    const levels = [{ label: "arena", value: data.predicted.peak, colour: styleColour("ink"), dash: [6, 3] }];
+    const levels = [level("arena", data.predicted.peak, "ink", [6, 3]),
+      { label: "caching allocator", steps: data.fragmentation.growth, colour: styleColour("soft"), dash: [2, 3] }];
     const near = data.limit > 0 && data.limit <= 1.6 * data.predicted.peak;
-    if (near) levels.push({ label: "limit", value: data.limit, colour: styleColour("bad") });
-    const limit = near ? ", red: the limit" : data.limit > 0 ? `. The limit, ${bytesText(data.limit)}, is above the picture` : "";
-    this.parent.append(element("p", { class: "caption" }, `Device: live bytes by kind. Dashed: the arena, ${bytesText(data.predicted.peak)}${limit}.`));
+    if (near) levels.push(level("limit", data.limit, "bad"));
+    const limit = near ? ". Red: the limit" : data.limit > 0 ? `. The limit, ${bytesText(data.limit)}, is above the picture` : "";
+    this.parent.append(element("p", { class: "caption" }, `Device: live bytes by kind. Dashed: the arena, ${bytesText(data.predicted.peak)}. ` +
+      `Dotted: what a caching allocator would reserve${limit}.`));
     this.add(height, "Bytes in use on the device over time, by kind", live.total, layers, levels);
   }
 
@@ -93,8 +98,8 @@ class OccupancyCharts {
     this.parent.append(element("p", { class: "caption" },
       `Tier ${name}: at most ${bytesText(peak)} in use at a time. Dashed: ${bytesText(planned)} planned, of ${bytesText(capacity)}${near ? "" : ", which is above the picture"}.`));
     if (peak === 0) return;
-    const levels = [{ label: "planned", value: planned, colour: styleColour("ink"), dash: [6, 3] }];
-    if (near) levels.push({ label: "capacity", value: capacity, colour: styleColour("bad") });
+    const levels = [level("planned", planned, "ink", [6, 3])];
+    if (near) levels.push(level("capacity", capacity, "bad"));
     this.add(height, `Bytes in use on the tier ${name} over time`, values, [{ label: "in use", values, colour: rgb(streamColours().out) }], levels);
   }
 
@@ -108,8 +113,9 @@ class OccupancyCharts {
       layers.forEach(({ values }, i) => {
         chart.data.datasets[i].data = seen.map(([x, k], at) => ({ x, y: (heights[at] += values[k]), bytes: values[k] }));
       });
-      levels.forEach(({ value }, i) => {
-        chart.data.datasets[layers.length + i].data = [from, to].map((x) => ({ x, y: value, bytes: 0 }));
+      levels.forEach(({ steps }, i) => {
+        const points = steps.map(([boundary, y]) => ({ x: clock[boundary], y, bytes: y }));
+        chart.data.datasets[layers.length + i].data = [...points, { ...points.at(-1), x: Math.max(to, points.at(-1).x) }];
       });
       chart.options.scales.x.min = from;
       chart.options.scales.x.max = to;

@@ -126,7 +126,7 @@ class MemoryMap {
   }
 
   lines(i, k) {
-    const { subject, clock } = this, { rectangles, data, kinds, program } = { ...subject, data: subject.data };
+    const { subject, clock } = this, { rectangles, data, kinds, program } = subject;
     const { begin, end, low, high, kind, residencies } = rectangles, bytes = high[i] - low[i];
     const where = `${bytesText(bytes)} at ${bytesText(low[i])}`;
     if (i >= residencies + subject.calls) return [kinds[kind[i]].name, where, "all of the step"];
