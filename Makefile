@@ -2,7 +2,8 @@
 PYTHON ?= python3
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := g++ cmake ninja-build pkg-config python3-venv libcli11-dev nlohmann-json3-dev libtomlplusplus-dev \
-            libfmt-dev libexpected-dev libgtest-dev libgmock-dev liburing-dev libpcre2-dev
+            libfmt-dev libexpected-dev libgtest-dev libgmock-dev liburing-dev libpcre2-dev zlib1g-dev \
+            libjs-chart.js chromium
 
 .PHONY: demo test build bench clean format
 demo: build

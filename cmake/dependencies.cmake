@@ -15,6 +15,10 @@ add_library(liburing ALIAS PkgConfig::uring)
 pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)
 add_library(PCRE2::8 ALIAS PkgConfig::pcre2)
 
+# The report's chart library is what Debian's libjs-chart.js installs.
+find_package(ZLIB REQUIRED)
+find_file(MEMO_CHART_JS chart.min.js PATHS /usr/share/javascript/chart.js REQUIRED)
+
 function(memo_python_folder module out)
   execute_process(COMMAND ${MEMO_PYTHON} -c "import importlib.util as u; print(u.find_spec('${module}').submodule_search_locations[0])"
                   OUTPUT_VARIABLE folder OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)

@@ -68,11 +68,10 @@ int run(int argc, char** argv) {
       "failure, 130 interrupted.\n'memo VERB --help' tells more about a verb.");
   Action action;
   add_doctor(app, action);
-  add_profile(app, action);
   add_plan(app, action);
   add_check(app, action);
-  add_train(app, action);
-  add_compare(app, action);
+  add_tensor_verbs(app, action);
+  add_report(app, action);
   add_pack(app, action);
 
   try {

@@ -9,8 +9,8 @@
 #include <nlohmann/json.hpp>
 
 #include "memo/base/text.h"
+#include "memo/plan/for_job.h"
 #include "memo/sim/planner.h"
-#include "memo/torch/profiler.h"
 
 namespace memo::cli {
 
@@ -28,9 +28,9 @@ Status check_strategy(const std::string& strategy) {
 }
 
 Result<plan::Profile> profile_for(const job::Job& job, const std::optional<std::string>& file) {
-  if (!file) return edge::profile_job(job, say);
+  if (!file) return measure_profile(job);
   MEMO_TRY(plan::Profile profile, plan::read_profile(*file));
-  MEMO_CHECKED(edge::check_profile(profile, job, *file + ": the profile"));
+  MEMO_CHECKED(plan::check_for_job(profile, job, *file + ": the profile"));
   return profile;
 }
 

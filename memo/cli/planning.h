@@ -13,6 +13,8 @@ namespace memo::cli {
 // A line on stderr; over the progress line when stderr is a terminal.
 void say(const std::string& line);
 
+// Measures a profile; an error in a build without LibTorch.
+Result<plan::Profile> measure_profile(const job::Job& job);
 // Reads the profile, or measures one.
 Result<plan::Profile> profile_for(const job::Job& job, const std::optional<std::string>& file);
 Result<plan::Plan> plan_for(const job::Job& job, const plan::Profile& profile, const std::string& strategy);

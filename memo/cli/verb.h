@@ -1,4 +1,5 @@
-// One file a verb: each adds its subcommand to the app and sets `action` when it was chosen.
+// One file a verb: each adds its subcommand to the app and sets `action` when it was chosen. Verbs that need LibTorch lie
+// in cli/torch; a build without it links cli/no_torch in its place.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -11,11 +12,12 @@ namespace memo::cli {
 using Action = std::function<Status()>;
 
 void add_doctor(CLI::App& app, Action& action);
-void add_profile(CLI::App& app, Action& action);
 void add_plan(CLI::App& app, Action& action);
 void add_check(CLI::App& app, Action& action);
-void add_train(CLI::App& app, Action& action);
-void add_compare(CLI::App& app, Action& action);
+void add_report(CLI::App& app, Action& action);
 void add_pack(CLI::App& app, Action& action);
+
+// Those that need LibTorch: profile, train and compare, or none.
+void add_tensor_verbs(CLI::App& app, Action& action);
 
 }  // namespace memo::cli

@@ -4,8 +4,6 @@
 #include <ATen/ops/from_blob.h>
 
 #include <cmath>
-#include <functional>
-#include <numeric>
 
 #include "memo/base/text.h"
 #include "memo/torch/optimizer.h"
@@ -13,21 +11,13 @@
 namespace memo::edge {
 namespace {
 
-constexpr std::int64_t alignment = 64;
-
-std::int64_t elements(const model::ParameterSpec& spec) {
-  return std::accumulate(spec.shape.begin(), spec.shape.end(), std::int64_t{1}, std::multiplies<>());
-}
-
-Bytes padded(std::int64_t count, std::int64_t element_bytes) { return round_up(Bytes(count * element_bytes), alignment); }
-
 // Cuts tensors from a region, one after another.
 class Region {
  public:
   explicit Region(std::byte* memory) : memory_(memory) {}
   at::Tensor next(const model::ParameterSpec& spec, at::ScalarType dtype) {
     at::Tensor tensor = at::from_blob(memory_, spec.shape, at::TensorOptions().dtype(dtype));
-    memory_ += padded(elements(spec), static_cast<std::int64_t>(c10::elementSize(dtype))).value();
+    memory_ += plan::parameter_bytes(spec, static_cast<std::int64_t>(c10::elementSize(dtype))).value();
     return tensor;
   }
 
@@ -38,17 +28,6 @@ class Region {
 }  // namespace
 
 at::ScalarType scalar_type(job::DType dtype) { return dtype == job::DType::bfloat16 ? at::kBFloat16 : at::kFloat; }
-
-std::vector<plan::Fixed> fixed_memory(const model::Shape& shape, job::DType dtype) {
-  const bool masters = dtype == job::DType::bfloat16;
-  Bytes weights, gradients, optimizer;
-  for (const model::ParameterSpec& spec : model::parameters(shape)) {
-    weights += padded(elements(spec), masters ? 2 : 4);
-    gradients += padded(elements(spec), 4);
-    optimizer += padded(elements(spec), 4) * (masters ? 3 : 2);
-  }
-  return {{"weights", weights}, {"gradients", gradients}, {"optimizer", optimizer}};
-}
 
 ModelState::ModelState(const model::Shape& shape, job::DType dtype, const std::array<std::byte*, 3>& regions)
     : specs_(model::parameters(shape)), init_std_(shape.init_std), layers_(shape.layers) {
@@ -64,7 +43,7 @@ ModelState::ModelState(const model::Shape& shape, job::DType dtype, const std::a
 
 std::int64_t ModelState::parameter_count() const {
   std::int64_t count = 0;
-  for (const model::ParameterSpec& spec : specs_) count += elements(spec);
+  for (const at::Tensor& master : masters_) count += master.numel();
   return count;
 }
 

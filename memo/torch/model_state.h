@@ -8,20 +8,16 @@
 #include <vector>
 
 #include "memo/job/job.h"
-#include "memo/plan/profile.h"
+#include "memo/plan/for_job.h"
 #include "memo/torch/decoder.h"
 
 namespace memo::edge {
 
 at::ScalarType scalar_type(job::DType dtype);
 
-// The regions' names and sizes: "weights" (compute dtype), "gradients" (float32), "optimizer" (two float32 moments, and
-// float32 master weights when the compute dtype is bfloat16).
-std::vector<plan::Fixed> fixed_memory(const model::Shape& shape, job::DType dtype);
-
 class ModelState {
  public:
-  // `regions[i]` is memory for fixed_memory()[i]; it must outlive the state.
+  // `regions[i]` is memory for plan::fixed_memory()[i]; it must outlive the state.
   ModelState(const model::Shape& shape, job::DType dtype, const std::array<std::byte*, 3>& regions);
 
   [[nodiscard]] const std::vector<model::ParameterSpec>& specs() const { return specs_; }

@@ -12,6 +12,7 @@
 
 #include "memo/base/text.h"
 #include "memo/exec/probe.h"
+#include "memo/plan/for_job.h"
 #include "memo/sim/planner.h"
 #include "memo/torch/allocator.h"
 #include "memo/torch/arena.h"
@@ -58,7 +59,7 @@ class Profiler {
       : job_(job), shape_(shape), one_layer_(shape), say_(say) {
     one_layer_.layers = 1;
     groups_ = job_groups(job, shape);
-    block_ = job_block(job);
+    block_ = plan::job_block(job);
     element_bytes_ = job.model.dtype == job::DType::bfloat16 ? 2 : 4;
   }
 
@@ -67,7 +68,7 @@ class Profiler {
     profile.model = fmt::format("{} {} x {}, {}", shape_.family, shape_.layers, shape_.hidden,
                                 element_bytes_ == 2 ? "bfloat16" : "float32");
     profile.device = fmt::format("cpu, {} threads", at::get_num_threads());
-    profile.fixed = fixed_memory(shape_, job_.model.dtype);
+    profile.fixed = plan::fixed_memory(shape_, job_.model.dtype);
     MEMO_CHECKED(record_at(shape_, job_.train.context, profile));
     for (const Tokens context : contexts()) MEMO_CHECKED(measure(context));
     const double parameters =
@@ -106,7 +107,7 @@ class Profiler {
 
   // The table and traces of a context, without times.
   Status record_at(const model::Shape& shape, Tokens context, plan::Profile& profile) {
-    const auto fixed = fixed_memory(one_layer_, job_.model.dtype);
+    const auto fixed = plan::fixed_memory(one_layer_, job_.model.dtype);
     Bytes total;
     std::array<Bytes, 3> offsets{};
     for (std::size_t i = 0; i < 3; ++i) offsets[i] = total, total += round_up(fixed[i].bytes, 64);
@@ -125,7 +126,7 @@ class Profiler {
   Status measure(Tokens context) {
     if (say_) say_(fmt::format("profile: one layer at {} tokens", context.value()));
     plan::Profile small;
-    small.fixed = fixed_memory(one_layer_, job_.model.dtype);
+    small.fixed = plan::fixed_memory(one_layer_, job_.model.dtype);
     MEMO_CHECKED(record_at(one_layer_, context, small));
     MEMO_TRY(plan::Plan plan, sim::make_plan(small, {"resident", Bytes(0), 0}));
     MEMO_TRY(auto session, Session::open(std::move(plan), one_layer_, job_));
@@ -194,49 +195,11 @@ class Profiler {
 
 }  // namespace
 
-Tokens job_block(const job::Job& job) {
-  if (job.train.block > Tokens(0)) return std::min(job.train.block, job.train.context);
-  constexpr std::int64_t usual = 1024, least = 64;
-  std::int64_t block = usual;
-  while (block > least && block * 4 > job.train.context.value()) block /= 2;
-  return std::min(Tokens(block), job.train.context);
-}
-
 int job_groups(const job::Job& job, const model::Shape& shape) {
   if (job.train.head_groups > 0) return job.train.head_groups;
   for (std::int64_t groups = shape.kv_heads; groups > 1; --groups)
     if (shape.kv_heads % groups == 0 && shape.heads / groups >= at::get_num_threads()) return static_cast<int>(groups);
   return 1;
-}
-
-Status check_profile(const plan::Profile& profile, const job::Job& job, const std::string& what) {
-  MEMO_TRY(const model::Shape shape, model::job_shape(job));
-  const auto refuse = [&](const std::string& difference) {
-    return bad_input(fmt::format("{} is for another job: {}; make it again for this job", what, difference));
-  };
-  const model::Dataflow& flow = profile.flow;
-  if (flow.context != job.train.context)
-    return refuse(fmt::format("its context is {}, the job's {}", flow.context.value(), job.train.context.value()));
-  if (job.train.block > Tokens(0) && flow.block != job_block(job))
-    return refuse(fmt::format("its block is {}, the job's {}", flow.block.value(), job_block(job).value()));
-  if (job.train.head_groups > 0 && flow.groups != job.train.head_groups)
-    return refuse(fmt::format("its head groups are {}, the job's {}", flow.groups, job.train.head_groups));
-  if (flow.layers != shape.layers)
-    return refuse(fmt::format("its model has {} layers, the job's {}", flow.layers, shape.layers));
-  if (flow.groups < 1 || shape.kv_heads % flow.groups != 0)
-    return refuse(fmt::format("its {} head groups do not divide the job's {} key heads", flow.groups, shape.kv_heads));
-  const std::vector<plan::Fixed> fixed = fixed_memory(shape, job.model.dtype);
-  for (std::size_t i = 0; i < fixed.size(); ++i)
-    if (i >= profile.fixed.size() || profile.fixed[i].bytes != fixed[i].bytes)
-      return refuse(fmt::format("its model's {} are of another size", fixed[i].name));
-  const int element_bytes = job.model.dtype == job::DType::bfloat16 ? 2 : 4;
-  for (const model::TensorClass& cls :
-       model::decoder_dataflow(shape, element_bytes, flow.groups, flow.context, flow.block).classes) {
-    const int found = flow.find_class(cls.name);
-    if (found < 0 || flow.classes[static_cast<std::size_t>(found)].row != cls.row)
-      return refuse(fmt::format("its model's tensors '{}' are of another size", cls.name));
-  }
-  return {};
 }
 
 Result<plan::Profile> profile_job(const job::Job& job, const std::function<void(const std::string&)>& say) {

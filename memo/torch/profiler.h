@@ -10,14 +10,8 @@
 
 namespace memo::edge {
 
-// Block and head groups as the job says; "auto" picks blocks of 1024 tokens (less for short contexts), and as many head
-// groups as leave every thread a query head.
-Tokens job_block(const job::Job& job);
+// Head groups as the job says; "auto" takes as many as leave every thread a query head.
 int job_groups(const job::Job& job, const model::Shape& shape);
-
-// Refuses a profile that was made for another job: other sizes, dtype, context or blocks. `what` names it in the error,
-// for example "plan.json: the plan".
-Status check_profile(const plan::Profile& profile, const job::Job& job, const std::string& what);
 
 // `say` gets lines of progress.
 Result<plan::Profile> profile_job(const job::Job& job, const std::function<void(const std::string&)>& say = {});

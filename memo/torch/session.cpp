@@ -56,7 +56,7 @@ Result<std::unique_ptr<Session>> Session::open(plan::Plan plan, const model::Sha
   install_saved_tensor_hooks();
   if (const auto failures = plan::validate(plan, 1); !failures.empty())
     return bad_input("the plan does not hold (memo check lists all failures): " + failures.front());
-  const std::vector<plan::Fixed> wanted = fixed_memory(shape, job.model.dtype);
+  const std::vector<plan::Fixed> wanted = plan::fixed_memory(shape, job.model.dtype);
   for (std::size_t i = 0; i < wanted.size(); ++i)
     if (i >= plan.profile.fixed.size() || plan.profile.fixed[i].bytes != wanted[i].bytes)
       return bad_input(fmt::format("the plan is for another model: its {} differ; make a new plan", wanted[i].name));

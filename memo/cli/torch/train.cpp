@@ -6,9 +6,9 @@
 
 #include "memo/base/text.h"
 #include "memo/cli/planning.h"
-#include "memo/cli/progress.h"
-#include "memo/cli/verb.h"
-#include "memo/torch/profiler.h"
+#include "memo/cli/torch/progress.h"
+#include "memo/cli/torch/verbs.h"
+#include "memo/plan/for_job.h"
 
 namespace memo::cli {
 namespace {
@@ -23,7 +23,7 @@ struct Options {
 Result<plan::Plan> find_plan(const Options& options, const job::Job& job) {
   if (options.plan) {
     MEMO_TRY(plan::Plan plan, plan::read_plan(*options.plan));
-    MEMO_CHECKED(edge::check_profile(plan.profile, job, *options.plan + ": the plan"));
+    MEMO_CHECKED(plan::check_for_job(plan.profile, job, *options.plan + ": the plan"));
     return plan;
   }
   MEMO_TRY(const plan::Profile profile, profile_for(job, options.profile));

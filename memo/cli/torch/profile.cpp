@@ -6,7 +6,7 @@
 
 #include "memo/base/text.h"
 #include "memo/cli/planning.h"
-#include "memo/cli/verb.h"
+#include "memo/cli/torch/verbs.h"
 
 namespace memo::cli {
 namespace {

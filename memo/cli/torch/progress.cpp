@@ -1,4 +1,4 @@
-#include "memo/cli/progress.h"
+#include "memo/cli/torch/progress.h"
 
 #include <fmt/format.h>
 #include <unistd.h>

@@ -8,8 +8,8 @@
 
 #include "memo/base/text.h"
 #include "memo/cli/planning.h"
-#include "memo/cli/progress.h"
-#include "memo/cli/verb.h"
+#include "memo/cli/torch/progress.h"
+#include "memo/cli/torch/verbs.h"
 
 namespace memo::cli {
 namespace {

@@ -1,0 +1,13 @@
+// Stands for cli/torch in a build without LibTorch.
+#include "memo/cli/planning.h"
+#include "memo/cli/verb.h"
+
+namespace memo::cli {
+
+void add_tensor_verbs(CLI::App&, Action&) {}
+
+Result<plan::Profile> measure_profile(const job::Job&) {
+  return bad_input("this build of memo has no LibTorch and measures nothing: name a profile with --profile");
+}
+
+}  // namespace memo::cli

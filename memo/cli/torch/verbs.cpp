@@ -1,0 +1,16 @@
+#include "memo/cli/torch/verbs.h"
+
+#include "memo/cli/planning.h"
+#include "memo/torch/profiler.h"
+
+namespace memo::cli {
+
+void add_tensor_verbs(CLI::App& app, Action& action) {
+  add_profile(app, action);
+  add_train(app, action);
+  add_compare(app, action);
+}
+
+Result<plan::Profile> measure_profile(const job::Job& job) { return edge::profile_job(job, say); }
+
+}  // namespace memo::cli

@@ -1,0 +1,12 @@
+// The verbs that need LibTorch.
+#pragma once
+
+#include "memo/cli/verb.h"
+
+namespace memo::cli {
+
+void add_profile(CLI::App& app, Action& action);
+void add_train(CLI::App& app, Action& action);
+void add_compare(CLI::App& app, Action& action);
+
+}  // namespace memo::cli

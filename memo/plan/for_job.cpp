@@ -1,0 +1,67 @@
+#include "memo/plan/for_job.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <functional>
+#include <numeric>
+
+namespace memo::plan {
+
+Tokens job_block(const job::Job& job) {
+  if (job.train.block > Tokens(0)) return std::min(job.train.block, job.train.context);
+  constexpr std::int64_t usual = 1024, least = 64;
+  std::int64_t block = usual;
+  while (block > least && block * 4 > job.train.context.value()) block /= 2;
+  return std::min(Tokens(block), job.train.context);
+}
+
+Bytes parameter_bytes(const model::ParameterSpec& spec, std::int64_t element_bytes) {
+  constexpr std::int64_t alignment = 64;
+  const std::int64_t elements =
+      std::accumulate(spec.shape.begin(), spec.shape.end(), std::int64_t{1}, std::multiplies<>());
+  return round_up(Bytes(elements * element_bytes), alignment);
+}
+
+std::vector<Fixed> fixed_memory(const model::Shape& shape, job::DType dtype) {
+  const bool masters = dtype == job::DType::bfloat16;
+  Bytes weights, gradients, optimizer;
+  for (const model::ParameterSpec& spec : model::parameters(shape)) {
+    weights += parameter_bytes(spec, masters ? 2 : 4);
+    gradients += parameter_bytes(spec, 4);
+    optimizer += parameter_bytes(spec, 4) * (masters ? 3 : 2);
+  }
+  return {{"weights", weights}, {"gradients", gradients}, {"optimizer", optimizer}};
+}
+
+Status check_for_job(const Profile& profile, const job::Job& job, const std::string& what) {
+  MEMO_TRY(const model::Shape shape, model::job_shape(job));
+  const auto refuse = [&](const std::string& difference) {
+    return bad_input(fmt::format("{} is for another job: {}; make it again for this job", what, difference));
+  };
+  const model::Dataflow& flow = profile.flow;
+  if (flow.context != job.train.context)
+    return refuse(fmt::format("its context is {}, the job's {}", flow.context.value(), job.train.context.value()));
+  if (job.train.block > Tokens(0) && flow.block != job_block(job))
+    return refuse(fmt::format("its block is {}, the job's {}", flow.block.value(), job_block(job).value()));
+  if (job.train.head_groups > 0 && flow.groups != job.train.head_groups)
+    return refuse(fmt::format("its head groups are {}, the job's {}", flow.groups, job.train.head_groups));
+  if (flow.layers != shape.layers)
+    return refuse(fmt::format("its model has {} layers, the job's {}", flow.layers, shape.layers));
+  if (flow.groups < 1 || shape.kv_heads % flow.groups != 0)
+    return refuse(fmt::format("its {} head groups do not divide the job's {} key heads", flow.groups, shape.kv_heads));
+  const std::vector<Fixed> fixed = fixed_memory(shape, job.model.dtype);
+  for (std::size_t i = 0; i < fixed.size(); ++i)
+    if (i >= profile.fixed.size() || profile.fixed[i].bytes != fixed[i].bytes)
+      return refuse(fmt::format("its model's {} are of another size", fixed[i].name));
+  const int element_bytes = job.model.dtype == job::DType::bfloat16 ? 2 : 4;
+  for (const model::TensorClass& cls :
+       model::decoder_dataflow(shape, element_bytes, flow.groups, flow.context, flow.block).classes) {
+    const int found = flow.find_class(cls.name);
+    if (found < 0 || flow.classes[static_cast<std::size_t>(found)].row != cls.row)
+      return refuse(fmt::format("its model's tensors '{}' are of another size", cls.name));
+  }
+  return {};
+}
+
+}  // namespace memo::plan

@@ -1,0 +1,28 @@
+// What a job fixes about its profile and plan before anything is measured: sizes, known without any tensor library.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "memo/job/job.h"
+#include "memo/model/parameters.h"
+#include "memo/model/shape.h"
+#include "memo/plan/profile.h"
+
+namespace memo::plan {
+
+// Tokens per block as the job says; "auto" picks 1024, less for short contexts.
+Tokens job_block(const job::Job& job);
+
+// Of one parameter in its region: regions are cut at multiples of 64 bytes.
+Bytes parameter_bytes(const model::ParameterSpec& spec, std::int64_t element_bytes);
+
+// The fixed regions' names and sizes: "weights" (compute dtype), "gradients" (float32), "optimizer" (two float32
+// moments, and float32 master weights when the compute dtype is bfloat16).
+std::vector<Fixed> fixed_memory(const model::Shape& shape, job::DType dtype);
+
+// Refuses a profile that was made for another job: other sizes, dtype, context or blocks. `what` names it in the error,
+// for example "plan.json: the plan".
+Status check_for_job(const Profile& profile, const job::Job& job, const std::string& what);
+
+}  // namespace memo::plan

@@ -1,0 +1,51 @@
+#include "memo/report/stalls.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+namespace memo::report {
+namespace {
+constexpr double shortest = 1e-6;  // seconds; the clock of a measured timeline counts microseconds
+std::size_t at(int i) { return static_cast<std::size_t>(i); }
+}  // namespace
+
+std::vector<Stall> stalls(const plan::Program& program, const sim::Timeline& timeline) {
+  std::vector<double> ended(program.copies.size(), 0);
+  for (const auto* lane : {&timeline.copies_out, &timeline.copies_in})
+    for (const sim::Interval& span : *lane) ended[at(span.index)] = span.end;
+  std::vector<int> last(program.calls.size() + 1, -1);  // the copy due at a boundary that ended last
+  for (std::size_t c = 0; c < program.copies.size(); ++c) {
+    int& found = last[at(program.copies[c].before)];
+    if (found < 0 || ended[c] > ended[at(found)]) found = static_cast<int>(c);
+  }
+  std::vector<Stall> result;
+  double before = 0;
+  for (std::size_t k = 0; k <= timeline.calls.size(); ++k) {
+    const double start = k < timeline.calls.size() ? timeline.calls[k].start : timeline.step.value();
+    if (last[k] >= 0 && start - before >= shortest)
+      result.push_back({static_cast<int>(k), last[k], before, Seconds(start - before)});
+    if (k < timeline.calls.size()) before = timeline.calls[k].end;
+  }
+  return result;
+}
+
+std::vector<StallsOfClass> stalls_by_class(const plan::Program& program, const std::vector<Stall>& stalls) {
+  std::map<std::pair<int, plan::Direction>, StallsOfClass> sums;
+  for (const Stall& stall : stalls) {
+    const plan::Copy& copy = program.copies[at(stall.copy)];
+    const int cls = program.tensors[at(program.residencies[at(copy.residency)].tensor)].cls;
+    StallsOfClass& sum = sums[{cls, copy.direction}];
+    sum.cls = cls;
+    sum.direction = copy.direction;
+    ++sum.count;
+    sum.seconds += stall.seconds;
+    sum.longest = std::max(sum.longest, stall.seconds);
+  }
+  std::vector<StallsOfClass> result;
+  for (const auto& [key, sum] : sums) result.push_back(sum);
+  std::ranges::sort(result, std::greater<>(), &StallsOfClass::seconds);
+  return result;
+}
+
+}  // namespace memo::report

@@ -1,0 +1,31 @@
+// Where compute waited for copies, and for which.
+#pragma once
+
+#include <vector>
+
+#include "memo/plan/program.h"
+#include "memo/sim/simulate.h"
+
+namespace memo::report {
+
+// Compute stood still before call `boundary` (the number of calls: before the step's end) for copies due there.
+struct Stall {
+  int boundary = 0;
+  int copy = 0;  // the last one to end of those that were due
+  double start = 0;
+  Seconds seconds;
+};
+
+// The gaps between calls at boundaries where copies are due, in order. Without gaps of less than a microsecond.
+std::vector<Stall> stalls(const plan::Program& program, const sim::Timeline& timeline);
+
+struct StallsOfClass {
+  int cls = 0;
+  plan::Direction direction = plan::Direction::out;
+  int count = 0;
+  Seconds seconds, longest;
+};
+// Summed by the class and direction of the copy waited for; most seconds first.
+std::vector<StallsOfClass> stalls_by_class(const plan::Program& program, const std::vector<Stall>& stalls);
+
+}  // namespace memo::report
