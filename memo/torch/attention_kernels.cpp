@@ -53,8 +53,10 @@ class ForwardTasks {
 
 // first_key of the tile's queries; those past the end are as the last one.
 void first_keys(const Visibility& visible, std::int64_t query, std::int64_t end, std::int32_t* result) {
-  for (std::int64_t r = 0; r < tile; ++r)
-    result[r] = static_cast<std::int32_t>(visible.first_key(std::min(query + r, end - 1)));
+  const auto of = [&](std::int64_t i) { return static_cast<std::int32_t>(visible.first_key(std::min(i, end - 1))); };
+  std::fill_n(result, tile, of(query));
+  if (of(query + tile - 1) == result[0]) return;  // as nearly everywhere: first_key never decreases
+  for (std::int64_t r = 1; r < tile; ++r) result[r] = of(query + r);
 }
 
 // Until `progress` exceeds `step`. Another thread is about to get there, unless it waits for a core.
