@@ -26,6 +26,8 @@ struct DataSource {
   std::vector<Path> files;           // text, or token ids in *.bin; none is enough to profile and plan
   std::optional<Path> tokenizer;     // tokenizer.json; bytes are the tokens when absent
   std::string bin_dtype = "uint16";  // or "uint32", of *.bin files
+  bool documents_apart = false;      // attention and positions stay inside of a document
+  std::int64_t end_token = -1;       // ends a document, as the end of a file does; -1: none
 };
 
 struct TrainOptions {

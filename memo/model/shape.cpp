@@ -118,11 +118,6 @@ Status check_context(const Shape& shape, Tokens context, const std::string& wher
         fmt::format("{}: the context of {} tokens is longer than the model's {} learned positions; use at "
                     "most that",
                     where, context.value(), shape.max_positions));
-  if (shape.sliding_window > 0 && context.value() > shape.sliding_window)
-    return bad_input(
-        fmt::format("{}: the context of {} tokens is longer than the model's attention window of {} "
-                    "tokens, which is not supported; use at most that",
-                    where, context.value(), shape.sliding_window));
   return {};
 }
 

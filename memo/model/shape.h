@@ -35,7 +35,7 @@ struct Shape {
   Position position = Position::rope;
   double rope_theta = 10000;
   std::optional<RopeScaling> rope_scaling;
-  std::int64_t sliding_window = 0;  // tokens that attention sees (Mistral); a longer context is refused; 0: all
+  std::int64_t sliding_window = 0;  // tokens that attention sees (Mistral), a query's own included; 0: all
   bool qkv_bias = false, out_bias = false, mlp_bias = false;
   bool qk_norm = false;  // RMS norm of each head's query and key (Qwen3)
   bool tied = false;     // LM head shares the embedding
@@ -76,7 +76,7 @@ Result<Shape> job_shape(const job::Job& job);
 
 // Sizes that contradict each other (heads that do not divide, odd head_dim for rotary ...) in one line.
 Status check_shape(const Shape& shape, const std::string& where);
-// A context beyond the learned positions or the sliding window.
+// A context beyond the learned positions.
 Status check_context(const Shape& shape, Tokens context, const std::string& where);
 
 std::int64_t parameter_count(const Shape& shape);

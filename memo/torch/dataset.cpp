@@ -63,6 +63,8 @@ Result<Dataset> Dataset::open(const job::DataSource& source, std::int64_t vocab)
   }
   const int bin_width = source.bin_dtype == "uint32" ? 4 : 2;
   Dataset dataset;
+  dataset.apart_ = source.documents_apart;
+  dataset.end_token_ = source.end_token;
   for (const Path& file : source.files) {
     MEMO_TRY(Part part, is_bin(file) ? open_bin(file, bin_width) : open_text(file, tokenizer ? &*tokenizer : nullptr));
     MEMO_CHECKED(not_empty(file, part.tokens));
@@ -108,6 +110,19 @@ std::vector<std::int64_t> Dataset::window(std::int64_t start, std::int64_t lengt
     start -= part.tokens;
   }
   return result;
+}
+
+std::vector<std::int64_t> Dataset::document_starts(std::int64_t start, std::int64_t length) const {
+  if (!apart_) return {};
+  std::vector<std::int64_t> starts{0};
+  const std::vector<std::int64_t> tokens = window(start, length);
+  std::int64_t end = 0;  // of a part
+  std::size_t part = 0;
+  for (std::int64_t t = 0; t + 1 < length; ++t) {
+    while (end <= start + t) end += parts_[part++].tokens;
+    if (end == start + t + 1 || tokens[static_cast<std::size_t>(t)] == end_token_) starts.push_back(t + 1);
+  }
+  return starts;
 }
 
 Status Dataset::check_context(Tokens context) const {

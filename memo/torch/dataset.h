@@ -27,6 +27,9 @@ class Dataset {
   [[nodiscard]] std::int64_t tokens() const { return tokens_; }
   // Tokens [start, start + length), which must lie in the data.
   [[nodiscard]] std::vector<std::int64_t> window(std::int64_t start, std::int64_t length) const;
+  // Where documents begin in tokens [start, start + length), counted from `start`: 0, and after the end of each file
+  // and each end token. Empty when the job joins documents.
+  [[nodiscard]] std::vector<std::int64_t> document_starts(std::int64_t start, std::int64_t length) const;
   // Fails when the data is too short for one sample: context + 1 tokens.
   [[nodiscard]] Status check_context(Tokens context) const;
 
@@ -43,6 +46,8 @@ class Dataset {
 
   std::vector<Part> parts_;
   std::int64_t tokens_ = 0;
+  bool apart_ = false;
+  std::int64_t end_token_ = -1;
 };
 
 // Where sample `sample` (0, 1, ...) of a run starts; it reads context + 1 tokens and predicts the last `context` of

@@ -134,24 +134,24 @@ Decoder::~Decoder() = default;
 const model::Shape& Decoder::shape() const { return impl_->shape; }
 int Decoder::groups() const { return impl_->groups; }
 
-at::Tensor Decoder::embedding(const at::Tensor& tokens, std::int64_t first) const {
+at::Tensor Decoder::embedding(const at::Tensor& tokens, const at::Tensor& positions) const {
   const Parameter& table = impl_->embedding;
   at::Tensor x = at::empty({tokens.size(0), impl_->shape.hidden}, table.value.options());
-  gather_rows(tokens, table.value, impl_->positions.value, first, x);
+  gather_rows(tokens, table.value, positions, impl_->positions.value, x);
   return x;
 }
 
-void Decoder::embedding_backward(const at::Tensor& tokens, std::int64_t first, const at::Tensor& d) const {
+void Decoder::embedding_backward(const at::Tensor& tokens, const at::Tensor& positions, const at::Tensor& d) const {
   at::Tensor gradient = impl_->embedding.gradient;
   add_rows(tokens, d, gradient);
   if (!impl_->positions.value.defined()) return;
-  at::Tensor rows = impl_->positions.gradient.narrow(0, first, d.size(0));
-  add_to(d, rows);
+  at::Tensor position_gradient = impl_->positions.gradient;
+  add_rows(positions, d, position_gradient);
 }
 
-std::vector<at::Tensor> Decoder::attn_in(int layer, const at::Tensor& x, std::int64_t first) const {
+std::vector<at::Tensor> Decoder::attn_in(int layer, const at::Tensor& x, const at::Tensor& positions) const {
   const Layer& l = impl_->at_layer(layer);
-  return norm_heads(x, l.attn_norm, l.qkv, l.heads, first);
+  return norm_heads(x, l.attn_norm, l.qkv, l.heads, positions);
 }
 
 at::Tensor Decoder::attn_out(int layer, const at::Tensor& x, const std::vector<at::Tensor>& o) const {
@@ -167,14 +167,15 @@ at::Tensor Decoder::mlp_out(int layer, const at::Tensor& x1, const at::Tensor& h
   return add_activated(x1, h, impl_->shape.activation, impl_->at_layer(layer).mlp_out);
 }
 
-std::tuple<at::Tensor, at::Tensor> Decoder::attention(const at::Tensor& qkv) const {
-  return causal_attention(qkv, impl_->group_heads());
+std::tuple<at::Tensor, at::Tensor> Decoder::attention(const at::Tensor& qkv,
+                                                      std::span<const std::int64_t> starts) const {
+  return causal_attention(qkv, impl_->group_heads(), {starts, impl_->shape.sliding_window});
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> Decoder::attention_backward(const at::Tensor& d_o, const at::Tensor& qkv,
-                                                                           const at::Tensor& o,
-                                                                           const at::Tensor& lse) const {
-  return causal_attention_backward(d_o, qkv, o, lse, impl_->group_heads());
+                                                                           const at::Tensor& o, const at::Tensor& lse,
+                                                                           std::span<const std::int64_t> starts) const {
+  return causal_attention_backward(d_o, qkv, o, lse, impl_->group_heads(), {starts, impl_->shape.sliding_window});
 }
 
 at::Tensor Decoder::loss(const at::Tensor& x, const at::Tensor& targets, double scale, double& loss_sum) const {

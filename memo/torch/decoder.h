@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -32,12 +33,12 @@ class Decoder {
   Decoder(const model::Shape& shape, int groups, std::vector<Parameter> parameters);
   ~Decoder();
 
-  // `first` is the position of the block's first token.
-  at::Tensor embedding(const at::Tensor& tokens, std::int64_t first) const;  // [T] int64 -> x [T, h]
-  void embedding_backward(const at::Tensor& tokens, std::int64_t first, const at::Tensor& d) const;
+  // `positions` [T] int64: of each token in its document.
+  at::Tensor embedding(const at::Tensor& tokens, const at::Tensor& positions) const;  // [T] int64 -> x [T, h]
+  void embedding_backward(const at::Tensor& tokens, const at::Tensor& positions, const at::Tensor& d) const;
 
   // Differentiable in x: qkv_g [T, (Hg + 2 Kg) D] per group, columns q|k|v head by head, rotated.
-  std::vector<at::Tensor> attn_in(int layer, const at::Tensor& x, std::int64_t first) const;
+  std::vector<at::Tensor> attn_in(int layer, const at::Tensor& x, const at::Tensor& positions) const;
   // Differentiable in o (o_g [T, Hg D] per group), not in the residual x: x1 = x + out(o) [T, h].
   at::Tensor attn_out(int layer, const at::Tensor& x, const std::vector<at::Tensor>& o) const;
   // Differentiable in x1: h [T, 2F] gate|up, or [T, F].
@@ -45,11 +46,13 @@ class Decoder {
   // Differentiable in h, not in the residual x1: x of the next layer [T, h].
   at::Tensor mlp_out(int layer, const at::Tensor& x1, const at::Tensor& h) const;
 
-  // Causal attention of one group: qkv_g [S, (Hg + 2 Kg) D] -> o_g [S, Hg D], lse_g [S, Hg] float32.
-  std::tuple<at::Tensor, at::Tensor> attention(const at::Tensor& qkv) const;
+  // Causal attention of one group: qkv_g [S, (Hg + 2 Kg) D] -> o_g [S, Hg D], lse_g [S, Hg] float32; inside of the
+  // model's window, and of each document where `starts` has some (attention_mask.h).
+  std::tuple<at::Tensor, at::Tensor> attention(const at::Tensor& qkv, std::span<const std::int64_t> starts = {}) const;
   // Gradients dq_g [S, Hg D], dk_g, dv_g [S, Kg D] from do_g [S, Hg D].
   std::tuple<at::Tensor, at::Tensor, at::Tensor> attention_backward(const at::Tensor& d_o, const at::Tensor& qkv,
-                                                                    const at::Tensor& o, const at::Tensor& lse) const;
+                                                                    const at::Tensor& o, const at::Tensor& lse,
+                                                                    std::span<const std::int64_t> starts = {}) const;
 
   // Final norm, LM head and cross entropy, forward and backward together, in tiles of rows so that no transient is
   // larger than a few MiB: adds each token's loss (natural log) to `loss_sum` and returns d = scale * d(loss_sum)/dx

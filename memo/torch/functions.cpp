@@ -126,7 +126,7 @@ at::Tensor norm_linear(const at::Tensor& x, const Norm& norm, const Linear& f) {
 }
 
 std::vector<at::Tensor> norm_heads(const at::Tensor& x, const Norm& norm, const Linear& f, const Heads& heads,
-                                   std::int64_t first) {
+                                   const at::Tensor& positions) {
   const std::int64_t tokens = x.size(0), dim = heads.head_dim;
   const std::int64_t qk_columns = (heads.heads + heads.kv_heads) * dim, v_columns = heads.kv_heads * dim;
   const bool head_norms = heads.query_norm.has_value();
@@ -149,12 +149,12 @@ std::vector<at::Tensor> norm_heads(const at::Tensor& x, const Norm& norm, const 
     }
     while (static_cast<std::int64_t>(groups.size()) < heads.groups)
       groups.push_back(at::empty({tokens, (qk_columns + v_columns) / heads.groups}, x.options()));
-    split_heads(qk, v, heads, first, groups);
+    split_heads(qk, v, heads, positions, groups);
   }
-  record({x}, saved, groups, [norm, f, heads, first](const Tensors& kept, Tensors& gradients) -> Tensors {
+  record({x}, saved, groups, [norm, f, heads, positions](const Tensors& kept, Tensors& gradients) -> Tensors {
     const std::int64_t rows = f.weight.value.size(0);
     at::Tensor raw = at::empty({gradients[0].size(0), rows}, gradients[0].options());
-    split_heads_backward(gradients, kept.size() > 1 ? kept[1] : at::Tensor(), heads, first, raw);
+    split_heads_backward(gradients, kept.size() > 1 ? kept[1] : at::Tensor(), heads, positions, raw);
     gradients.clear();
     return {norm_linear_backward(kept[0], norm, f, std::move(raw))};
   });

@@ -20,7 +20,7 @@ at::Tensor norm_linear(const at::Tensor& x, const Norm& norm, const Linear& line
 
 // norm(x) weight' + bias, then split_heads. Saves x, and with head norms their input.
 std::vector<at::Tensor> norm_heads(const at::Tensor& x, const Norm& norm, const Linear& linear, const Heads& heads,
-                                   std::int64_t first);
+                                   const at::Tensor& positions);
 
 // residual + [o_0 | o_1 | ...] weight' + bias; not differentiable in the residual. Saves the o's.
 at::Tensor add_heads(const at::Tensor& residual, const std::vector<at::Tensor>& o, const Linear& linear);

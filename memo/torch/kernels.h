@@ -40,13 +40,13 @@ struct Heads {
   std::vector<float> frequencies;            // rotary, [D / 2]; empty: no rotation
   std::optional<Norm> query_norm, key_norm;  // RMS norm of each head, before the rotation
 };
-// Norms, rotates and splits. `qk` are the first columns of raw, `v` the last ones; both may be rows of a wider tensor.
-// A group may be raw itself when there is one group.
-void split_heads(const at::Tensor& qk, const at::Tensor& v, const Heads& heads, std::int64_t first,
+// Norms, rotates and splits; `positions` [T] int64. `qk` are the first columns of raw, `v` the last ones; both may be
+// rows of a wider tensor. A group may be raw itself when there is one group.
+void split_heads(const at::Tensor& qk, const at::Tensor& v, const Heads& heads, const at::Tensor& positions,
                  const std::vector<at::Tensor>& groups);
 // The gradient of raw from the gradients of the groups. `qk`: as given to split_heads, when there are norms.
 void split_heads_backward(const std::vector<at::Tensor>& groups, const at::Tensor& qk, const Heads& heads,
-                          std::int64_t first, at::Tensor& raw);
+                          const at::Tensor& positions, at::Tensor& raw);
 
 // ---- cross entropy: logits [R, V] -> losses [R] double, 0 where targets < 0
 void cross_entropy(const at::Tensor& logits, const at::Tensor& targets, double* losses);
@@ -54,11 +54,10 @@ void cross_entropy(const at::Tensor& logits, const at::Tensor& targets, double* 
 void cross_entropy_in_place(at::Tensor& logits, const at::Tensor& targets, double scale, double* losses);
 
 // ---- tables and biases
-// x[t] = embedding[tokens[t]] (+ positions[first + t] if defined)
-void gather_rows(const at::Tensor& tokens, const at::Tensor& embedding, const at::Tensor& positions, std::int64_t first,
-                 at::Tensor& x);
+// x[t] = embedding[tokens[t]] (+ table[positions[t]] if defined)
+void gather_rows(const at::Tensor& tokens, const at::Tensor& embedding, const at::Tensor& positions,
+                 const at::Tensor& table, at::Tensor& x);
 void add_rows(const at::Tensor& tokens, const at::Tensor& d, at::Tensor& gradient);  // gradient[tokens[t]] += d[t]
-void add_to(const at::Tensor& d, at::Tensor& gradient);                              // gradient += d, float32
 void fill_rows(const at::Tensor& row, at::Tensor& y);                                // y[t] = row
 void add_row(const at::Tensor& row, at::Tensor& y);                                  // y[t] += row
 void add_column_sums(const at::Tensor& d, at::Tensor& gradient);                     // gradient += sum over t of d[t]

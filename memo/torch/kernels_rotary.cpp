@@ -17,7 +17,7 @@ template <class T>
 struct Layout {
   std::int64_t groups, heads, kv_heads, dim;
   const float* frequencies;            // null: no rotation
-  std::int64_t first;                  // position of row 0
+  const std::int64_t* positions;       // of each row
   const T *query_weight, *key_weight;  // null: no norms
   float eps;
   [[nodiscard]] std::int64_t queries() const { return heads / groups; }
@@ -124,7 +124,7 @@ MEMO_CLONES void split_rows(Rows<const T> qk, Rows<const T> v, const Layout<T>& 
                             float* sine, std::int64_t begin, std::int64_t end) {
   const std::int64_t queries = l.queries(), keys = l.keys(), dim = l.dim;
   for (std::int64_t t = begin; t < end; ++t) {
-    if (l.frequencies != nullptr) angles(l.frequencies, dim / 2, l.first + t, cosine, sine);
+    if (l.frequencies != nullptr) angles(l.frequencies, dim / 2, l.positions[t], cosine, sine);
     for (std::int64_t g = 0; g < l.groups; ++g) {
       T* y = groups[g] + t * l.group_columns();
       const T* q = qk.data + t * qk.stride + g * queries * dim;
@@ -150,7 +150,7 @@ MEMO_CLONES void split_backward_rows(const T* const* groups, Rows<const T> qk, c
                                      std::int64_t end) {
   const std::int64_t queries = l.queries(), keys = l.keys(), dim = l.dim;
   for (std::int64_t t = begin; t < end; ++t) {
-    if (l.frequencies != nullptr) angles(l.frequencies, dim / 2, l.first + t, cosine, sine);
+    if (l.frequencies != nullptr) angles(l.frequencies, dim / 2, l.positions[t], cosine, sine);
     T* row = raw.data + t * raw.stride;
     const T* x = qk.data == nullptr ? nullptr : qk.data + t * qk.stride;
     const auto x_at = [&](std::int64_t column) { return x == nullptr ? nullptr : x + column; };
@@ -173,14 +173,14 @@ MEMO_CLONES void split_backward_rows(const T* const* groups, Rows<const T> qk, c
 }
 
 template <class T>
-Layout<T> layout(const Heads& h, std::int64_t first) {
+Layout<T> layout(const Heads& h, const at::Tensor& positions) {
   MEMO_CHECK(!h.query_norm || !h.frequencies.empty(), "heads with norms are rotated");
   return {h.groups,
           h.heads,
           h.kv_heads,
           h.head_dim,
           h.frequencies.empty() ? nullptr : h.frequencies.data(),
-          first,
+          positions.const_data_ptr<std::int64_t>(),
           h.query_norm ? in<T>(h.query_norm->weight.value) : nullptr,
           h.key_norm ? in<T>(h.key_norm->weight.value) : nullptr,
           h.query_norm ? static_cast<float>(h.query_norm->eps) : 0.0f};
@@ -188,13 +188,13 @@ Layout<T> layout(const Heads& h, std::int64_t first) {
 
 }  // namespace
 
-void split_heads(const at::Tensor& qk, const at::Tensor& v, const Heads& heads, std::int64_t first,
+void split_heads(const at::Tensor& qk, const at::Tensor& v, const Heads& heads, const at::Tensor& positions,
                  const std::vector<at::Tensor>& groups) {
   with_type(qk, [&](auto type) {
     using T = decltype(type);
     std::vector<T*> data;
     for (const at::Tensor& group : groups) data.push_back(out<T>(group));
-    const Layout<T> l = layout<T>(heads, first);
+    const Layout<T> l = layout<T>(heads, positions);
     for_rows(qk.size(0), qk.size(1), [&](std::int64_t begin, std::int64_t end) {
       std::vector<float> cosine(heads.frequencies.size()), sine(heads.frequencies.size());
       split_rows<T>({in<T>(qk), qk.stride(0)}, {in<T>(v), v.stride(0)}, l, data.data(), cosine.data(), sine.data(),
@@ -204,7 +204,7 @@ void split_heads(const at::Tensor& qk, const at::Tensor& v, const Heads& heads, 
 }
 
 void split_heads_backward(const std::vector<at::Tensor>& groups, const at::Tensor& qk, const Heads& heads,
-                          std::int64_t first, at::Tensor& raw) {
+                          const at::Tensor& positions, at::Tensor& raw) {
   constexpr std::int64_t chunk = 64;  // rows whose weight gradients are summed together
   const std::int64_t rows = raw.size(0), chunks = (rows + chunk - 1) / chunk, dim = heads.head_dim;
   const bool normed = heads.query_norm.has_value();
@@ -214,7 +214,7 @@ void split_heads_backward(const std::vector<at::Tensor>& groups, const at::Tenso
     using T = decltype(type);
     std::vector<const T*> data;
     for (const at::Tensor& group : groups) data.push_back(in<T>(group));
-    const Layout<T> l = layout<T>(heads, first);
+    const Layout<T> l = layout<T>(heads, positions);
     const Rows<const T> x = normed ? Rows<const T>{in<T>(qk), qk.stride(0)} : Rows<const T>{nullptr, 0};
     at::parallel_for(0, chunks, 1, [&](std::int64_t begin, std::int64_t end) {
       std::vector<float> cosine(heads.frequencies.size()), sine(heads.frequencies.size());

@@ -58,9 +58,11 @@ void check_tokens(const at::Tensor& tokens, const at::Tensor& table) {
 
 }  // namespace
 
-void gather_rows(const at::Tensor& tokens, const at::Tensor& embedding, const at::Tensor& positions, std::int64_t first,
-                 at::Tensor& x) {
+void gather_rows(const at::Tensor& tokens, const at::Tensor& embedding, const at::Tensor& positions,
+                 const at::Tensor& table, at::Tensor& x) {
   check_tokens(tokens, embedding);
+  if (table.defined()) check_tokens(positions, table);
+  const auto* position = positions.const_data_ptr<std::int64_t>();
   const auto* id = tokens.const_data_ptr<std::int64_t>();
   const std::int64_t columns = x.size(1);
   with_type(x, [&](auto type) {
@@ -68,8 +70,8 @@ void gather_rows(const at::Tensor& tokens, const at::Tensor& embedding, const at
     for_rows(x.size(0), columns, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t t = begin; t < end; ++t) {
         const T* row = in<T>(embedding) + id[t] * columns;
-        if (positions.defined())
-          sum_values(row, in<T>(positions) + (first + t) * columns, out<T>(x) + t * columns, columns);
+        if (table.defined())
+          sum_values(row, in<T>(table) + position[t] * columns, out<T>(x) + t * columns, columns);
         else
           std::copy_n(row, columns, out<T>(x) + t * columns);
       }
@@ -87,15 +89,6 @@ void add_rows(const at::Tensor& tokens, const at::Tensor& d, at::Tensor& gradien
     for_columns(columns, rows, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t t = 0; t < rows; ++t)
         add_values(in<T>(d) + t * columns + begin, out<float>(gradient) + id[t] * columns + begin, end - begin);
-    });
-  });
-}
-
-void add_to(const at::Tensor& d, at::Tensor& gradient) {
-  with_type(d, [&](auto type) {
-    using T = decltype(type);
-    for_rows(d.numel(), 1, [&](std::int64_t begin, std::int64_t end) {
-      add_values(in<T>(d) + begin, out<float>(gradient) + begin, end - begin);
     });
   });
 }

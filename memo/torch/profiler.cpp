@@ -16,6 +16,7 @@
 #include "memo/sim/planner.h"
 #include "memo/torch/allocator.h"
 #include "memo/torch/arena.h"
+#include "memo/torch/dataset.h"
 #include "memo/torch/recorder.h"
 #include "memo/torch/saved_tensors.h"
 #include "memo/torch/session.h"
@@ -35,11 +36,22 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
-// t = a n + b n^2 through the measured lengths (least squares, relative errors), neither negative.
-double attention_seconds(const std::vector<std::pair<double, double>>& measured, double length) {
+// How long a row of tokens is, and how many pairs of query and key attention sees in it.
+struct Length {
+  double tokens = 0, pairs = 0;
+};
+
+// Causal, of one document; a query sees `window` keys at most (0: all).
+double pairs_seen(double tokens, double window) {
+  if (window == 0 || tokens <= window) return tokens * tokens / 2;
+  return window * tokens - window * window / 2;
+}
+
+// t = a tokens + b pairs through the measured lengths (least squares, relative errors), neither negative.
+double attention_seconds(const std::vector<std::pair<Length, double>>& measured, Length length) {
   double s_nn = 0, s_nm = 0, s_mm = 0, s_n = 0, s_m = 0;
   for (const auto& [n, t] : measured) {
-    const double u = n / t, v = n * n / t;  // a u + b v = 1
+    const double u = n.tokens / t, v = n.pairs / t;  // a u + b v = 1
     s_nn += u * u, s_nm += u * v, s_mm += v * v, s_n += u, s_m += v;
   }
   const double determinant = s_nn * s_mm - s_nm * s_nm;
@@ -50,7 +62,7 @@ double attention_seconds(const std::vector<std::pair<double, double>>& measured,
     if (a < 0) a = 0, b = s_m / s_mm;
     if (b < 0) b = 0, a = s_n / s_nn;
   }
-  return a * length + b * length * length;
+  return a * length.tokens + b * length.pairs;
 }
 
 class Profiler {
@@ -73,12 +85,12 @@ class Profiler {
     for (const Tokens context : contexts()) MEMO_CHECKED(measure(context));
     const double parameters =
         static_cast<double>(model::parameter_count(shape_)) / static_cast<double>(model::parameter_count(one_layer_));
+    MEMO_TRY(const Length length, usual_length());
     for (plan::Trace& trace : profile.traces) {
       const auto stage = profile.flow.segments[static_cast<std::size_t>(trace.segment)].stage;
       double seconds = 0;
       if (stage == model::Stage::core) {
-        seconds =
-            attention_seconds(attention_[{trace.segment, trace.backward}], static_cast<double>(trace.tokens.value()));
+        seconds = attention_seconds(attention_[{trace.segment, trace.backward}], length);
       } else if (stage == model::Stage::optimizer) {
         seconds = median(seconds_[{trace.segment, false, 0}]) * parameters;
       } else if (stage != model::Stage::wait) {
@@ -92,6 +104,28 @@ class Profiler {
   }
 
  private:
+  Length length_of(double tokens) const {
+    return {tokens, pairs_seen(tokens, static_cast<double>(shape_.sliding_window))};
+  }
+
+  // Of the job's context: one document, or the mean over some samples where documents are apart.
+  Result<Length> usual_length() const {
+    const std::int64_t context = job_.train.context.value();
+    if (!job_.data.documents_apart || job_.data.files.empty()) return length_of(static_cast<double>(context));
+    MEMO_TRY(const Dataset data, Dataset::open(job_.data, shape_.vocab));
+    MEMO_CHECKED(data.check_context(job_.train.context));
+    constexpr std::int64_t samples = 8;
+    double pairs = 0;
+    for (std::int64_t i = 0; i < samples; ++i) {
+      std::vector<std::int64_t> starts =
+          data.document_starts(sample_start(job_.seed, i, context, data.tokens()), context);
+      starts.push_back(context);
+      for (std::size_t d = 0; d + 1 < starts.size(); ++d)
+        pairs += length_of(static_cast<double>(starts[d + 1] - starts[d])).pairs / static_cast<double>(samples);
+    }
+    return Length{static_cast<double>(context), pairs};
+  }
+
   // Contexts of one layer that are run to measure times: whole when short, else two that give attention's growth. All
   // end with a block of the same size as the job's.
   std::vector<Tokens> contexts() const {
@@ -134,7 +168,7 @@ class Profiler {
     const at::Tensor window = at::randint(shape_.vocab, {context.value() + 1}, at::kLong);
     std::map<std::pair<int, bool>, std::vector<double>> core;
     for (int step = 1; step <= steps_measured; ++step) {
-      MEMO_TRY(const StepResult result, session->step({window}, step, 0.0));
+      MEMO_TRY(const StepResult result, session->step({{window, {}}}, step, 0.0));
       if (step == 1) continue;
       for (const exec::Span& span : result.report.calls) {
         const plan::Program& program = session->plan().program;
@@ -151,7 +185,7 @@ class Profiler {
       }
     }
     for (const auto& [key, values] : core)
-      attention_[key].emplace_back(static_cast<double>(context.value()), median(values));
+      attention_[key].emplace_back(length_of(static_cast<double>(context.value())), median(values));
     return {};
   }
 
@@ -190,7 +224,7 @@ class Profiler {
   Tokens block_;
   int groups_ = 1, element_bytes_ = 4;
   std::map<Key, std::vector<double>> seconds_;
-  std::map<std::pair<int, bool>, std::vector<std::pair<double, double>>> attention_;
+  std::map<std::pair<int, bool>, std::vector<std::pair<Length, double>>> attention_;
 };
 
 }  // namespace

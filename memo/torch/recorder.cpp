@@ -47,7 +47,7 @@ class Recorder {
  public:
   Recorder(model::Dataflow& flow, const Decoder& decoder, at::ScalarType dtype, std::span<const std::byte> parameters,
            const std::function<void()>& update)
-      : flow_(flow), segments_(flow, 1, decoder, update), dtype_(dtype), parameters_(parameters) {}
+      : flow_(flow), segments_(flow, decoder, update), dtype_(dtype), parameters_(parameters) {}
 
   Result<std::vector<plan::Trace>> run() {
     std::vector<Tokens> sizes{flow_.block_tokens(0)};
@@ -91,7 +91,7 @@ class Recorder {
   }
   static Where block_of(Tokens tokens) {
     const at::Tensor ids = at::zeros({tokens.value()}, at::kLong);
-    return {0, 0, ids, ids};
+    return {.layer = 0, .tokens = ids, .targets = ids, .positions = ids};
   }
 
   Status record_block(int s, Tokens tokens) {

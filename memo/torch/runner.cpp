@@ -21,9 +21,12 @@ Runner::Runner(const plan::Plan& plan, std::byte* arena, Segments& segments, at:
                std::span<const std::byte> parameters)
     : plan_(plan), memory_(plan, arena), segments_(segments), dtype_(dtype), parameters_(parameters) {}
 
-void Runner::begin_sequence(const at::Tensor& window) {
-  MEMO_CHECK(window.numel() == plan_.profile.flow.context.value() + 1, "a step's window is the context and one token");
-  window_ = window;
+void Runner::begin_sequence(const Sample& sample) {
+  MEMO_CHECK(sample.window.numel() == plan_.profile.flow.context.value() + 1, "a sample is the context and one token");
+  tokens_ = sample.window.narrow(0, 0, sample.window.numel() - 1);
+  targets_ = targets(sample);
+  positions_ = positions(sample);
+  starts_ = sample.starts;
   graphs_.clear();
 }
 
@@ -85,12 +88,14 @@ void Runner::settle(int call, const std::vector<at::Tensor>& results) {
 Where Runner::where(const plan::Call& call) const {
   Where result;
   result.layer = call.layer;
+  result.starts = starts_;
   if (call.block >= 0) {
     const model::Dataflow& flow = plan_.profile.flow;
     const std::int64_t tokens = flow.block_tokens(call.block).value();
-    result.first = call.block * flow.block.value();
-    result.tokens = window_.narrow(0, result.first, tokens);
-    result.targets = window_.narrow(0, result.first + 1, tokens);
+    const std::int64_t first = call.block * flow.block.value();
+    result.tokens = tokens_.narrow(0, first, tokens);
+    result.targets = targets_.narrow(0, first, tokens);
+    result.positions = positions_.narrow(0, first, tokens);
   }
   return result;
 }

@@ -10,6 +10,7 @@
 
 #include "memo/exec/executor.h"
 #include "memo/torch/planned_memory.h"
+#include "memo/torch/sample.h"
 #include "memo/torch/saved_tensors.h"
 #include "memo/torch/segments.h"
 
@@ -22,8 +23,8 @@ class Runner final : public exec::Compute, private SavedTensorKeeper {
   Runner(const plan::Plan& plan, std::byte* arena, Segments& segments, at::ScalarType dtype,
          std::span<const std::byte> parameters);
 
-  // `window` [S + 1] int64: the tokens of this step.
-  void begin_sequence(const at::Tensor& window);
+  // Calls that follow work on `sample`, which must outlive them.
+  void begin_sequence(const Sample& sample);
   Status run(int call) override;
 
   // Where calls departed from the plan, "segment (layer, block): what", in order; at most a few are kept.
@@ -52,7 +53,8 @@ class Runner final : public exec::Compute, private SavedTensorKeeper {
   Segments& segments_;
   at::ScalarType dtype_;
   std::span<const std::byte> parameters_;
-  at::Tensor window_;
+  at::Tensor tokens_, targets_, positions_;  // [S] int64, of the sequence
+  std::span<const std::int64_t> starts_;
   int current_ = -1;
   std::unordered_map<std::int64_t, Graph> graphs_;  // by segment, layer, block
   std::vector<std::string> departures_;

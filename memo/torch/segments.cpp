@@ -38,11 +38,8 @@ std::vector<at::Tensor> detached(const std::vector<at::Tensor>& tensors) {
 
 }  // namespace
 
-Segments::Segments(const model::Dataflow& flow, int sequences, const Decoder& decoder, std::function<void()> update)
-    : groups_(flow.groups),
-      loss_scale_(1.0 / (static_cast<double>(flow.context.value()) * sequences)),
-      decoder_(decoder),
-      update_(std::move(update)) {
+Segments::Segments(const model::Dataflow& flow, const Decoder& decoder, std::function<void()> update)
+    : groups_(flow.groups), decoder_(decoder), update_(std::move(update)) {
   static constexpr const char* names[] = {"embedding", "attn_in", "attention", "attn_out", "mlp_in",
                                           "mlp_out",   "loss",    "optimizer", "wait"};
   for (const model::Segment& segment : flow.segments) {
@@ -65,12 +62,12 @@ std::vector<at::Tensor> Segments::forward(int segment, const Where& where, const
   std::vector<at::Tensor> out;
   switch (kind(segment)) {
     case Kind::embedding:
-      return {decoder_.embedding(where.tokens, where.first)};
+      return {decoder_.embedding(where.tokens, where.positions)};
     case Kind::attn_in:
-      out = decoder_.attn_in(where.layer, leaf(reads[0], kept), where.first);
+      out = decoder_.attn_in(where.layer, leaf(reads[0], kept), where.positions);
       break;
     case Kind::attention: {
-      auto [o, lse] = decoder_.attention(reads[0]);
+      auto [o, lse] = decoder_.attention(reads[0], where.starts);
       return {o, lse};
     }
     case Kind::attn_out: {
@@ -86,7 +83,7 @@ std::vector<at::Tensor> Segments::forward(int segment, const Where& where, const
       out = {decoder_.mlp_out(where.layer, reads[0], leaf(reads[1], kept))};
       break;
     case Kind::loss:
-      return {decoder_.loss(reads[0], where.targets, loss_scale_, loss_sum)};
+      return {decoder_.loss(reads[0], where.targets, loss_scale, loss_sum)};
     case Kind::optimizer:
       update_();
       return {};
@@ -103,7 +100,7 @@ std::vector<at::Tensor> Segments::backward(int segment, const Where& where, cons
   const auto groups = static_cast<std::size_t>(groups_);
   switch (kind(segment)) {
     case Kind::embedding:
-      decoder_.embedding_backward(where.tokens, where.first, reads[0]);
+      decoder_.embedding_backward(where.tokens, where.positions, reads[0]);
       return {};
     case Kind::attn_in: {  // reads dq, dk, dv of every group, d1
       std::vector<at::Tensor> d_qkv;
@@ -113,7 +110,7 @@ std::vector<at::Tensor> Segments::backward(int segment, const Where& where, cons
       return {d.add_(reads[3 * groups])};
     }
     case Kind::attention: {
-      auto [dq, dk, dv] = decoder_.attention_backward(reads[0], reads[1], reads[2], reads[3]);
+      auto [dq, dk, dv] = decoder_.attention_backward(reads[0], reads[1], reads[2], reads[3], where.starts);
       return {dq, dk, dv};
     }
     case Kind::attn_out:

@@ -24,15 +24,16 @@ struct Graph {
 // Which part of the sequence a call works on.
 struct Where {
   int layer = 0;
-  std::int64_t first = 0;  // position of the block's first token
-  at::Tensor tokens;       // [T] int64, of the block
-  at::Tensor targets;      // [T] int64, of the block
+  at::Tensor tokens;                          // [T] int64, of the block
+  at::Tensor targets;                         // [T] int64, of the block; < 0: no loss there
+  at::Tensor positions;                       // [T] int64, of the block's tokens in their documents
+  std::span<const std::int64_t> starts = {};  // documents of the whole sequence (memo/torch/attention_mask.h)
 };
 
 class Segments {
  public:
-  // `update` is the optimizer's call. The mean loss is over the targets of `sequences` contexts.
-  Segments(const model::Dataflow& flow, int sequences, const Decoder& decoder, std::function<void()> update);
+  // `update` is the optimizer's call.
+  Segments(const model::Dataflow& flow, const Decoder& decoder, std::function<void()> update);
 
   // Forward side of a segment; also a rerun. `graph`, when given, receives what backward needs.
   std::vector<at::Tensor> forward(int segment, const Where& where, const std::vector<at::Tensor>& reads, Graph* graph);
@@ -41,7 +42,8 @@ class Segments {
   // Whether a backward call of the segment follows autograd's graph.
   [[nodiscard]] bool has_graph(int segment) const;
 
-  double loss_sum = 0;  // natural log, of the loss calls since it was set to 0
+  double loss_sum = 0;    // natural log, of the loss calls since it was set to 0
+  double loss_scale = 1;  // of a target's loss in gradients: 1 / the number of targets of a step
 
  private:
   enum class Kind { embedding, attn_in, attention, attn_out, mlp_in, mlp_out, loss, optimizer, wait };
@@ -49,7 +51,6 @@ class Segments {
 
   std::vector<Kind> kinds_;
   int groups_;
-  double loss_scale_;
   const Decoder& decoder_;
   std::function<void()> update_;
 };

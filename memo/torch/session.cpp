@@ -27,8 +27,7 @@ struct Session::Impl {
         arena(std::move(mapped)),
         state(shape, job.model.dtype, regions()),
         decoder(shape, plan.profile.flow.groups, state.parameters()),
-        segments(plan.profile.flow, plan.sequences, decoder,
-                 [this] { gradient_norm = state.update(options, step, lr); }),
+        segments(plan.profile.flow, decoder, [this] { gradient_norm = state.update(options, step, lr); }),
         options(job.train) {}
 
   [[nodiscard]] std::byte* region(std::size_t i) const { return arena.data() + plan.program.fixed[i].offset.value(); }
@@ -85,9 +84,9 @@ Result<std::unique_ptr<Session>> Session::open(plan::Plan plan, const model::Sha
 const plan::Plan& Session::plan() const { return impl_->plan; }
 ModelState& Session::state() { return impl_->state; }
 
-Result<StepResult> Session::step(const std::vector<at::Tensor>& windows, std::int64_t step, double lr) {
+Result<StepResult> Session::step(const std::vector<Sample>& samples, std::int64_t step, double lr) {
   Impl& s = *impl_;
-  MEMO_CHECK(static_cast<int>(windows.size()) == s.plan.sequences, "a step takes the plan's number of sequences");
+  MEMO_CHECK(static_cast<int>(samples.size()) == s.plan.sequences, "a step takes the plan's number of sequences");
   const double start = now();
   const Bytes before = heap_use().live;
   reset_heap_peak();
@@ -97,10 +96,11 @@ Result<StepResult> Session::step(const std::vector<at::Tensor>& windows, std::in
   s.segments.loss_sum = 0;
   StepResult result;
   std::int64_t targets = 0;
-  for (std::size_t i = 0; i < windows.size(); ++i) {
-    s.runner->begin_sequence(windows[i]);
-    targets += windows[i].numel() - 1;
-    const std::size_t calls = s.plan.program.calls.size() - (i + 1 < windows.size() ? 1 : 0);  // the optimizer is last
+  for (const Sample& sample : samples) targets += target_count(sample);
+  s.segments.loss_scale = 1.0 / static_cast<double>(targets);
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    s.runner->begin_sequence(samples[i]);
+    const std::size_t calls = s.plan.program.calls.size() - (i + 1 < samples.size() ? 1 : 0);  // the optimizer is last
     MEMO_TRY(exec::StepReport report, exec::run_step(s.plan.program, s.arena.data(), *s.runner, *s.copies, calls));
     report.step += result.report.step;
     report.stall += result.report.stall;

@@ -11,6 +11,7 @@
 #include "memo/job/job.h"
 #include "memo/plan/plan.h"
 #include "memo/torch/model_state.h"
+#include "memo/torch/sample.h"
 
 namespace memo::edge {
 
@@ -30,9 +31,9 @@ class Session {
   [[nodiscard]] const plan::Plan& plan() const;
   [[nodiscard]] ModelState& state();
 
-  // `windows`: the plan's number of sequences, each [S + 1] int64; `step` counts from 1 (AdamW's bias correction).
-  // After a failure the weights are those before the step, unless the optimizer itself failed.
-  Result<StepResult> step(const std::vector<at::Tensor>& windows, std::int64_t step, double lr);
+  // `samples`: the plan's number of sequences; `step` counts from 1 (AdamW's bias correction). After a failure the
+  // weights are those before the step, unless the optimizer itself failed.
+  Result<StepResult> step(const std::vector<Sample>& samples, std::int64_t step, double lr);
 
   // Pages of the arena that steps have touched, and the most that LibTorch took from the heap during steps.
   [[nodiscard]] Bytes device_peak() const;

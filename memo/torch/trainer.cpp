@@ -93,14 +93,15 @@ class Training {
 
   Status one_step(std::int64_t step, MetricsFile& metrics) {
     const std::int64_t context = job_.train.context.value();
-    std::vector<at::Tensor> windows;
+    std::vector<Sample> samples;
     for (std::int64_t i = 0; i < job_.train.batch; ++i) {
       const std::int64_t sample = (step - 1) * job_.train.batch + i;
       const std::int64_t first = sample_start(job_.seed, sample, context, data_.tokens());
-      windows.push_back(at::tensor(data_.window(first, context + 1), at::kLong));
+      samples.push_back(
+          {at::tensor(data_.window(first, context + 1), at::kLong), data_.document_starts(first, context)});
     }
     const double lr = lr_at(job_.train, step);
-    MEMO_TRY(StepResult result, session_->step(windows, step, lr));
+    MEMO_TRY(StepResult result, session_->step(samples, step, lr));
     if (!std::isfinite(result.loss) || !std::isfinite(result.gradient_norm))
       return run_time_error(
           fmt::format("step {}: loss {} and gradient norm {} are not finite; what was saved in {} stays "

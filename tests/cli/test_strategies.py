@@ -97,6 +97,22 @@ def test_sequences_of_a_step_are_those_of_steps_one_after_the_other(folder, job,
     assert batches == pytest.approx([sum(single[:3]) / 3, sum(single[3:]) / 3], rel=1e-14)
 
 
+def test_documents_apart_give_other_bits_and_all_strategies_the_same(folder, job, disk, book):
+    for name, part in ("a.txt", book[:5_000]), ("b.txt", book[5_000:]):
+        (folder / name).write_bytes(part)
+    memory = {"disk": disk, "disk_limit": "8MiB"}
+
+    def run(documents):
+        data = {"files": ["a.txt", "b.txt"], "documents": documents, "end_token": ord("\n")}
+        rows = compare(job(data=data, train={"block": 128}, memory=memory), folder / documents, ALL)
+        assert all(run["departures"] == 0 for run in summaries(rows))
+        return digests(summaries(rows))
+
+    joined, apart = run("joined"), run("apart")
+    assert len(joined) == len(apart) == 1
+    assert joined != apart
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_another_seed_gives_other_bits(folder, job, seed):
     """The digests of the other tests would be worth nothing otherwise."""

@@ -31,6 +31,7 @@ bin_dtype = "uint32"
 context = 16_384
 block = 1024
 head_groups = 2
+batch = 3
 steps = 20
 lr = 1e-3
 min_lr_ratio = 0
@@ -101,6 +102,7 @@ TEST_F(JobFile, EveryKeyIsRead) {
   EXPECT_EQ(job->train.context, Tokens(16384));
   EXPECT_EQ(job->train.block, Tokens(1024));
   EXPECT_EQ(job->train.head_groups, 2);
+  EXPECT_EQ(job->train.batch, 3);
   EXPECT_EQ(job->train.steps, 20);
   EXPECT_EQ(job->train.lr, 1e-3);
   EXPECT_EQ(job->train.min_lr_ratio, 0);

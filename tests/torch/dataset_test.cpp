@@ -55,6 +55,18 @@ TEST_F(DataFiles, TextIsItsBytesAndFilesFollowEachOther) {
   EXPECT_THAT(dataset->window(6, 0), ElementsAre());
 }
 
+TEST_F(DataFiles, DocumentsEndWithTheirFileOrTheEndToken) {
+  job::DataSource source;
+  source.files = {file("a.txt", "ab.c"), file("b.txt", "de"), file("c.txt", "..f")};
+  EXPECT_THAT(Dataset::open(source, 256)->document_starts(0, 9), ElementsAre()) << "joined";
+  source.documents_apart = true;
+  EXPECT_THAT(Dataset::open(source, 256)->document_starts(0, 9), ElementsAre(0, 4, 6));
+  EXPECT_THAT(Dataset::open(source, 256)->document_starts(1, 3), ElementsAre(0)) << "the next begins behind the window";
+  EXPECT_THAT(Dataset::open(source, 256)->document_starts(5, 4), ElementsAre(0, 1));
+  source.end_token = '.';
+  EXPECT_THAT(Dataset::open(source, 256)->document_starts(0, 9), ElementsAre(0, 3, 4, 6, 7, 8));
+}
+
 TEST_F(DataFiles, TokensOf16And32BitsAreRead) {
   job::DataSource source;
   source.files = {file("a.bin", raw<std::uint16_t>({1, 65535, 3})), file("b.bin", raw<std::uint16_t>({4}))};

@@ -159,6 +159,34 @@ TEST(Decoder, TheSameBitsOnEveryRun) {
   }
 }
 
+// Packed documents that are apart: the loss and gradients of each alone, weighted by its targets.
+TEST(Decoder, DocumentsApartAreThoseOfEachAlone) {
+  for (const std::string family : {"gpt2", "llama", "qwen3"}) {
+    SCOPED_TRACE(family);
+    const model::Shape shape = tiny(family);
+    const auto specs = model::parameters(shape);
+    const Tensors values = random_values(shape, at::kFloat);
+    const Sample packed{random_window(shape, 53), {0, 20, 21, 33}};
+    const std::vector<Parameter> together = with_gradients(specs, values);
+    const double loss = run_step(Decoder(shape, 2, together), packed, 16).loss;
+
+    double sum = 0;
+    const auto total = static_cast<double>(target_count(packed));
+    ASSERT_EQ(total, 50);
+    Tensors gradients;
+    for (const Tensors::value_type& value : values) gradients.push_back(at::zeros(value.sizes(), at::kDouble));
+    for (const auto& [first, tokens] : {std::pair{0, 20}, {21, 12}, {33, 21}}) {  // the one between has no target
+      const std::vector<Parameter> alone = with_gradients(specs, values);
+      const double share = (tokens - 1) / total;
+      sum += share * run_step(Decoder(shape, 1, alone), packed.window.narrow(0, first, tokens), 64).loss;
+      for (std::size_t i = 0; i < specs.size(); ++i) gradients[i] += alone[i].gradient.to(at::kDouble) * share;
+    }
+    EXPECT_NEAR(loss, sum, 1e-6 * sum);
+    for (std::size_t i = 0; i < specs.size(); ++i)
+      EXPECT_LT(relative_error(together[i].gradient, gradients[i]), 5e-6) << specs[i].name;
+  }
+}
+
 TEST(Decoder, TokensWithoutTargetHaveNoLossAndNoGradient) {
   const model::Shape shape = tiny("llama");
   const Decoder decoder(shape, 1, with_gradients(model::parameters(shape), random_values(shape, at::kFloat)));
@@ -236,8 +264,9 @@ TEST_P(SegmentMemory, SegmentsSaveTheirInputsOnly) {
     ASSERT_EQ(witness.saved.size(), inputs.size());
     for (std::size_t i = 0; i < inputs.size(); ++i) EXPECT_TRUE(same_memory(witness.saved[i], inputs[i]));
   };
+  const at::Tensor positions = at::arange(tokens);
   const at::Tensor x = as_leaf(random(48)), o0 = as_leaf(random(24)), o1 = as_leaf(random(24)), h = as_leaf(random(80));
-  saves({x}, [&] { return decoder.attn_in(0, x, 0); });
+  saves({x}, [&] { return decoder.attn_in(0, x, positions); });
   saves({o0, o1}, [&] { return decoder.attn_out(0, x.detach(), {o0, o1}); });
   saves({x}, [&] { return decoder.mlp_in(0, x); });
   saves({h}, [&] { return decoder.mlp_out(0, x.detach(), h); });
@@ -248,8 +277,9 @@ TEST_P(SegmentMemory, HeadNormsSaveQueriesAndKeysToo) {
   const Decoder decoder(shape, 2, with_gradients(model::parameters(shape), random_values(shape, GetParam())));
   Witness witness;
   const SavedTensorScope scope(witness);
+  const at::Tensor positions = at::arange(tokens);
   const at::Tensor x = as_leaf(random(48));
-  const Tensors outputs = decoder.attn_in(0, x, 0);
+  const Tensors outputs = decoder.attn_in(0, x, positions);
   ASSERT_EQ(witness.saved.size(), 2u);
   EXPECT_TRUE(same_memory(witness.saved[0], x));
   EXPECT_EQ(witness.saved[1].sizes(), (std::vector<std::int64_t>{tokens, (4 + 2) * 12}));
@@ -295,6 +325,7 @@ TEST_P(SegmentMemory, SegmentsAllocateNothingHidden) {
     EXPECT_LE(found.size(), 2 * wanted.size());
   };
   const std::int64_t norm_sums = tokens / 64 * 48 * 4;
+  const at::Tensor positions = at::arange(tokens);
   const at::Tensor x = as_leaf(random(48)), o0 = as_leaf(random(24)), o1 = as_leaf(random(24)), h = as_leaf(random(80));
   const at::Tensor residual = x.detach();
   const auto backward = [](const Tensors& outputs, const Tensors& leaves) {
@@ -304,8 +335,8 @@ TEST_P(SegmentMemory, SegmentsAllocateNothingHidden) {
   };
   // Forward: the normed input, raw q|k|v, a tensor for each group. Backward: raw's gradient, the normed input, the
   // result, sums of the norm's gradient.
-  expect(allocations([&] { return decoder.attn_in(0, x, 0); }), {bytes(48), bytes(96), bytes(48), bytes(48)});
-  expect(backward(decoder.attn_in(0, x, 0), {x}), {bytes(96), bytes(48), bytes(48), norm_sums});
+  expect(allocations([&] { return decoder.attn_in(0, x, positions); }), {bytes(48), bytes(96), bytes(48), bytes(48)});
+  expect(backward(decoder.attn_in(0, x, positions), {x}), {bytes(96), bytes(48), bytes(48), norm_sums});
   // Forward: o of all groups, the result. Backward: a result for each group.
   expect(allocations([&] { return decoder.attn_out(0, residual, {o0, o1}); }), {bytes(48), bytes(48)});
   expect(backward({decoder.attn_out(0, residual, {o0, o1})}, {o0, o1}), {bytes(24), bytes(24)});

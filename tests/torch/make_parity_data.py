@@ -38,7 +38,7 @@ CONFIGS = {
     "gpt2": GPT2Config(**GPT2),
     "llama": LlamaConfig(**SIZES, rope_parameters=LLAMA3),
     "llama_biases": LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True, tie_word_embeddings=True),
-    "mistral": MistralConfig(**SIZES, sliding_window=None),
+    "mistral": MistralConfig(**SIZES, sliding_window=9),
     "qwen2": Qwen2Config(**SIZES, tie_word_embeddings=True, rope_parameters=dict(rope_theta=1e6)),
     "qwen3": Qwen3Config(**SIZES, head_dim=32, attention_bias=True),
 }

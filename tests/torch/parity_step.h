@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "memo/torch/decoder.h"
+#include "memo/torch/sample.h"
 
 namespace memo::edge {
 
@@ -30,8 +31,8 @@ inline std::vector<Parameter> with_gradients(const std::vector<model::ParameterS
   return result;
 }
 
-// Forward and backward of one window [S + 1]; gradients go to the decoder's parameters.
-inline StepOutcome run_step(const Decoder& decoder, const at::Tensor& window, std::int64_t block) {
+// Forward and backward of one sample; gradients go to the decoder's parameters.
+inline StepOutcome run_step(const Decoder& decoder, const Sample& sample, std::int64_t block) {
   struct BlockGraph {
     Tensors leaves, outputs;
   };
@@ -42,6 +43,8 @@ inline StepOutcome run_step(const Decoder& decoder, const at::Tensor& window, st
   const auto gradients = [](BlockGraph& graph, const Tensors& of_outputs) {
     return torch::autograd::grad(graph.outputs, graph.leaves, of_outputs);
   };
+  const at::Tensor &window = sample.window, position_of = edge::positions(sample), target_of = targets(sample);
+  const auto target_total = static_cast<double>(target_count(sample));
   const std::int64_t context = window.size(0) - 1;
   const auto groups = static_cast<std::size_t>(decoder.groups());
   std::vector<std::int64_t> first, size;
@@ -51,10 +54,11 @@ inline StepOutcome run_step(const Decoder& decoder, const at::Tensor& window, st
   }
   const std::size_t blocks = first.size();
   const auto rows = [&](const at::Tensor& whole, std::size_t b) { return whole.narrow(0, first[b], size[b]); };
+  const auto positions = [&](std::size_t b) { return rows(position_of, b); };
 
   StepOutcome outcome;
   Tensors x;
-  for (std::size_t b = 0; b < blocks; ++b) x.push_back(decoder.embedding(rows(window, b), first[b]));
+  for (std::size_t b = 0; b < blocks; ++b) x.push_back(decoder.embedding(rows(window, b), positions(b)));
   std::vector<LayerGraphs> layers(static_cast<std::size_t>(decoder.shape().layers));
   for (std::size_t i = 0; i < layers.size(); ++i) {
     LayerGraphs& layer = layers[i];
@@ -62,12 +66,12 @@ inline StepOutcome run_step(const Decoder& decoder, const at::Tensor& window, st
     std::vector<Tensors> parts(groups);
     for (std::size_t b = 0; b < blocks; ++b) {
       const at::Tensor leaf = as_leaf(x[b]);
-      layer.attn_in.push_back({{leaf}, decoder.attn_in(number, leaf, first[b])});
+      layer.attn_in.push_back({{leaf}, decoder.attn_in(number, leaf, positions(b))});
       for (std::size_t g = 0; g < groups; ++g) parts[g].push_back(layer.attn_in[b].outputs[g].detach());
     }
     for (std::size_t g = 0; g < groups; ++g) {
       layer.qkv.push_back(at::cat(parts[g]));
-      auto [o, lse] = decoder.attention(layer.qkv[g]);
+      auto [o, lse] = decoder.attention(layer.qkv[g], sample.starts);
       layer.o.push_back(o);
       layer.lse.push_back(lse);
     }
@@ -87,10 +91,10 @@ inline StepOutcome run_step(const Decoder& decoder, const at::Tensor& window, st
   double sum = 0;
   for (std::size_t b = 0; b < blocks; ++b) {
     logits.push_back(decoder.logits(x[b]));
-    d.push_back(decoder.loss(x[b], rows(window.narrow(0, 1, context), b), 1.0 / static_cast<double>(context), sum));
+    d.push_back(decoder.loss(x[b], rows(target_of, b), 1.0 / target_total, sum));
   }
   outcome.logits = at::cat(logits);
-  outcome.loss = sum / static_cast<double>(context);
+  outcome.loss = sum / target_total;
 
   for (std::size_t i = layers.size(); i-- > 0;) {
     LayerGraphs& layer = layers[i];
@@ -104,7 +108,8 @@ inline StepOutcome run_step(const Decoder& decoder, const at::Tensor& window, st
     }
     Tensors d_qkv;
     for (std::size_t g = 0; g < groups; ++g) {
-      auto [dq, dk, dv] = decoder.attention_backward(at::cat(d_o[g]), layer.qkv[g], layer.o[g], layer.lse[g]);
+      auto [dq, dk, dv] =
+          decoder.attention_backward(at::cat(d_o[g]), layer.qkv[g], layer.o[g], layer.lse[g], sample.starts);
       d_qkv.push_back(at::cat({dq, dk, dv}, 1));
     }
     for (std::size_t b = blocks; b-- > 0;) {
@@ -113,8 +118,12 @@ inline StepOutcome run_step(const Decoder& decoder, const at::Tensor& window, st
       d[b] = gradients(layer.attn_in[b], of_block)[0] + d1[b];
     }
   }
-  for (std::size_t b = blocks; b-- > 0;) decoder.embedding_backward(rows(window, b), first[b], d[b]);
+  for (std::size_t b = blocks; b-- > 0;) decoder.embedding_backward(rows(window, b), positions(b), d[b]);
   return outcome;
+}
+
+inline StepOutcome run_step(const Decoder& decoder, const at::Tensor& window, std::int64_t block) {
+  return run_step(decoder, Sample{window, {}}, block);
 }
 
 // |a - b| / |b|, of the whole tensors.
