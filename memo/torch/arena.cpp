@@ -35,6 +35,9 @@ Result<Arena> Arena::map(Bytes bytes) {
                           "vm.overcommit_memory)");
   }
   auto* begin = static_cast<std::byte*>(data);
+  // Advice: rows of a wide tensor lie in many pages, and a core's table of them is small. Small arenas stay exact.
+  constexpr Bytes worth_huge_pages(64 << 20);
+  if (bytes >= worth_huge_pages) madvise(data, static_cast<std::size_t>(bytes.value()), MADV_HUGEPAGE);
   register_arena(begin, bytes);
   return Arena(begin, bytes);
 }
