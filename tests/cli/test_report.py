@@ -94,8 +94,12 @@ class Look:
         """How many colours a canvas has, and the one of its top left corner."""
         return self.page.evaluate(
             """(selector) => {
-              const canvas = document.querySelector(selector);
-              const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+              const canvas = document.querySelector(selector), copy = document.createElement("canvas");
+              copy.width = canvas.width;
+              copy.height = canvas.height;
+              const context = copy.getContext("2d", {willReadFrequently: true});
+              context.drawImage(canvas, 0, 0);
+              const data = context.getImageData(0, 0, copy.width, copy.height).data;
               const found = new Set(new Uint32Array(data.buffer));
               return [found.size, Array.from(data.slice(0, 3))];
             }""",
@@ -236,6 +240,7 @@ def test_a_table_is_behind_each_picture(look, run_page):
     page = look(run_page)
     for parent in ("#map-table", "#tiers-table", "#streams-table", "#loss-table"):
         page.page.click(f"{parent} summary")
+        page.page.wait_for_selector(f"{parent} tbody tr")
         assert page.page.locator(f"{parent} tbody tr").count() > 2, parent
     assert "NaN" not in page.page.inner_text("main")
 
