@@ -21,6 +21,16 @@ function digits(value) {
   return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2);
 }
 
+// The end of a path that no other one shares: its last part, with as many folders as it takes.
+function shortName(path, paths) {
+  const parts = path.split("/").filter(Boolean);
+  for (let count = 1; count < parts.length; ++count) {
+    const end = parts.slice(-count).join("/");
+    if (paths.filter((other) => other === end || other.replace(/\/+$/, "").endsWith(`/${end}`)).length <= 1) return end;
+  }
+  return path;
+}
+
 const countText = (value) => Math.round(value).toLocaleString("en").replaceAll(",", " ");
 const percentText = (share) => `${digits(100 * share)} %`;
 const rateText = (bytes, seconds) => (seconds > 0 ? `${digits(bytes / seconds / 1e9)} GB/s` : "");

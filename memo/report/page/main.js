@@ -1,6 +1,8 @@
 // Puts the page together, and again for another tab, another clock or other colours.
 
 const page = JSON.parse($("data").textContent), all = page.subjects;
+for (const subject of all) subject.path = subject.name;
+for (const subject of all) subject.name = shortName(subject.path, all.map(({ path }) => path));
 const opened = new Map();  // subjects are unpacked when first shown
 const seconds = Math.max(...all.flatMap(({ timelines }) => Object.values(timelines).map((t) => t?.step ?? 0)));
 const bytes = Math.max(...all.map(({ predicted, limit }) => Math.max(predicted.peak, limit <= 1.25 * predicted.peak ? limit : 0)));
@@ -16,6 +18,7 @@ view.onChange(() => {
 function heading() {
   const first = all[0], one = all.length === 1;
   document.title = `Memo: ${all.map(({ name }) => name).join(", ")}`;
+  $("title").title = all.map(({ path }) => path).join("\n");
   $("title").textContent = one ? first.name : `${all.length} plans and runs`;
   $("subtitle").textContent = one ? describe(first) : first.model;
   $("footer").textContent = `Written by memo ${page.memo}. Sizes in powers of 1024. The whole plan is in plan.json.`;
