@@ -10,6 +10,7 @@
 
 #include "memo/base/text.h"
 #include "memo/plan/for_job.h"
+#include "memo/plan/streaming.h"
 #include "memo/sim/planner.h"
 
 namespace memo::cli {
@@ -83,6 +84,17 @@ std::string describe(const plan::Plan& plan) {
        fmt::format("{} ({} without recomputation and stalls), stalls {}, {:.0f} tokens/s", format_seconds(p.step),
                    format_seconds(p.step_lower_bound), format_seconds(p.stall), tokens / p.step.value()));
   line("placement gap", fmt::format("{:.2f} %", 100 * p.placement_gap));
+  const bool is_streamed = std::ranges::any_of(plan.placement, &plan::ClassPlacement::streamed);
+  if (is_streamed)
+    line("streamed", fmt::format("what is swapped leaves after each pass; the least peak grows by {} bytes a token",
+                                 plan::core_bytes_per_token(flow).value()));
+  if (plan.considered.size() > 1) {
+    for (std::size_t i = 0; i < plan.considered.size(); ++i) {
+      const plan::Considered& c = plan.considered[i];
+      const std::string what = c.step > Seconds(0) ? format_seconds(c.step) + " in " : std::string("does not fit: ");
+      line(i == 0 ? "considered" : "", fmt::format("{:<20} {}{}", c.name, what, format_bytes(c.device_peak)));
+    }
+  }
   text +=
       fmt::format("  {:<16} {:>10} {:>10} {:>10}   (blocks, all layers)\n", "class", "recomputed", "swapped", "kept");
   for (const auto& [name, counts] : placement_table(plan))
@@ -98,6 +110,10 @@ std::string plan_json_line(const plan::Plan& plan) {
   nlohmann::ordered_json tiers = nlohmann::ordered_json::object();
   for (std::size_t t = 0; t < plan.profile.tiers.size(); ++t)
     tiers[plan.profile.tiers[t].name] = plan.program.tier_bytes[t].value();
+  nlohmann::ordered_json considered = nlohmann::ordered_json::array();
+  for (const plan::Considered& c : plan.considered)
+    considered.push_back(
+        {{"name", c.name}, {"device_peak_bytes", c.device_peak.value()}, {"step_seconds", c.step.value()}});
   const nlohmann::ordered_json object{
       {"strategy", plan.strategy},
       {"context", plan.profile.flow.context.value()},
@@ -116,7 +132,8 @@ std::string plan_json_line(const plan::Plan& plan) {
       {"bytes_out", p.bytes_out.value()},
       {"bytes_in", p.bytes_in.value()},
       {"placement_gap", p.placement_gap},
-      {"placement", placement}};
+      {"placement", placement},
+      {"considered", considered}};
   return object.dump();
 }
 

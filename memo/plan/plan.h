@@ -35,6 +35,13 @@ struct Prediction {
   double placement_gap = 0;  // proved, of the placement problem: (cost - bound) / bound
 };
 
+// A kind of plan that the planner looked at: its fastest that fits, else its smallest.
+struct Considered {
+  std::string name;
+  Bytes device_peak;
+  Seconds step;  // of one sequence; 0: none fits
+};
+
 struct Plan {
   std::string strategy;
   Bytes device_limit;  // 0: none
@@ -44,6 +51,7 @@ struct Plan {
   std::vector<ClassPlacement> placement;
   Program program;
   Prediction predicted;
+  std::vector<Considered> considered;  // in the order in which they were looked at
 };
 
 Result<Plan> read_plan(const Path& path);

@@ -99,6 +99,23 @@ Prediction prediction_from(const JsonCursor& object) {
   return p;
 }
 
+ordered_json considered_json(const std::vector<Considered>& considered) {
+  ordered_json list = ordered_json::array();
+  for (const Considered& c : considered)
+    list.push_back({{"name", c.name}, {"device_peak_bytes", c.device_peak.value()}, {"step_seconds", c.step.value()}});
+  return list;
+}
+
+std::vector<Considered> considered_from(const JsonCursor& list) {
+  std::vector<Considered> considered(list.size());
+  for (std::size_t i = 0; i < considered.size() && !list.failed(); ++i) {
+    const JsonCursor c = list.at(i);
+    c.only({"name", "device_peak_bytes", "step_seconds"});
+    considered[i] = {c.at("name").text(), c.at("device_peak_bytes").bytes(), Seconds(c.at("step_seconds").number())};
+  }
+  return considered;
+}
+
 void write_program(std::string& out, const Program& program) {
   const auto table = [&](const char* name, const auto& rows) {
     fmt::format_to(std::back_inserter(out), ",\n\"{}\":", name);
@@ -145,13 +162,14 @@ Program program_from(const JsonCursor& object) {
 Plan plan_from(const JsonCursor& document) {
   Plan plan;
   check_format(document, format_name, plan_version, "'memo plan'");
-  document.only({"format", "version", "strategy", "device_limit_bytes", "slots", "sequences", "predicted", "profile",
-                 "placement", "program"});
+  document.only({"format", "version", "strategy", "device_limit_bytes", "slots", "sequences", "predicted", "considered",
+                 "profile", "placement", "program"});
   plan.strategy = document.at("strategy").text();
   plan.device_limit = document.at("device_limit_bytes").bytes();
   plan.slots = document.at("slots").integer();
   plan.sequences = document.at("sequences").integer();
   plan.predicted = prediction_from(document.at("predicted"));
+  plan.considered = considered_from(document.at("considered"));
   plan.profile = profile_from(document.at("profile"));
   plan.placement = read_table<ClassPlacement>(document.at("placement"));
   plan.program = program_from(document.at("program"));
@@ -183,6 +201,7 @@ Status write_plan(const Plan& plan, const Path& path) {
                           {"slots", plan.slots},
                           {"sequences", plan.sequences},
                           {"predicted", prediction_json(plan.predicted)},
+                          {"considered", considered_json(plan.considered)},
                           {"profile", profile_json(plan.profile)}};
   std::string out = text_of(head);
   out.back() = ',';  // the head's closing brace

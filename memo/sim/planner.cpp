@@ -84,24 +84,34 @@ class Search {
     const std::string& strategy = request_.strategy;
     if (tier < 0 && (strategy == "offload" || strategy == "memo-alpha"))
       return bad_input(fmt::format("strategy {} needs a tier: set memory.disk to a folder", strategy));
-    if (strategy == "resident") try_each_pace(place_resident(profile_));
-    if (strategy == "recompute") try_each_pace(place_recompute(profile_, -1));
-    if (strategy == "offload") try_each_pace(place_recompute(profile_, tier));
-    if (strategy == "memo-alpha") try_each_pace(place_alpha(profile_, tier));
+    if (strategy == "resident") try_each_pace(strategy, place_resident(profile_));
+    if (strategy == "recompute") try_each_pace(strategy, place_recompute(profile_, -1));
+    if (strategy == "offload") try_each_pace(strategy, place_recompute(profile_, tier));
+    if (strategy == "memo-alpha") try_each_pace(strategy, place_alpha(profile_, tier));
     if (strategy == "memo") search_memo(tier);
     if (!best_) return infeasible();
     return finish();
   }
 
  private:
-  struct Considered {
+  struct Tried {
     Bytes peak;
     bool fits = false;
     double seconds = 0;
   };
 
-  // Builds and plays a candidate; keeps it when it fits and is the fastest so far.
-  Considered consider(const Placement& placement, const Pace& pace) {
+  // Builds and plays a candidate; keeps it when it fits and is the fastest so far. `name` is of its kind.
+  Tried consider(const std::string& name, const Placement& placement, const Pace& pace) {
+    const Tried tried = try_one(placement, pace);
+    auto kind = std::ranges::find(considered_, name, &plan::Considered::name);
+    if (kind == considered_.end()) kind = considered_.insert(kind, {name, tried.peak, Seconds(tried.seconds)});
+    const bool better = tried.fits ? kind->step == Seconds(0) || tried.seconds < kind->step.value()
+                                   : kind->step == Seconds(0) && tried.peak < kind->device_peak;
+    if (better) *kind = {name, tried.peak, Seconds(tried.seconds)};
+    return tried;
+  }
+
+  Tried try_one(const Placement& placement, const Pace& pace) {
     Candidate candidate{placement, pace, build_program(profile_, placement.classes, pace), {}};
     const Bytes peak = candidate.built.program.arena;
     if (!smallest_ || peak < smallest_->program.arena) smallest_ = candidate.built;
@@ -118,65 +128,68 @@ class Search {
       if (std::abs(x - y) > 2e-3 * y) return x < y;
       return a.built.program.arena < b.built.program.arena;
     };
-    const Considered result{peak, true, candidate.timeline.step.value()};
+    const Tried result{peak, true, candidate.timeline.step.value()};
     if (!best_ || better(candidate, *best_)) best_ = std::move(candidate);
     return result;
   }
 
   bool fits(Bytes peak) const { return request_.device_limit == Bytes(0) || peak <= request_.device_limit; }
 
-  void try_each_pace(const Placement& placement) {
+  void try_each_pace(const std::string& name, const Placement& placement) {
     const bool copies = std::ranges::any_of(placement.classes, [](const auto& c) { return c.swapped > 0; });
-    for (const Pace& pace : paces(request_, copies)) consider(placement, pace);
+    for (const Pace& pace : paces(request_, copies)) consider(name, placement, pace);
   }
 
   // Any other strategy is a placement that memo may take. Beyond these: the budget for kept tensors is what the limit
   // leaves over the peak of a plan that keeps nothing; the packed peak then corrects it. That is done at the two paces
   // which served the plan that keeps nothing best.
   void search_memo(int tier) {
-    consider(place_resident(profile_), {1, false});
-    consider(place_recompute(profile_, -1), {1, false});
+    consider("resident", place_resident(profile_), {1, false});
+    consider("recompute", place_recompute(profile_, -1), {1, false});
     if (tier >= 0) {
       const Pace usual{request_.slots > 0 ? request_.slots : 2, false};
-      consider(place_recompute(profile_, tier), usual);
+      consider("offload", place_recompute(profile_, tier), usual);
       // Whatever was measured, so that the smallest limit does not hang on times.
       for (const int slots : {1, 2})
-        if (request_.slots == 0 || slots == request_.slots)
-          for (const Placement& all :
-               {place_swapped(profile_, tier), streamed(place_swapped(profile_, tier), profile_, tier)})
-            consider(all, {slots, false});
-      try_each_pace(place_alpha(profile_, tier));
+        if (request_.slots == 0 || slots == request_.slots) {
+          const Placement all = place_swapped(profile_, tier);
+          consider("all swapped", all, {slots, false});
+          consider("all streamed", streamed(all, profile_, tier), {slots, false});
+        }
+      try_each_pace("memo-alpha", place_alpha(profile_, tier));
     }
     if (request_.device_limit == Bytes(0)) {
-      try_each_pace(place_optimal(profile_, tier, Bytes(std::int64_t{1} << 60)));
+      try_each_pace("by block", place_optimal(profile_, tier, Bytes(std::int64_t{1} << 60)));
       return;
     }
-    search_budgets([&](Bytes budget) { return place_optimal(profile_, tier, budget); }, tier);
+    search_budgets(
+        "by block", [&](Bytes budget) { return place_optimal(profile_, tier, budget); }, tier);
     if (tier >= 0 && (!best_ || best_->timeline.step.value() > worth_streaming * compute_alone().value()))
-      search_budgets([&](Bytes budget) { return streamed(place_optimal(profile_, tier, budget), profile_, tier); },
-                     tier);
+      search_budgets(
+          "by block, streamed",
+          [&](Bytes budget) { return streamed(place_optimal(profile_, tier, budget), profile_, tier); }, tier);
   }
 
   // `place`: a placement that keeps at most so many bytes.
   using Place = std::function<Placement(Bytes budget)>;
 
-  void search_budgets(const Place& place, int tier) {
+  void search_budgets(const std::string& name, const Place& place, int tier) {
     const Placement nothing_kept = place(Bytes(0));
     std::vector<std::tuple<double, Pace, Bytes>> ranked;
     for (const Pace& pace : paces(request_, tier >= 0)) {
-      const Considered base = consider(nothing_kept, pace);
+      const Tried base = consider(name, nothing_kept, pace);
       if (base.fits) ranked.emplace_back(base.seconds, pace, base.peak);
     }
     std::ranges::stable_sort(ranked, {}, [](const auto& entry) { return std::get<0>(entry); });
     for (std::size_t i = 0; i < ranked.size() && i < paces_refined; ++i)
-      refine(place, std::get<2>(ranked[i]), std::get<1>(ranked[i]));
+      refine(name, place, std::get<2>(ranked[i]), std::get<1>(ranked[i]));
   }
 
-  void refine(const Place& place, Bytes base, const Pace& pace) {
+  void refine(const std::string& name, const Place& place, Bytes base, const Pace& pace) {
     Bytes budget = request_.device_limit - base;
     Bytes too_much = budget * 2 + Bytes(1);
     for (int i = 0; i < refinements && budget > Bytes(0); ++i) {
-      const Bytes peak = consider(place(budget), pace).peak;
+      const Bytes peak = consider(name, place(budget), pace).peak;
       if (fits(peak)) {
         const Bytes next = std::min(budget + (request_.device_limit - peak), (budget + too_much) / 2);
         if (next - budget < request_.device_limit / 100) break;
@@ -214,6 +227,7 @@ class Search {
     plan.slots = best_->pace.slots;
     plan.profile = profile_;
     plan.placement = best_->placement.classes;
+    plan.considered = considered_;
     plan.program = std::move(best_->built.program);
     plan::Prediction& predicted = plan.predicted;
     predicted.device_peak = plan.program.arena;
@@ -242,6 +256,7 @@ class Search {
   const Request& request_;
   std::optional<Candidate> best_;
   std::optional<Built> smallest_;
+  std::vector<plan::Considered> considered_;
   int tier_short_ = -1;
   Bytes tier_needs_;
 };

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "../plan/synthetic_profile.h"
+#include "memo/plan/streaming.h"
 
 namespace memo::sim {
 namespace {
@@ -89,6 +90,7 @@ TEST(Planner, TheLeastPeakGrowsByOneHeadGroupsOperandsPerToken) {
     }
     // q, o, do, dq: 8 heads; k, v, dk, dv: 4 heads; 64 floats each; the log-sum-exp: a float a head.
     const std::int64_t slope = (4 * 8 * 64 + 4 * 4 * 64 + 8) * 4 / groups;
+    EXPECT_EQ(plan::core_bytes_per_token(synthetic_profile({.groups = groups}).flow).value(), slope);
     for (std::size_t i = 1; i < least.size(); ++i) {
       const std::int64_t tokens = 16384LL << (i - 1);
       EXPECT_LE(least[i] - least[i - 1], slope * tokens + (1 << 20))
