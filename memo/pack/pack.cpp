@@ -1,4 +1,5 @@
-// The search: best fit along time, first fit over a portfolio of orders, then over orders learnt from what did not fit.
+// The search: best fit along time, first fit over a portfolio of orders, then exact search with restarts where the
+// instance is small enough for it, and else first fit over orders learnt from what did not fit.
 #include "memo/pack/pack.h"
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include "memo/base/check.h"
 #include "memo/pack/best_fit.h"
 #include "memo/pack/first_fit.h"
+#include "memo/pack/restarts.h"
 
 namespace memo::pack {
 namespace {
@@ -85,9 +87,11 @@ class Search {
     } else {
       consider_sweep(best_fit_forward(instance_));
       if (!solved() && !interrupted()) consider_sweep(best_fit_backward(instance_));
-      for (std::size_t i = 0; i < portfolio.size() && !ended(); ++i) attempt(sorted_by(portfolio[i]));
-      if (movable_.size() <= few)
-        exhaust();
+      const bool exact = Skyline::neighbours(instance_, exact_pairs) < exact_pairs;
+      for (std::size_t i = 0; i < (exact ? exact_orders : portfolio.size()) && !ended(); ++i)
+        attempt(sorted_by(portfolio[i]));
+      if (exact)
+        search_exactly();
       else
         improve();
       best_.outcome = outcome();
@@ -97,7 +101,8 @@ class Search {
   }
 
  private:
-  static constexpr std::size_t few = 8;  // buffers whose every order is tried
+  static constexpr std::size_t exact_pairs = 250'000;  // of buffers alive together: 2 MB of neighbours a thread
+  static constexpr std::size_t exact_orders = 4;       // of the portfolio, before the exact search
 
   [[nodiscard]] Outcome outcome() const {
     if (best_.offsets.empty() && !instance_.empty())
@@ -171,18 +176,27 @@ class Search {
     return order;
   }
 
-  // Every order: the order of a best packing's offsets is among them, and first fit moves none of its buffers up. So
-  // when all have been tried, nothing below the best peak (or within the capacity) exists.
-  void exhaust() {
+  // Minimising aims at several peaks in turn: chances and times of a packing jump about with the peak, and a peak
+  // refuted raises the bound.
+  [[nodiscard]] std::int64_t next_target(std::int64_t turn, std::int64_t grain) const {
+    if (options_.capacity) return *options_.capacity;
+    constexpr std::array<std::int64_t, 4> eighths{0, 7, 4, 7};
+    const std::int64_t steps = (ceiling() - best_.lower_bound) / grain;
+    return best_.lower_bound + grain * (steps * eighths[static_cast<std::size_t>(turn % 4)] / 8);
+  }
+
+  void search_exactly() {
     if (ended()) return;
-    Order order = movable_;
-    do {
-      const FirstFit::Result result = attempt(order);
-      if (result.end == FirstFit::End::over_ceiling)  // whatever follows: go on to the next start of an order
-        std::sort(order.begin() + static_cast<std::ptrdiff_t>(result.position) + 1, order.end(), std::greater<>());
-      if (ended()) return;
-    } while (std::next_permutation(order.begin(), order.end()));
-    best_.lower_bound = ceiling() + 1;
+    Restarts restarts(instance_, options_.seed, options_.threads);
+    const std::int64_t grain = granule(instance_);
+    for (std::int64_t turn = 0; !ended(); ++turn, ++rounds_) {
+      const std::int64_t target = next_target(turn, grain);
+      const Skyline::Verdict verdict = restarts.run(target, [this] { return interrupted(); });
+      if (verdict == Skyline::Verdict::packed)
+        consider(restarts.offsets(), movable_);
+      else if (verdict == Skyline::Verdict::refuted)
+        best_.lower_bound = std::max(best_.lower_bound, (target / grain + 1) * grain);
+    }
   }
 
   // Squeaky wheel (Joslin and Clements, "Squeaky Wheel" Optimization, JAIR 10, 1999): the buffer that does not fit
@@ -233,9 +247,13 @@ class Search {
 }  // namespace
 
 Packing pack(const Instance& instance, const Options& options) {
-  for (const Buffer& b : instance)
+  for (const Buffer& b : instance) {
     MEMO_CHECK(b.lower < b.upper && b.size > 0 && b.alignment > 0 && (!b.fixed || *b.fixed >= 0),
                "buffers have a lifetime, a size and an alignment");
+    for_each_life(
+        b, [](std::int64_t lower, std::int64_t upper) { MEMO_CHECK(lower < upper, "gaps are inside of a life"); });
+  }
+  MEMO_CHECK(options.threads >= 1, "at least one thread searches");
   MEMO_CHECK(instance.size() < std::numeric_limits<std::uint32_t>::max(), "buffers are counted in 32 bits");
   return Search(instance, options).run();
 }
