@@ -1,5 +1,5 @@
 // Times memo's packer: one line of CSV for each instance and seed, on one thread.
-//   pack_benchmark [--capacity BYTES] [--time-limit SECONDS] [--seeds N] FILE.csv...   packs files
+//   pack_benchmark [--capacity BYTES] [--time-limit SECONDS] [--seeds N] [--mip] FILE.csv...   packs files
 //   pack_benchmark --random BUFFERS...                                               packs random instances once
 #include <fmt/format.h>
 #include <sys/resource.h>
@@ -67,6 +67,8 @@ int main(int argc, char** argv) {
       options.time_limit = std::stod(value());
     } else if (argument == "--seeds") {
       seeds = std::stoull(value());
+    } else if (argument == "--mip") {
+      options.method = memo::pack::Method::mip;
     } else if (argument == "--random") {
       random = true;
     } else if (random) {

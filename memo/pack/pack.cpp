@@ -13,6 +13,7 @@
 #include "memo/base/check.h"
 #include "memo/pack/best_fit.h"
 #include "memo/pack/first_fit.h"
+#include "memo/pack/mip.h"
 #include "memo/pack/restarts.h"
 
 namespace memo::pack {
@@ -87,13 +88,17 @@ class Search {
     } else {
       consider_sweep(best_fit_forward(instance_));
       if (!solved() && !interrupted()) consider_sweep(best_fit_backward(instance_));
-      const bool exact = Skyline::neighbours(instance_, exact_pairs) < exact_pairs;
-      for (std::size_t i = 0; i < (exact ? exact_orders : portfolio.size()) && !ended(); ++i)
-        attempt(sorted_by(portfolio[i]));
-      if (exact)
-        search_exactly();
+      const std::size_t pairs = Skyline::neighbours(instance_, loose_pairs);
+      const std::size_t orders = pairs < exact_pairs ? exact_orders : portfolio.size();
+      for (std::size_t i = 0; i < orders && !ended(); ++i) attempt(sorted_by(portfolio[i]));
+      if (options_.method == Method::mip)
+        search_mip(pairs);
+      else if (pairs < exact_pairs)
+        search_exactly(0);
+      else if (pairs < loose_pairs && !options_.rounds)
+        search_exactly(orders_per_restart);
       else
-        improve();
+        improve(std::numeric_limits<std::int64_t>::max());
       best_.outcome = outcome();
     }
     best_.seconds = elapsed();
@@ -101,8 +106,11 @@ class Search {
   }
 
  private:
-  static constexpr std::size_t exact_pairs = 250'000;  // of buffers alive together: 2 MB of neighbours a thread
-  static constexpr std::size_t exact_orders = 4;       // of the portfolio, before the exact search
+  static constexpr std::size_t exact_pairs = 250'000;    // of buffers alive together: 2 MB of neighbours a thread
+  static constexpr std::size_t loose_pairs = 2'000'000;  // below, exact searches and orders take turns
+  static constexpr std::size_t mip_pairs = 20'000;       // the largest model
+  static constexpr std::int64_t orders_per_restart = 30;
+  static constexpr std::size_t exact_orders = 4;  // of the portfolio, before the exact search
 
   [[nodiscard]] Outcome outcome() const {
     if (best_.offsets.empty() && !instance_.empty())
@@ -185,7 +193,7 @@ class Search {
     return best_.lower_bound + grain * (steps * eighths[static_cast<std::size_t>(turn % 4)] / 8);
   }
 
-  void search_exactly() {
+  void search_exactly(std::int64_t orders_between) {
     if (ended()) return;
     Restarts restarts(instance_, options_.seed, options_.threads);
     const std::int64_t grain = granule(instance_);
@@ -193,19 +201,29 @@ class Search {
       const std::int64_t target = next_target(turn, grain);
       const Skyline::Verdict verdict = restarts.run(target, [this] { return interrupted(); });
       if (verdict == Skyline::Verdict::packed)
-        consider(restarts.offsets(), movable_);
+        consider_sweep(restarts.offsets());
       else if (verdict == Skyline::Verdict::refuted)
         best_.lower_bound = std::max(best_.lower_bound, (target / grain + 1) * grain);
+      improve(orders_between);
     }
   }
 
-  // Squeaky wheel (Joslin and Clements, "Squeaky Wheel" Optimization, JAIR 10, 1999): the buffer that does not fit
-  // below the best peak gains priority, a little each time, until an order wins or patience ends; then another order
-  // starts.
-  void improve() {
-    if (ended()) return;
-    ranks_ = ranks_of(keys_);
-    std::uniform_real_distribution<double> gain(0.005, 0.015);  // of the whole order's range
+  void search_mip(std::size_t pairs) {
+    if (ended() || pairs >= mip_pairs) return;
+    const bool known = !best_.offsets.empty();
+    const MipAnswer answer = pack_mip(instance_, known ? best_.peak : *options_.capacity, best_.offsets,
+                                      std::max(0.1, options_.time_limit - elapsed()), options_.seed);
+    best_.lower_bound = std::max(best_.lower_bound, answer.lower_bound);
+    if (!answer.offsets.empty()) consider_sweep(answer.offsets);
+  }
+
+  // Squeaky wheel (Joslin and Clements, "Squeaky Wheel" Optimization, JAIR 10, 1999): buffers that end above the bound,
+  // all of them or a random share, move towards the front of the order, until an order wins or patience ends; then
+  // another order starts.
+  void improve(std::int64_t attempts) {
+    if (attempts == 0 || ended()) return;
+    if (ranks_.empty()) ranks_ = ranks_of(keys_);
+    std::uniform_real_distribution<double> uniform(0, 1);
     std::vector<double> priority(instance_.size());
     Order order;
     const auto restart = [&](Order from) {
@@ -214,21 +232,28 @@ class Search {
         priority[order[i]] = 1 - static_cast<double>(i) / static_cast<double>(order.size());
     };
     restart(best_order_.empty() ? mixed() : best_order_);
-    const std::size_t patience = 20 + 10 * movable_.size();
-    for (std::size_t failures = 0; !ended();) {
+    constexpr int patience = 60;
+    for (int failures = 0; attempts > 0 && !ended(); --attempts) {
       const FirstFit::Result result = attempt(order);
       if (result.end == FirstFit::End::placed) {
         failures = 0;
       } else if (++failures > patience) {
         failures = 0;
-        restart(random_() % 2 == 0 && !best_order_.empty() ? best_order_ : mixed());
-      } else {
-        const auto squeaky = order.begin() + static_cast<std::ptrdiff_t>(result.position);
-        const double raised = priority[*squeaky] += gain(random_);
-        const auto to =
-            std::partition_point(order.begin(), squeaky, [&](std::uint32_t i) { return priority[i] >= raised; });
-        std::rotate(to, squeaky, squeaky + 1);
+        restart(random_() % 4 != 0 && !best_order_.empty() ? best_order_ : mixed());
+        continue;
       }
+      const double share = random_() % 2 == 0 ? 1 : uniform(random_);
+      const double reach = uniform(random_) * uniform(random_);
+      const std::size_t placed =
+          std::min(result.end == FirstFit::End::placed ? order.size() : result.position + 1, order.size());
+      for (std::size_t k = 0; k < placed; ++k) {
+        const std::uint32_t i = order[k];
+        const bool squeaks = offsets_[i] > best_.lower_bound - instance_[i].size;
+        if (squeaks && (k + 1 == placed || uniform(random_) < share))
+          priority[i] += reach * uniform(random_) * (1.01 - std::min(1., priority[i]));
+      }
+      std::stable_sort(order.begin(), order.end(),
+                       [&](std::uint32_t a, std::uint32_t b) { return priority[a] > priority[b]; });
     }
   }
 

@@ -42,7 +42,13 @@ void for_each_life(const Buffer& buffer, Visit visit) {
 
 using Instance = std::vector<Buffer>;
 
+enum class Method {
+  search,  // exact search with restarts, or first fit over many orders: whatever the instance is small enough for
+  mip,     // the paper's mixed-integer program, from the best of a few orders on
+};
+
 struct Options {
+  Method method = Method::search;
   double time_limit = 10;  // seconds
   std::uint64_t seed = 1;
   int threads = 1;                       // of the search of small instances

@@ -53,7 +53,7 @@ std::vector<Instance> small_instances() {
     Shape shape;
     shape.buffers = 1 + static_cast<std::size_t>(random() % 7);
     if (k % 3 == 1) shape.alignments = {1, 2, 4};
-    shape.gaps = k % 4 == 3;
+    shape.gaps = k % 5 == 3;
     Instance instance = random_instance(random, shape);
     if (k % 3 == 2) {
       instance[0].fixed = static_cast<std::int64_t>(random() % 8);
@@ -76,6 +76,21 @@ TEST(Pack, FindsTheOptimumOfSmallInstancesAndProvesIt) {
     EXPECT_THAT(validate(instance, packing.offsets, packing.peak), IsEmpty());
     EXPECT_LE(max_live_bytes(instance), lower_bound(instance));
     EXPECT_LE(lower_bound(instance), optimum);
+  }
+}
+
+TEST(Pack, MixedIntegerProgramFindsTheSameOptima) {
+  const std::vector<Instance> instances = small_instances();
+  for (std::size_t k = 0; k < instances.size(); k += 9) {
+    Options options;
+    options.method = Method::mip;
+    const std::int64_t optimum = brute_force_peak(instances[k]);
+    const Packing packing = pack(instances[k], options);
+    EXPECT_EQ(packing.peak, optimum);
+    EXPECT_EQ(packing.lower_bound, optimum);
+    EXPECT_THAT(validate(instances[k], packing.offsets, packing.peak), IsEmpty());
+    options.capacity = optimum - 1;
+    EXPECT_EQ(pack(instances[k], options).outcome, Outcome::infeasible);
   }
 }
 
