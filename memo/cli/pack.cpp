@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "memo/base/text.h"
+#include "memo/cli/progress.h"
 #include "memo/cli/verb.h"
 #include "memo/pack/csv.h"
 
@@ -95,6 +96,7 @@ Status run(const Arguments& arguments) {
     options.capacity = capacity->value();
   }
   MEMO_TRY(const pack::Csv csv, pack::read_csv(arguments.in));
+  options.stop = &interrupts();
   const pack::Packing packing = pack::pack(csv.instance, options);
   // The file first: whoever reads the summary finds it.
   const bool answered = packing.outcome == pack::Outcome::optimal || packing.outcome == pack::Outcome::feasible;
@@ -103,6 +105,8 @@ Status run(const Arguments& arguments) {
   print(packing, csv.instance.size(), arguments.json);
   if (packing.outcome == pack::Outcome::infeasible)
     return tl::unexpected(infeasible(arguments, csv, options, packing.lower_bound));
+  if (options.stop->load() != 0 && packing.outcome != pack::Outcome::optimal)
+    return fail(ErrorKind::interrupted, arguments.in + ": interrupted; the best packing so far is the answer");
   if (packing.outcome == pack::Outcome::timeout)
     return fail(ErrorKind::time_limit,
                 fmt::format("{}: no packing found in {} s (lower bound {} bytes); raise --time-limit or --capacity",

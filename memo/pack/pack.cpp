@@ -121,7 +121,7 @@ class Search {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
   }
   [[nodiscard]] bool interrupted() const {
-    return (options_.stop != nullptr && options_.stop->load()) || elapsed() >= options_.time_limit;
+    return (options_.stop != nullptr && options_.stop->load() != 0) || elapsed() >= options_.time_limit;
   }
   // The highest peak that would be news.
   [[nodiscard]] std::int64_t ceiling() const {

@@ -54,7 +54,7 @@ struct Options {
   int threads = 1;                       // of the search of small instances
   std::optional<std::int64_t> capacity;  // decide this capacity; minimise the peak without it
   std::optional<std::int64_t> rounds;    // orders to try and restarts at most: a result that no machine's speed changes
-  const std::atomic<bool>* stop = nullptr;  // set by a signal handler: end soon with the best so far
+  const std::atomic<int>* stop = nullptr;  // not 0, as a signal handler leaves it: end soon with the best so far
 };
 
 // Minimising always ends with a packing; a time limit of less than the second or so that 200 000 buffers take is

@@ -181,6 +181,18 @@ TEST(Pack, ImprovesWithRounds) {
   EXPECT_LT(pack(instance, more).peak, pack(instance, few).peak);
 }
 
+TEST(Pack, PacksTracesOfTrainingAtTheirBound) {
+  for (const char* name : {"gpt2_2l.csv", "llama_4l.csv", "qwen3_4l_2s.csv", "llama_8l_ckpt_3s.csv"}) {
+    Options options;
+    options.time_limit = 120;  // far more than they take: each ends at its bound
+    const Instance instance = read(name);
+    const Packing packing = pack(instance, options);
+    EXPECT_EQ(packing.outcome, Outcome::optimal) << name;
+    EXPECT_EQ(packing.peak, max_live_bytes(instance)) << name;
+    EXPECT_THAT(validate(instance, packing.offsets, packing.peak), IsEmpty()) << name;
+  }
+}
+
 TEST(Pack, ReportsATimeoutWhenACapacityIsNeitherMetNorRefuted) {
   const Instance instance = read("D.1048576.csv");
   Options options;
@@ -192,7 +204,7 @@ TEST(Pack, ReportsATimeoutWhenACapacityIsNeitherMetNorRefuted) {
 }
 
 TEST(Pack, EndsWhenStopped) {
-  const std::atomic<bool> stop = true;
+  const std::atomic<int> stop = 1;
   Options options;
   options.time_limit = 1e9;
   options.stop = &stop;
