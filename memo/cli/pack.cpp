@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "memo/base/text.h"
+#include "memo/cli/progress.h"
 #include "memo/cli/verb.h"
 #include "memo/pack/csv.h"
 
@@ -18,6 +19,7 @@ namespace {
 struct Arguments {
   std::string in, out;
   std::optional<std::string> capacity;
+  std::string method = "search";
   double time_limit = 10;
   std::int64_t seed = 1;
   int threads = static_cast<int>(std::max(2U, std::thread::hardware_concurrency())) - 1;
@@ -87,12 +89,14 @@ Status run(const Arguments& arguments) {
   options.time_limit = arguments.time_limit;
   options.seed = static_cast<std::uint64_t>(arguments.seed);
   options.threads = arguments.threads;
+  options.method = arguments.method == "mip" ? pack::Method::mip : pack::Method::search;
   if (arguments.capacity) {
     const Result<Bytes> capacity = parse_bytes(*arguments.capacity);
     if (!capacity) return bad_input("--capacity: " + capacity.error().message);
     options.capacity = capacity->value();
   }
   MEMO_TRY(const pack::Csv csv, pack::read_csv(arguments.in));
+  options.stop = &interrupts();
   const pack::Packing packing = pack::pack(csv.instance, options);
   // The file first: whoever reads the summary finds it.
   const bool answered = packing.outcome == pack::Outcome::optimal || packing.outcome == pack::Outcome::feasible;
@@ -101,6 +105,8 @@ Status run(const Arguments& arguments) {
   print(packing, csv.instance.size(), arguments.json);
   if (packing.outcome == pack::Outcome::infeasible)
     return tl::unexpected(infeasible(arguments, csv, options, packing.lower_bound));
+  if (options.stop->load() != 0 && packing.outcome != pack::Outcome::optimal)
+    return fail(ErrorKind::interrupted, arguments.in + ": interrupted; the best packing so far is the answer");
   if (packing.outcome == pack::Outcome::timeout)
     return fail(ErrorKind::time_limit,
                 fmt::format("{}: no packing found in {} s (lower bound {} bytes); raise --time-limit or --capacity",
@@ -113,7 +119,8 @@ Status run(const Arguments& arguments) {
 void add_pack(CLI::App& app, Action& action) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* verb = app.add_subcommand("pack", "Pack buffers of a CSV file (MiniMalloc's format) into the least memory");
-  verb->add_option("IN", arguments->in, "columns id, lower, upper, size; optional alignment, offset (fixed), hint")
+  verb->add_option("IN", arguments->in,
+                   "columns id, lower, upper, size; optional alignment, offset (fixed), hint, gaps")
       ->required()
       ->type_name("CSV");
   verb->add_option("--capacity", arguments->capacity, "decide whether they fit BYTES, for example 1048576 or 1MiB")
@@ -124,6 +131,9 @@ void add_pack(CLI::App& app, Action& action) {
   verb->add_option("-o,--output", arguments->out, "write the table with an offset column here")->type_name("CSV");
   verb->add_option("--seed", arguments->seed, "of the search")->type_name("N")->capture_default_str();
   verb->add_option("--threads", arguments->threads, "to search with at most")->type_name("N")->capture_default_str();
+  verb->add_option("--method", arguments->method, "search, or mip: the paper's mixed-integer program, for comparison")
+      ->check(CLI::IsMember({"search", "mip"}))
+      ->capture_default_str();
   verb->add_flag("--json", arguments->json, "print one JSON object");
   verb->callback([arguments, &action] { action = [arguments] { return run(*arguments); }; });
 }

@@ -154,14 +154,49 @@ class Reader {
       if (*b.fixed % b.alignment != 0)
         return error(fmt::format("fixed offset {} is not a multiple of the alignment {}", *b.fixed, b.alignment));
     }
-    if (filled(cells, gaps))
-      return error(fmt::format("'gaps' {} is not supported; empty the cell, or split the buffer in two",
-                               shown(cells[where_[gaps]])));
+    if (filled(cells, gaps)) MEMO_CHECKED(pauses(cells[where_[gaps]], b));
     if (!within_63_bits(b)) return error("all sizes together overflow 63 bits; use larger units");
     csv_.instance.push_back(b);
     csv_.rows.emplace_back(line);
     lines_.push_back(line_);
     return {};
+  }
+
+  // `from-to` pairs, apart by spaces, with `to` exclusive or inclusive as the end of the life is.
+  Status pauses(std::string_view cell, Buffer& b) {
+    for (std::string_view rest = cell; !rest.empty();) {
+      const std::size_t length = std::min(rest.find(' '), rest.size());
+      const std::string_view pair = rest.substr(0, length);
+      rest = trimmed(rest.substr(length));
+      const std::size_t dash = std::min(pair.find('-'), pair.size());
+      Gap gap;
+      if (dash == pair.size() || !whole(pair.substr(0, dash), gap.lower) || !whole(pair.substr(dash + 1), gap.upper))
+        return error(fmt::format("'gaps' has {}; expected pairs such as 3-5, with spaces between them", shown(pair)));
+      if (names_[where_[upper]] == "end" && gap.upper < b.upper) ++gap.upper;
+      if (gap.lower >= gap.upper || gap.lower < b.lower || gap.upper > b.upper)
+        return error(fmt::format("gap {} is empty or not inside of the life", shown(pair)));
+      b.gaps.push_back(gap);
+    }
+    std::sort(b.gaps.begin(), b.gaps.end(), [](const Gap& x, const Gap& y) { return x.lower < y.lower; });
+    for (std::size_t i = 1; i < b.gaps.size(); ++i)
+      if (b.gaps[i].lower <= b.gaps[i - 1].upper)
+        return error(fmt::format("gaps {}-{} and {}-{} touch or overlap; make one of them", b.gaps[i - 1].lower,
+                                 b.gaps[i - 1].upper, b.gaps[i].lower, b.gaps[i].upper));
+    if (!b.gaps.empty() && b.gaps.front().lower == b.lower) {  // at an end of the life: a shorter life
+      b.lower = b.gaps.front().upper;
+      b.gaps.erase(b.gaps.begin());
+    }
+    if (!b.gaps.empty() && b.gaps.back().upper == b.upper) {
+      b.upper = b.gaps.back().lower;
+      b.gaps.pop_back();
+    }
+    if (b.lower >= b.upper) return error("the buffer is never alive: its gaps cover its life");
+    return {};
+  }
+
+  static bool whole(std::string_view text, std::int64_t& value) {
+    const auto [rest, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
+    return failure == std::errc() && rest == text.data() + text.size() && value >= 0;
   }
 
   [[nodiscard]] bool filled(const std::vector<std::string_view>& cells, Column column) const {
@@ -172,8 +207,7 @@ class Reader {
                                             std::int64_t least) const {
     const std::string_view cell = cells[where_[column]];
     std::int64_t value = 0;
-    const auto [rest, failure] = std::from_chars(cell.data(), cell.data() + cell.size(), value);
-    if (failure != std::errc() || rest != cell.data() + cell.size() || value < least)
+    if (!whole(cell, value) || value < least)
       return error(fmt::format("'{}' is {}; expected a whole number from {} to {}", names_[where_[column]], shown(cell),
                                least, largest));
     return value;

@@ -6,7 +6,8 @@
 //   alignment               optional; of the offset; empty: 1
 //   offset                  optional; the address it must have; empty: free
 //   hint                    optional; kept, not used
-//   gaps                    optional; must be empty: pauses in a lifetime are not supported
+//   gaps                    optional; pauses in the life: pairs such as `3-5 8-9`, each end as in `upper` or `end`
+// MiniMalloc's gaps with a window (`3-5@0:8`, a buffer that shrinks for a while) are not supported.
 #pragma once
 
 #include <string>

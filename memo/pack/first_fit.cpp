@@ -22,48 +22,29 @@ void AddressSet::add(Span span, std::int64_t least) {
   }
 }
 
-FirstFit::FirstFit(const Instance& instance) : instance_(instance), sections_(instance.size()) {
-  struct Event {
-    std::int64_t time;
-    bool starts;
-    std::uint32_t buffer;
-  };
-  std::vector<Event> events;
-  events.reserve(2 * instance.size());
+FirstFit::FirstFit(const Instance& instance) : instance_(instance), sections_(instance) {
   least_ = std::numeric_limits<std::int64_t>::max();
-  for (std::uint32_t i = 0; i < instance.size(); ++i) {
-    events.push_back({instance[i].lower, true, i});
-    events.push_back({instance[i].upper, false, i});
-    least_ = std::min(least_, instance[i].size);
-  }
-  std::sort(events.begin(), events.end(),
-            [](const Event& a, const Event& b) { return a.time != b.time ? a.time < b.time : a.starts < b.starts; });
-  // A section ends with the first end after a start.
-  std::uint32_t section = 0;
-  bool started = false;
-  for (const Event& event : events) {
-    if (!event.starts && started) ++section;
-    started = event.starts;
-    (event.starts ? sections_[event.buffer].first : sections_[event.buffer].last) = section;
-  }
-  leaves_ = std::bit_ceil(std::max(section, 1U));
+  for (const Buffer& b : instance) least_ = std::min(least_, b.size);
+  leaves_ = std::bit_ceil(std::max(sections_.count, 1U));
   cover_.resize(2 * static_cast<std::size_t>(leaves_));
   touch_.resize(2 * static_cast<std::size_t>(leaves_));
 }
 
-// `canonical` for each of the disjoint nodes that make up `sections`, `above` for each of their ancestors.
+// `canonical` for each of the disjoint nodes that make up the buffer's sections, `above` for each of their ancestors.
 template <class Canonical, class Above>
-void FirstFit::visit(Sections sections, Canonical canonical, Above above) const {
-  const std::uint32_t first = sections.first + leaves_, last = sections.last + leaves_;
-  for (std::uint32_t l = first, r = last; l < r; l >>= 1, r >>= 1) {
-    if (l & 1) canonical(l++);
-    if (r & 1) canonical(--r);
-  }
-  for (int level = 1; (leaves_ >> level) > 0; ++level) {
-    const std::uint32_t left = first >> level, right = (last - 1) >> level;
-    const bool cut_left = left << level != first, cut_right = (last >> level) << level != last;
-    if (cut_left) above(left);
-    if (cut_right && !(cut_left && left == right)) above(right);
+void FirstFit::visit(std::uint32_t buffer, Canonical canonical, Above above) const {
+  for (const Range& range : sections_.of(buffer)) {
+    const std::uint32_t first = range.first + leaves_, last = range.last + leaves_;
+    for (std::uint32_t l = first, r = last; l < r; l >>= 1, r >>= 1) {
+      if (l & 1) canonical(l++);
+      if (r & 1) canonical(--r);
+    }
+    for (int level = 1; (leaves_ >> level) > 0; ++level) {
+      const std::uint32_t left = first >> level, right = (last - 1) >> level;
+      const bool cut_left = left << level != first, cut_right = (last >> level) << level != last;
+      if (cut_left) above(left);
+      if (cut_right && !(cut_left && left == right)) above(right);
+    }
   }
 }
 
@@ -73,8 +54,7 @@ std::int64_t FirstFit::lowest_free(std::uint32_t buffer) {
     if (!set.spans().empty()) cursors_.push_back({set.spans().data(), set.spans().data() + set.spans().size()});
   };
   visit(
-      sections_[buffer], [&](std::uint32_t node) { look(touch_[node]); },
-      [&](std::uint32_t node) { look(cover_[node]); });
+      buffer, [&](std::uint32_t node) { look(touch_[node]); }, [&](std::uint32_t node) { look(cover_[node]); });
   const std::int64_t size = instance_[buffer].size, alignment = instance_[buffer].alignment;
   std::int64_t offset = 0;
   // Until all sets in turn leave the offset where it is.
@@ -91,7 +71,7 @@ std::int64_t FirstFit::lowest_free(std::uint32_t buffer) {
 void FirstFit::take(std::uint32_t buffer, std::int64_t offset) {
   const AddressSet::Span span{offset, offset + instance_[buffer].size};
   visit(
-      sections_[buffer],
+      buffer,
       [&](std::uint32_t node) {
         cover_[node].add(span, least_);
         touch_[node].add(span, least_);
@@ -120,15 +100,17 @@ std::vector<std::int64_t> FirstFit::peak_loads() const {
   std::vector<std::int64_t> load(2 * static_cast<std::size_t>(leaves_),
                                  0);                    // leaves: sections; above: the larger child
   for (std::size_t i = 0; i < instance_.size(); ++i) {  // differences first: + at the first section, - after the last
-    load[leaves_ + sections_[i].first] += instance_[i].size;
-    if (sections_[i].last < leaves_) load[leaves_ + sections_[i].last] -= instance_[i].size;
+    for (const Range& range : sections_.of(i)) {
+      load[leaves_ + range.first] += instance_[i].size;
+      if (range.last < leaves_) load[leaves_ + range.last] -= instance_[i].size;
+    }
   }
   for (std::size_t leaf = leaves_ + 1; leaf < load.size(); ++leaf) load[leaf] += load[leaf - 1];
   for (std::size_t node = leaves_; node-- > 1;) load[node] = std::max(load[2 * node], load[2 * node + 1]);
   std::vector<std::int64_t> peaks(instance_.size(), 0);
-  for (std::size_t i = 0; i < instance_.size(); ++i)
+  for (std::uint32_t i = 0; i < instance_.size(); ++i)
     visit(
-        sections_[i], [&](std::uint32_t node) { peaks[i] = std::max(peaks[i], load[node]); }, [](std::uint32_t) {});
+        i, [&](std::uint32_t node) { peaks[i] = std::max(peaks[i], load[node]); }, [](std::uint32_t) {});
   return peaks;
 }
 

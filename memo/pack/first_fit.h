@@ -5,7 +5,7 @@
 #include <functional>
 #include <vector>
 
-#include "memo/pack/pack.h"
+#include "memo/pack/sections.h"
 
 namespace memo::pack {
 
@@ -24,9 +24,9 @@ class AddressSet {
   std::vector<Span> spans_;
 };
 
-// Time is cut into sections, the maximal sets of buffers alive together, in a segment tree. A node knows the addresses
-// taken by buffers that cover all its sections (`cover`) and by those alive in any of them (`touch`), so a lifetime is
-// answered by O(log n) sets, which stay short because neighbours in address merge.
+// Sections are kept in a segment tree. A node knows the addresses taken by buffers that cover all its sections
+// (`cover`) and by those alive in any of them (`touch`), so a lifetime is answered by O(log n) sets, which stay short
+// because neighbours in address merge.
 class FirstFit {
  public:
   explicit FirstFit(const Instance& instance);
@@ -45,11 +45,8 @@ class FirstFit {
   [[nodiscard]] std::vector<std::int64_t> peak_loads() const;
 
  private:
-  struct Sections {
-    std::uint32_t first, last;  // leaves [first, last)
-  };
   template <class Canonical, class Above>
-  void visit(Sections sections, Canonical canonical, Above above) const;
+  void visit(std::uint32_t buffer, Canonical canonical, Above above) const;
   [[nodiscard]] std::int64_t lowest_free(std::uint32_t buffer);
   void take(std::uint32_t buffer, std::int64_t offset);
 
@@ -57,9 +54,9 @@ class FirstFit {
     const AddressSet::Span *next, *end;
   };
   const Instance& instance_;
+  Sections sections_;
   std::int64_t least_ = 1;                 // size of the smallest buffer
   std::uint32_t leaves_ = 1;               // a power of two
-  std::vector<Sections> sections_;         // of each buffer
   std::vector<AddressSet> cover_, touch_;  // per node; the root is 1
   std::vector<Cursor> cursors_;
 };

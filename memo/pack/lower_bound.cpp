@@ -19,8 +19,10 @@ std::int64_t padded_live_bytes(const Instance& instance, std::int64_t grain) {
   std::vector<Event> events;
   events.reserve(2 * instance.size());
   for (std::size_t i = 0; i < instance.size(); ++i) {
-    events.push_back({instance[i].lower, true, i});
-    events.push_back({instance[i].upper, false, i});
+    for_each_life(instance[i], [&](std::int64_t lower, std::int64_t upper) {
+      events.push_back({lower, true, i});
+      events.push_back({upper, false, i});
+    });
   }
   std::sort(events.begin(), events.end(),
             [](const Event& a, const Event& b) { return a.time != b.time ? a.time < b.time : a.starts < b.starts; });
@@ -44,6 +46,16 @@ std::int64_t padded_live_bytes(const Instance& instance, std::int64_t grain) {
 }  // namespace
 
 std::int64_t max_live_bytes(const Instance& instance) { return padded_live_bytes(instance, 1); }
+
+// A justified packing (each buffer rests on another, a fixed one or the ground) has offsets that are sums of sizes and
+// fixed offsets, rounded up to alignments.
+std::int64_t granule(const Instance& instance) {
+  std::int64_t grain = 0;
+  for (const Buffer& b : instance) grain = std::gcd(grain, std::gcd(b.size, b.fixed.value_or(0)));
+  for (const Buffer& b : instance)
+    if (grain % b.alignment != 0) grain = std::gcd(grain, b.alignment);
+  return std::max(grain, std::int64_t{1});
+}
 
 std::int64_t lower_bound(const Instance& instance) {
   std::int64_t bound = max_live_bytes(instance), grain = 0;

@@ -1,4 +1,5 @@
-// The search: best fit along time, first fit over a portfolio of orders, then over orders learnt from what did not fit.
+// The search: best fit along time, first fit over a portfolio of orders, then exact search with restarts where the
+// instance is small enough for it, and else first fit over orders learnt from what did not fit.
 #include "memo/pack/pack.h"
 
 #include <algorithm>
@@ -12,6 +13,8 @@
 #include "memo/base/check.h"
 #include "memo/pack/best_fit.h"
 #include "memo/pack/first_fit.h"
+#include "memo/pack/mip.h"
+#include "memo/pack/restarts.h"
 
 namespace memo::pack {
 namespace {
@@ -85,11 +88,17 @@ class Search {
     } else {
       consider_sweep(best_fit_forward(instance_));
       if (!solved() && !interrupted()) consider_sweep(best_fit_backward(instance_));
-      for (std::size_t i = 0; i < portfolio.size() && !ended(); ++i) attempt(sorted_by(portfolio[i]));
-      if (movable_.size() <= few)
-        exhaust();
+      const std::size_t pairs = Skyline::neighbours(instance_, loose_pairs);
+      const std::size_t orders = pairs < exact_pairs ? exact_orders : portfolio.size();
+      for (std::size_t i = 0; i < orders && !ended(); ++i) attempt(sorted_by(portfolio[i]));
+      if (options_.method == Method::mip)
+        search_mip(pairs);
+      else if (pairs < exact_pairs)
+        search_exactly(0);
+      else if (pairs < loose_pairs && !options_.rounds)
+        search_exactly(orders_per_restart);
       else
-        improve();
+        improve(std::numeric_limits<std::int64_t>::max());
       best_.outcome = outcome();
     }
     best_.seconds = elapsed();
@@ -97,7 +106,11 @@ class Search {
   }
 
  private:
-  static constexpr std::size_t few = 8;  // buffers whose every order is tried
+  static constexpr std::size_t exact_pairs = 250'000;    // of buffers alive together: 2 MB of neighbours a thread
+  static constexpr std::size_t loose_pairs = 2'000'000;  // below, exact searches and orders take turns
+  static constexpr std::size_t mip_pairs = 20'000;       // the largest model
+  static constexpr std::int64_t orders_per_restart = 30;
+  static constexpr std::size_t exact_orders = 4;  // of the portfolio, before the exact search
 
   [[nodiscard]] Outcome outcome() const {
     if (best_.offsets.empty() && !instance_.empty())
@@ -108,7 +121,7 @@ class Search {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
   }
   [[nodiscard]] bool interrupted() const {
-    return (options_.stop != nullptr && options_.stop->load()) || elapsed() >= options_.time_limit;
+    return (options_.stop != nullptr && options_.stop->load() != 0) || elapsed() >= options_.time_limit;
   }
   // The highest peak that would be news.
   [[nodiscard]] std::int64_t ceiling() const {
@@ -171,27 +184,47 @@ class Search {
     return order;
   }
 
-  // Every order: the order of a best packing's offsets is among them, and first fit moves none of its buffers up. So
-  // when all have been tried, nothing below the best peak (or within the capacity) exists.
-  void exhaust() {
-    if (ended()) return;
-    Order order = movable_;
-    do {
-      const FirstFit::Result result = attempt(order);
-      if (result.end == FirstFit::End::over_ceiling)  // whatever follows: go on to the next start of an order
-        std::sort(order.begin() + static_cast<std::ptrdiff_t>(result.position) + 1, order.end(), std::greater<>());
-      if (ended()) return;
-    } while (std::next_permutation(order.begin(), order.end()));
-    best_.lower_bound = ceiling() + 1;
+  // Minimising aims at several peaks in turn: chances and times of a packing jump about with the peak, and a peak
+  // refuted raises the bound.
+  [[nodiscard]] std::int64_t next_target(std::int64_t turn, std::int64_t grain) const {
+    if (options_.capacity) return *options_.capacity;
+    if (turn < 3) return best_.lower_bound;  // each order without noise
+    constexpr std::array<std::int64_t, 4> eighths{0, 7, 4, 7};
+    const std::int64_t steps = (ceiling() - best_.lower_bound) / grain;
+    return best_.lower_bound + grain * (steps * eighths[static_cast<std::size_t>(turn % 4)] / 8);
   }
 
-  // Squeaky wheel (Joslin and Clements, "Squeaky Wheel" Optimization, JAIR 10, 1999): the buffer that does not fit
-  // below the best peak gains priority, a little each time, until an order wins or patience ends; then another order
-  // starts.
-  void improve() {
+  void search_exactly(std::int64_t orders_between) {
     if (ended()) return;
-    ranks_ = ranks_of(keys_);
-    std::uniform_real_distribution<double> gain(0.005, 0.015);  // of the whole order's range
+    Restarts restarts(instance_, options_.seed, options_.threads);
+    const std::int64_t grain = granule(instance_);
+    for (std::int64_t turn = 0; !ended(); ++turn, ++rounds_) {
+      const std::int64_t target = next_target(turn, grain);
+      const Skyline::Verdict verdict = restarts.run(target, [this] { return interrupted(); });
+      if (verdict == Skyline::Verdict::packed)
+        consider_sweep(restarts.offsets());
+      else if (verdict == Skyline::Verdict::refuted)
+        best_.lower_bound = std::max(best_.lower_bound, (target / grain + 1) * grain);
+      improve(orders_between);
+    }
+  }
+
+  void search_mip(std::size_t pairs) {
+    if (ended() || pairs >= mip_pairs) return;
+    const bool known = !best_.offsets.empty();
+    const MipAnswer answer = pack_mip(instance_, known ? best_.peak : *options_.capacity, best_.offsets,
+                                      std::max(0.1, options_.time_limit - elapsed()), options_.seed);
+    best_.lower_bound = std::max(best_.lower_bound, answer.lower_bound);
+    if (!answer.offsets.empty()) consider_sweep(answer.offsets);
+  }
+
+  // Squeaky wheel (Joslin and Clements, "Squeaky Wheel" Optimization, JAIR 10, 1999): buffers that end above the bound,
+  // all of them or a random share, move towards the front of the order, until an order wins or patience ends; then
+  // another order starts.
+  void improve(std::int64_t attempts) {
+    if (attempts == 0 || ended()) return;
+    if (ranks_.empty()) ranks_ = ranks_of(keys_);
+    std::uniform_real_distribution<double> uniform(0, 1);
     std::vector<double> priority(instance_.size());
     Order order;
     const auto restart = [&](Order from) {
@@ -200,21 +233,28 @@ class Search {
         priority[order[i]] = 1 - static_cast<double>(i) / static_cast<double>(order.size());
     };
     restart(best_order_.empty() ? mixed() : best_order_);
-    const std::size_t patience = 20 + 10 * movable_.size();
-    for (std::size_t failures = 0; !ended();) {
+    constexpr int patience = 60;
+    for (int failures = 0; attempts > 0 && !ended(); --attempts) {
       const FirstFit::Result result = attempt(order);
       if (result.end == FirstFit::End::placed) {
         failures = 0;
       } else if (++failures > patience) {
         failures = 0;
-        restart(random_() % 2 == 0 && !best_order_.empty() ? best_order_ : mixed());
-      } else {
-        const auto squeaky = order.begin() + static_cast<std::ptrdiff_t>(result.position);
-        const double raised = priority[*squeaky] += gain(random_);
-        const auto to =
-            std::partition_point(order.begin(), squeaky, [&](std::uint32_t i) { return priority[i] >= raised; });
-        std::rotate(to, squeaky, squeaky + 1);
+        restart(random_() % 4 != 0 && !best_order_.empty() ? best_order_ : mixed());
+        continue;
       }
+      const double share = random_() % 2 == 0 ? 1 : uniform(random_);
+      const double reach = uniform(random_) * uniform(random_);
+      const std::size_t placed =
+          std::min(result.end == FirstFit::End::placed ? order.size() : result.position + 1, order.size());
+      for (std::size_t k = 0; k < placed; ++k) {
+        const std::uint32_t i = order[k];
+        const bool squeaks = offsets_[i] > best_.lower_bound - instance_[i].size;
+        if (squeaks && (k + 1 == placed || uniform(random_) < share))
+          priority[i] += reach * uniform(random_) * (1.01 - std::min(1., priority[i]));
+      }
+      std::stable_sort(order.begin(), order.end(),
+                       [&](std::uint32_t a, std::uint32_t b) { return priority[a] > priority[b]; });
     }
   }
 
@@ -233,9 +273,13 @@ class Search {
 }  // namespace
 
 Packing pack(const Instance& instance, const Options& options) {
-  for (const Buffer& b : instance)
+  for (const Buffer& b : instance) {
     MEMO_CHECK(b.lower < b.upper && b.size > 0 && b.alignment > 0 && (!b.fixed || *b.fixed >= 0),
                "buffers have a lifetime, a size and an alignment");
+    for_each_life(
+        b, [](std::int64_t lower, std::int64_t upper) { MEMO_CHECK(lower < upper, "gaps are inside of a life"); });
+  }
+  MEMO_CHECK(options.threads >= 1, "at least one thread searches");
   MEMO_CHECK(instance.size() < std::numeric_limits<std::uint32_t>::max(), "buffers are counted in 32 bits");
   return Search(instance, options).run();
 }

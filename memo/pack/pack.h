@@ -13,25 +13,48 @@
 
 namespace memo::pack {
 
-// Holds for every instance given to this folder's functions: lower < upper, size > 0, alignment > 0, a fixed offset is
-// a non-negative multiple of the alignment, fixed buffers do not overlap, and all sizes with their padding, above the
-// highest fixed end, fit 63 bits.
+// A pause in a buffer's life, [lower, upper): its bytes are free for others, its offset stays.
+struct Gap {
+  std::int64_t lower = 0, upper = 0;
+};
+
+// Holds for every instance given to this folder's functions: lower < upper, size > 0, alignment > 0, gaps are not
+// empty, in order, apart from each other and inside of the life, a fixed offset is a non-negative multiple of the
+// alignment, fixed buffers do not overlap, and all sizes with their padding, above the highest fixed end, fit 63 bits.
 struct Buffer {
   std::int64_t lower = 0, upper = 0;  // alive in [lower, upper)
   std::int64_t size = 0;              // bytes, > 0
   std::int64_t alignment = 1;         // of the offset
   std::optional<std::int64_t> fixed;  // the offset it must have
+  std::vector<Gap> gaps = {};
 };
+
+// `visit(lower, upper)` for each interval of a buffer's life, in order.
+template <class Visit>
+void for_each_life(const Buffer& buffer, Visit visit) {
+  std::int64_t lower = buffer.lower;
+  for (const Gap& gap : buffer.gaps) {
+    visit(lower, gap.lower);
+    lower = gap.upper;
+  }
+  visit(lower, buffer.upper);
+}
 
 using Instance = std::vector<Buffer>;
 
+enum class Method {
+  search,  // exact search with restarts, or first fit over many orders: whatever the instance is small enough for
+  mip,     // the paper's mixed-integer program, from the best of a few orders on
+};
+
 struct Options {
+  Method method = Method::search;
   double time_limit = 10;  // seconds
   std::uint64_t seed = 1;
-  int threads = 1;                          // allowed; the search uses one
-  std::optional<std::int64_t> capacity;     // decide this capacity; minimise the peak without it
-  std::optional<std::int64_t> rounds;       // first-fit orders to try at most: a result that no machine's speed changes
-  const std::atomic<bool>* stop = nullptr;  // set by a signal handler: end soon with the best so far
+  int threads = 1;                       // of the search of small instances
+  std::optional<std::int64_t> capacity;  // decide this capacity; minimise the peak without it
+  std::optional<std::int64_t> rounds;    // orders to try and restarts at most: a result that no machine's speed changes
+  const std::atomic<int>* stop = nullptr;  // not 0, as a signal handler leaves it: end soon with the best so far
 };
 
 // Minimising always ends with a packing; a time limit of less than the second or so that 200 000 buffers take is
@@ -53,6 +76,9 @@ Packing pack(const Instance& instance, const Options& options = {});
 std::int64_t max_live_bytes(const Instance& instance);
 // The best proved bound on any packing's peak: max_live_bytes, alignment padding and the highest fixed end.
 std::int64_t lower_bound(const Instance& instance);
+
+// Peaks of justified packings, and so the least peak, are multiples of this many bytes.
+std::int64_t granule(const Instance& instance);
 
 // Pairs that overlap in time and address, `most` at most; empty exactly when there are none. A buffer that overlaps an
 // earlier one is left out of the comparison with later ones.

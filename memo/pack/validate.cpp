@@ -11,29 +11,50 @@ namespace memo::pack {
 
 std::vector<std::pair<std::size_t, std::size_t>> overlaps(const Instance& instance,
                                                           const std::vector<std::int64_t>& offsets, std::size_t most) {
-  std::vector<std::size_t> by_lower(instance.size()), by_upper;
-  for (std::size_t i = 0; i < instance.size(); ++i) by_lower[i] = i;
-  by_upper = by_lower;
-  std::sort(by_lower.begin(), by_lower.end(),
-            [&](std::size_t a, std::size_t b) { return instance[a].lower < instance[b].lower; });
-  std::sort(by_upper.begin(), by_upper.end(),
-            [&](std::size_t a, std::size_t b) { return instance[a].upper < instance[b].upper; });
+  struct Life {
+    std::int64_t lower, upper;
+    std::size_t buffer;
+  };
+  std::vector<Life> by_lower;
+  for (std::size_t i = 0; i < instance.size(); ++i) {
+    std::int64_t lower = instance[i].lower;
+    for (const Gap& gap : instance[i].gaps) {
+      by_lower.push_back({lower, gap.lower, i});
+      lower = gap.upper;
+    }
+    by_lower.push_back({lower, instance[i].upper, i});
+  }
+  std::vector<Life> by_upper = by_lower;
+  std::sort(by_lower.begin(), by_lower.end(), [](const Life& a, const Life& b) { return a.lower < b.lower; });
+  std::sort(by_upper.begin(), by_upper.end(), [](const Life& a, const Life& b) { return a.upper < b.upper; });
 
   std::vector<std::pair<std::size_t, std::size_t>> found;
+  const auto report = [&](std::size_t a, std::size_t b) {
+    const std::pair<std::size_t, std::size_t> pair(a, b);
+    if (std::find(found.begin(), found.end(), pair) == found.end()) found.push_back(pair);
+  };
   std::map<std::int64_t, std::size_t> live;  // by offset; disjoint, so only neighbours need a look
   auto dead = by_upper.begin();
-  for (const std::size_t i : by_lower) {
-    for (; instance[*dead].upper <= instance[i].lower; ++dead)
-      if (const auto it = live.find(offsets[*dead]); it != live.end() && it->second == *dead) live.erase(it);
+  for (const Life& life : by_lower) {
+    const std::size_t i = life.buffer;
+    for (; dead->upper <= life.lower; ++dead)
+      if (const auto it = live.find(offsets[dead->buffer]); it != live.end() && it->second == dead->buffer)
+        live.erase(it);
     const auto above = live.lower_bound(offsets[i]);
-    const std::size_t before = found.size();
-    if (above != live.end() && above->first - offsets[i] < instance[i].size) found.emplace_back(above->second, i);
+    bool apart = true;
+    if (above != live.end() && above->first - offsets[i] < instance[i].size) {
+      report(above->second, i);
+      apart = false;
+    }
     if (above != live.begin()) {
       const auto below = std::prev(above);
-      if (offsets[i] - below->first < instance[below->second].size) found.emplace_back(below->second, i);
+      if (offsets[i] - below->first < instance[below->second].size) {
+        report(below->second, i);
+        apart = false;
+      }
     }
     if (found.size() >= most) break;
-    if (found.size() == before) live.emplace(offsets[i], i);
+    if (apart) live.emplace(offsets[i], i);
   }
   if (found.size() > most) found.resize(most);
   return found;
@@ -57,6 +78,13 @@ std::vector<std::string> validate(const Instance& instance, const std::vector<st
       report(fmt::format("malformed: buffer {} lives in [{}, {}) with size {} and alignment {}", i, b.lower, b.upper,
                          b.size, b.alignment));
       continue;
+    }
+    std::int64_t alive_from = b.lower;
+    for (const Gap& gap : b.gaps) {
+      if (gap.lower <= alive_from || gap.lower >= gap.upper || gap.upper >= b.upper)
+        report(fmt::format("malformed: buffer {} has a gap [{}, {}) that is empty or not inside of its life", i,
+                           gap.lower, gap.upper));
+      alive_from = gap.upper;
     }
     if (offset < 0) {
       report(fmt::format("negative offset: buffer {} at {}", i, offset));

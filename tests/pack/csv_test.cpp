@@ -49,6 +49,19 @@ TEST(Csv, UpperIsExclusiveAndEndInclusive) {
   EXPECT_EQ(parse("buffer_id,begin,end,size\nx,3,3,1").instance[0].upper, 4);
 }
 
+TEST(Csv, ReadsGaps) {
+  const Buffer b = parse("id,lower,upper,size,gaps\nx,0,20,1,12-15  3-5\n").instance[0];
+  ASSERT_EQ(b.gaps.size(), 2U);
+  EXPECT_EQ(b.gaps[0].lower, 3);
+  EXPECT_EQ(b.gaps[0].upper, 5);
+  EXPECT_EQ(b.gaps[1].lower, 12);
+  EXPECT_EQ(parse("id,lower,end,size,gaps\nx,0,20,1,3-5\n").instance[0].gaps[0].upper, 6);  // inclusive, as `end`
+  const Buffer shorter = parse("id,lower,upper,size,gaps\nx,0,20,1,0-3 15-20\n").instance[0];
+  EXPECT_EQ(shorter.lower, 3);
+  EXPECT_EQ(shorter.upper, 15);
+  EXPECT_TRUE(shorter.gaps.empty());
+}
+
 TEST(Csv, TakesOtherLineEndsSpacesBlankLinesAndAByteOrderMark) {
   const Csv csv = parse("\xEF\xBB\xBFid, lower ,upper,size\r\n\r\n x,3 ,9,1\r\n\n");
   ASSERT_EQ(csv.instance.size(), 1U);
@@ -84,7 +97,12 @@ TEST(Csv, NamesWhatIsWrongWithARow) {
   EXPECT_THAT(row("x,1,2,3,0,,"), StartsWith("in.csv:3: 'alignment' is '0'"));
   EXPECT_THAT(row("x,1,2,3,4,6,"), StartsWith("in.csv:3: fixed offset 6 is not a multiple of the alignment 4"));
   EXPECT_THAT(row("x,1,2,3,,-1,"), StartsWith("in.csv:3: 'offset' is '-1'"));
-  EXPECT_THAT(row("x,1,2,3,,,1-2"), StartsWith("in.csv:3: 'gaps' '1-2' is not supported"));
+  EXPECT_THAT(row("x,1,9,3,,,4"), StartsWith("in.csv:3: 'gaps' has '4'; expected pairs such as 3-5"));
+  EXPECT_THAT(row("x,1,9,3,,,4-5@0:8"), StartsWith("in.csv:3: 'gaps' has '4-5@0:8'"));
+  EXPECT_THAT(row("x,1,9,3,,,4-4"), StartsWith("in.csv:3: gap '4-4' is empty or not inside of the life"));
+  EXPECT_THAT(row("x,1,9,3,,,0-4"), StartsWith("in.csv:3: gap '0-4' is empty or not inside of the life"));
+  EXPECT_THAT(row("x,1,9,3,,,3-5 4-6"), StartsWith("in.csv:3: gaps 3-5 and 4-6 touch or overlap"));
+  EXPECT_THAT(row("x,1,9,3,,,1-9"), StartsWith("in.csv:3: the buffer is never alive: its gaps cover its life"));
   EXPECT_THAT(row("x,1,2,9223372036854775807,,,"), StartsWith("in.csv:3: all sizes together overflow"));
   EXPECT_THAT(row("x,1,2,3,9223372036854775807,,"), StartsWith("in.csv:3: all sizes together overflow"));
   EXPECT_THAT(row("x,1,2,3,,9223372036854775807,"), StartsWith("in.csv:3: all sizes together overflow"));
@@ -121,7 +139,7 @@ TEST(Csv, SaysWhichFileCannotBeRead) { EXPECT_THAT(read_csv("no/such.csv").error
 // Garbage gives a table or one line, and a table is always safe to pack.
 TEST(Csv, SurvivesAnyBytes) {
   const std::string seed =
-      "id,lower,upper,size,alignment,offset,hint,gaps\na,0,5,10,4,8,3,\nb,2,9,7,,,,\nc,5,9,1,,0,,\n";
+      "id,lower,upper,size,alignment,offset,hint,gaps\na,0,5,10,4,8,3,\nb,2,9,7,,,,3-5 6-7\nc,5,9,1,,0,,\n";
   const std::string likely = "0123456789,,,,\n\n-\r\t \"e.";
   std::mt19937_64 random(13);
   int tables = 0;

@@ -29,7 +29,7 @@ bool fits(const Instance& instance, std::int64_t peak, std::vector<std::int64_t>
     bool free = true;
     for (std::size_t j = 0; j < i && free; ++j) {
       const Buffer& c = instance[j];
-      free = b.upper <= c.lower || c.upper <= b.lower || at + b.size <= offsets[j] || offsets[j] + c.size <= at;
+      free = !together(b, c) || at + b.size <= offsets[j] || offsets[j] + c.size <= at;
     }
     offsets[i] = at;
     if (free && fits(instance, peak, offsets, i + 1)) return true;
@@ -45,7 +45,7 @@ std::int64_t brute_force_peak(const Instance& instance) {
 
 Instance read(const std::string& name) { return read_csv(Path(MEMO_TEST_DATA) / "dsa" / name).value().instance; }
 
-// Instances small enough for brute force; a third with alignments, a third with fixed offsets.
+// Instances small enough for brute force: with alignments, fixed offsets, gaps, or none of them.
 std::vector<Instance> small_instances() {
   std::vector<Instance> instances;
   std::mt19937_64 random(7);
@@ -53,6 +53,7 @@ std::vector<Instance> small_instances() {
     Shape shape;
     shape.buffers = 1 + static_cast<std::size_t>(random() % 7);
     if (k % 3 == 1) shape.alignments = {1, 2, 4};
+    shape.gaps = k % 5 == 3;
     Instance instance = random_instance(random, shape);
     if (k % 3 == 2) {
       instance[0].fixed = static_cast<std::int64_t>(random() % 8);
@@ -75,6 +76,21 @@ TEST(Pack, FindsTheOptimumOfSmallInstancesAndProvesIt) {
     EXPECT_THAT(validate(instance, packing.offsets, packing.peak), IsEmpty());
     EXPECT_LE(max_live_bytes(instance), lower_bound(instance));
     EXPECT_LE(lower_bound(instance), optimum);
+  }
+}
+
+TEST(Pack, MixedIntegerProgramFindsTheSameOptima) {
+  const std::vector<Instance> instances = small_instances();
+  for (std::size_t k = 0; k < instances.size(); k += 9) {
+    Options options;
+    options.method = Method::mip;
+    const std::int64_t optimum = brute_force_peak(instances[k]);
+    const Packing packing = pack(instances[k], options);
+    EXPECT_EQ(packing.peak, optimum);
+    EXPECT_EQ(packing.lower_bound, optimum);
+    EXPECT_THAT(validate(instances[k], packing.offsets, packing.peak), IsEmpty());
+    options.capacity = optimum - 1;
+    EXPECT_EQ(pack(instances[k], options).outcome, Outcome::infeasible);
   }
 }
 
@@ -117,32 +133,64 @@ TEST(Pack, FillsTheExampleExactly) {
 TEST(Pack, PacksMediumInstancesValidly) {
   std::mt19937_64 random(11);
   for (int k = 0; k < 30; ++k) {
-    const Instance instance = random_instance(random, {200, 100, 1000, {1, 8, 64, 48}});
+    const Instance instance = random_instance(random, {200, 100, 1000, {1, 8, 64, 48}, k % 2 == 1});
     Options options;
-    options.rounds = 200;
+    options.rounds = 30;
     const Packing packing = pack(instance, options);
     ASSERT_EQ(packing.offsets.size(), instance.size());
     EXPECT_THAT(validate(instance, packing.offsets, packing.peak), IsEmpty());
     EXPECT_GE(packing.peak, packing.lower_bound);
-    EXPECT_EQ(packing.lower_bound, lower_bound(instance));
+    EXPECT_GE(packing.lower_bound, lower_bound(instance));
   }
 }
 
 TEST(Pack, IsTheSameForTheSameSeed) {
   const Instance instance = read("A.1048576.csv");
   Options options;
-  options.rounds = 500;
-  const Packing first = pack(instance, options), second = pack(instance, options);
-  EXPECT_EQ(first.offsets, second.offsets);
-  EXPECT_EQ(first.outcome, Outcome::feasible);
+  options.rounds = 12;
+  for (const int threads : {1, 2, 3}) {
+    options.threads = threads;
+    EXPECT_EQ(pack(instance, options).offsets, pack(instance, options).offsets);
+  }
+}
+
+TEST(Pack, ProvesInstancesOfMiniMallocOptimal) {
+  Options options;
+  options.rounds = 2000;  // not a time limit: the same on every machine
+  const Packing packing = pack(read("A.1048576.csv"), options);
+  EXPECT_EQ(packing.outcome, Outcome::optimal);
+  EXPECT_EQ(packing.peak, 1048576);
+}
+
+TEST(Pack, DecidesTheCapacitiesThatMiniMallocPublished) {
+  for (const char* name : {"A.1048576.csv", "D.1048576.csv"}) {
+    Options options;
+    options.rounds = 2000;
+    options.capacity = 1048576;
+    const Packing packing = pack(read(name), options);
+    EXPECT_EQ(packing.outcome, Outcome::optimal) << name;
+    EXPECT_THAT(validate(read(name), packing.offsets, 1048576), IsEmpty()) << name;
+  }
 }
 
 TEST(Pack, ImprovesWithRounds) {
   const Instance instance = read("D.1048576.csv");
   Options few, more;
   few.rounds = 1;
-  more.rounds = 2000;
+  more.rounds = 60;
   EXPECT_LT(pack(instance, more).peak, pack(instance, few).peak);
+}
+
+TEST(Pack, PacksTracesOfTrainingAtTheirBound) {
+  for (const char* name : {"gpt2_2l.csv", "llama_4l.csv", "qwen3_4l_2s.csv", "llama_8l_ckpt_3s.csv"}) {
+    Options options;
+    options.time_limit = 120;  // far more than they take: each ends at its bound
+    const Instance instance = read(name);
+    const Packing packing = pack(instance, options);
+    EXPECT_EQ(packing.outcome, Outcome::optimal) << name;
+    EXPECT_EQ(packing.peak, max_live_bytes(instance)) << name;
+    EXPECT_THAT(validate(instance, packing.offsets, packing.peak), IsEmpty()) << name;
+  }
 }
 
 TEST(Pack, ReportsATimeoutWhenACapacityIsNeitherMetNorRefuted) {
@@ -156,7 +204,7 @@ TEST(Pack, ReportsATimeoutWhenACapacityIsNeitherMetNorRefuted) {
 }
 
 TEST(Pack, EndsWhenStopped) {
-  const std::atomic<bool> stop = true;
+  const std::atomic<int> stop = 1;
   Options options;
   options.time_limit = 1e9;
   options.stop = &stop;

@@ -1,0 +1,87 @@
+// Times memo's packer: one line of CSV for each instance and seed, on one thread.
+//   pack_benchmark [--capacity BYTES] [--time-limit SECONDS] [--seeds N] [--mip] FILE.csv...   packs files
+//   pack_benchmark --random BUFFERS...                                               packs random instances once
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <cstdlib>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "memo/pack/csv.h"
+
+namespace {
+
+using memo::pack::Instance;
+
+// Lives and sizes as in traces of training: many short lives, a few long ones; sizes in units of 512 bytes.
+Instance random_instance(std::int64_t buffers) {
+  std::mt19937_64 random(static_cast<std::uint64_t>(buffers));
+  const auto below = [&](std::int64_t n) {
+    return static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(n));
+  };
+  Instance instance;
+  for (std::int64_t i = 0; i < buffers; ++i) {
+    const std::int64_t lower = below(buffers * 2);
+    const std::int64_t length = i % 50 == 0 ? 1 + below(buffers / 4) : 1 + below(60);
+    instance.push_back({lower, lower + length, 512 * (1 + below(64)), 1, {}});
+  }
+  return instance;
+}
+
+std::int64_t resident_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return std::int64_t{usage.ru_maxrss} * 1024;
+}
+
+void print(const std::string& name, const Instance& instance, const memo::pack::Options& options) {
+  static constexpr const char* outcomes[] = {"optimal", "feasible", "infeasible", "timeout"};
+  const std::int64_t before = resident_bytes();
+  const memo::pack::Packing packing = memo::pack::pack(instance, options);
+  const std::int64_t bytes = resident_bytes() - before;
+  if (!packing.offsets.empty() && !memo::pack::validate(instance, packing.offsets, packing.peak).empty()) {
+    fmt::print(stderr, "{}: the packing is not valid\n", name);
+    std::exit(1);
+  }
+  fmt::print("{},{},{},{},{},{},{:.4f},{}\n", name, instance.size(), options.seed,
+             outcomes[static_cast<int>(packing.outcome)], packing.peak, packing.lower_bound, packing.seconds,
+             bytes / static_cast<std::int64_t>(std::max<std::size_t>(1, instance.size())));
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  memo::pack::Options options;
+  std::uint64_t seeds = 1;
+  bool random = false;
+  fmt::print("instance,buffers,seed,status,peak,lower_bound,seconds,new_bytes_per_buffer\n");
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    const auto value = [&] { return i + 1 < argc ? std::string(argv[++i]) : std::string("0"); };
+    if (argument == "--capacity") {
+      options.capacity = std::stoll(value());
+    } else if (argument == "--time-limit") {
+      options.time_limit = std::stod(value());
+    } else if (argument == "--seeds") {
+      seeds = std::stoull(value());
+    } else if (argument == "--mip") {
+      options.method = memo::pack::Method::mip;
+    } else if (argument == "--random") {
+      random = true;
+    } else if (random) {
+      print("random", random_instance(std::stoll(argument)), options);
+    } else {
+      const auto csv = memo::pack::read_csv(argument);
+      if (!csv) {
+        fmt::print(stderr, "{}\n", csv.error().message);
+        return 2;
+      }
+      for (options.seed = 1; options.seed <= seeds; ++options.seed)
+        print(memo::Path(argument).stem().string(), csv->instance, options);
+    }
+  }
+  return 0;
+}

@@ -1,0 +1,143 @@
+#include "memo/pack/restarts.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <numeric>
+#include <random>
+#include <thread>
+
+namespace memo::pack {
+namespace {
+
+constexpr double nodes_per_buffer = 1.2;  // of the shortest search: one way down, and a little around its end
+constexpr float noise = 0.05F;            // of the first key's range
+
+// 1 1 2 1 1 2 4 1 1 2 ...: the n-th term, from 1.
+std::int64_t luby(std::int64_t n) {
+  for (;;) {
+    std::int64_t power = 1;
+    while (2 * power - 1 < n) power *= 2;
+    if (2 * power - 1 == n) return power;
+    n -= power - 1;
+  }
+}
+
+// Each buffer's rank by `key`, from 0 to 1.
+std::vector<float> ranks(const std::vector<double>& key) {
+  std::vector<std::size_t> order(key.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return key[a] < key[b]; });
+  std::vector<float> rank(key.size());
+  for (std::size_t k = 0, first = 0; k < order.size(); ++k) {
+    if (key[order[k]] != key[order[first]]) first = k;
+    rank[order[k]] = static_cast<float>(first) / static_cast<float>(key.size());
+  }
+  return rank;
+}
+
+}  // namespace
+
+struct Restarts::Part {
+  std::vector<std::size_t> names;  // of its buffers in the whole instance
+  Instance instance;
+  std::vector<std::unique_ptr<Skyline>> searches;  // one a thread
+  std::vector<float> load, length, area;           // ranks; load: the most bytes alive during the buffer's life
+  std::vector<std::int64_t> offsets;
+  std::int64_t peak = std::numeric_limits<std::int64_t>::max();
+  std::int64_t restarts = 0;
+
+  void rank() {
+    const Sections sections(instance);
+    std::vector<double> live(sections.count, 0), most(instance.size(), 0), lengths, areas;
+    for (std::size_t i = 0; i < instance.size(); ++i)
+      for (const Range& range : sections.of(i))
+        for (std::uint32_t s = range.first; s < range.last; ++s) live[s] += static_cast<double>(instance[i].size);
+    for (std::size_t i = 0; i < instance.size(); ++i) {
+      for (const Range& range : sections.of(i))
+        for (std::uint32_t s = range.first; s < range.last; ++s) most[i] = std::max(most[i], live[s]);
+      lengths.push_back(static_cast<double>(instance[i].upper) - static_cast<double>(instance[i].lower));
+      areas.push_back(lengths.back() * static_cast<double>(instance[i].size));
+    }
+    load = ranks(most);
+    length = ranks(lengths);
+    area = ranks(areas);
+  }
+
+  // The first three are pure: long before large before loaded, loaded large long, loaded long large (the orders of
+  // MiniMalloc).
+  [[nodiscard]] std::vector<float> priority(std::int64_t restart, std::uint64_t seed) const {
+    const std::array<std::array<const std::vector<float>*, 3>, 3> orders{
+        {{&length, &area, &load}, {&load, &area, &length}, {&load, &length, &area}}};
+    const auto& keys = orders[static_cast<std::size_t>(restart % 3)];
+    std::mt19937_64 random(seed * 0x9e3779b97f4a7c15ULL + static_cast<std::uint64_t>(restart));
+    std::vector<float> result(instance.size());
+    for (std::size_t i = 0; i < result.size(); ++i) {
+      result[i] = (*keys[0])[i] + 1e-2F * (*keys[1])[i] + 1e-4F * (*keys[2])[i];
+      if (restart >= 3) result[i] += noise * static_cast<float>(random() >> 40) * 0x1p-24F;
+    }
+    return result;
+  }
+};
+
+Restarts::Restarts(const Instance& instance, std::uint64_t seed, int threads)
+    : buffers_(instance.size()), seed_(seed), threads_(threads) {
+  std::vector<std::size_t> by_lower(instance.size());
+  std::iota(by_lower.begin(), by_lower.end(), std::size_t{0});
+  std::stable_sort(by_lower.begin(), by_lower.end(),
+                   [&](std::size_t a, std::size_t b) { return instance[a].lower < instance[b].lower; });
+  std::int64_t end = 0;
+  for (const std::size_t i : by_lower) {
+    if (parts_.empty() || instance[i].lower >= end) parts_.push_back(std::make_unique<Part>());
+    end = std::max(end, instance[i].upper);
+    parts_.back()->names.push_back(i);
+    parts_.back()->instance.push_back(instance[i]);
+  }
+  for (const auto& part : parts_) {
+    part->rank();
+    part->searches.resize(static_cast<std::size_t>(threads));
+  }
+}
+
+Restarts::~Restarts() = default;
+
+Skyline::Verdict Restarts::run(std::int64_t peak, const std::function<bool()>& interrupted) {
+  const auto open = std::find_if(parts_.begin(), parts_.end(), [&](const auto& part) { return part->peak > peak; });
+  if (open == parts_.end()) return Skyline::Verdict::packed;
+  Part& part = **open;
+  std::vector<Skyline::Verdict> verdicts(part.searches.size());
+  const auto search = [&](std::size_t thread) {
+    std::unique_ptr<Skyline>& skyline = part.searches[thread];
+    if (!skyline) skyline = std::make_unique<Skyline>(part.instance);
+    const std::int64_t restart = part.restarts + static_cast<std::int64_t>(thread);
+    const auto nodes = static_cast<std::int64_t>(nodes_per_buffer * static_cast<double>(part.instance.size()) *
+                                                 static_cast<double>(luby(restart / 3 + 1)));
+    verdicts[thread] = skyline->search(peak, part.priority(restart, seed_), nodes + 8, interrupted);
+  };
+  std::vector<std::thread> others;
+  for (std::size_t thread = 1; thread < verdicts.size(); ++thread) others.emplace_back(search, thread);
+  search(0);
+  for (std::thread& other : others) other.join();
+  part.restarts += threads_;
+  for (std::size_t thread = 0; thread < verdicts.size(); ++thread) {
+    if (verdicts[thread] == Skyline::Verdict::refuted) return Skyline::Verdict::refuted;
+    if (verdicts[thread] != Skyline::Verdict::packed) continue;
+    part.offsets = part.searches[thread]->offsets();
+    part.peak = 0;
+    for (std::size_t i = 0; i < part.offsets.size(); ++i)
+      part.peak = std::max(part.peak, part.offsets[i] + part.instance[i].size);
+    return std::all_of(parts_.begin(), parts_.end(), [&](const auto& p) { return p->peak <= peak; })
+               ? Skyline::Verdict::packed
+               : Skyline::Verdict::cut_off;
+  }
+  return Skyline::Verdict::cut_off;
+}
+
+std::vector<std::int64_t> Restarts::offsets() const {
+  std::vector<std::int64_t> all(buffers_);
+  for (const auto& part : parts_)
+    for (std::size_t i = 0; i < part->names.size(); ++i) all[part->names[i]] = part->offsets[i];
+  return all;
+}
+
+}  // namespace memo::pack

@@ -1,0 +1,35 @@
+// Time cut into sections, the maximal sets of buffers alive together: all that packing needs to know of time.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "memo/pack/pack.h"
+
+namespace memo::pack {
+
+struct Range {  // of sections, [first, last)
+  std::uint32_t first, last;
+};
+
+// The sections of each buffer, a range for each interval of its life: `ranges[i]`, disjoint and in order.
+struct Sections {
+  std::uint32_t count = 0;
+  std::vector<std::uint32_t> begin;  // buffer i has ranges [begin[i], begin[i + 1])
+  std::vector<Range> all;
+
+  explicit Sections(const Instance& instance);
+
+  struct View {
+    const Range *first, *last;
+    [[nodiscard]] const Range* begin() const { return first; }
+    [[nodiscard]] const Range* end() const { return last; }
+  };
+  [[nodiscard]] View of(std::size_t buffer) const { return {&all[begin[buffer]], &all[begin[buffer + 1]]}; }
+  // From the first section of the life to the last, pauses included.
+  [[nodiscard]] Range hull(std::size_t buffer) const {
+    return {all[begin[buffer]].first, all[begin[buffer + 1] - 1].last};
+  }
+};
+
+}  // namespace memo::pack

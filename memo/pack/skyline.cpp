@@ -1,0 +1,315 @@
+#include "memo/pack/skyline.h"
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <numeric>
+#include <tuple>
+#include <utility>
+
+namespace memo::pack {
+namespace {
+
+constexpr std::int64_t no_floor = std::numeric_limits<std::int64_t>::max();  // of a section where nothing waits
+constexpr std::size_t memory_size = std::size_t{1} << 18;                    // failed states kept
+constexpr std::uint32_t nobody = std::numeric_limits<std::uint32_t>::max();
+
+std::uint64_t mixed(std::uint64_t x) {  // the finaliser of MurmurHash3
+  x = (x ^ (x >> 33)) * 0xff51afd7ed558ccdULL;
+  x = (x ^ (x >> 33)) * 0xc4ceb9fe1a85ec53ULL;
+  return x ^ (x >> 33);
+}
+
+std::int64_t aligned(std::int64_t offset, std::int64_t alignment) {
+  const std::int64_t rest = offset % alignment;
+  return rest == 0 ? offset : offset + (alignment - rest);
+}
+
+}  // namespace
+
+Skyline::Skyline(const Instance& instance)
+    : instance_(instance),
+      sections_(instance),
+      buffers_(sections_.count),
+      neighbours_(instance.size()),
+      twin_(instance.size()),
+      offsets_(instance.size(), 0),
+      least_(instance.size(), 0),
+      placed_(instance.size(), 0),
+      floor_(sections_.count, no_floor),
+      waiting_(sections_.count, 0),
+      lowest_(sections_.count, nobody),
+      crossing_(sections_.count, 0),
+      failed_(memory_size, 0),
+      stamp_(sections_.count, 0) {
+  std::vector<Index> by_length(instance.size());
+  std::iota(by_length.begin(), by_length.end(), 0U);
+  const auto length = [&](Index i) { return sections_.hull(i).last - sections_.hull(i).first; };
+  std::stable_sort(by_length.begin(), by_length.end(), [&](Index a, Index b) { return length(a) < length(b); });
+  for (const Index i : by_length) {
+    for (const Range& range : sections_.of(i))
+      for (Index s = range.first; s < range.last; ++s) {
+        buffers_[s].push_back(i);
+        waiting_[s] += instance[i].size;
+      }
+    const Range hull = sections_.hull(i);
+    for (Index s = hull.first; s + 1 < hull.last; ++s) ++crossing_[s];
+    if (instance[i].fixed) least_[i] = *instance[i].fixed;
+  }
+  std::vector<Index> seen(instance.size(), nobody);
+  std::map<std::tuple<std::int64_t, std::int64_t, std::vector<Index>>, Index> twins;
+  for (Index i = 0; i < instance.size(); ++i) {
+    std::vector<Index> life;
+    for (const Range& range : sections_.of(i)) {
+      life.insert(life.end(), {range.first, range.last});
+      for (Index s = range.first; s < range.last; ++s)
+        for (const Index other : buffers_[s])
+          if (other != i && std::exchange(seen[other], i) != i) neighbours_[i].push_back(other);
+    }
+    twin_[i] = instance[i].fixed
+                   ? i
+                   : twins.emplace(std::tuple(instance[i].size, instance[i].alignment, life), i).first->second;
+  }
+  for (Index s = 0; s < sections_.count; ++s)
+    for (const Index i : buffers_[s])
+      if (least_[i] < floor_[s]) floor_[s] = least_[lowest_[s] = i];
+}
+
+std::size_t Skyline::neighbours(const Instance& instance, std::size_t most) {
+  std::vector<std::pair<std::int64_t, bool>> events;
+  for (const Buffer& b : instance) {
+    events.emplace_back(b.lower, true);
+    events.emplace_back(b.upper, false);
+  }
+  std::sort(events.begin(), events.end());
+  std::size_t alive = 0, pairs = 0;
+  for (const auto& [time, starts] : events) {
+    if (starts)
+      pairs += alive++;
+    else
+      --alive;
+    if (pairs >= most) return most;
+  }
+  return pairs;
+}
+
+std::uint64_t Skyline::code(Index buffer) const {
+  return mixed(mixed(buffer + 1ULL) + static_cast<std::uint64_t>(least_[buffer]) * 0x9e3779b97f4a7c15ULL);
+}
+
+// Of the state of a part: what waits in it, and how low each may lie, under which capacity. Never 0.
+std::uint64_t Skyline::key(Range part) const {
+  const std::uint64_t frame =
+      mixed((std::uint64_t{part.first} << 32 | part.last) + mixed(static_cast<std::uint64_t>(capacity_)));
+  return mixed(hash_ ^ frame) | 1;
+}
+
+void Skyline::undo(std::size_t mark) {
+  for (; trail_.size() > mark; trail_.pop_back()) {
+    const Undo& u = trail_.back();
+    if (u.kind == Undo::least) {
+      hash_ ^= code(u.index);
+      least_[u.index] = u.value;
+      hash_ ^= code(u.index);
+    } else if (u.kind == Undo::floor) {
+      floor_[u.index] = u.value;
+      lowest_[u.index] = u.lowest;
+    } else {
+      placed_[u.index] = 0;
+      hash_ ^= code(u.index);
+      for (const Range& range : sections_.of(u.index))
+        for (Index s = range.first; s < range.last; ++s) waiting_[s] += instance_[u.index].size;
+      const Range hull = sections_.hull(u.index);
+      for (Index s = hull.first; s + 1 < hull.last; ++s) ++crossing_[s];
+    }
+  }
+}
+
+bool Skyline::raise(Index buffer, std::int64_t least) {
+  const Buffer& b = instance_[buffer];
+  least = aligned(least, b.alignment);
+  trail_.push_back({Undo::least, buffer, 0, least_[buffer]});
+  hash_ ^= code(buffer);
+  least_[buffer] = least;
+  hash_ ^= code(buffer);
+  return b.fixed ? least <= *b.fixed : least <= capacity_ - b.size;
+}
+
+// The section's floor anew. It cannot be below `at_least`. False when what waits no longer fits above it.
+bool Skyline::settle(Index section, std::int64_t at_least) {
+  std::int64_t floor = no_floor;
+  Index lowest = nobody;
+  for (const Index i : buffers_[section])
+    if (!placed_[i] && least_[i] < floor) {
+      floor = least_[lowest = i];
+      if (floor <= at_least) break;
+    }
+  trail_.push_back({Undo::floor, section, lowest_[section], floor_[section]});
+  floor_[section] = floor;
+  lowest_[section] = lowest;
+  return lowest == nobody || floor <= capacity_ - waiting_[section];
+}
+
+// At its least offset. False when the rest no longer fits.
+bool Skyline::place(Index buffer) {
+  const std::int64_t size = instance_[buffer].size, top = least_[buffer] + size;
+  offsets_[buffer] = least_[buffer];
+  placed_[buffer] = 1;
+  hash_ ^= code(buffer);
+  trail_.push_back({Undo::placed, buffer, 0, 0});
+  ++stamps_;
+  for (const Range& range : sections_.of(buffer))
+    for (Index s = range.first; s < range.last; ++s) {
+      waiting_[s] -= size;
+      stamp_[s] = stamps_;
+    }
+  const Range hull = sections_.hull(buffer);
+  for (Index s = hull.first; s + 1 < hull.last; ++s) --crossing_[s];
+
+  raised_.clear();
+  for (const Index other : neighbours_[buffer]) {
+    if (placed_[other] || least_[other] >= top) continue;
+    if (!raise(other, top)) return false;
+    for (const Range& range : sections_.of(other))
+      for (Index s = range.first; s < range.last; ++s)
+        if (lowest_[s] == other && stamp_[s] != stamps_) raised_.push_back(s);
+  }
+  for (const Range& range : sections_.of(buffer))
+    for (Index s = range.first; s < range.last; ++s)
+      if (!settle(s, top)) return false;
+  for (const Index s : raised_)
+    if (!settle(s, floor_[s])) return false;
+  return true;
+}
+
+// No buffer of the section lies at `height`, its floor. Those that could are raised to the least top of a neighbour on
+// which they might rest instead. False when one of them could slide down after all, or something no longer fits.
+bool Skyline::none_at(Index section, std::int64_t height) {
+  std::vector<Index> left;
+  for (const Index i : buffers_[section])
+    if (!placed_[i] && least_[i] == height) left.push_back(i);
+  const auto least = [&](Index i) {
+    return least_[i] + (std::find(left.begin(), left.end(), i) != left.end() ? 1 : 0);
+  };
+  std::vector<std::int64_t> rests;
+  for (const Index i : left) {
+    if (instance_[i].fixed) return false;
+    std::int64_t rest = no_floor;
+    bool held_up = false;
+    for (const Index other : neighbours_[i]) {
+      if (placed_[other]) continue;
+      const std::int64_t bottom = least(other);
+      rest = std::min(rest, std::max(bottom + instance_[other].size, height + 1));
+      held_up = held_up || bottom < height + instance_[i].size;
+    }
+    if (!held_up) return false;
+    rests.push_back(rest);
+  }
+  for (std::size_t k = 0; k < left.size(); ++k)
+    if (!raise(left[k], rests[k])) return false;
+  for (const Index i : left)
+    for (const Range& range : sections_.of(i))
+      for (Index s = range.first; s < range.last; ++s)
+        if (lowest_[s] == i && !settle(s, height)) return false;
+  return true;
+}
+
+// The waiting buffers of the section that may lie at `height`, one of each kind, in order of priority.
+void Skyline::candidates(Index section, std::int64_t height, std::vector<Index>& found) const {
+  found.clear();
+  for (const Index i : buffers_[section])
+    if (!placed_[i] && least_[i] == height &&
+        std::none_of(found.begin(), found.end(), [&](Index other) { return twin_[other] == twin_[i]; }))
+      found.push_back(i);
+  std::sort(found.begin(), found.end(), [&](Index a, Index b) {
+    return (*priority_)[a] != (*priority_)[b] ? (*priority_)[a] > (*priority_)[b] : a < b;
+  });
+}
+
+bool Skyline::splits(Index placed) const {
+  const Range hull = sections_.hull(placed);
+  for (Index s = hull.first; s + 1 < hull.last; ++s)
+    if (crossing_[s] == 0) return true;
+  return false;
+}
+
+// The parts into which what waits in `part` falls, the tightest first.
+Skyline::Verdict Skyline::solve_parts(Range part, std::size_t depth) {
+  struct Piece {
+    std::int64_t slack;
+    Range range;
+  };
+  std::vector<Piece> pieces;
+  for (Index first = part.first, s = first; s < part.last; ++s) {
+    if (s + 1 < part.last && crossing_[s] != 0) continue;
+    Piece piece{no_floor, {first, s + 1}};
+    for (Index t = first; t <= s; ++t)
+      if (lowest_[t] != nobody) piece.slack = std::min(piece.slack, capacity_ - floor_[t] - waiting_[t]);
+    if (piece.slack != no_floor) pieces.push_back(piece);
+    first = s + 1;
+  }
+  std::stable_sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) { return a.slack < b.slack; });
+  const std::uint64_t whole = hash_;
+  const std::size_t mark = trail_.size();
+  Verdict verdict = Verdict::packed;
+  for (const Piece& piece : pieces) {
+    hash_ = 0;
+    for (Index s = piece.range.first; s < piece.range.last; ++s)
+      for (const Index i : buffers_[s])
+        if (!placed_[i] && sections_.hull(i).first == s) hash_ ^= code(i);
+    verdict = solve(piece.range, depth);
+    if (verdict != Verdict::packed) break;
+  }
+  if (verdict == Verdict::refuted) undo(mark);
+  hash_ = whole;
+  return verdict;
+}
+
+Skyline::Verdict Skyline::solve(Range part, std::size_t depth) {
+  const std::size_t base = trail_.size();
+  if (choices_.size() <= depth) choices_.resize(depth + 1);
+  const auto remember = [&] {
+    undo(base);
+    failed_[key(part) % memory_size] = key(part);
+    return Verdict::refuted;
+  };
+  for (;;) {
+    if (--nodes_left_ < 0 || (nodes_left_ % 256 == 0 && (*interrupted_)())) return Verdict::cut_off;
+    const std::int64_t height = *std::min_element(floor_.begin() + part.first, floor_.begin() + part.last);
+    if (height == no_floor) return Verdict::packed;
+    if (failed_[key(part) % memory_size] == key(part)) return remember();
+    Index section = nobody;  // of the lowest ones the tightest
+    for (Index s = part.first; s < part.last; ++s)
+      if (floor_[s] == height && (section == nobody || waiting_[s] > waiting_[section])) section = s;
+    std::vector<Index> choices = std::move(choices_[depth]);
+    candidates(section, height, choices);
+    Verdict verdict = Verdict::refuted;
+    for (const Index i : choices) {
+      const std::size_t mark = trail_.size();
+      if (place(i)) verdict = splits(i) ? solve_parts(part, depth + 1) : solve(part, depth + 1);
+      if (verdict != Verdict::refuted) break;
+      undo(mark);
+    }
+    choices_[depth] = std::move(choices);
+    if (verdict != Verdict::refuted) return verdict;
+    if (!none_at(section, height)) return remember();
+  }
+}
+
+Skyline::Verdict Skyline::search(std::int64_t capacity, const std::vector<float>& priority, std::int64_t nodes,
+                                 const std::function<bool()>& interrupted) {
+  capacity_ = capacity;
+  priority_ = &priority;
+  nodes_left_ = nodes;
+  interrupted_ = &interrupted;
+  hash_ = 0;
+  for (Index s = 0; s < sections_.count; ++s)
+    if (lowest_[s] != nobody && floor_[s] > capacity - waiting_[s]) return Verdict::refuted;
+  for (std::size_t i = 0; i < instance_.size(); ++i)
+    if (least_[i] > capacity - instance_[i].size) return Verdict::refuted;
+  const Verdict verdict = solve_parts({0, sections_.count}, 0);
+  undo(0);
+  return verdict;
+}
+
+}  // namespace memo::pack
