@@ -9,7 +9,7 @@
 #include <thread>
 
 #include "memo/base/text.h"
-#include "memo/cli/progress.h"
+#include "memo/cli/interrupts.h"
 #include "memo/cli/verb.h"
 #include "memo/pack/csv.h"
 

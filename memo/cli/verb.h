@@ -1,5 +1,5 @@
-// One file a verb: each adds its subcommand to the app and sets `action` when it was chosen. Verbs that need LibTorch lie
-// in cli/torch; a build without it links cli/no_torch in its place.
+// One file a verb: each adds its subcommand to the app and sets `action` when it was chosen. Verbs that need LibTorch
+// lie in cli/torch; a build without it links cli/no_torch in its place.
 #pragma once
 
 #include <CLI/CLI.hpp>

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "memo/base/text.h"
+#include "memo/cli/interrupts.h"
 #include "memo/cli/planning.h"
 #include "memo/cli/torch/progress.h"
 #include "memo/cli/torch/verbs.h"
@@ -29,8 +30,9 @@ struct Row {
 };
 
 std::string table(const std::vector<Row>& rows, std::int64_t context) {
-  std::string text = fmt::format("{:<11} {:>8} {:>11} {:>11} {:>9} {:>9} {:>8} {:>9}  {}\n", "strategy", "context",
-                                 "peak pred.", "peak meas.", "step pr.", "step me.", "stalls", "tokens/s", "loss digest");
+  std::string text =
+      fmt::format("{:<11} {:>8} {:>11} {:>11} {:>9} {:>9} {:>8} {:>9}  {}\n", "strategy", "context", "peak pred.",
+                  "peak meas.", "step pr.", "step me.", "stalls", "tokens/s", "loss digest");
   for (const Row& row : rows) {
     if (!row.summary) {
       text += fmt::format("{:<11} {:>8} {}\n", row.strategy, context, row.reason);

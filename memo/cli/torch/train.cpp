@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "memo/base/text.h"
+#include "memo/cli/interrupts.h"
 #include "memo/cli/planning.h"
 #include "memo/cli/torch/progress.h"
 #include "memo/cli/torch/verbs.h"
