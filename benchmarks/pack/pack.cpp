@@ -1,6 +1,6 @@
 // Times memo's packer: one line of CSV for each instance and seed, on one thread.
-//   pack_benchmark [--capacity BYTES] [--time-limit SECONDS] [--seeds N] [--mip] FILE.csv...   packs files
-//   pack_benchmark --random BUFFERS...                                               packs random instances once
+//   bench_pack [--capacity BYTES] [--time-limit SECONDS] [--seeds N] [--mip] FILE.csv...   packs files
+//   bench_pack --random BUFFERS...                                               packs random instances once
 #include <fmt/format.h>
 #include <sys/resource.h>
 
