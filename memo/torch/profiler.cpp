@@ -165,10 +165,10 @@ class Profiler {
     MEMO_TRY(plan::Plan plan, sim::make_plan(small, {"resident", Bytes(0), 0}));
     MEMO_TRY(auto session, Session::open(std::move(plan), one_layer_, job_));
     session->state().initialise(job_.seed);
-    const at::Tensor window = at::randint(shape_.vocab, {context.value() + 1}, at::kLong);
+    const std::vector<Sample> samples{make_sample(at::randint(shape_.vocab, {context.value() + 1}, at::kLong))};
     std::map<std::pair<int, bool>, std::vector<double>> core;
     for (int step = 1; step <= steps_measured; ++step) {
-      MEMO_TRY(const StepResult result, session->step({{window, {}}}, step, 0.0));
+      MEMO_TRY(const StepResult result, session->step(samples, step, 0.0));
       if (step == 1) continue;
       for (const exec::Span& span : result.report.calls) {
         const plan::Program& program = session->plan().program;

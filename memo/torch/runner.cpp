@@ -22,11 +22,8 @@ Runner::Runner(const plan::Plan& plan, std::byte* arena, Segments& segments, at:
     : plan_(plan), memory_(plan, arena), segments_(segments), dtype_(dtype), parameters_(parameters) {}
 
 void Runner::begin_sequence(const Sample& sample) {
-  MEMO_CHECK(sample.window.numel() == plan_.profile.flow.context.value() + 1, "a sample is the context and one token");
-  tokens_ = sample.window.narrow(0, 0, sample.window.numel() - 1);
-  targets_ = targets(sample);
-  positions_ = positions(sample);
-  starts_ = sample.starts;
+  MEMO_CHECK(sample.tokens.numel() == plan_.profile.flow.context.value(), "a sample has the plan's context");
+  sample_ = &sample;
   graphs_.clear();
 }
 
@@ -88,14 +85,14 @@ void Runner::settle(int call, const std::vector<at::Tensor>& results) {
 Where Runner::where(const plan::Call& call) const {
   Where result;
   result.layer = call.layer;
-  result.starts = starts_;
+  result.starts = sample_->starts;
   if (call.block >= 0) {
     const model::Dataflow& flow = plan_.profile.flow;
     const std::int64_t tokens = flow.block_tokens(call.block).value();
     const std::int64_t first = call.block * flow.block.value();
-    result.tokens = tokens_.narrow(0, first, tokens);
-    result.targets = targets_.narrow(0, first, tokens);
-    result.positions = positions_.narrow(0, first, tokens);
+    result.tokens = sample_->tokens.narrow(0, first, tokens);
+    result.targets = sample_->targets.narrow(0, first, tokens);
+    result.positions = sample_->positions.narrow(0, first, tokens);
   }
   return result;
 }

@@ -53,8 +53,7 @@ class Runner final : public exec::Compute, private SavedTensorKeeper {
   Segments& segments_;
   at::ScalarType dtype_;
   std::span<const std::byte> parameters_;
-  at::Tensor tokens_, targets_, positions_;  // [S] int64, of the sequence
-  std::span<const std::int64_t> starts_;
+  const Sample* sample_ = nullptr;  // of the sequence
   int current_ = -1;
   std::unordered_map<std::int64_t, Graph> graphs_;  // by segment, layer, block
   std::vector<std::string> departures_;

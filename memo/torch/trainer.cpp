@@ -98,7 +98,7 @@ class Training {
       const std::int64_t sample = (step - 1) * job_.train.batch + i;
       const std::int64_t first = sample_start(job_.seed, sample, context, data_.tokens());
       samples.push_back(
-          {at::tensor(data_.window(first, context + 1), at::kLong), data_.document_starts(first, context)});
+          make_sample(at::tensor(data_.window(first, context + 1), at::kLong), data_.document_starts(first, context)));
     }
     const double lr = lr_at(job_.train, step);
     MEMO_TRY(StepResult result, session_->step(samples, step, lr));

@@ -8,6 +8,15 @@
 
 namespace memo::pack {
 
+// How many random instances to try: fewer where a sanitizer makes each slow.
+constexpr int affordable(int instances) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  return (instances + 9) / 10;
+#else
+  return instances;
+#endif
+}
+
 struct Shape {
   std::size_t buffers = 6;
   std::int64_t times = 8, sizes = 6;           // lifetimes in [0, times], sizes in [1, sizes]

@@ -49,7 +49,7 @@ Instance read(const std::string& name) { return read_csv(Path(MEMO_TEST_DATA) / 
 std::vector<Instance> small_instances() {
   std::vector<Instance> instances;
   std::mt19937_64 random(7);
-  for (int k = 0; k < 450; ++k) {
+  for (int k = 0; k < affordable(450); ++k) {
     Shape shape;
     shape.buffers = 1 + static_cast<std::size_t>(random() % 7);
     if (k % 3 == 1) shape.alignments = {1, 2, 4};
@@ -132,7 +132,7 @@ TEST(Pack, FillsTheExampleExactly) {
 
 TEST(Pack, PacksMediumInstancesValidly) {
   std::mt19937_64 random(11);
-  for (int k = 0; k < 30; ++k) {
+  for (int k = 0; k < affordable(30); ++k) {
     const Instance instance = random_instance(random, {200, 100, 1000, {1, 8, 64, 48}, k % 2 == 1});
     Options options;
     options.rounds = 30;

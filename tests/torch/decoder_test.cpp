@@ -166,7 +166,8 @@ TEST(Decoder, DocumentsApartAreThoseOfEachAlone) {
     const model::Shape shape = tiny(family);
     const auto specs = model::parameters(shape);
     const Tensors values = random_values(shape, at::kFloat);
-    const Sample packed{random_window(shape, 53), {0, 20, 21, 33}};
+    const at::Tensor window = random_window(shape, 53);
+    const Sample packed = make_sample(window, {0, 20, 21, 33});
     const std::vector<Parameter> together = with_gradients(specs, values);
     const double loss = run_step(Decoder(shape, 2, together), packed, 16).loss;
 
@@ -178,7 +179,7 @@ TEST(Decoder, DocumentsApartAreThoseOfEachAlone) {
     for (const auto& [first, tokens] : {std::pair{0, 20}, {21, 12}, {33, 21}}) {  // the one between has no target
       const std::vector<Parameter> alone = with_gradients(specs, values);
       const double share = (tokens - 1) / total;
-      sum += share * run_step(Decoder(shape, 1, alone), packed.window.narrow(0, first, tokens), 64).loss;
+      sum += share * run_step(Decoder(shape, 1, alone), window.narrow(0, first, tokens), 64).loss;
       for (std::size_t i = 0; i < specs.size(); ++i) gradients[i] += alone[i].gradient.to(at::kDouble) * share;
     }
     EXPECT_NEAR(loss, sum, 1e-6 * sum);

@@ -43,9 +43,8 @@ inline StepOutcome run_step(const Decoder& decoder, const Sample& sample, std::i
   const auto gradients = [](BlockGraph& graph, const Tensors& of_outputs) {
     return torch::autograd::grad(graph.outputs, graph.leaves, of_outputs);
   };
-  const at::Tensor &window = sample.window, position_of = edge::positions(sample), target_of = targets(sample);
   const auto target_total = static_cast<double>(target_count(sample));
-  const std::int64_t context = window.size(0) - 1;
+  const std::int64_t context = sample.tokens.size(0);
   const auto groups = static_cast<std::size_t>(decoder.groups());
   std::vector<std::int64_t> first, size;
   for (std::int64_t t = 0; t < context; t += block) {
@@ -54,11 +53,11 @@ inline StepOutcome run_step(const Decoder& decoder, const Sample& sample, std::i
   }
   const std::size_t blocks = first.size();
   const auto rows = [&](const at::Tensor& whole, std::size_t b) { return whole.narrow(0, first[b], size[b]); };
-  const auto positions = [&](std::size_t b) { return rows(position_of, b); };
+  const auto positions = [&](std::size_t b) { return rows(sample.positions, b); };
 
   StepOutcome outcome;
   Tensors x;
-  for (std::size_t b = 0; b < blocks; ++b) x.push_back(decoder.embedding(rows(window, b), positions(b)));
+  for (std::size_t b = 0; b < blocks; ++b) x.push_back(decoder.embedding(rows(sample.tokens, b), positions(b)));
   std::vector<LayerGraphs> layers(static_cast<std::size_t>(decoder.shape().layers));
   for (std::size_t i = 0; i < layers.size(); ++i) {
     LayerGraphs& layer = layers[i];
@@ -91,7 +90,7 @@ inline StepOutcome run_step(const Decoder& decoder, const Sample& sample, std::i
   double sum = 0;
   for (std::size_t b = 0; b < blocks; ++b) {
     logits.push_back(decoder.logits(x[b]));
-    d.push_back(decoder.loss(x[b], rows(target_of, b), 1.0 / target_total, sum));
+    d.push_back(decoder.loss(x[b], rows(sample.targets, b), 1.0 / target_total, sum));
   }
   outcome.logits = at::cat(logits);
   outcome.loss = sum / target_total;
@@ -118,12 +117,12 @@ inline StepOutcome run_step(const Decoder& decoder, const Sample& sample, std::i
       d[b] = gradients(layer.attn_in[b], of_block)[0] + d1[b];
     }
   }
-  for (std::size_t b = blocks; b-- > 0;) decoder.embedding_backward(rows(window, b), positions(b), d[b]);
+  for (std::size_t b = blocks; b-- > 0;) decoder.embedding_backward(rows(sample.tokens, b), positions(b), d[b]);
   return outcome;
 }
 
 inline StepOutcome run_step(const Decoder& decoder, const at::Tensor& window, std::int64_t block) {
-  return run_step(decoder, Sample{window, {}}, block);
+  return run_step(decoder, make_sample(window), block);
 }
 
 // |a - b| / |b|, of the whole tensors.
