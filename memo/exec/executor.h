@@ -38,9 +38,8 @@ struct Span {                 // one finished piece of work on a stream
 // The copy streams, one per direction, each in order (contract: tests/exec/copy_engine_contract.h).
 //  - start: the copy begins after everything the compute stream was given so far, and after earlier copies of its
 //    direction. Never blocks for the copy itself.
-//  - wait: whatever compute is given next begins after the copy has ended. Returns the copy's failure, if it failed,
-//  each
-//    time it is asked. Copies after a failed one still run.
+//  - wait: whatever compute is given next begins after the copy has ended. Returns the copy's failure, if it
+//    failed, each time it is asked. Copies after a failed one still run.
 //  - drain: returns when every copy has ended, on the host's clock, with the first failure since the last drain.
 // Tickets increase within a direction. A destroyed engine has ended every copy.
 class CopyEngine {

@@ -124,7 +124,7 @@ class Builder {
     const int last = whole >= 0 ? -1 : pass_of_[at(stay.last_use)];
     const auto key = std::tuple(tensor.cls, tensor.group, tensor.layer, first, last);
     const auto [found, is_new] = ring_index_.try_emplace(key, static_cast<int>(result_.rings.size()));
-    if (is_new) result_.rings.push_back({tensor.cls, tensor.group, tensor.layer, whole >= 0, {}});
+    if (is_new) result_.rings.push_back({tensor.cls, whole >= 0, {}});
     return found->second;
   }
 

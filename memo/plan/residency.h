@@ -29,7 +29,7 @@ struct Stay {
 // Stays of a (class, group) that begin and end in the same passes. With a call that takes the whole sequence: one
 // layer's buffer.
 struct Ring {
-  int cls = 0, group = 0, layer = 0;
+  int cls = 0;
   bool sequence = false;
   std::vector<int> stays;  // by begin
 };
