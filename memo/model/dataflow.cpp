@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "memo/model/parameters.h"
 #include "memo/model/shape.h"
 
 namespace memo::model {
@@ -29,7 +30,7 @@ Dataflow decoder_dataflow(const Shape& shape, int element_bytes, int groups, Tok
   flow.groups = groups;
   flow.context = context;
   flow.block = block;
-  enum : int { x, qkv, o, lse, x1, h, d, d1, dh, d_o, dq, dk, dv };
+  enum : int { x, qkv, o, lse, x1, h, d, d1, dh, d_o, dq, dk, dv, before, after = before + 3 };
   flow.classes = {{"x", row(shape.hidden)},
                   {"qkv", row(query + 2 * key), true, true},
                   {"o", row(query), true, true},
@@ -43,6 +44,12 @@ Dataflow decoder_dataflow(const Shape& shape, int element_bytes, int groups, Tok
                   {"dq", row(query), true, true},
                   {"dk", row(key), true, true},
                   {"dv", row(key), true, true}};
+  for (const auto& [stage, name] : {std::pair(Stage::before, "before"), std::pair(Stage::after, "after")}) {
+    const StateBytes state = state_bytes(shape, element_bytes, 0, stage);
+    flow.classes.push_back({std::string("weights.") + name, {}, false, false, state.weights});
+    flow.classes.push_back({std::string("gradients.") + name, {}, false, false, state.gradients});
+    flow.classes.push_back({std::string("optimizer.") + name, {}, false, false, state.optimizer});
+  }
 
   const auto block_of = [](int cls, int layer_shift = 0) { return Use{cls, layer_shift, false, false}; };
   const auto groups_of = [](int cls) { return Use{cls, 0, false, true}; };
@@ -62,9 +69,20 @@ Dataflow decoder_dataflow(const Shape& shape, int element_bytes, int groups, Tok
       {"mlp_in", Stage::after, {{block_of(x1)}, {block_of(h)}}, {{block_of(dh), block_of(d, 1)}, {block_of(d1)}}},
       {"mlp_out", Stage::after, {{block_of(x1), block_of(h)}, {block_of(x, 1)}}, {{block_of(d, 1)}, {block_of(dh)}}},
       {"loss", Stage::loss, {{block_of(x)}, {block_of(d)}}, {}},
-      {"optimizer", Stage::optimizer, {}, {}},
-      {"wait", Stage::wait, {}, {}},
   };
+  for (Segment& segment : flow.segments) {
+    if (segment.stage != Stage::before && segment.stage != Stage::after) continue;
+    const int weights = segment.stage == Stage::before ? before : after, gradients = weights + 1;
+    segment.forward.reads.push_back({weights});
+    for (const int cls : {weights, gradients}) segment.backward.reads.push_back({cls});
+    segment.backward.writes.push_back({gradients});
+  }
+  for (const auto& [first, name] : {std::pair<int, const char*>(before, "update.before"), {after, "update.after"}}) {
+    const std::vector<Use> all{{first}, {first + 1}, {first + 2}};
+    flow.segments.push_back({name, Stage::update, {all, all}, {}});
+  }
+  flow.segments.push_back({"optimizer", Stage::optimizer, {}, {}});
+  flow.segments.push_back({"wait", Stage::wait, {}, {}});
   return flow;
 }
 

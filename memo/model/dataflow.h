@@ -6,7 +6,8 @@
 //   forward   for b: embedding, before(0);  core(0);  for b: after(0), before(1);  core(1); ...
 //   turn      for b: after(L-1), loss, after'(L-1)            (' = backward)
 //   backward  core'(L-1);  for b, last first: before'(L-1), after'(L-2);  core'(L-2); ...;  for b: before'(0),
-//   embedding' update    optimizer
+//   embedding'
+//   update    for l: update(l), the parameters of before, then of after;  optimizer, those of no layer
 #pragma once
 
 #include <string>
@@ -16,12 +17,15 @@
 
 namespace memo::model {
 
-// A class of tensors: one instance per (layer, token block, head group) for which a segment writes it.
+// A class of tensors: one instance per (layer, token block, head group) for which a segment writes it. Or, when it is
+// lasting, one per layer: weights, gradients and optimizer state, which outlive the step and are changed in place.
 struct TensorClass {
   std::string name;
-  Bytes row;              // bytes per token (and per head group when `grouped`)
+  Bytes row;              // bytes per token (and per head group when `grouped`); 0 when lasting
   bool grouped = false;   // one instance per head group
   bool sequence = false;  // some call reads or writes all blocks as one buffer, so blocks lie one after another
+  Bytes layer_bytes{};    // of an instance of a lasting class, else 0
+  [[nodiscard]] bool lasting() const { return layer_bytes > Bytes(0); }
 };
 
 // One operand of a segment call, relative to the call's layer, block and group.
@@ -36,8 +40,9 @@ struct Side {
   std::vector<Use> reads, writes;
 };
 
-// wait: nothing is computed; copies between two passes over a sequence may end or begin there.
-enum class Stage { embedding, before, core, after, loss, optimizer, wait };
+// update: the optimizer's step of a layer; optimizer: that of the parameters of no layer, the last call. wait: nothing
+// is computed; copies between two passes over a sequence may end or begin there.
+enum class Stage { embedding, before, core, after, loss, update, optimizer, wait };
 
 // A piece of the step. Stages before and after run per token block, core per head group over the whole sequence.
 // The loss does its backward in its forward side (it writes the gradient of its input); its backward side is empty.
@@ -59,11 +64,19 @@ struct Dataflow {
   [[nodiscard]] Tokens block_tokens(int b) const {
     return b + 1 < blocks() ? block : context - block * static_cast<std::int64_t>(b);
   }
+  [[nodiscard]] int blocks_of(int cls) const { return classes[static_cast<std::size_t>(cls)].lasting() ? 1 : blocks(); }
+  [[nodiscard]] Bytes bytes_of(int cls, int block) const {  // of one instance
+    const TensorClass& c = classes[static_cast<std::size_t>(cls)];
+    return c.lasting() ? c.layer_bytes : c.row * block_tokens(block).value();
+  }
   [[nodiscard]] int find_class(const std::string& name) const;    // -1 when there is none
   [[nodiscard]] int find_segment(const std::string& name) const;  // -1 when there is none
-  [[nodiscard]] bool layered(int segment) const {                 // runs once per layer
+  [[nodiscard]] bool layered(int segment) const {                 // a piece of a layer
     const Stage stage = segments[static_cast<std::size_t>(segment)].stage;
     return stage == Stage::before || stage == Stage::core || stage == Stage::after;
+  }
+  [[nodiscard]] bool each_layer(int segment) const {  // runs for each layer
+    return layered(segment) || segments[static_cast<std::size_t>(segment)].stage == Stage::update;
   }
 };
 
@@ -72,8 +85,10 @@ struct Shape;  // memo/model/shape.h
 // The table of a decoder with the five segments that all supported families share:
 //   embedding -> x;  attn_in: x -> qkv;  attention: qkv -> o, lse;  attn_out: x, o -> x1;  mlp_in: x1 -> h;
 //   mlp_out: x1, h -> x of the next layer;  loss: x -> d
-// and their gradients d (of x), d1 (of x1), dh, do, dq, dk, dv. What a segment saves beyond its inputs and outputs is
-// added by the profiler (it sees it through the saved-tensor hooks). `element_bytes` is of the compute dtype.
+// and their gradients d (of x), d1 (of x1), dh, do, dq, dk, dv. Lasting: weights, gradients and optimizer (state) of
+// each layer, apart for its stages before and after ("weights.before"); updates read and write them. What a segment
+// saves beyond its inputs and outputs is added by the profiler (it sees it through the saved-tensor hooks).
+// `element_bytes` is of the compute dtype.
 Dataflow decoder_dataflow(const Shape& shape, int element_bytes, int groups, Tokens context, Tokens block);
 
 }  // namespace memo::model

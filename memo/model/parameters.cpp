@@ -30,6 +30,8 @@ class Builder {
     if (columns > 0) spec.shape.push_back(columns);
     spec.decays = columns > 0;
     spec.init = init;
+    spec.layer = layer;
+    spec.stage = stage_of(name);
     spec.parts = parts(name, pieces, layer, columns > 0 && layer >= 0 && family_->linear_transposed);
     specs_.push_back(std::move(spec));
   }
@@ -45,6 +47,12 @@ class Builder {
   std::vector<ParameterSpec> take() { return std::move(specs_); }
 
  private:
+  static Stage stage_of(const std::string& name) {
+    const std::string base = name.substr(0, name.find('.'));
+    if (base == "embedding" || base == "positions") return Stage::embedding;
+    if (base == "final_norm" || base == "head") return Stage::loss;
+    return base == "attn_norm" || base == "qkv" || base == "q_norm" || base == "k_norm" ? Stage::before : Stage::after;
+  }
   [[nodiscard]] std::vector<ParameterPart> parts(const std::string& name, Sizes pieces, int layer,
                                                  bool transposed) const {
     const auto found = std::find_if(family_->tensors.begin(), family_->tensors.end(),
@@ -93,6 +101,25 @@ std::int64_t parameter_count(const Shape& shape) {
   for (const ParameterSpec& spec : parameters(shape))
     count += std::accumulate(spec.shape.begin(), spec.shape.end(), std::int64_t{1}, std::multiplies<>());
   return count;
+}
+
+Bytes parameter_bytes(const ParameterSpec& spec, std::int64_t element_bytes) {
+  constexpr std::int64_t alignment = 64;
+  const std::int64_t elements =
+      std::accumulate(spec.shape.begin(), spec.shape.end(), std::int64_t{1}, std::multiplies<>());
+  return round_up(Bytes(elements * element_bytes), alignment);
+}
+
+StateBytes state_bytes(const Shape& shape, int element_bytes, int layer, Stage stage) {
+  const int floats = element_bytes == 4 ? 2 : 3;  // the optimizer's, of a parameter
+  StateBytes sum;
+  for (const ParameterSpec& spec : parameters(shape)) {
+    if (spec.layer != layer || (layer >= 0 && spec.stage != stage)) continue;
+    sum.weights += parameter_bytes(spec, element_bytes);
+    sum.gradients += parameter_bytes(spec, 4);
+    sum.optimizer += parameter_bytes(spec, 4) * floats;
+  }
+  return sum;
 }
 
 }  // namespace memo::model

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "memo/base/units.h"
+#include "memo/model/dataflow.h"
 #include "memo/model/shape.h"
 
 namespace memo::model {
@@ -26,6 +28,8 @@ struct ParameterSpec {
   bool decays = false;              // weight decay applies (matrices that are not norms or biases)
   Init init = Init::normal;
   std::vector<ParameterPart> parts;
+  int layer = -1;                  // -1: of no layer
+  Stage stage = Stage::embedding;  // whose segments use it: embedding, before, after, loss
 };
 
 // Names, in this order: embedding [V, h], positions [P, h] (learned positions), then per layer i "layers.i." +
@@ -34,5 +38,14 @@ struct ParameterSpec {
 //   mlp_in [2 ffn, h] rows gate|up (gated) or [ffn, h], mlp_in.bias, mlp_out [h, ffn], mlp_out.bias;
 // then final_norm [h], final_norm.bias, head [V, h] (absent when tied). Those that a shape lacks are left out.
 std::vector<ParameterSpec> parameters(const Shape& shape);
+
+// Memory of parameters while they are trained, each at a multiple of 64 bytes: weights in the compute dtype, gradients
+// in float32, and for the optimizer two float32 moments (and float32 master weights where `element_bytes` is 2).
+struct StateBytes {
+  Bytes weights, gradients, optimizer;
+};
+Bytes parameter_bytes(const ParameterSpec& spec, std::int64_t element_bytes);
+// Of the parameters of one layer's stage; layer -1: of all that belong to no layer.
+StateBytes state_bytes(const Shape& shape, int element_bytes, int layer, Stage stage = Stage::embedding);
 
 }  // namespace memo::model

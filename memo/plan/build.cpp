@@ -51,14 +51,19 @@ struct RingShape {
 };
 
 RingShape ring_shape(const Ring& ring, const std::vector<Stay>& stays, const Profile& profile) {
-  const Bytes row = profile.flow.classes[at(ring.cls)].row;
+  const model::TensorClass& cls = profile.flow.classes[at(ring.cls)];
+  const Bytes row = cls.row;
   RingShape shape;
   shape.begin = stays[at(ring.stays.front())].begin;
   for (int s : ring.stays) {
     shape.begin = std::min(shape.begin, stays[at(s)].begin);
     shape.end = std::max(shape.end, stays[at(s)].end);
   }
-  if (ring.sequence) {
+  if (cls.lasting()) {
+    shape.slot = round_up(cls.layer_bytes, page);
+    shape.slots = ring.slots;
+    shape.bytes = shape.slot * shape.slots;
+  } else if (ring.sequence) {
     shape.slot = row * profile.flow.block.value();
     shape.bytes = round_up(row * profile.flow.context.value(), page);
   } else {
@@ -143,12 +148,18 @@ class Layout {
       const std::int64_t base = shapes_[r].offset.value();
       for (std::size_t i = 0; i < ring.stays.size(); ++i) {
         const Stay& stay = residencies_.stays[at(ring.stays[i])];
-        const int slot = ring.sequence ? index_.tensor(stay.tensor).block : static_cast<int>(i) % shapes_[r].slots;
+        const int slot = stay.slot >= 0  ? stay.slot
+                         : ring.sequence ? index_.tensor(stay.tensor).block
+                                         : static_cast<int>(i) % shapes_[r].slots;
         program_.residencies[at(ring.stays[i])] = {number[at(stay.tensor)], stay.begin, stay.end,
-                                                   Bytes(base + shapes_[r].slot.value() * slot),
-                                                   stay.fetched ? Origin::fetched : Origin::produced};
+                                                   Bytes(base + shapes_[r].slot.value() * slot), origin(stay)};
       }
     }
+  }
+
+  static Origin origin(const Stay& stay) {
+    if (stay.held) return Origin::held;
+    return stay.fetched ? Origin::fetched : Origin::produced;
   }
 
   void add_copies() {

@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <functional>
-#include <numeric>
 
 namespace memo::plan {
 
@@ -16,22 +14,9 @@ Tokens job_block(const job::Job& job) {
   return std::min(Tokens(block), job.train.context);
 }
 
-Bytes parameter_bytes(const model::ParameterSpec& spec, std::int64_t element_bytes) {
-  constexpr std::int64_t alignment = 64;
-  const std::int64_t elements =
-      std::accumulate(spec.shape.begin(), spec.shape.end(), std::int64_t{1}, std::multiplies<>());
-  return round_up(Bytes(elements * element_bytes), alignment);
-}
-
 std::vector<Fixed> fixed_memory(const model::Shape& shape, job::DType dtype) {
-  const bool masters = dtype == job::DType::bfloat16;
-  Bytes weights, gradients, optimizer;
-  for (const model::ParameterSpec& spec : model::parameters(shape)) {
-    weights += parameter_bytes(spec, masters ? 2 : 4);
-    gradients += parameter_bytes(spec, 4);
-    optimizer += parameter_bytes(spec, 4) * (masters ? 3 : 2);
-  }
-  return {{"weights", weights}, {"gradients", gradients}, {"optimizer", optimizer}};
+  const model::StateBytes state = model::state_bytes(shape, dtype == job::DType::bfloat16 ? 2 : 4, -1);
+  return {{"weights", state.weights}, {"gradients", state.gradients}, {"optimizer", state.optimizer}};
 }
 
 Status check_for_job(const Profile& profile, const job::Job& job, const std::string& what) {
@@ -58,7 +43,8 @@ Status check_for_job(const Profile& profile, const job::Job& job, const std::str
   for (const model::TensorClass& cls :
        model::decoder_dataflow(shape, element_bytes, flow.groups, flow.context, flow.block).classes) {
     const int found = flow.find_class(cls.name);
-    if (found < 0 || flow.classes[static_cast<std::size_t>(found)].row != cls.row)
+    if (found < 0 || flow.classes[static_cast<std::size_t>(found)].row != cls.row ||
+        flow.classes[static_cast<std::size_t>(found)].layer_bytes != cls.layer_bytes)
       return refuse(fmt::format("its model's tensors '{}' are of another size", cls.name));
   }
   return {};

@@ -14,11 +14,8 @@ namespace memo::plan {
 // Tokens per block as the job says; "auto" picks 1024, less for short contexts.
 Tokens job_block(const job::Job& job);
 
-// Of one parameter in its region: regions are cut at multiples of 64 bytes.
-Bytes parameter_bytes(const model::ParameterSpec& spec, std::int64_t element_bytes);
-
-// The fixed regions' names and sizes: "weights" (compute dtype), "gradients" (float32), "optimizer" (two float32
-// moments, and float32 master weights when the compute dtype is bfloat16).
+// The fixed regions' names and sizes, of the parameters that belong to no layer (model::state_bytes): "weights",
+// "gradients", "optimizer". Those of a layer are tensors of the dataflow.
 std::vector<Fixed> fixed_memory(const model::Shape& shape, job::DType dtype);
 
 // Refuses a profile that was made for another job: other sizes, dtype, context or blocks. `what` names it in the error,

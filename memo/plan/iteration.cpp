@@ -53,7 +53,7 @@ class Turns {
 
 // The positions that a ring spans, when all its stays live within a turn and are neither fetched nor written out.
 std::optional<std::pair<int, int>> span(const Ring& ring, const std::vector<Stay>& stays, const Turns& turns) {
-  if (ring.sequence) return {};
+  if (ring.sequence || ring.slots > 0) return {};
   int first = turns.count(), last = 0;
   for (int s : ring.stays) {
     const Stay& stay = stays[at(s)];

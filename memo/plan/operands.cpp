@@ -7,12 +7,13 @@ namespace memo::plan {
 TensorIndex::TensorIndex(const model::Dataflow& flow) : flow_(flow) {
   for (const model::TensorClass& cls : flow.classes) {
     first_.push_back(size_);
-    size_ += (flow.layers + 1) * flow.blocks() * (cls.grouped ? flow.groups : 1);
+    size_ += (flow.layers + 1) * (cls.lasting() ? 1 : flow.blocks() * (cls.grouped ? flow.groups : 1));
   }
 }
 
 int TensorIndex::of(int cls, int layer, int block, int group) const {
   const auto c = static_cast<std::size_t>(cls);
+  if (flow_.classes[c].lasting()) return first_[c] + layer;
   const int groups = flow_.classes[c].grouped ? flow_.groups : 1;
   return first_[c] + (layer * flow_.blocks() + block) * groups + group;
 }
@@ -26,9 +27,9 @@ Tensor TensorIndex::tensor(int index) const {
   Tensor tensor;
   tensor.cls = static_cast<int>(c);
   tensor.group = rest % groups;
-  tensor.block = rest / groups % flow_.blocks();
-  tensor.layer = rest / groups / flow_.blocks();
-  tensor.bytes = cls.row * flow_.block_tokens(tensor.block).value();
+  tensor.block = rest / groups % flow_.blocks_of(tensor.cls);
+  tensor.layer = rest / groups / flow_.blocks_of(tensor.cls);
+  tensor.bytes = flow_.bytes_of(tensor.cls, tensor.block);
   return tensor;
 }
 
@@ -49,6 +50,14 @@ std::vector<Operand> expand(const std::vector<model::Use>& uses, const model::Da
 }
 
 }  // namespace
+
+int update_begin(const model::Dataflow& flow, const Program& program) {
+  const auto first = std::ranges::find_if(program.calls, [&](const Call& call) {
+    const model::Stage stage = flow.segments[static_cast<std::size_t>(call.segment)].stage;
+    return stage == model::Stage::update || stage == model::Stage::optimizer;
+  });
+  return static_cast<int>(first - program.calls.begin());
+}
 
 Operands operands(const model::Dataflow& flow, const TensorIndex& index, const Call& call) {
   const model::Segment& segment = flow.segments[static_cast<std::size_t>(call.segment)];

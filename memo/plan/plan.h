@@ -11,9 +11,10 @@
 
 namespace memo::plan {
 
-inline constexpr int plan_version = 2;
+inline constexpr int plan_version = 3;
 
-// Where the blocks of one placeable class of one layer go: counts of blocks, recomputed + swapped + kept = B.
+// Where the blocks of one placeable class of one layer go: counts of blocks, recomputed + swapped + kept = B (1 of a
+// lasting class, which is kept or streamed).
 // Recomputed blocks are the first (early tokens are cheapest in causal attention), then swapped, kept blocks the last
 // (backward needs those first).
 struct ClassPlacement {

@@ -46,7 +46,7 @@ struct Tier {
   std::int64_t alignment = 4096;  // of sizes, addresses and offsets of a copy
 };
 
-inline constexpr int profile_version = 2;
+inline constexpr int profile_version = 3;
 
 struct Profile {
   std::string model;   // what was profiled, in words: "llama 8 x 512, float32"

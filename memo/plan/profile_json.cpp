@@ -26,7 +26,8 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr const char* format_name = "memo-profile";
-constexpr std::array<const char*, 7> stage_names{"embedding", "before", "core", "after", "loss", "optimizer", "wait"};
+constexpr std::array<const char*, 8> stage_names{"embedding", "before", "core",      "after",
+                                                 "loss",      "update", "optimizer", "wait"};
 
 ordered_json uses_json(const model::Dataflow& flow, const std::vector<model::Use>& uses) {
   ordered_json list = ordered_json::array();
@@ -42,9 +43,13 @@ ordered_json uses_json(const model::Dataflow& flow, const std::vector<model::Use
 
 ordered_json flow_json(const model::Dataflow& flow) {
   ordered_json classes = ordered_json::array(), segments = ordered_json::array();
-  for (const model::TensorClass& c : flow.classes)
-    classes.push_back(
-        {{"name", c.name}, {"row_bytes", c.row.value()}, {"grouped", c.grouped}, {"sequence", c.sequence}});
+  for (const model::TensorClass& c : flow.classes) {
+    if (c.lasting())
+      classes.push_back({{"name", c.name}, {"layer_bytes", c.layer_bytes.value()}});
+    else
+      classes.push_back(
+          {{"name", c.name}, {"row_bytes", c.row.value()}, {"grouped", c.grouped}, {"sequence", c.sequence}});
+  }
   const auto side = [&](const model::Side& s) {
     return ordered_json{{"reads", uses_json(flow, s.reads)}, {"writes", uses_json(flow, s.writes)}};
   };
@@ -88,6 +93,11 @@ model::Dataflow flow_from(const JsonCursor& object) {
   const JsonCursor classes = object.at("classes"), segments = object.at("segments");
   for (std::size_t i = 0; i < classes.size() && !object.failed(); ++i) {
     const JsonCursor c = classes.at(i);
+    if (c.has("layer_bytes")) {
+      c.only({"name", "layer_bytes"});
+      flow.classes.push_back({c.at("name").text(), {}, false, false, c.at("layer_bytes").bytes()});
+      continue;
+    }
     c.only({"name", "row_bytes", "grouped", "sequence"});
     flow.classes.push_back(
         {c.at("name").text(), c.at("row_bytes").bytes(), c.at("grouped").flag(), c.at("sequence").flag()});
@@ -102,7 +112,7 @@ model::Dataflow flow_from(const JsonCursor& object) {
     const std::string stage = s.at("stage").text();
     const auto found = std::find(stage_names.begin(), stage_names.end(), stage);
     if (found == stage_names.end())
-      s.at("stage").fail("is none of embedding, before, core, after, loss, optimizer, wait");
+      s.at("stage").fail("is none of embedding, before, core, after, loss, update, optimizer, wait");
     flow.segments.push_back({s.at("name").text(), static_cast<model::Stage>(found - stage_names.begin()),
                              side(s.at("forward")), side(s.at("backward"))});
   }

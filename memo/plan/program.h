@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "memo/base/units.h"
+#include "memo/model/dataflow.h"
 
 namespace memo::plan {
 
@@ -26,6 +27,9 @@ struct Call {
 };
 
 // One instance of a tensor class. `group` and `block` count from 0 (0 where the class has no such axis).
+// A lasting one is changed in place: it has one address of its own whenever it is on the device, and one of its own on
+// its tier, which holds its content between steps; what a call changes is written out before it is fetched again or the
+// step ends.
 struct Tensor {
   int cls = 0;
   int layer = 0;
@@ -34,11 +38,12 @@ struct Tensor {
   Bytes bytes;
 };
 
-enum class Origin { produced, fetched };
+// held: there from the step before to the step after, a lasting tensor that stays on the device.
+enum class Origin { produced, fetched, held };
 
 struct Residency {
   int tensor = 0;
-  int begin = 0;  // produced: the call that writes it; fetched: the `at` of its copy
+  int begin = 0;  // produced: the call that writes it; fetched: the `at` of its copy; held: 0
   int end = 0;
   Bytes offset;
   Origin origin = Origin::produced;
@@ -78,5 +83,8 @@ struct Program {
   std::vector<Copy> copies;       // in issue order (`at` never decreases per direction)
   std::vector<Bytes> tier_bytes;  // used of each tier
 };
+
+// The first call of the update: all before it are made for every sequence of a step, the others once.
+int update_begin(const model::Dataflow& flow, const Program& program);
 
 }  // namespace memo::plan

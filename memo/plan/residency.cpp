@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "memo/base/check.h"
+#include "memo/plan/lasting.h"
 
 namespace memo::plan {
 
@@ -59,6 +60,7 @@ class Builder {
       const Operands used = operands(profile_.flow, index_, schedule_.calls[k]);
       const auto add = [&](const Operand& operand, bool write) {
         const Tensor first = index_.tensor(operand.tensor);
+        if (cls_of(first).lasting()) return;
         const int blocks = operand.whole_sequence ? profile_.flow.blocks() : 1;
         for (int b = 0; b < blocks; ++b) {
           const int t = index_.of(first.cls, first.layer, first.block + b, first.group);
@@ -210,7 +212,9 @@ class Builder {
 
 Residencies residencies(const Profile& profile, const TensorIndex& index, const PlacementMap& placement,
                         const Schedule& schedule, const Pace& pace) {
-  return Builder(profile, index, placement, schedule, pace).build();
+  Residencies result = Builder(profile, index, placement, schedule, pace).build();
+  add_lasting(profile, index, placement, schedule, pace, result);
+  return result;
 }
 
 }  // namespace memo::plan

@@ -24,6 +24,8 @@ struct Stay {
   int next_use = -1;                     // the call that reads what is written out, fetched again
   int life = 0;                          // a tensor that is computed again lives anew
   int ring = 0;                          // stays of one ring share slots, first in first out
+  int slot = -1;                         // of a lasting tensor: always the same
+  bool held = false;                     // for the whole step, without copies
 };
 
 // Stays of a (class, group) that begin and end in the same passes. With a call that takes the whole sequence: one
@@ -32,6 +34,7 @@ struct Ring {
   int cls = 0;
   bool sequence = false;
   std::vector<int> stays;  // by begin
+  int slots = 0;           // of lasting tensors, else 0: as many as its stays need
 };
 
 struct Residencies {

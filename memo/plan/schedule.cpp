@@ -73,11 +73,9 @@ class Builder {
         core(Phase::backward, l - 1);
       }
     }
-    for (int s : segments(Stage::optimizer)) {
-      open(true, false);
-      call(s, Phase::forward, 0, -1, -1);
-      close();
-    }
+    for (int l = 0; l <= last; ++l)
+      for (int s : segments(Stage::update)) alone(s, l);
+    for (int s : segments(Stage::optimizer)) alone(s, 0);
     return std::move(result_);
   }
 
@@ -120,6 +118,11 @@ class Builder {
     close();
   }
 
+  void alone(int segment, int layer) {
+    open(true, false);
+    call(segment, Phase::forward, layer, -1, -1);
+    close();
+  }
   void call(int segment, Phase phase, int layer, int block, int group) {
     if (placement_.any_streamed() && static_cast<int>(result_.calls.size()) == result_.passes.back().begin)
       for (int waits = 0; waits < 2; ++waits) add(segments(Stage::wait).at(0), Phase::forward, 0, -1, -1);

@@ -25,6 +25,7 @@ int pass_of(const Dataflow& flow, Stage stage, bool backward, int layer) {
       return backward ? 2 * turn - 2 * (layer + 1) : 2 * (layer + 1);
     case Stage::loss:
       return turn;
+    case Stage::update:
     case Stage::optimizer:
     case Stage::wait:
       break;
@@ -67,6 +68,25 @@ Placement streamed(Placement placement, const Profile& profile, int tier) {
     for (int layer = 0; layer <= flow.layers; ++layer)
       if (!placed.contains({cls, layer}) && swappable(profile, cls, tier) && crosses(flow, cls, layer))
         placement.classes.push_back({cls, layer, 0, flow.blocks(), 0, tier, true});
+  return placement;
+}
+
+Placement paged(Placement placement, const Profile& profile, int tier, Paged most, int layers) {
+  const Dataflow& flow = profile.flow;
+  const auto uses = [](const std::vector<model::Use>& list, int cls) {
+    return std::ranges::any_of(list, [&](const model::Use& use) { return use.cls == cls; });
+  };
+  for (int cls = 0; cls < static_cast<int>(flow.classes.size()); ++cls) {
+    if (!flow.classes[static_cast<std::size_t>(cls)].lasting()) continue;
+    Paged kind = Paged::optimizer;
+    for (std::size_t s = 0; s < flow.segments.size(); ++s) {
+      if (!flow.layered(static_cast<int>(s))) continue;
+      if (uses(flow.segments[s].forward.reads, cls)) kind = Paged::weights;
+      if (uses(flow.segments[s].backward.writes, cls)) kind = Paged::gradients;
+    }
+    for (int layer = 0; layer < layers && kind <= most; ++layer)
+      placement.classes.push_back({cls, layer, 0, 1, 0, tier, true});
+  }
   return placement;
 }
 

@@ -13,6 +13,11 @@ namespace memo::plan {
 // (gradients, the last layer) streamed too.
 Placement streamed(Placement placement, const Profile& profile, int tier);
 
+// `placement` with lasting tensors of the first `layers` layers on the tier: of what is optimizer state, gradients too,
+// or weights too.
+enum class Paged { optimizer, gradients, weights };
+Placement paged(Placement placement, const Profile& profile, int tier, Paged most, int layers);
+
 // Bytes per token of the largest core call's operands: how fast the least peak of a streamed plan grows with the
 // context (and workspace that grows with it).
 Bytes core_bytes_per_token(const model::Dataflow& flow);

@@ -39,10 +39,18 @@ std::vector<int> ready_boundaries(const Program& program) {
   std::vector<int> ready;
   ready.reserve(program.residencies.size());
   for (const Residency& r : program.residencies)
-    ready.push_back(r.origin == Origin::produced ? r.begin + 1 : std::numeric_limits<int>::max());
+    ready.push_back(r.origin == Origin::produced ? r.begin + 1
+                    : r.origin == Origin::held   ? r.begin
+                                                 : std::numeric_limits<int>::max());
   for (const Copy& copy : program.copies)
     if (copy.direction == Direction::in) ready[static_cast<std::size_t>(copy.residency)] = copy.before;
   return ready;
+}
+
+bool updates(const Plan& plan, int call) {
+  const auto segment = static_cast<std::size_t>(plan.program.calls[static_cast<std::size_t>(call)].segment);
+  const model::Stage stage = plan.profile.flow.segments[segment].stage;
+  return stage == model::Stage::update || stage == model::Stage::optimizer;
 }
 
 namespace {
@@ -50,13 +58,17 @@ namespace {
 // Predictions count the bytes of tensors, or those of whole copies.
 void check_moved(const Plan& plan, Direction direction, Bytes predicted, Failures& failures) {
   const auto add = [](std::int64_t sum, Bytes more) { return std::min(sum + more.value(), 2 * max_bytes); };
+  // What starts before the update is done for every sequence.
+  int update = 0;
+  while (update < static_cast<int>(plan.program.calls.size()) && !updates(plan, update)) ++update;
   std::int64_t tensors = 0, copies = 0;
   for (const Copy& copy : plan.program.copies) {
     if (copy.direction != direction) continue;
     const Residency& r = plan.program.residencies[static_cast<std::size_t>(copy.residency)];
     const Bytes bytes = plan.program.tensors[static_cast<std::size_t>(r.tensor)].bytes;
-    tensors = add(tensors, bytes * plan.sequences);
-    copies = add(copies, round_up(bytes, copy_alignment) * plan.sequences);
+    const int times = copy.at < update ? plan.sequences : 1;
+    tensors = add(tensors, bytes * times);
+    copies = add(copies, round_up(bytes, copy_alignment) * times);
   }
   if (predicted.value() != tensors && predicted.value() != copies)
     failures.add("the prediction says {} bytes go {}, the copies move {} of tensors, {} in all", predicted.value(),
@@ -86,7 +98,8 @@ void check_placement(const Plan& plan, Failures& failures) {
     if (slot < 0) continue;
     const ClassPlacement& p = plan.placement[static_cast<std::size_t>(slot)];
     if (t.block >= p.recomputed && t.block < p.recomputed + p.swapped && copy.tier == p.tier)
-      ++written[static_cast<std::size_t>(slot)];
+      written[static_cast<std::size_t>(slot)] =
+          flow.classes[static_cast<std::size_t>(p.cls)].lasting() ? 1 : written[static_cast<std::size_t>(slot)] + 1;
     else if (t.block >= p.recomputed || !p.streamed || copy.tier != p.tier)
       failures.add("{} is written to tier {}, its placement swaps blocks {} to {} to tier {}", name_of_tensor(plan, id),
                    copy.tier, p.recomputed, p.recomputed + p.swapped, p.tier);
@@ -129,7 +142,7 @@ std::vector<std::string> validate(const Plan& plan, std::size_t most) {
   Failures failures(most);
   check_structure(plan, failures);
   if (!failures.lines().empty()) return failures.lines();
-  for (const auto check : {check_calls, check_data, check_copies, check_space, check_sums})
+  for (const auto check : {check_calls, check_data, check_copies, check_lasting, check_space, check_sums})
     if (!failures.full()) check(plan, failures);
   return failures.lines();
 }

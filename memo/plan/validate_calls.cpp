@@ -26,10 +26,10 @@ class Step {
     }
   }
   [[nodiscard]] std::int64_t size() const { return size_; }
-  [[nodiscard]] int layers(int segment) const { return flow_.layered(segment) ? flow_.layers : 1; }
+  [[nodiscard]] int layers(int segment) const { return flow_.each_layer(segment) ? flow_.layers : 1; }
   [[nodiscard]] std::int64_t number(const Call& call) const {
     const Stage stage = flow_.segments[static_cast<std::size_t>(call.segment)].stage;
-    const int layer = flow_.layered(call.segment) ? call.layer : 0;
+    const int layer = flow_.each_layer(call.segment) ? call.layer : 0;
     const int position = over_blocks(stage) ? call.block : std::max(call.group, 0);
     return first_[static_cast<std::size_t>(2 * call.segment + (call.phase == Phase::backward ? 1 : 0))] +
            std::int64_t{layer} * positions(flow_, stage) + position;
@@ -76,7 +76,7 @@ void check_calls(const Plan& plan, Failures& failures) {
   }
   std::vector<int> seen(static_cast<std::size_t>(step.size()), -1);
   std::vector<int> layer_of(flow.segments.size(), -1);  // of segments that run once a step
-  int optimizer = -1;
+  int optimizer = -1, update = -1;
   for (int k = 0; k < static_cast<int>(calls.size()) && !failures.full(); ++k) {
     const Call& call = calls[static_cast<std::size_t>(k)];
     const model::Segment& segment = flow.segments[static_cast<std::size_t>(call.segment)];
@@ -86,13 +86,17 @@ void check_calls(const Plan& plan, Failures& failures) {
       optimizer = k;
     else if (optimizer >= 0)
       failures.add("{} comes after the optimizer, call {}", name_of_call(plan, k), optimizer);
+    else if (segment.stage == Stage::update)
+      update = k;
+    else if (update >= 0)  // its gradients count for the norm by which all are clipped
+      failures.add("{} comes after an update, call {}", name_of_call(plan, k), update);
     int& layer = layer_of[static_cast<std::size_t>(call.segment)];
     if (layer < 0) layer = call.layer;
-    if (!flow.layered(call.segment) && layer != call.layer)
+    if (!flow.each_layer(call.segment) && layer != call.layer)
       failures.add("{}: earlier calls of this segment are of layer {}", name_of_call(plan, k), layer);
     if (call.phase == Phase::rerun) {
-      // The loss adds to gradients in its forward side, the optimizer changes the weights.
-      if (segment.stage == Stage::loss || segment.stage == Stage::optimizer)
+      // The loss adds to gradients in its forward side, updates change the weights.
+      if (segment.stage == Stage::loss || updates(plan, k))
         failures.add("{} cannot be run again", name_of_call(plan, k));
       else if (seen[static_cast<std::size_t>(step.number(call))] < 0)
         failures.add("{} runs again before its forward call", name_of_call(plan, k));

@@ -54,6 +54,10 @@ class CopyCheck {
     return fmt::format("copy {} ({} of {}, tier {})", c, copy(c).direction == Direction::out ? "out" : "in",
                        name_of_tensor(plan_, residency(c).tensor), tier(c).name);
   }
+  [[nodiscard]] bool lasting(int c) const {
+    const Tensor& tensor = program_.tensors[static_cast<std::size_t>(residency(c).tensor)];
+    return plan_.profile.flow.classes[static_cast<std::size_t>(tensor.cls)].lasting();
+  }
   // Where the copy's bytes end on the tier.
   [[nodiscard]] std::int64_t extent_end(int c) const {
     const Bytes bytes = program_.tensors[static_cast<std::size_t>(residency(c).tensor)].bytes;
@@ -87,6 +91,7 @@ class CopyCheck {
     if (residency(c).end < copy(c).before)
       failures_.add("{} need only end by boundary {}, its residency ends at {}", name(c), copy(c).before,
                     residency(c).end);
+    if (lasting(c)) return;         // validate_lasting.cpp
     const Copy* written = nullptr;  // the last copy out to this extent that has ended, else one to it, else any
     int source = -1;
     for (int o = first_out_[static_cast<std::size_t>(residency(c).tensor)]; o >= 0;
@@ -112,16 +117,24 @@ class CopyCheck {
 
   static bool same_extent(const Copy& a, const Copy& b) { return a.tier == b.tier && a.tier_offset == b.tier_offset; }
 
-  // An extent is taken from the start of the write to the end of the last fetch of what was written.
+  // An extent is taken from the start of the write to the end of the last fetch of what was written; that of a lasting
+  // tensor always.
   void check_extents() {
     for (int t = 0; t < static_cast<int>(program_.tier_bytes.size()); ++t) {
       std::vector<int> outs;
       std::vector<Rectangle> taken;
+      std::vector<bool> seen(program_.tensors.size(), false);  // lasting tensors
       for (int c = 0; c < static_cast<int>(program_.copies.size()) && !failures_.full(); ++c) {
-        if (copy(c).direction != Direction::out || copy(c).tier != t) continue;
+        if (copy(c).tier != t) continue;
+        const auto tensor = static_cast<std::size_t>(residency(c).tensor);
+        if (lasting(c) ? seen[tensor] : copy(c).direction != Direction::out) continue;
+        seen[tensor] = true;
         outs.push_back(c);
-        taken.push_back({copy(c).at, std::max(copy(c).before, needed_until_[static_cast<std::size_t>(c)]),
-                         copy(c).tier_offset.value(), extent_end(c)});
+        if (lasting(c))
+          taken.push_back({0, static_cast<int>(program_.calls.size()) + 1, copy(c).tier_offset.value(), extent_end(c)});
+        else
+          taken.push_back({copy(c).at, std::max(copy(c).before, needed_until_[static_cast<std::size_t>(c)]),
+                           copy(c).tier_offset.value(), extent_end(c)});
         if (extent_end(c) > program_.tier_bytes[static_cast<std::size_t>(t)].value())
           failures_.add("{} ends at {} on the tier, of which the plan uses {} bytes", name(c), extent_end(c),
                         program_.tier_bytes[static_cast<std::size_t>(t)].value());

@@ -41,6 +41,9 @@ std::string name_of_tensor(const Plan& plan, int tensor);
 std::string name_of_call(const Plan& plan, int call);
 const char* name_of_phase(Phase phase);
 
+// Whether the call belongs to the optimizer's step.
+bool updates(const Plan& plan, int call);
+
 // Blocks or groups over which a stage's calls run.
 int positions(const model::Dataflow& flow, model::Stage stage);
 inline bool over_blocks(model::Stage stage) { return stage <= model::Stage::loss && stage != model::Stage::core; }
@@ -56,11 +59,12 @@ std::vector<int> ready_boundaries(const Program& program);
 void check_profile(const Profile& profile, Failures& failures);
 void check_structure(const Plan& plan, Failures& failures);
 
-void check_calls(const Plan& plan, Failures& failures);   // each call of the step once, with its trace
-void check_data(const Plan& plan, Failures& failures);    // operands of every call lie where they are needed
-void check_copies(const Plan& plan, Failures& failures);  // order, extents and alignment of copies, tiers
-void check_space(const Plan& plan, Failures& failures);   // nothing overlaps in the arena or in a workspace
-void check_sums(const Plan& plan, Failures& failures);    // limit, prediction and placement agree with the program
+void check_calls(const Plan& plan, Failures& failures);    // each call of the step once, with its trace
+void check_data(const Plan& plan, Failures& failures);     // operands of every call lie where they are needed
+void check_copies(const Plan& plan, Failures& failures);   // order, extents and alignment of copies, tiers
+void check_lasting(const Plan& plan, Failures& failures);  // what is changed in place is never lost or stale
+void check_space(const Plan& plan, Failures& failures);    // nothing overlaps in the arena or in a workspace
+void check_sums(const Plan& plan, Failures& failures);     // limit, prediction and placement agree with the program
 
 // Owns addresses [low, high) during [begin, end).
 struct Rectangle {

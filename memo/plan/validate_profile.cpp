@@ -48,7 +48,11 @@ void check_sizes(const Dataflow& flow, Failures& failures) {
     failures.add("{} tokens in blocks of {} are more than 2^24 blocks", context, block);
   else
     for (const TensorClass& c : flow.classes)
-      if (c.row < Bytes(1) || c.row.value() > max_bytes / context)
+      if (c.layer_bytes != Bytes(0)) {
+        if (!in_bytes(c.layer_bytes) || c.row != Bytes(0) || c.grouped || c.sequence)
+          failures.add("class {}: {} bytes a layer are out of range, or it has rows too", c.name,
+                       c.layer_bytes.value());
+      } else if (c.row < Bytes(1) || c.row.value() > max_bytes / context)
         failures.add("class {}: a row of {} bytes is out of range for {} tokens", c.name, c.row.value(), context);
 }
 
@@ -64,6 +68,12 @@ void check_side(const Dataflow& flow, const Segment& segment, const char* phase,
                    use.layer_shift);
     if (segment.stage == Stage::optimizer || segment.stage == Stage::wait)
       failures.add("segment {} {} {} {}, but optimizer and wait have no operands", segment.name, phase, verb, cls.name);
+    else if (cls.lasting() &&
+             (use.layer_shift != 0 || use.whole_sequence || use.every_group || segment.stage == Stage::core))
+      failures.add("segment {} {} {} {} in another way than that of its own layer", segment.name, phase, verb,
+                   cls.name);
+    else if (segment.stage == Stage::update && !cls.lasting())
+      failures.add("segment {} {} {} {}, but an update has lasting operands only", segment.name, phase, verb, cls.name);
     else if (segment.stage == Stage::core && !use.whole_sequence)
       failures.add("segment {} {} {} a block of {}, but it runs over the whole sequence", segment.name, phase, verb,
                    cls.name);
@@ -92,7 +102,9 @@ void check_request(const Dataflow& flow, const Trace& trace, const std::string& 
     const TensorClass& cls = flow.classes[static_cast<std::size_t>(request.cls)];
     if (std::none_of(side.writes.begin(), side.writes.end(), [&](const Use& u) { return u.cls == request.cls; }))
       failures.add("{} holds {}, which the segment does not write", where, cls.name);
-    if (request.bytes > cls.row * trace.tokens.value())
+    if (cls.lasting())
+      failures.add("{} holds {}, which is lasting", where, cls.name);
+    else if (request.bytes > cls.row * trace.tokens.value())
       failures.add("{} holds {} in {} bytes, the tensor has {}", where, cls.name, request.bytes.value(),
                    (cls.row * trace.tokens.value()).value());
   }

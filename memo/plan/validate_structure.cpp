@@ -49,10 +49,13 @@ void check_placements(const Plan& plan, Failures& failures) {
       failures.add("placement {} is of class {}, layer {}; there are {} classes, {} layers", i, p.cls, p.layer,
                    flow.classes.size(), flow.layers);
     else if (p.swapped < 0 || p.recomputed < 0 || p.kept < 0 ||
-             std::int64_t{p.swapped} + p.recomputed + p.kept != flow.blocks())
+             std::int64_t{p.swapped} + p.recomputed + p.kept != flow.blocks_of(p.cls))
       failures.add("{} of layer {}: {} recomputed + {} swapped + {} kept blocks are not {}",
                    flow.classes[static_cast<std::size_t>(p.cls)].name, p.layer, p.recomputed, p.swapped, p.kept,
-                   flow.blocks());
+                   flow.blocks_of(p.cls));
+    else if (flow.classes[static_cast<std::size_t>(p.cls)].lasting() && p.recomputed > 0)
+      failures.add("{} of layer {} cannot be computed again", flow.classes[static_cast<std::size_t>(p.cls)].name,
+                   p.layer);
     else if (p.swapped > 0 && !within(p.tier, plan.profile.tiers.size()))
       failures.add("{} of layer {} is swapped to tier {} of {}", flow.classes[static_cast<std::size_t>(p.cls)].name,
                    p.layer, p.tier, plan.profile.tiers.size());
@@ -71,7 +74,7 @@ void check_call(const Plan& plan, int k, Failures& failures) {
   if (call.phase < Phase::forward || call.phase > Phase::rerun)
     failures.add("call {} ({}) has phase {}", k, segment.name, static_cast<int>(call.phase));
   // Segments that run once a step name the layer of their operands: 0 for the embedding, up to L for the loss.
-  if (call.layer < 0 || call.layer >= flow.layers + (flow.layered(call.segment) ? 0 : 1))
+  if (call.layer < 0 || call.layer >= flow.layers + (flow.each_layer(call.segment) ? 0 : 1))
     failures.add("call {} ({}) is of layer {} of {}", k, segment.name, call.layer, flow.layers);
   if (blocks ? call.block < 0 || call.block >= flow.blocks() : call.block != -1)
     failures.add("call {} ({}) is of block {}; {} blocks, -1 for none", k, segment.name, call.block, flow.blocks());
@@ -91,13 +94,14 @@ void check_tensor(const Plan& plan, int id, Failures& failures) {
     return;
   }
   const model::TensorClass& cls = flow.classes[static_cast<std::size_t>(t.cls)];
-  if (t.layer < 0 || t.layer > flow.layers || t.block < 0 || t.block >= flow.blocks() || t.group < 0 ||
+  if (t.layer < 0 || t.layer > flow.layers || t.block < 0 || t.block >= flow.blocks_of(t.cls) || t.group < 0 ||
       t.group >= (cls.grouped ? flow.groups : 1)) {
     failures.add("tensor {} is {} of layer {}, block {}, group {}; there are {} layers, {} blocks, {} group(s)", id,
-                 cls.name, t.layer, t.block, t.group, flow.layers, flow.blocks(), cls.grouped ? flow.groups : 1);
+                 cls.name, t.layer, t.block, t.group, flow.layers, flow.blocks_of(t.cls),
+                 cls.grouped ? flow.groups : 1);
     return;
   }
-  const Bytes bytes = cls.row * flow.block_tokens(t.block).value();
+  const Bytes bytes = cls.lasting() ? cls.layer_bytes : cls.row * flow.block_tokens(t.block).value();
   if (t.bytes != bytes)
     failures.add("tensor {}, {}, has {} bytes instead of {}", id, name_of_tensor(plan, id), t.bytes.value(),
                  bytes.value());
@@ -113,7 +117,7 @@ void check_residency(const Plan& plan, int id, Failures& failures) {
                  r.end, program.calls.size());
   else if (!in_bytes(r.offset))
     failures.add("residency {} of {} lies at {}", id, name_of_tensor(plan, r.tensor), r.offset.value());
-  else if (r.origin != Origin::produced && r.origin != Origin::fetched)
+  else if (r.origin < Origin::produced || r.origin > Origin::held)
     failures.add("residency {} of {} has origin {}", id, name_of_tensor(plan, r.tensor), static_cast<int>(r.origin));
 }
 

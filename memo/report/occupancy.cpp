@@ -8,7 +8,11 @@ namespace {
 std::size_t at(int i) { return static_cast<std::size_t>(i); }
 }  // namespace
 
-std::vector<Extent> extents(const plan::Program& program) {
+std::vector<Extent> extents(const plan::Plan& plan) {
+  const plan::Program& program = plan.program;
+  const auto lasting = [&](int tensor) {
+    return plan.profile.flow.classes[at(program.tensors[at(tensor)].cls)].lasting();
+  };
   const int calls = static_cast<int>(program.calls.size());
   std::vector<int> extent_of(program.tensors.size(), -1);
   std::vector<Extent> result;
@@ -17,12 +21,12 @@ std::vector<Extent> extents(const plan::Program& program) {
     const int tensor = program.residencies[at(copy.residency)].tensor;
     if (copy.direction == plan::Direction::in || extent_of[at(tensor)] >= 0) continue;
     extent_of[at(tensor)] = static_cast<int>(result.size());
-    result.push_back(
-        {tensor, copy.tier, copy.at, calls, round_up(program.tensors[at(tensor)].bytes, plan::copy_alignment)});
+    result.push_back({tensor, copy.tier, lasting(tensor) ? 0 : copy.at, calls,
+                      round_up(program.tensors[at(tensor)].bytes, plan::copy_alignment)});
   }
   fetched.assign(result.size(), false);
   for (const plan::Copy& copy : program.copies) {
-    if (copy.direction == plan::Direction::out) continue;
+    if (copy.direction == plan::Direction::out || lasting(program.residencies[at(copy.residency)].tensor)) continue;
     const std::size_t e = at(extent_of[at(program.residencies[at(copy.residency)].tensor)]);
     result[e].end = fetched[e] ? std::max(result[e].end, copy.before) : copy.before;
     fetched[e] = true;
@@ -58,7 +62,7 @@ Occupancy occupancy(const plan::Plan& plan) {
   if (calls > 0) result.peak_transients = program.transients[at(program.calls[at(result.peak)].trace)].bytes;
 
   result.tiers.assign(plan.profile.tiers.size(), std::vector<Bytes>(calls + 1));
-  for (const Extent& extent : extents(program)) {
+  for (const Extent& extent : extents(plan)) {
     result.tiers[at(extent.tier)][at(extent.begin)] += extent.bytes;
     result.tiers[at(extent.tier)][at(extent.end)] -= extent.bytes;
   }

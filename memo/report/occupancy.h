@@ -17,11 +17,12 @@ struct Occupancy {
 
 Occupancy occupancy(const plan::Plan& plan);
 
-// From when a tensor's extent on its tier is used until nobody reads it any more; boundaries.
+// From when a tensor's extent on its tier is used until nobody reads it any more; boundaries. Of a lasting tensor:
+// always.
 struct Extent {
   int tensor = 0, tier = 0, begin = 0, end = 0;
   Bytes bytes;
 };
-std::vector<Extent> extents(const plan::Program& program);
+std::vector<Extent> extents(const plan::Plan& plan);
 
 }  // namespace memo::report

@@ -101,6 +101,7 @@ ordered_json classes_json(const plan::Plan& plan, const Occupancy& live) {
       if (at(p.cls) == c) recomputed += p.recomputed, swapped += p.swapped, kept += p.kept;
     list.push_back({{"name", flow.classes[c].name},
                     {"gradient", std::ranges::any_of(flow.segments, backward_writes)},
+                    {"lasting", flow.classes[c].lasting()},
                     {"row", flow.classes[c].row.value()},
                     {"recomputed", recomputed},
                     {"swapped", swapped},
@@ -191,7 +192,7 @@ ordered_json page_data(const Subject& subject) {
   ordered_json segments = ordered_json::array();
   for (int i = 0; i < static_cast<int>(flow.segments.size()); ++i) {
     const model::Segment& s = flow.segments[at(i)];
-    segments.push_back({{"name", s.name}, {"core", s.stage == model::Stage::core}, {"layered", flow.layered(i)}});
+    segments.push_back({{"name", s.name}, {"core", s.stage == model::Stage::core}, {"layered", flow.each_layer(i)}});
   }
   ordered_json object{
       {"name", subject.name},

@@ -81,7 +81,7 @@ class Process {
     const plan::Call& call = plan_.program.calls[at(index)];
     const char* phase = call.phase == plan::Phase::forward ? "" : call.phase == plan::Phase::backward ? "'" : " again";
     std::string name = plan_.profile.flow.segments[at(call.segment)].name + phase;
-    if (plan_.profile.flow.layered(call.segment)) name += fmt::format(" layer {}", call.layer);
+    if (plan_.profile.flow.each_layer(call.segment)) name += fmt::format(" layer {}", call.layer);
     if (call.block >= 0) name += fmt::format(" block {}", call.block);
     if (call.group >= 0) name += fmt::format(" group {}", call.group);
     return name;

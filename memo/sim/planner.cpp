@@ -4,19 +4,20 @@
 
 #include <algorithm>
 #include <functional>
-#include <map>
 #include <optional>
 
 #include "memo/base/text.h"
 #include "memo/plan/build.h"
 #include "memo/plan/placement.h"
 #include "memo/plan/streaming.h"
+#include "memo/sim/dominant.h"
 
 namespace memo::sim {
 namespace {
 
 using plan::Built;
 using plan::Pace;
+using plan::Paged;
 using plan::Placement;
 
 constexpr int refinements = 4;  // of the budget for kept tensors
@@ -38,41 +39,6 @@ std::vector<Pace> paces(const Request& request, bool copies) {
     if (request.slots == 0 || slots == 2)
       for (bool relaxed : {false, true}) all.push_back({request.slots > 0 ? request.slots : slots, relaxed});
   return all;
-}
-
-// What is alive at the fullest boundary, the largest kind first: "weights 118 MiB, class qkv 64 MiB, ..."
-std::string dominant(const plan::Profile& profile, const plan::Program& program) {
-  const std::size_t calls = program.calls.size();
-  std::vector<std::int64_t> change(calls + 1, 0);
-  for (const plan::Residency& r : program.residencies) {
-    const std::int64_t bytes = program.tensors[static_cast<std::size_t>(r.tensor)].bytes.value();
-    change[static_cast<std::size_t>(r.begin)] += bytes;
-    change[static_cast<std::size_t>(r.end)] -= bytes;
-  }
-  std::int64_t live = 0, most = -1;
-  int fullest = 0;
-  for (std::size_t k = 0; k < calls; ++k) {
-    live += change[k];
-    const auto trace = static_cast<std::size_t>(program.calls[k].trace);
-    const std::int64_t now = live + program.transients[trace].bytes.value();
-    if (now > most) most = now, fullest = static_cast<int>(k);
-  }
-  std::map<std::string, std::int64_t> kinds;
-  for (const plan::Fixed& fixed : profile.fixed) kinds[fixed.name] += fixed.bytes.value();
-  for (const plan::Residency& r : program.residencies)
-    if (r.begin <= fullest && fullest < r.end) {
-      const plan::Tensor& tensor = program.tensors[static_cast<std::size_t>(r.tensor)];
-      kinds[profile.flow.classes[static_cast<std::size_t>(tensor.cls)].name] += tensor.bytes.value();
-    }
-  const auto trace = static_cast<std::size_t>(program.calls[static_cast<std::size_t>(fullest)].trace);
-  kinds["transients"] += program.transients[trace].bytes.value();
-  std::vector<std::pair<std::int64_t, std::string>> sorted;
-  for (const auto& [name, bytes] : kinds) sorted.emplace_back(bytes, name);
-  std::ranges::sort(sorted, std::greater<>());
-  std::string text;
-  for (std::size_t i = 0; i < sorted.size() && i < 4; ++i)
-    text += fmt::format("{}{} {}", i ? ", " : "", sorted[i].second, format_bytes(Bytes(sorted[i].first)));
-  return text;
 }
 
 class Search {
@@ -168,6 +134,38 @@ class Search {
       search_budgets(
           "by block, streamed",
           [&](Bytes budget) { return streamed(place_optimal(profile_, tier, budget), profile_, tier); }, tier);
+    if (tier >= 0 && !best_) search_paged(tier);
+  }
+
+  // Nothing fits: parameters leave too, as little of them as will do. What the tier holds of them crosses it more than
+  // once a step, so this is the last resort.
+  void search_paged(int tier) {
+    const int layers = profile_.flow.layers;
+    const Placement all = streamed(place_swapped(profile_, tier), profile_, tier);
+    for (const auto& [most, name] : {std::pair(Paged::optimizer, "by block, streamed; optimizer paged"),
+                                     std::pair(Paged::gradients, "by block, streamed; optimizer, gradients paged"),
+                                     std::pair(Paged::weights, "by block, streamed; parameters paged")})
+      for (const int slots : {2, 1}) {
+        if (request_.slots > 0 && slots != std::min(request_.slots, 2)) continue;
+        const Pace pace{request_.slots > 0 ? request_.slots : slots, false};
+        const auto fits_with = [&, kind = most, kind_name = name](int count) {
+          return consider(kind_name, paged(all, profile_, tier, kind, count), pace).fits;
+        };
+        if (!fits_with(layers)) continue;
+        int enough = layers;
+        for (int least = 1; least < enough;) {
+          const int middle = (least + enough) / 2;
+          fits_with(middle) ? enough = middle : least = middle + 1;
+        }
+        search_budgets(
+            name,
+            [&, kind = most](Bytes budget) {
+              const Placement kept = streamed(place_optimal(profile_, tier, budget), profile_, tier);
+              return paged(kept, profile_, tier, kind, enough);
+            },
+            tier);
+        return;
+      }
   }
 
   // `place`: a placement that keeps at most so many bytes.
@@ -233,14 +231,24 @@ class Search {
     predicted.device_peak = plan.program.arena;
     predicted.device_lower_bound = best_->built.lower_bound;
     const Timeline& once = best_->timeline;
-    const double optimizer = once.calls.empty() ? 0 : once.calls.back().end - once.calls.back().start;  // the last call
+    // What is done for each sequence, and what once.
+    const int update = plan::update_begin(profile_.flow, plan.program);
+    const double update_seconds =
+        once.calls.empty() ? 0 : once.step.value() - once.calls[static_cast<std::size_t>(update)].start;
+    Seconds optimizer;
+    for (std::size_t k = static_cast<std::size_t>(update); k < plan.program.calls.size(); ++k)
+      optimizer += profile_.traces[static_cast<std::size_t>(plan.program.calls[k].trace)].seconds;
     plan.sequences = request_.sequences;
-    predicted.step = once.step * request_.sequences - Seconds(optimizer) * (request_.sequences - 1);
+    predicted.step = once.step * request_.sequences - Seconds(update_seconds) * (request_.sequences - 1);
     predicted.stall = once.stall * request_.sequences;
-    predicted.bytes_out = once.bytes_out * request_.sequences;
-    predicted.bytes_in = once.bytes_in * request_.sequences;
+    for (const plan::Copy& copy : plan.program.copies) {
+      const int residency = plan.program.residencies[static_cast<std::size_t>(copy.residency)].tensor;
+      const Bytes bytes = plan.program.tensors[static_cast<std::size_t>(residency)].bytes;
+      Bytes& sum = copy.direction == plan::Direction::out ? predicted.bytes_out : predicted.bytes_in;
+      sum += bytes * (copy.at < update ? request_.sequences : 1);
+    }
     predicted.placement_gap = best_->placement.gap;
-    predicted.step_lower_bound = alone * request_.sequences - Seconds(optimizer) * (request_.sequences - 1);
+    predicted.step_lower_bound = alone * request_.sequences - optimizer * (request_.sequences - 1);
     return plan;
   }
 

@@ -1,26 +1,61 @@
-// Weights, gradients and optimizer state of a model in three fixed regions of the arena.
+// Weights, gradients and optimizer state of a model, at the addresses that a plan gives them.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
+#include "memo/base/result.h"
 #include "memo/job/job.h"
-#include "memo/plan/for_job.h"
+#include "memo/model/parameters.h"
 #include "memo/torch/decoder.h"
 
 namespace memo::edge {
 
 at::ScalarType scalar_type(job::DType dtype);
 
+// Parameters that come and go together: those of one layer's stage (before or after), or of no layer.
+struct StateGroup {
+  int layer = -1;
+  model::Stage stage = model::Stage::embedding;
+  auto operator<=>(const StateGroup&) const = default;
+};
+
+// Memory of a group: weights, gradients, optimizer (model::state_bytes).
+using StateRegions = std::array<std::byte*, 3>;
+
+// One region after another from `memory` on, when all is in memory: every group's, that of no layer first.
+class WholeState {
+ public:
+  WholeState(const model::Shape& shape, job::DType dtype);
+  [[nodiscard]] Bytes bytes() const { return bytes_; }
+  [[nodiscard]] StateRegions regions(std::byte* memory, const StateGroup& group) const;
+
+ private:
+  std::vector<std::pair<StateGroup, std::array<Bytes, 3>>> offsets_;
+  Bytes bytes_;
+};
+
+// Brings groups that are on a tier between steps into memory.
+class StatePager {
+ public:
+  virtual ~StatePager() = default;
+  virtual Status fetch(const StateGroup& group) = 0;
+  virtual Status store(const StateGroup& group) = 0;
+};
+
 class ModelState {
  public:
-  // `regions[i]` is memory for plan::fixed_memory()[i]; it must outlive the state.
-  ModelState(const model::Shape& shape, job::DType dtype, const std::array<std::byte*, 3>& regions);
+  // `regions(group)` is memory that outlives the state; groups that never are in memory at once may share it. `pager`
+  // (none: all stay in memory) outlives the state too.
+  ModelState(const model::Shape& shape, job::DType dtype, const std::function<StateRegions(const StateGroup&)>& regions,
+             StatePager* pager = nullptr);
 
   [[nodiscard]] const std::vector<model::ParameterSpec>& specs() const { return specs_; }
+  // The tensors of parameter i have their content while its group is in memory: see `bring`.
   [[nodiscard]] const std::vector<Parameter>& parameters() const { return parameters_; }
   // float32; with a float32 model the values themselves.
   [[nodiscard]] const std::vector<at::Tensor>& masters() const { return masters_; }
@@ -28,17 +63,34 @@ class ModelState {
   [[nodiscard]] const std::vector<at::Tensor>& second_moments() const { return second_; }
   [[nodiscard]] std::int64_t parameter_count() const;
 
-  void initialise(std::uint64_t seed);  // random weights as the specs say, zero moments
-  void masters_changed();               // casts masters to the compute dtype
-  void zero_gradients();
-  // One optimizer step: clips the gradients, AdamW, casts. Returns the gradients' norm before clipping.
-  double update(const job::TrainOptions& options, std::int64_t step, double lr);
-  [[nodiscard]] std::uint64_t gradient_digest() const;
+  // Between steps. Parameter i comes into memory, and stays until another one is brought or a step begins.
+  Status bring(std::size_t i);
+  // Every parameter in order: in memory while `change(i)` sets masters and moments; weights follow the masters.
+  Status change(const std::function<Status(std::size_t i)>& change);
+  Status initialise(std::uint64_t seed);  // random weights as the specs say, zero moments
+  Result<std::uint64_t> gradient_digest();
+
+  // Within a step, on groups that are in memory.
+  void begin_step();  // zeroes the gradients of no layer
+  void zero_gradients(const StateGroup& group);
+  void measure_gradients(const StateGroup& group);  // complete now: their squares count for the norm
+  // The optimizer's step of a group: clips by the norm of all gradients, AdamW, casts.
+  void update(const StateGroup& group, const job::TrainOptions& options, std::int64_t step, double lr);
+  // The gradients' norm before clipping, after the first update of a step.
+  [[nodiscard]] double gradient_norm() const { return norm_.value_or(0); }
 
  private:
+  [[nodiscard]] StateGroup group_of(std::size_t i) const;
+  [[nodiscard]] std::vector<std::size_t> members(const StateGroup& group) const;
+  void cast(std::size_t i);  // the master to the compute dtype
+
   std::vector<model::ParameterSpec> specs_;
   std::vector<Parameter> parameters_;
   std::vector<at::Tensor> masters_, first_, second_;
+  std::vector<double> squares_;  // of the gradients of each parameter
+  std::optional<double> norm_;
+  std::optional<StateGroup> brought_;
+  StatePager* pager_;
   double init_std_;
   std::int64_t layers_;
 };

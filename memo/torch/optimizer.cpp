@@ -12,9 +12,8 @@
 #include "memo/base/check.h"
 
 namespace memo::edge {
-namespace {
 
-// Sum of squares in double, by chunks of fixed size: the same bits at any number of threads.
+// By chunks of fixed size.
 double sum_of_squares(const at::Tensor& tensor) {
   constexpr std::int64_t chunk = 1 << 16, lanes = 8;
   const auto* data = tensor.const_data_ptr<float>();
@@ -36,8 +35,6 @@ double sum_of_squares(const at::Tensor& tensor) {
   for (const double sum : sums) total += sum;
   return total;
 }
-
-}  // namespace
 
 void adamw_step(const AdamW& settings, std::int64_t step, const std::vector<at::Tensor>& masters,
                 const std::vector<at::Tensor>& gradients, const std::vector<at::Tensor>& first_moments,
@@ -64,21 +61,17 @@ void adamw_step(const AdamW& settings, std::int64_t step, const std::vector<at::
   }
 }
 
-double clip_gradients(const std::vector<at::Tensor>& gradients, double max_norm) {
-  double squares = 0;
-  for (const at::Tensor& gradient : gradients) squares += sum_of_squares(gradient);
-  const double norm = std::sqrt(squares), scale = max_norm / (norm + 1e-6);
-  if (max_norm > 0 && scale < 1) {
-    // As Tensor::mul_ does for a float32 tensor and a double, without its scalar tensor on the heap.
-    const auto factor = static_cast<float>(scale);
-    for (const at::Tensor& gradient : gradients) {
-      auto* data = gradient.data_ptr<float>();
-      at::parallel_for(0, gradient.numel(), 1 << 15, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t i = begin; i < end; ++i) data[i] *= factor;
-      });
-    }
+void clip_gradients(const std::vector<at::Tensor>& gradients, double norm, double max_norm) {
+  const double scale = max_norm / (norm + 1e-6);
+  if (max_norm <= 0 || scale >= 1) return;
+  // As Tensor::mul_ does for a float32 tensor and a double, without its scalar tensor on the heap.
+  const auto factor = static_cast<float>(scale);
+  for (const at::Tensor& gradient : gradients) {
+    auto* data = gradient.data_ptr<float>();
+    at::parallel_for(0, gradient.numel(), 1 << 15, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) data[i] *= factor;
+    });
   }
-  return norm;
 }
 
 double lr_at(const job::TrainOptions& options, std::int64_t step) {

@@ -20,9 +20,12 @@ void adamw_step(const AdamW& settings, std::int64_t step, const std::vector<at::
                 const std::vector<at::Tensor>& gradients, const std::vector<at::Tensor>& first_moments,
                 const std::vector<at::Tensor>& second_moments, const std::vector<bool>& decays);
 
-// Scales float32 gradients so that their global norm is at most `max_norm` (0: no limit), by
-// min(1, max_norm / (norm + 1e-6)) as torch.nn.utils.clip_grad_norm_ does. Returns the norm before.
-double clip_gradients(const std::vector<at::Tensor>& gradients, double max_norm);
+// Of a float32 tensor, in double: the same bits at any number of threads.
+double sum_of_squares(const at::Tensor& tensor);
+
+// Scales float32 gradients whose global norm is `norm` so that it is at most `max_norm` (0: no limit), by
+// min(1, max_norm / (norm + 1e-6)) as torch.nn.utils.clip_grad_norm_ does.
+void clip_gradients(const std::vector<at::Tensor>& gradients, double norm, double max_norm);
 
 // Of step 1 .. options.steps: linear to options.lr over the warm-up steps, then a cosine down to
 // options.min_lr_ratio * options.lr at the last step.

@@ -1,5 +1,5 @@
-// A plan's addresses as the calls need them: for each call the planned requests of the allocator and, for each operand,
-// the tensor and its address.
+// A plan's addresses as the calls need them: for each call the planned requests of the allocator and, for each operand
+// that is not lasting, the tensor and its address.
 #pragma once
 
 #include <cstdint>

@@ -83,16 +83,14 @@ class Profiler {
     profile.fixed = plan::fixed_memory(shape_, job_.model.dtype);
     MEMO_CHECKED(record_at(shape_, job_.train.context, profile));
     for (const Tokens context : contexts()) MEMO_CHECKED(measure(context));
-    const double parameters =
-        static_cast<double>(model::parameter_count(shape_)) / static_cast<double>(model::parameter_count(one_layer_));
     MEMO_TRY(const Length length, usual_length());
     for (plan::Trace& trace : profile.traces) {
       const auto stage = profile.flow.segments[static_cast<std::size_t>(trace.segment)].stage;
       double seconds = 0;
       if (stage == model::Stage::core) {
         seconds = attention_seconds(attention_[{trace.segment, trace.backward}], length);
-      } else if (stage == model::Stage::optimizer) {
-        seconds = median(seconds_[{trace.segment, false, 0}]) * parameters;
+      } else if (once_a_step(stage)) {
+        seconds = median(seconds_[{trace.segment, false, 0}]);
       } else if (stage != model::Stage::wait) {
         const auto found = seconds_.find({trace.segment, trace.backward, trace.tokens.value()});
         if (found != seconds_.end()) seconds = median(found->second);
@@ -104,6 +102,10 @@ class Profiler {
   }
 
  private:
+  // Whatever the context.
+  static bool once_a_step(model::Stage stage) {
+    return stage == model::Stage::update || stage == model::Stage::optimizer;
+  }
   Length length_of(double tokens) const {
     return {tokens, pairs_seen(tokens, static_cast<double>(shape_.sliding_window))};
   }
@@ -141,18 +143,15 @@ class Profiler {
 
   // The table and traces of a context, without times.
   Status record_at(const model::Shape& shape, Tokens context, plan::Profile& profile) {
-    const auto fixed = plan::fixed_memory(one_layer_, job_.model.dtype);
-    Bytes total;
-    std::array<Bytes, 3> offsets{};
-    for (std::size_t i = 0; i < 3; ++i) offsets[i] = total, total += round_up(fixed[i].bytes, 64);
-    MEMO_TRY(const Arena memory, Arena::map(total));
-    const auto region = [&](std::size_t i) { return memory.data() + offsets[i].value(); };
-    ModelState state(one_layer_, job_.model.dtype, {region(0), region(1), region(2)});
+    const WholeState whole(one_layer_, job_.model.dtype);
+    MEMO_TRY(const Arena memory, Arena::map(whole.bytes()));
+    ModelState state(one_layer_, job_.model.dtype,
+                     [&](const StateGroup& group) { return whole.regions(memory.data(), group); });
     const Decoder decoder(one_layer_, groups_, state.parameters());
     profile.flow = model::decoder_dataflow(shape, element_bytes_, groups_, context, block_);
-    const std::span<const std::byte> weights(region(0), static_cast<std::size_t>(fixed[0].bytes.value()));
-    MEMO_TRY(profile.traces, record(profile.flow, decoder, scalar_type(job_.model.dtype), weights,
-                                    [&] { state.update(job_.train, 1, 0.0); }));
+    const std::span<const std::byte> parameters(memory.data(), static_cast<std::size_t>(whole.bytes().value()));
+    MEMO_TRY(profile.traces, record(profile.flow, decoder, scalar_type(job_.model.dtype), parameters,
+                                    [&](const StateGroup& group) { state.update(group, job_.train, 1, 0.0); }));
     return {};
   }
 
@@ -164,7 +163,7 @@ class Profiler {
     MEMO_CHECKED(record_at(one_layer_, context, small));
     MEMO_TRY(plan::Plan plan, sim::make_plan(small, {"resident", Bytes(0), 0}));
     MEMO_TRY(auto session, Session::open(std::move(plan), one_layer_, job_));
-    session->state().initialise(job_.seed);
+    MEMO_CHECKED(session->state().initialise(job_.seed));
     const std::vector<Sample> samples{make_sample(at::randint(shape_.vocab, {context.value() + 1}, at::kLong))};
     std::map<std::pair<int, bool>, std::vector<double>> core;
     for (int step = 1; step <= steps_measured; ++step) {
@@ -179,7 +178,7 @@ class Profiler {
         if (stage == model::Stage::core) {
           core[{call.segment, trace.backward}].push_back(seconds);
         } else {
-          const std::int64_t tokens = stage == model::Stage::optimizer ? 0 : trace.tokens.value();
+          const std::int64_t tokens = once_a_step(stage) ? 0 : trace.tokens.value();
           seconds_[{call.segment, trace.backward, tokens}].push_back(seconds);
         }
       }

@@ -46,7 +46,7 @@ struct OperandTensor {
 class Recorder {
  public:
   Recorder(model::Dataflow& flow, const Decoder& decoder, at::ScalarType dtype, std::span<const std::byte> parameters,
-           const std::function<void()>& update)
+           const Segments::Update& update)
       : flow_(flow), segments_(flow, decoder, update), dtype_(dtype), parameters_(parameters) {}
 
   Result<std::vector<plan::Trace>> run() {
@@ -56,7 +56,7 @@ class Recorder {
       const Stage stage = flow_.segments[at_index(s)].stage;
       if (stage == Stage::wait) {
         traces_.push_back({s, false, flow_.context, Seconds(0), {}});
-      } else if (stage == Stage::optimizer) {
+      } else if (stage == Stage::update || stage == Stage::optimizer) {
         const RecordingScope recording;
         segments_.forward(s, {}, {}, nullptr);
         MEMO_CHECKED(add_trace(s, false, flow_.context, recording.events(), {}, {}, {}));
@@ -79,6 +79,7 @@ class Recorder {
   std::vector<OperandTensor> operands(const std::vector<model::Use>& uses, Tokens tokens) const {
     std::vector<OperandTensor> result;
     for (const model::Use& use : uses) {
+      if (flow_.classes[at_index(use.cls)].lasting()) continue;  // the decoder has it
       const int groups = use.every_group && flow_.classes[at_index(use.cls)].grouped ? flow_.groups : 1;
       for (int g = 0; g < groups; ++g) result.push_back({use, g, operand(use, tokens)});
     }
@@ -268,7 +269,7 @@ class Recorder {
 }  // namespace
 
 Result<std::vector<plan::Trace>> record(model::Dataflow& flow, const Decoder& decoder, at::ScalarType dtype,
-                                        std::span<const std::byte> parameters, const std::function<void()>& update) {
+                                        std::span<const std::byte> parameters, const Segments::Update& update) {
   return Recorder(flow, decoder, dtype, parameters, update).run();
 }
 

@@ -2,7 +2,6 @@
 // each size, core attention at two short lengths (its allocations grow linearly with length; checked).
 #pragma once
 
-#include <functional>
 #include <span>
 
 #include "memo/plan/profile.h"
@@ -11,8 +10,9 @@
 namespace memo::edge {
 
 // `flow` has the context and block to record for; what segments save beyond their operands is added to its table.
-// The traces have no times. `dtype` is the compute dtype, `parameters` the memory of the weights, `update` the optimizer.
+// The traces have no times. `dtype` is the compute dtype, `parameters` the memory of the model's state, `update` the
+// optimizer.
 Result<std::vector<plan::Trace>> record(model::Dataflow& flow, const Decoder& decoder, at::ScalarType dtype,
-                                        std::span<const std::byte> parameters, const std::function<void()>& update);
+                                        std::span<const std::byte> parameters, const Segments::Update& update);
 
 }  // namespace memo::edge

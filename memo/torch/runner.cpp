@@ -17,11 +17,30 @@ std::size_t at_index(int i) { return static_cast<std::size_t>(i); }
 
 }  // namespace
 
-Runner::Runner(const plan::Plan& plan, std::byte* arena, Segments& segments, at::ScalarType dtype,
-               std::span<const std::byte> parameters)
-    : plan_(plan), memory_(plan, arena), segments_(segments), dtype_(dtype), parameters_(parameters) {}
+Runner::Runner(const plan::Plan& plan, std::byte* arena, Segments& segments, at::ScalarType dtype, ModelState& state)
+    : plan_(plan), memory_(plan, arena), segments_(segments), dtype_(dtype), state_(state) {
+  find_gradients();
+}
 
-void Runner::begin_sequence(const Sample& sample) {
+void Runner::find_gradients() {
+  std::map<StateGroup, int> number;
+  for (std::size_t k = 0; k < plan_.program.calls.size(); ++k) {
+    const plan::Call& call = plan_.program.calls[k];
+    const model::Stage stage = plan_.profile.flow.segments[at_index(call.segment)].stage;
+    const bool adds =
+        call.phase == plan::Phase::backward && (stage == model::Stage::before || stage == model::Stage::after);
+    gradients_of_.push_back(-1);
+    if (!adds) continue;
+    const StateGroup group{call.layer, stage};
+    const auto [found, is_new] = number.try_emplace(group, static_cast<int>(gradients_.size()));
+    if (is_new) gradients_.push_back({group, static_cast<int>(k), 0});
+    gradients_[at_index(found->second)].last = static_cast<int>(k);
+    gradients_of_.back() = found->second;
+  }
+}
+
+void Runner::begin_sequence(const Sample& sample, bool first) {
+  first_sequence_ = first;
   MEMO_CHECK(sample.tokens.numel() == plan_.profile.flow.context.value(), "a sample has the plan's context");
   sample_ = &sample;
   graphs_.clear();
@@ -43,6 +62,9 @@ void Runner::run_call(int call) {
   const bool backward = what.phase == plan::Phase::backward;
   const auto& segment = plan_.profile.flow.segments[at_index(what.segment)];
   // Reads that the table got from saved tensors come last; only autograd asks for them, through unpack.
+  const Gradients* gradients =
+      gradients_of_[at_index(call)] < 0 ? nullptr : &gradients_[at_index(gradients_of_[at_index(call)])];
+  if (gradients && first_sequence_ && gradients->first == call) state_.zero_gradients(gradients->group);
   std::vector<at::Tensor> reads;
   for (const PlannedOperand& operand : memory_.reads(call)) reads.push_back(view(operand));
   const Where place = where(what);
@@ -64,6 +86,7 @@ void Runner::run_call(int call) {
     settle(call, results);
   }
   reads.clear();
+  if (gradients && gradients->last == call) state_.measure_gradients(gradients->group);
   for (const Departure& departure : planned.finish()) note(call, describe(departure));
   if (planned.unused() > 0) note(call, fmt::format("{} planned requests were not made", planned.unused()));
 }
@@ -106,7 +129,6 @@ at::Tensor Runner::view(const PlannedOperand& operand) const {
 
 std::optional<std::any> Runner::pack(const at::Tensor& tensor) {
   const auto* data = static_cast<const std::byte*>(tensor.const_data_ptr());
-  if (data >= parameters_.data() && data < parameters_.data() + parameters_.size()) return std::nullopt;
   for (const auto operands : {memory_.writes(current_), memory_.reads(current_)})
     for (const PlannedOperand& operand : operands)
       if (data >= operand.address && data < operand.address + operand.bytes.value())

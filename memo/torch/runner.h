@@ -18,13 +18,12 @@ namespace memo::edge {
 
 class Runner final : public exec::Compute, private SavedTensorKeeper {
  public:
-  // All must outlive the runner. `dtype` is the compute dtype; `parameters` is the memory of the weights, which saved
-  // tensors may alias.
-  Runner(const plan::Plan& plan, std::byte* arena, Segments& segments, at::ScalarType dtype,
-         std::span<const std::byte> parameters);
+  // All must outlive the runner. `dtype` is the compute dtype. The runner zeroes a layer's gradients before the first
+  // call of a step that adds to them, and has them measured after the last.
+  Runner(const plan::Plan& plan, std::byte* arena, Segments& segments, at::ScalarType dtype, ModelState& state);
 
-  // Calls that follow work on `sample`, which must outlive them.
-  void begin_sequence(const Sample& sample);
+  // Calls that follow work on `sample`, which must outlive them; on the first one of a step if `first`.
+  void begin_sequence(const Sample& sample, bool first);
   Status run(int call) override;
 
   // Where calls departed from the plan, "segment (layer, block): what", in order; at most a few are kept.
@@ -45,6 +44,7 @@ class Runner final : public exec::Compute, private SavedTensorKeeper {
   [[nodiscard]] Where where(const plan::Call& call) const;
   [[nodiscard]] at::Tensor view(const PlannedOperand& operand) const;
   void settle(int call, const std::vector<at::Tensor>& results);
+  void find_gradients();
   void note(int call, const std::string& what);
   [[nodiscard]] std::string name(int call) const;
 
@@ -52,8 +52,15 @@ class Runner final : public exec::Compute, private SavedTensorKeeper {
   PlannedMemory memory_;
   Segments& segments_;
   at::ScalarType dtype_;
-  std::span<const std::byte> parameters_;
+  ModelState& state_;
+  struct Gradients {  // of a group: the calls that add to them
+    StateGroup group;
+    int first = -1, last = -1;
+  };
+  std::vector<Gradients> gradients_;
+  std::vector<int> gradients_of_;   // per call, into gradients_, or -1
   const Sample* sample_ = nullptr;  // of the sequence
+  bool first_sequence_ = true;
   int current_ = -1;
   std::unordered_map<std::int64_t, Graph> graphs_;  // by segment, layer, block
   std::vector<std::string> departures_;

@@ -52,7 +52,7 @@ struct TensorSource {
   std::string name;
   TensorDType dtype = TensorDType::f32;  // not other
   std::vector<std::int64_t> shape;
-  std::function<std::span<const std::byte>()> bytes;
+  std::function<Result<std::span<const std::byte>>()> bytes;
 };
 
 // Writes beside `file`, fsyncs and renames: `file` is the old one or the new one, never half.

@@ -87,7 +87,7 @@ Status write_tensor_file(const Path& file, std::span<const TensorSource> tensors
   MEMO_CHECKED(out.write(std::as_bytes(std::span(&header_size, 1))));
   MEMO_CHECKED(out.write(std::as_bytes(std::span(header))));
   for (const TensorSource* tensor : order) {
-    const std::span<const std::byte> bytes = tensor->bytes();
+    MEMO_TRY(const std::span<const std::byte> bytes, tensor->bytes());
     MEMO_CHECK(static_cast<std::int64_t>(bytes.size()) == size_of(*tensor), "a written tensor's bytes match its shape");
     MEMO_CHECKED(out.write(bytes));
   }

@@ -38,10 +38,11 @@ std::vector<at::Tensor> detached(const std::vector<at::Tensor>& tensors) {
 
 }  // namespace
 
-Segments::Segments(const model::Dataflow& flow, const Decoder& decoder, std::function<void()> update)
+Segments::Segments(const model::Dataflow& flow, const Decoder& decoder, Update update)
     : groups_(flow.groups), decoder_(decoder), update_(std::move(update)) {
-  static constexpr const char* names[] = {"embedding", "attn_in", "attention", "attn_out", "mlp_in",
-                                          "mlp_out",   "loss",    "optimizer", "wait"};
+  static constexpr const char* names[] = {"embedding",    "attn_in",   "attention", "attn_out",
+                                          "mlp_in",       "mlp_out",   "loss",      "update.before",
+                                          "update.after", "optimizer", "wait"};
   for (const model::Segment& segment : flow.segments) {
     const auto* found = std::find(std::begin(names), std::end(names), segment.name);
     MEMO_CHECK(found != std::end(names), "a decoder's dataflow has the decoder's segments");
@@ -84,8 +85,14 @@ std::vector<at::Tensor> Segments::forward(int segment, const Where& where, const
       break;
     case Kind::loss:
       return {decoder_.loss(reads[0], where.targets, loss_scale, loss_sum)};
+    case Kind::update_before:
+      update_({where.layer, model::Stage::before});
+      return {};
+    case Kind::update_after:
+      update_({where.layer, model::Stage::after});
+      return {};
     case Kind::optimizer:
-      update_();
+      update_({});
       return {};
     case Kind::wait:
       return {};
@@ -121,12 +128,10 @@ std::vector<at::Tensor> Segments::backward(int segment, const Where& where, cons
     }
     case Kind::mlp_out:
       return gradients(graph, {reads[0]});
-    case Kind::loss:
-    case Kind::optimizer:
-    case Kind::wait:
+    default:
       break;
   }
-  MEMO_CHECK(false, "loss, optimizer and wait have no backward call");
+  MEMO_CHECK(false, "a backward call is of a segment that has one");
 }
 
 }  // namespace memo::edge

@@ -11,6 +11,7 @@
 
 #include "memo/model/dataflow.h"
 #include "memo/torch/decoder.h"
+#include "memo/torch/model_state.h"
 
 namespace memo::edge {
 
@@ -32,8 +33,9 @@ struct Where {
 
 class Segments {
  public:
-  // `update` is the optimizer's call.
-  Segments(const model::Dataflow& flow, const Decoder& decoder, std::function<void()> update);
+  // `update` is what the optimizer's calls do.
+  using Update = std::function<void(const StateGroup&)>;
+  Segments(const model::Dataflow& flow, const Decoder& decoder, Update update);
 
   // Forward side of a segment; also a rerun. `graph`, when given, receives what backward needs.
   std::vector<at::Tensor> forward(int segment, const Where& where, const std::vector<at::Tensor>& reads, Graph* graph);
@@ -46,13 +48,25 @@ class Segments {
   double loss_scale = 1;  // of a target's loss in gradients: 1 / the number of targets of a step
 
  private:
-  enum class Kind { embedding, attn_in, attention, attn_out, mlp_in, mlp_out, loss, optimizer, wait };
+  enum class Kind {
+    embedding,
+    attn_in,
+    attention,
+    attn_out,
+    mlp_in,
+    mlp_out,
+    loss,
+    update_before,
+    update_after,
+    optimizer,
+    wait
+  };
   [[nodiscard]] Kind kind(int segment) const { return kinds_[static_cast<std::size_t>(segment)]; }
 
   std::vector<Kind> kinds_;
   int groups_;
   const Decoder& decoder_;
-  std::function<void()> update_;
+  Update update_;
 };
 
 }  // namespace memo::edge

@@ -8,8 +8,10 @@
 #include "memo/base/check.h"
 #include "memo/exec/cpu_copies.h"
 #include "memo/exec/tier.h"
+#include "memo/plan/for_job.h"
 #include "memo/torch/allocator.h"
 #include "memo/torch/arena.h"
+#include "memo/torch/planned_state.h"
 #include "memo/torch/runner.h"
 #include "memo/torch/saved_tensors.h"
 #include "memo/torch/segments.h"
@@ -22,27 +24,40 @@ double now() { return std::chrono::duration<double>(std::chrono::steady_clock::n
 }  // namespace
 
 struct Session::Impl {
-  Impl(plan::Plan given, const model::Shape& shape, const job::Job& job, Arena mapped)
+  Impl(plan::Plan given, const model::Shape& shape, const job::Job& job, Arena mapped,
+       std::vector<std::unique_ptr<exec::TierStore>> opened)
       : plan(std::move(given)),
         arena(std::move(mapped)),
-        state(shape, job.model.dtype, regions()),
+        tiers(std::move(opened)),
+        stores(addresses(tiers)),
+        planned(plan, arena.data(), stores),
+        state(
+            shape, job.model.dtype, [this](const StateGroup& group) { return planned.regions(group); }, &planned),
         decoder(shape, plan.profile.flow.groups, state.parameters()),
-        segments(plan.profile.flow, decoder, [this] { gradient_norm = state.update(options, step, lr); }),
-        options(job.train) {}
+        segments(plan.profile.flow, decoder,
+                 [this](const StateGroup& group) { state.update(group, options, step, lr); }),
+        options(job.train),
+        copies(exec::cpu_copy_engine(stores)),
+        runner(plan, arena.data(), segments, scalar_type(job.model.dtype), state) {}
 
-  [[nodiscard]] std::byte* region(std::size_t i) const { return arena.data() + plan.program.fixed[i].offset.value(); }
-  [[nodiscard]] std::array<std::byte*, 3> regions() const { return {region(0), region(1), region(2)}; }
+  static std::vector<exec::TierStore*> addresses(const std::vector<std::unique_ptr<exec::TierStore>>& tiers) {
+    std::vector<exec::TierStore*> result;
+    for (const auto& tier : tiers) result.push_back(tier.get());
+    return result;
+  }
 
   plan::Plan plan;
   Arena arena;
+  std::vector<std::unique_ptr<exec::TierStore>> tiers;  // none where the plan uses none
+  std::vector<exec::TierStore*> stores;
+  PlannedState planned;
   ModelState state;
   Decoder decoder;
   Segments segments;
   job::TrainOptions options;
-  std::vector<std::unique_ptr<exec::TierStore>> tiers;
   std::unique_ptr<exec::CopyEngine> copies;
-  std::unique_ptr<Runner> runner;
-  double lr = 0, gradient_norm = 0;
+  Runner runner;
+  double lr = 0;
   std::int64_t step = 0;
   Bytes heap_peak;
 };
@@ -60,25 +75,15 @@ Result<std::unique_ptr<Session>> Session::open(plan::Plan plan, const model::Sha
     if (i >= plan.profile.fixed.size() || plan.profile.fixed[i].bytes != wanted[i].bytes)
       return bad_input(fmt::format("the plan is for another model: its {} differ; make a new plan", wanted[i].name));
   MEMO_TRY(Arena arena, Arena::map(plan.program.arena));
-  auto impl = std::make_unique<Impl>(std::move(plan), shape, job, std::move(arena));
-  std::vector<exec::TierStore*> stores;
-  for (std::size_t t = 0; t < impl->plan.profile.tiers.size(); ++t) {
-    const Bytes bytes = impl->plan.program.tier_bytes[t];
-    if (bytes == Bytes(0)) {
-      stores.push_back(nullptr);
-      continue;
-    }
+  std::vector<std::unique_ptr<exec::TierStore>> tiers;
+  for (const Bytes bytes : plan.program.tier_bytes) {
+    tiers.emplace_back();
+    if (bytes == Bytes(0)) continue;
     if (!job.memory.disk) return bad_input("the plan uses a disk tier: set memory.disk to a folder");
-    MEMO_TRY(auto store, exec::disk_tier(*job.memory.disk, bytes));
-    impl->tiers.push_back(std::move(store));
-    stores.push_back(impl->tiers.back().get());
+    MEMO_TRY(tiers.back(), exec::disk_tier(*job.memory.disk, bytes));
   }
-  impl->copies = exec::cpu_copy_engine(stores);
-  const auto weights =
-      std::span<const std::byte>(impl->region(0), static_cast<std::size_t>(impl->plan.program.fixed[0].bytes.value()));
-  impl->runner =
-      std::make_unique<Runner>(impl->plan, impl->arena.data(), impl->segments, scalar_type(job.model.dtype), weights);
-  return std::unique_ptr<Session>(new Session(std::move(impl)));
+  return std::unique_ptr<Session>(
+      new Session(std::make_unique<Impl>(std::move(plan), shape, job, std::move(arena), std::move(tiers))));
 }
 
 const plan::Plan& Session::plan() const { return impl_->plan; }
@@ -92,16 +97,18 @@ Result<StepResult> Session::step(const std::vector<Sample>& samples, std::int64_
   reset_heap_peak();
   s.step = step;
   s.lr = lr;
-  s.state.zero_gradients();
+  s.state.begin_step();
   s.segments.loss_sum = 0;
   StepResult result;
   std::int64_t targets = 0;
   for (const Sample& sample : samples) targets += target_count(sample);
   s.segments.loss_scale = 1.0 / static_cast<double>(targets);
   for (std::size_t i = 0; i < samples.size(); ++i) {
-    s.runner->begin_sequence(samples[i]);
-    const std::size_t calls = s.plan.program.calls.size() - (i + 1 < samples.size() ? 1 : 0);  // the optimizer is last
-    MEMO_TRY(exec::StepReport report, exec::run_step(s.plan.program, s.arena.data(), *s.runner, *s.copies, calls));
+    s.runner.begin_sequence(samples[i], i == 0);
+    const std::size_t calls = i + 1 < samples.size()
+                                  ? static_cast<std::size_t>(plan::update_begin(s.plan.profile.flow, s.plan.program))
+                                  : s.plan.program.calls.size();
+    MEMO_TRY(exec::StepReport report, exec::run_step(s.plan.program, s.arena.data(), s.runner, *s.copies, calls));
     report.step += result.report.step;
     report.stall += result.report.stall;
     report.bytes_out += result.report.bytes_out;
@@ -110,13 +117,13 @@ Result<StepResult> Session::step(const std::vector<Sample>& samples, std::int64_
   }
   s.heap_peak = std::max(s.heap_peak, heap_use().peak - before);
   result.loss = s.segments.loss_sum / static_cast<double>(targets);
-  result.gradient_norm = s.gradient_norm;
+  result.gradient_norm = s.state.gradient_norm();
   result.seconds = Seconds(now() - start);
   return result;
 }
 
 Bytes Session::device_peak() const { return impl_->arena.resident() + impl_->heap_peak; }
-std::int64_t Session::departure_count() const { return impl_->runner->departure_count(); }
-const std::vector<std::string>& Session::departures() const { return impl_->runner->departures(); }
+std::int64_t Session::departure_count() const { return impl_->runner.departure_count(); }
+const std::vector<std::string>& Session::departures() const { return impl_->runner.departures(); }
 
 }  // namespace memo::edge

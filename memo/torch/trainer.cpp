@@ -72,7 +72,7 @@ class Training {
       losses_ = std::move(saved.losses);
       return {};
     }
-    state.initialise(job_.seed);
+    MEMO_CHECKED(state.initialise(job_.seed));
     if (!job_.model.path) return {};
     MEMO_TRY(const bool weights, has_weights(*job_.model.path));
     return weights ? load_weights(state, *job_.model.path) : Status();
@@ -141,7 +141,8 @@ class Training {
 
   Status checkpoint(std::int64_t step) {
     constexpr int keep_last = 2;
-    gradient_digest_ = hex16(session_->state().gradient_digest());
+    MEMO_TRY(const std::uint64_t gradients, session_->state().gradient_digest());
+    gradient_digest_ = hex16(gradients);
     MEMO_TRY(const Path folder, begin_checkpoint(request_.out, step));
     MEMO_CHECKED(save_weights(session_->state(), folder));
     const std::optional<Path> like =

@@ -35,8 +35,8 @@ Result<at::Tensor> read_tensor(const TensorFiles& files, const std::string& name
   if (entry->dtype == TensorDType::other)
     return bad_input(fmt::format("{}: tensor '{}' has a dtype that cannot be a weight", entry->file.string(), name));
   if (entry->shape != shape)
-    return bad_input(fmt::format("{}: tensor '{}' has shape [{}], config.json asks for [{}]", entry->file.string(), name,
-                                 fmt::join(entry->shape, ", "), fmt::join(shape, ", ")));
+    return bad_input(fmt::format("{}: tensor '{}' has shape [{}], config.json asks for [{}]", entry->file.string(),
+                                 name, fmt::join(entry->shape, ", "), fmt::join(shape, ", ")));
   at::Tensor tensor = at::empty(shape, at::TensorOptions().dtype(torch_dtype(entry->dtype)));
   MEMO_CHECKED(files.read(name, 0, {static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes()}));
   return tensor.to(at::kFloat);
@@ -55,14 +55,11 @@ struct Named {
   at::Tensor tensor;
 };
 
-std::vector<Named> optimizer_tensors(const ModelState& state) {
-  std::vector<Named> all;
-  for (std::size_t i = 0; i < state.specs().size(); ++i) {
-    const std::string& name = state.specs()[i].name;
-    all.push_back({"first." + name, state.first_moments()[i]});
-    all.push_back({"second." + name, state.second_moments()[i]});
-    if (!state.masters()[i].is_same(state.parameters()[i].value)) all.push_back({"master." + name, state.masters()[i]});
-  }
+// Of parameter i.
+std::vector<Named> optimizer_tensors(const ModelState& state, std::size_t i) {
+  const std::string& name = state.specs()[i].name;
+  std::vector<Named> all{{"first." + name, state.first_moments()[i]}, {"second." + name, state.second_moments()[i]}};
+  if (!state.masters()[i].is_same(state.parameters()[i].value)) all.push_back({"master." + name, state.masters()[i]});
   return all;
 }
 
@@ -70,24 +67,26 @@ std::vector<Named> optimizer_tensors(const ModelState& state) {
 
 Status load_weights(ModelState& state, const Path& folder) {
   MEMO_TRY(const TensorFiles files, TensorFiles::open_folder(folder));
-  for (std::size_t i = 0; i < state.specs().size(); ++i)
+  return state.change([&](std::size_t i) -> Status {
     for (const model::ParameterPart& part : state.specs()[i].parts) {
       at::Tensor rows = rows_of(state.masters()[i], part);
       MEMO_TRY(const at::Tensor stored, read_tensor(files, part.name, stored_shape(rows, part)));
       rows.copy_(part.transposed ? stored.t() : stored);
     }
-  state.masters_changed();
-  return {};
+    return {};
+  });
 }
 
-Status save_weights(const ModelState& state, const Path& folder) {
+Status save_weights(ModelState& state, const Path& folder) {
   std::vector<TensorSource> sources;
   const auto scratch = std::make_shared<at::Tensor>();  // one transposed tensor at a time
   for (std::size_t i = 0; i < state.specs().size(); ++i)
     for (const model::ParameterPart& part : state.specs()[i].parts) {
       const at::Tensor rows = rows_of(state.parameters()[i].value, part);
       const TensorDType dtype = rows.scalar_type() == at::kBFloat16 ? TensorDType::bf16 : TensorDType::f32;
-      sources.push_back({part.name, dtype, stored_shape(rows, part), [rows, part, scratch] {
+      sources.push_back({part.name, dtype, stored_shape(rows, part),
+                         [&state, i, rows, part, scratch]() -> Result<std::span<const std::byte>> {
+                           MEMO_CHECKED(state.bring(i));
                            *scratch = part.transposed ? rows.t().contiguous() : rows;
                            return bytes_of(*scratch);
                          }});
@@ -96,23 +95,28 @@ Status save_weights(const ModelState& state, const Path& folder) {
   return write_tensor_folder(folder, sources, Bytes(shard_limit));
 }
 
-Status save_optimizer(const ModelState& state, const Path& file) {
+Status save_optimizer(ModelState& state, const Path& file) {
   std::vector<TensorSource> sources;
-  for (const Named& named : optimizer_tensors(state))
-    sources.push_back({named.name, TensorDType::f32, named.tensor.sizes().vec(),
-                       [tensor = named.tensor] { return bytes_of(tensor); }});
+  for (std::size_t i = 0; i < state.specs().size(); ++i)
+    for (const Named& named : optimizer_tensors(state, i))
+      sources.push_back({named.name, TensorDType::f32, named.tensor.sizes().vec(),
+                         [&state, i, tensor = named.tensor]() -> Result<std::span<const std::byte>> {
+                           MEMO_CHECKED(state.bring(i));
+                           return bytes_of(tensor);
+                         }});
   return write_tensor_file(file, sources);
 }
 
 Status load_optimizer(ModelState& state, const Path& file) {
   MEMO_TRY(const TensorFiles files, TensorFiles::open_file(file));
-  for (const Named& named : optimizer_tensors(state)) {
-    MEMO_TRY(const at::Tensor stored, read_tensor(files, named.name, named.tensor.sizes().vec()));
-    at::Tensor into = named.tensor;
-    into.copy_(stored);
-  }
-  state.masters_changed();
-  return {};
+  return state.change([&](std::size_t i) -> Status {
+    for (const Named& named : optimizer_tensors(state, i)) {
+      MEMO_TRY(const at::Tensor stored, read_tensor(files, named.name, named.tensor.sizes().vec()));
+      at::Tensor into = named.tensor;
+      into.copy_(stored);
+    }
+    return {};
+  });
 }
 
 }  // namespace memo::edge

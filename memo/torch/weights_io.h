@@ -11,10 +11,10 @@ namespace memo::edge {
 // another shape is an error that names it.
 Status load_weights(ModelState& state, const Path& folder);
 // Writes the weights in the compute dtype as a Hugging Face folder's model.safetensors.
-Status save_weights(const ModelState& state, const Path& folder);
+Status save_weights(ModelState& state, const Path& folder);
 
 // Moments and, for bfloat16, masters.
-Status save_optimizer(const ModelState& state, const Path& file);
+Status save_optimizer(ModelState& state, const Path& file);
 Status load_optimizer(ModelState& state, const Path& file);
 
 }  // namespace memo::edge

@@ -183,7 +183,7 @@ TEST_F(PlanFile, NamesWhatIsWrong) {
     const char *from, *to, *message;
   };
   const Edit edits[] = {
-      {"\"version\":2", "\"version\":1", "version 1 of memo-plan, this Memo reads version 2; make the file again"},
+      {"\"version\":3", "\"version\":2", "version 2 of memo-plan, this Memo reads version 3; make the file again"},
       {"\"format\":\"memo-plan\"", "\"format\":\"memo-profile\"", "is a memo-profile file, not a memo-plan one"},
       {"\"format\":\"memo-plan\"", "\"format\":\"other\"", "not a memo-plan file"},
       {"\"format\":\"memo-plan\",", "", "not a memo-plan file; give it a file that 'memo plan' wrote"},

@@ -60,6 +60,10 @@ inline Profile synthetic_profile(const SyntheticOptions& options = {}) {
       profile.traces.push_back({s, false, flow.context, Seconds(0), {}});
       continue;
     }
+    if (segment.stage == model::Stage::update) {
+      profile.traces.push_back({s, false, flow.context, Seconds(1e-3), {}});
+      continue;
+    }
     if (segment.stage == model::Stage::core || segment.stage == model::Stage::optimizer) {
       const double n = static_cast<double>(options.context);
       for (bool backward : {false, true}) trace(s, backward, flow.context, 2 * n * n * h / options.groups, 1 << 20);

@@ -9,7 +9,7 @@ async function openSubject(data) {
     if (timeline) timelines[name] = await openTimeline(timeline, program);
   const kinds = [
     ...data.fixed.map(({ name }) => ({ name, family: "fixed" })),
-    ...data.classes.map(({ name, gradient }) => ({ name, family: gradient ? "gradient" : "saved" })),
+    ...data.classes.map(({ name, gradient, lasting }) => ({ name, family: lasting ? "fixed" : gradient ? "gradient" : "saved" })),
     { name: "transients", family: "transients" },
   ];
   const subject = { data, program, timelines, kinds, calls: program["call.segment"].length };

@@ -6,7 +6,7 @@ function kindsTable({ data, kinds }) {
   const rows = kinds.map(({ name, family }, i) => {
     const cls = data.classes[i - data.fixed.length];
     return [name, family === "saved" ? "tensor" : family === "gradient" ? "gradient" : family, bytesText(peak[i]),
-      cls ? bytesText(cls.row * data.block) : "", ...(cls ? [blocks(cls.recomputed), blocks(cls.swapped), blocks(cls.kept)] : ["", "", ""])];
+      cls?.row ? bytesText(cls.row * data.block) : "", ...(cls?.row ? [blocks(cls.recomputed), blocks(cls.swapped), blocks(cls.kept)] : ["", "", ""])];
   });
   return table(["kind", "what", "at the peak", "a block", "blocks computed again", "swapped", "kept"], rows, [1]);
 }

@@ -28,7 +28,7 @@ function styleColour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
 
-// One colour per kind: fixed memory grey, saved tensors cool hues, gradients warm ones, transients pale.
+// One colour per kind: parameters and their state grey, saved tensors cool hues, gradients warm ones, transients pale.
 function kindColours(kinds) {
   const dark = isDark(), place = { fixed: 0, saved: 0, gradient: 0 };
   const count = { fixed: 0, saved: 0, gradient: 0 };
@@ -36,7 +36,7 @@ function kindColours(kinds) {
   return kinds.map(({ family }) => {
     if (family === "transients") return dark ? oklch(0.44, 0.012, 90) : oklch(0.84, 0.014, 90);
     const i = place[family]++, share = i / Math.max(1, count[family] - 1), odd = i % 2;
-    if (family === "fixed") return oklch((dark ? 0.36 : 0.52) + 0.08 * i, 0.018, 250);
+    if (family === "fixed") return oklch((dark ? 0.36 : 0.52) + 0.24 * share, 0.018, 250);
     if (family === "saved") return oklch((dark ? 0.64 : 0.6) + (odd ? 0.11 : 0), 0.115, 165 + 150 * share);
     return oklch((dark ? 0.68 : 0.66) + (odd ? 0.12 : 0), 0.14, 20 + 85 * share);
   });

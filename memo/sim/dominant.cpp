@@ -1,0 +1,48 @@
+#include "memo/sim/dominant.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <vector>
+
+#include "memo/base/text.h"
+
+namespace memo::sim {
+
+std::string dominant(const plan::Profile& profile, const plan::Program& program) {
+  const std::size_t calls = program.calls.size();
+  std::vector<std::int64_t> change(calls + 1, 0);
+  for (const plan::Residency& r : program.residencies) {
+    const std::int64_t bytes = program.tensors[static_cast<std::size_t>(r.tensor)].bytes.value();
+    change[static_cast<std::size_t>(r.begin)] += bytes;
+    change[static_cast<std::size_t>(r.end)] -= bytes;
+  }
+  std::int64_t live = 0, most = -1;
+  int fullest = 0;
+  for (std::size_t k = 0; k < calls; ++k) {
+    live += change[k];
+    const auto trace = static_cast<std::size_t>(program.calls[k].trace);
+    const std::int64_t now = live + program.transients[trace].bytes.value();
+    if (now > most) most = now, fullest = static_cast<int>(k);
+  }
+  std::map<std::string, std::int64_t> kinds;
+  for (const plan::Fixed& fixed : profile.fixed) kinds[fixed.name] += fixed.bytes.value();
+  for (const plan::Residency& r : program.residencies)
+    if (r.begin <= fullest && fullest < r.end) {
+      const plan::Tensor& tensor = program.tensors[static_cast<std::size_t>(r.tensor)];
+      kinds[profile.flow.classes[static_cast<std::size_t>(tensor.cls)].name] += tensor.bytes.value();
+    }
+  const auto trace = static_cast<std::size_t>(program.calls[static_cast<std::size_t>(fullest)].trace);
+  kinds["transients"] += program.transients[trace].bytes.value();
+  std::vector<std::pair<std::int64_t, std::string>> sorted;
+  for (const auto& [name, bytes] : kinds) sorted.emplace_back(bytes, name);
+  std::ranges::sort(sorted, std::greater<>());
+  std::string text;
+  for (std::size_t i = 0; i < sorted.size() && i < 4; ++i)
+    text += fmt::format("{}{} {}", i ? ", " : "", sorted[i].second, format_bytes(Bytes(sorted[i].first)));
+  return text;
+}
+
+}  // namespace memo::sim
