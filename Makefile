@@ -6,7 +6,8 @@ PACKAGES := g++ cmake ninja-build pkg-config python3-venv libcli11-dev nlohmann-
             libjs-chart.js chromium
 
 .PHONY: demo test build bench clean format
-demo: build
+demo: build/build.ninja
+	cmake --build build --target memo
 	scripts/demo
 test: build
 	scripts/test

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "memo/base/text.h"
+#include "memo/model/shape.h"
 #include "memo/plan/for_job.h"
 #include "memo/plan/streaming.h"
 #include "memo/sim/planner.h"
@@ -38,6 +39,46 @@ Result<plan::Profile> profile_for(const job::Job& job, const std::optional<std::
 Result<plan::Plan> plan_for(const job::Job& job, const plan::Profile& profile, const std::string& strategy) {
   MEMO_CHECKED(check_strategy(strategy));
   return sim::make_plan(profile, {strategy, job.memory.device_limit, job.memory.slots, job.train.batch});
+}
+
+namespace {
+
+// What is left to try for a job whose plan does not fit, coarse to fine: it costs speed, and other sums give other
+// bits.
+std::vector<job::Job> finer(const job::Job& job, const model::Dataflow& flow, std::int64_t key_heads) {
+  constexpr Tokens least_block(128);
+  std::vector<job::Job> result;
+  job::Job next = job;
+  next.train.block = flow.block;
+  next.train.head_groups = flow.groups;
+  if (job.train.head_groups == 0 && flow.groups < key_heads) {
+    next.train.head_groups = static_cast<int>(key_heads);
+    result.push_back(next);
+  }
+  while (job.train.block == Tokens(0) && next.train.block.value() / 2 >= least_block.value()) {
+    next.train.block = Tokens(next.train.block.value() / 2);
+    result.push_back(next);
+  }
+  return result;
+}
+
+}  // namespace
+
+Result<plan::Plan> plan_job(const job::Job& job, const std::optional<std::string>& profile,
+                            const std::string& strategy) {
+  MEMO_TRY(const plan::Profile first, profile_for(job, profile));
+  Result<plan::Plan> plan = plan_for(job, first, strategy);
+  const auto too_large = [&] { return !plan && plan.error().kind == ErrorKind::infeasible; };
+  if (!too_large() || profile) return plan;
+  MEMO_TRY(const model::Shape shape, model::job_shape(job));
+  for (const job::Job& next : finer(job, first.flow, shape.kv_heads)) {
+    say(fmt::format("nothing fits in memory.device_limit; trying blocks of {} in {} head groups",
+                    next.train.block.value(), next.train.head_groups));
+    MEMO_TRY(const plan::Profile measured, profile_for(next, {}));
+    plan = plan_for(next, measured, strategy);
+    if (!too_large()) break;
+  }
+  return plan;
 }
 
 namespace {
@@ -92,11 +133,11 @@ std::string describe(const plan::Plan& plan) {
     for (std::size_t i = 0; i < plan.considered.size(); ++i) {
       const plan::Considered& c = plan.considered[i];
       const std::string what = c.step > Seconds(0) ? format_seconds(c.step) + " in " : std::string("does not fit: ");
-      line(i == 0 ? "considered" : "", fmt::format("{:<20} {}{}", c.name, what, format_bytes(c.device_peak)));
+      line(i == 0 ? "considered" : "", fmt::format("{:<26} {}{}", c.name, what, format_bytes(c.device_peak)));
     }
   }
-  text +=
-      fmt::format("  {:<16} {:>10} {:>10} {:>10}   (blocks, all layers)\n", "class", "recomputed", "swapped", "kept");
+  text += fmt::format("  {:<16} {:>10} {:>10} {:>10}   (blocks, all layers; of parameters: layers)\n", "class",
+                      "recomputed", "swapped", "kept");
   for (const auto& [name, counts] : placement_table(plan))
     text += fmt::format("  {:<16} {:>10} {:>10} {:>10}\n", name, counts.recomputed, counts.swapped, counts.kept);
   return text;

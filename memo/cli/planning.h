@@ -18,6 +18,10 @@ Result<plan::Profile> measure_profile(const job::Job& job);
 // Reads the profile, or measures one.
 Result<plan::Profile> profile_for(const job::Job& job, const std::optional<std::string>& file);
 Result<plan::Plan> plan_for(const job::Job& job, const plan::Profile& profile, const std::string& strategy);
+// The plan by the given profile, or by one that is measured. Where nothing fits and the job leaves head groups or
+// blocks to Memo, more groups and then smaller blocks are measured, until a plan fits.
+Result<plan::Plan> plan_job(const job::Job& job, const std::optional<std::string>& profile,
+                            const std::string& strategy);
 // An error when `strategy` is unknown, with the nearest known one.
 Status check_strategy(const std::string& strategy);
 

@@ -2,6 +2,8 @@
 // compute, so it never spins.
 #include "memo/exec/cpu_copies.h"
 
+#include <time.h>
+
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -16,6 +18,13 @@ namespace memo::exec {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+// Seconds of a core that the calling thread has used, in the kernel too.
+double thread_cpu() {
+  timespec time{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
 
 // One direction: a queue and its thread. Copies are numbered from 0 and end in that order, so `ended_` says it all.
 class Stream {
@@ -87,11 +96,11 @@ class Stream {
       const Job job = queue_.front();
       queue_.pop_front();
       lock.unlock();
-      const double start = now();
+      const double start = now(), cpu = thread_cpu();
       Status status = copy(job.request);
-      const double end = now();
+      const double end = now(), used = thread_cpu() - cpu;
       lock.lock();
-      spans_.push_back({.index = job.index, .start = start, .end = end});
+      spans_.push_back({.index = job.index, .start = start, .end = end, .cpu = used});
       if (!status) failures_.emplace(ended_, std::move(status).error());
       ++ended_;
       copy_ended_.notify_all();

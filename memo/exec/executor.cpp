@@ -121,6 +121,8 @@ Result<StepReport> run_step(const plan::Program& program, std::byte* arena, Comp
   report.step = Seconds(copies.now() - began);
   report.copies_out = copies.take_spans(plan::Direction::out);
   report.copies_in = copies.take_spans(plan::Direction::in);
+  for (const auto* spans : {&report.copies_out, &report.copies_in})
+    for (const Span& span : *spans) report.copy_cpu += Seconds(span.cpu);
   return report;
 }
 

@@ -33,6 +33,7 @@ using Ticket = std::int64_t;
 struct Span {                 // one finished piece of work on a stream
   int index = 0;              // of the call or copy in the program
   double start = 0, end = 0;  // seconds since the engine's epoch
+  double cpu = 0;             // of a copy: seconds of a core that it took from compute
 };
 
 // The copy streams, one per direction, each in order (contract: tests/exec/copy_engine_contract.h).
@@ -56,6 +57,7 @@ class CopyEngine {
 
 struct StepReport {
   Seconds step, stall;  // stall: compute waiting for copies
+  Seconds copy_cpu;     // of cores
   Bytes bytes_out, bytes_in;
   std::vector<Span> calls, copies_out, copies_in;
 };

@@ -16,6 +16,14 @@ int find_named(const List& list, const std::string& name) {
 
 }  // namespace
 
+std::vector<int> Dataflow::prefixes() const {
+  constexpr int parts = 8;
+  std::vector<int> result;
+  for (int part = 1; part < parts; ++part)
+    if (const int n = blocks() * part / parts; n > 0 && (result.empty() || result.back() < n)) result.push_back(n);
+  return result;
+}
+
 int Dataflow::find_class(const std::string& name) const { return find_named(classes, name); }
 int Dataflow::find_segment(const std::string& name) const { return find_named(segments, name); }
 

@@ -69,6 +69,8 @@ struct Dataflow {
     const TensorClass& c = classes[static_cast<std::size_t>(cls)];
     return c.lasting() ? c.layer_bytes : c.row * block_tokens(block).value();
   }
+  // How many of its first blocks core attention may be computed again for, short of all: about eighths.
+  [[nodiscard]] std::vector<int> prefixes() const;
   [[nodiscard]] int find_class(const std::string& name) const;    // -1 when there is none
   [[nodiscard]] int find_segment(const std::string& name) const;  // -1 when there is none
   [[nodiscard]] bool layered(int segment) const {                 // a piece of a layer

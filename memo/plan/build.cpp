@@ -50,7 +50,8 @@ struct RingShape {
   Bytes offset;
 };
 
-RingShape ring_shape(const Ring& ring, const std::vector<Stay>& stays, const Profile& profile) {
+RingShape ring_shape(const Ring& ring, const std::vector<Stay>& stays, const Profile& profile,
+                     const TensorIndex& index) {
   const model::TensorClass& cls = profile.flow.classes[at(ring.cls)];
   const Bytes row = cls.row;
   RingShape shape;
@@ -64,8 +65,10 @@ RingShape ring_shape(const Ring& ring, const std::vector<Stay>& stays, const Pro
     shape.slots = ring.slots;
     shape.bytes = shape.slot * shape.slots;
   } else if (ring.sequence) {
+    int last = 0;  // block
+    for (int s : ring.stays) last = std::max(last, index.tensor(stays[at(s)].tensor).block);
     shape.slot = row * profile.flow.block.value();
-    shape.bytes = round_up(row * profile.flow.context.value(), page);
+    shape.bytes = round_up(shape.slot * last + row * profile.flow.block_tokens(last).value(), page);
   } else {
     const Bytes block = row * std::min(profile.flow.block, profile.flow.context).value();
     shape.slot = round_up(block, block.value() >= page ? page : cache_line);
@@ -111,7 +114,7 @@ class Layout {
     for (const PassPlan& pass : passes_)
       for (int r : pass.rings) in_pass[at(r)] = true;
     for (std::size_t r = 0; r < residencies_.rings.size(); ++r) {
-      shapes_.push_back(ring_shape(residencies_.rings[r], residencies_.stays, profile_));
+      shapes_.push_back(ring_shape(residencies_.rings[r], residencies_.stays, profile_, index_));
       if (in_pass[r]) continue;
       shapes_.back().request = instance_.size();
       instance_.push_back(

@@ -42,9 +42,10 @@ std::vector<Operand> expand(const std::vector<model::Use>& uses, const model::Da
     const bool grouped = flow.classes[static_cast<std::size_t>(use.cls)].grouped;
     const int first = use.every_group || !grouped ? 0 : call.group;
     const int last = use.every_group && grouped ? flow.groups - 1 : first;
+    const int blocks = !use.whole_sequence ? 1 : call.block > 0 ? call.block : flow.blocks();
     for (int group = first; group <= last; ++group)
       result.push_back({index.of(use.cls, call.layer + use.layer_shift, use.whole_sequence ? 0 : call.block, group),
-                        use.whole_sequence});
+                        use.whole_sequence, blocks});
   }
   return result;
 }

@@ -22,10 +22,11 @@ class TensorIndex {
   int size_ = 0;
 };
 
-// One operand of a call: the tensor, and whether it stands for all blocks of its sequence (it is then block 0).
+// One operand of a call: a tensor, or so many blocks of a sequence from this one, its block 0, on.
 struct Operand {
   int tensor = 0;
-  bool whole_sequence = false;
+  bool sequence = false;
+  int blocks = 1;
 };
 
 struct Operands {

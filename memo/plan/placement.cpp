@@ -23,14 +23,6 @@ bool reads(const model::Segment& segment, int cls) {
   return std::ranges::any_of(segment.forward.reads, [&](const model::Use& use) { return use.cls == cls; });
 }
 
-int layer_input(const model::Dataflow& flow) {
-  for (const model::Segment& segment : flow.segments)
-    if (segment.stage == Stage::after)
-      for (const model::Use& use : segment.forward.writes)
-        if (use.layer_shift == 1) return use.cls;
-  return -1;
-}
-
 void measure(Unit& unit, const Profile& profile, int tier) {
   const model::Dataflow& flow = profile.flow;
   for (int cls : unit.classes) {
@@ -42,7 +34,31 @@ void measure(Unit& unit, const Profile& profile, int tier) {
   }
 }
 
+std::vector<std::pair<int, Seconds>> prefixes(const Profile& profile, const Unit& unit, int tier) {
+  const model::Dataflow& flow = profile.flow;
+  std::vector<std::pair<int, Seconds>> result;
+  const auto is_first = [&](const Trace& t, int blocks) {
+    return t.segment == unit.segment && !t.backward && t.tokens == flow.block * blocks;
+  };
+  const bool rest_swaps = std::ranges::all_of(unit.classes, [&](int cls) { return swappable(profile, cls, tier); });
+  if (rest_swaps)
+    for (const int blocks : flow.prefixes())
+      for (const Trace& trace : profile.traces)
+        if (is_first(trace, blocks)) result.emplace_back(blocks, trace.seconds * flow.groups);
+  const Trace& all = profile.traces[at(profile.trace_of(unit.segment, false, flow.context))];
+  result.emplace_back(flow.blocks(), all.seconds * flow.groups);
+  return result;
+}
+
 }  // namespace
+
+int layer_input(const model::Dataflow& flow) {
+  for (const model::Segment& segment : flow.segments)
+    if (segment.stage == Stage::after)
+      for (const model::Use& use : segment.forward.writes)
+        if (use.layer_shift == 1) return use.cls;
+  return -1;
+}
 
 std::vector<Unit> units(const Profile& profile, int tier) {
   const model::Dataflow& flow = profile.flow;
@@ -60,14 +76,14 @@ std::vector<Unit> units(const Profile& profile, int tier) {
       Unit unit;
       unit.segment = static_cast<int>(s);
       unit.layer = layer;
-      unit.whole = segment.stage == Stage::core;
       for (const model::Use& use : segment.forward.writes)
         if (use.layer_shift == 0 && read_in_backward(flow, use.cls)) unit.classes.push_back(use.cls);
       if (unit.classes.empty()) continue;
       measure(unit, profile, tier);
-      const Tokens tokens = unit.whole ? flow.context : flow.block_tokens(0);
-      const Seconds once = profile.traces[at(profile.trace_of(unit.segment, false, tokens))].seconds;
-      unit.rerun = unit.whole ? Seconds(once.value() * flow.groups / flow.blocks()) : once;
+      if (segment.stage == Stage::core)
+        unit.prefixes = prefixes(profile, unit, tier);
+      else
+        unit.rerun = profile.traces[at(profile.trace_of(unit.segment, false, flow.block_tokens(0)))].seconds;
       if (reads(segment, input)) unit.rerun_input = input_unit.swap_bytes;
       result.push_back(unit);
     }
@@ -111,7 +127,7 @@ Placement place_alpha(const Profile& profile, int tier) {
   const model::Dataflow& flow = profile.flow;
   const int blocks = flow.blocks();
   const std::vector<Unit> all = units(profile, tier);
-  const auto always = [&](const Unit& unit) { return unit.segment < 0 || unit.whole; };
+  const auto always = [&](const Unit& unit) { return unit.segment < 0 || unit.whole(); };
   double always_bytes = 0, other_bytes = 0, forward = 0;
   for (const Unit& unit : all) {
     if (unit.layer != 0) continue;

@@ -14,15 +14,20 @@ struct Unit {
   int segment = -1;  // computes it again; -1: the layer's input, which is not recomputed
   int layer = 0;
   std::vector<int> classes;
-  Bytes swap_bytes;         // of one block: what a swap moves
-  Bytes keep_bytes;         // of one block: what keeping it on the device takes
-  Bytes rerun_input;        // of one block: read again from the tier to compute the unit again
-  Seconds rerun;            // of one block
-  bool whole = false;       // all blocks in one place (the core segment's outputs)
+  Bytes swap_bytes;   // of one block: what a swap moves
+  Bytes keep_bytes;   // of one block: what keeping it on the device takes
+  Bytes rerun_input;  // of one block: read again from the tier to compute the unit again
+  Seconds rerun;      // of one block
+  // Core attention's outputs: what may be computed again, each so many blocks and the time for all of them (causal: the
+  // first fraction f costs f^2). The last is all; more than that one only where what is left can be swapped.
+  std::vector<std::pair<int, Seconds>> prefixes;
+  [[nodiscard]] bool whole() const { return !prefixes.empty(); }
   bool whole_keep = false;  // kept as a whole layer or not at all (blocks of a sequence lie together)
 };
 
 std::vector<Unit> units(const Profile& profile, int tier);
+// The class that a layer reads first, and the layer before it writes.
+int layer_input(const model::Dataflow& flow);
 
 struct Placement {
   std::vector<ClassPlacement> classes;
@@ -42,8 +47,12 @@ Placement place_swapped(const Profile& profile, int tier);
 // alpha such that (S_input + S_attn + alpha S_other) / bandwidth <= forward time of a layer and the tier holds all; the
 // last two layers are kept.
 Placement place_alpha(const Profile& profile, int tier);
-// Least predicted recomputation and stall such that kept tensors take at most `keep_budget` and the tier holds what is
-// swapped: a mixed-integer program over block counts per unit. tier < 0: no tier.
-Placement place_optimal(const Profile& profile, int tier, Bytes keep_budget);
+// Least predicted recomputation and stall such that kept tensors take at most `keep_budget` and swapped ones at most
+// `tier_budget`: a mixed-integer program over block counts per unit. tier < 0: no tier.
+Placement place_optimal(const Profile& profile, int tier, Bytes keep_budget, Bytes tier_budget);
+inline Placement place_optimal(const Profile& profile, int tier, Bytes keep_budget) {
+  return place_optimal(profile, tier, keep_budget,
+                       tier < 0 ? Bytes(0) : profile.tiers[static_cast<std::size_t>(tier)].capacity);
+}
 
 }  // namespace memo::plan

@@ -2,10 +2,12 @@
 // ABI than ours).
 //
 // For each unit u (memo/plan/placement.h) of layer l: counts r_u + s_u + k_u = B of blocks computed again, swapped and
-// kept. For each layer: stalls f_l, b_l >= 0 of its forward and backward pass.
+// kept. Of core attention's outputs r_u is one of the prefixes, as a sum of steps between them, the cheap ones first
+// since their cost per block grows; and all blocks are kept or none. For each layer: stalls f_l, b_l >= 0 of its
+// forward and backward pass.
 //   minimise   sum_u r_u (rerun_u + rerun input / read) + s_u swap_u (1/write + 1/read) (slowdown - 1) + sum_l f_l +
 //   b_l such that  sum_u k_u keep_u <= budget
-//              sum_u s_u swap_u <= capacity of the tier
+//              sum_u s_u swap_u <= budget of the tier
 //              for each l: write time of its swapped blocks - f_l <= its forward time
 //              for each l: read time of its swapped blocks and rerun inputs - b_l <= its backward time
 // Late layers are kept first at equal cost: their tensors are needed soonest, so keeping them costs least in fact.
@@ -72,6 +74,10 @@ struct IntegerProgram {
   }
 };
 
+struct Step {  // from one prefix to the next: a column that is 0 or 1
+  int column = 0, blocks = 0;
+};
+
 struct Solution {
   std::vector<double> value;  // empty: none found
   double gap = 0;
@@ -106,7 +112,7 @@ Solution solve(const IntegerProgram& program, const std::vector<double>& warm_st
 
 }  // namespace
 
-Placement place_optimal(const Profile& profile, int tier, Bytes keep_budget) {
+Placement place_optimal(const Profile& profile, int tier, Bytes keep_budget, Bytes tier_budget) {
   const std::vector<Unit> all = units(profile, tier);
   if (all.empty()) return {};
   const int blocks = profile.flow.blocks();
@@ -119,11 +125,7 @@ Placement place_optimal(const Profile& profile, int tier, Bytes keep_budget) {
   const double slowdown = tier >= 0 ? profile.tiers[at(tier)].compute_slowdown : 1;
   const double late_first = 1e-6 * time.forward;
 
-  // A "whole" unit's variables count the layer, not its blocks; likewise whether a sequence is kept.
-  const auto scale = [&](const Unit& unit) { return unit.whole ? static_cast<double>(blocks) : 1.0; };
-  const auto keep_scale = [&](const Unit& unit) {
-    return unit.whole || unit.whole_keep ? static_cast<double>(blocks) : 1.0;
-  };
+  const auto keep_scale = [&](const Unit& unit) { return unit.whole_keep ? static_cast<double>(blocks) : 1.0; };
   const auto bytes = [](Bytes value) { return static_cast<double>(value.value()); };
   const auto recompute = [](int u) { return 3 * u; };
   const auto swap = [](int u) { return 3 * u + 1; };
@@ -136,34 +138,45 @@ Placement place_optimal(const Profile& profile, int tier, Bytes keep_budget) {
     const double copy = bytes(unit.swap_bytes) * (1 / write + 1 / read) * (slowdown - 1);
     const double again = unit.rerun.value() + bytes(unit.rerun_input) / read * (slowdown - 1);
     const bool may_swap = tier >= 0 && unit.swap_bytes > Bytes(0);
-    program.column(again * scale(unit), unit.segment >= 0 ? blocks / scale(unit) : 0, true);
-    program.column(copy * scale(unit), may_swap ? blocks / scale(unit) : 0, true);
+    program.column(again, unit.segment >= 0 && !unit.whole() ? blocks : 0, true);
+    program.column(copy, may_swap ? blocks : 0, true);
     program.column(late_first * (layers - unit.layer), blocks / keep_scale(unit), true);
   }
   for (int l = 0; l < 2 * layers; ++l) program.column(1, inf, false);
+  std::vector<std::vector<Step>> steps(all.size());  // of core attention's outputs
+  for (std::size_t u = 0; u < all.size(); ++u) {
+    int before = 0;
+    double seconds = 0;
+    for (const auto& [until, total] : all[u].prefixes) {
+      steps[u].push_back({static_cast<int>(program.cost.size()), until - before});
+      program.column(total.value() - seconds, 1, true);
+      before = until, seconds = total.value();
+    }
+  }
 
   for (int u = 0; u < unit_count; ++u) {
-    program.term(recompute(u), scale(all[at(u)]));
-    program.term(swap(u), scale(all[at(u)]));
+    program.term(recompute(u), 1);
+    program.term(swap(u), 1);
     program.term(keep(u), keep_scale(all[at(u)]));
+    for (const Step& step : steps[at(u)]) program.term(step.column, step.blocks);
     program.end_row(blocks, blocks);
   }
   for (int u = 0; u < unit_count; ++u)
     program.term(keep(u), bytes(all[at(u)].keep_bytes) * keep_scale(all[at(u)]) / 1e6);
   program.end_row(-inf, bytes(keep_budget) / 1e6);
   if (tier >= 0) {
-    for (int u = 0; u < unit_count; ++u) program.term(swap(u), bytes(all[at(u)].swap_bytes) * scale(all[at(u)]) / 1e6);
-    program.end_row(-inf, bytes(profile.tiers[at(tier)].capacity) / 1e6);
+    for (int u = 0; u < unit_count; ++u) program.term(swap(u), bytes(all[at(u)].swap_bytes) / 1e6);
+    program.end_row(-inf, bytes(tier_budget) / 1e6);
   }
   for (int l = 0; l < layers; ++l) {
     for (int u = 0; u < unit_count; ++u)
-      if (all[at(u)].layer == l) program.term(swap(u), bytes(all[at(u)].swap_bytes) * scale(all[at(u)]) / write);
+      if (all[at(u)].layer == l) program.term(swap(u), bytes(all[at(u)].swap_bytes) / write);
     program.term(forward_stall(l), -1);
     program.end_row(-inf, time.forward);
     for (int u = 0; u < unit_count; ++u)
       if (all[at(u)].layer == l) {
-        program.term(swap(u), bytes(all[at(u)].swap_bytes) * scale(all[at(u)]) / read);
-        program.term(recompute(u), bytes(all[at(u)].rerun_input) * scale(all[at(u)]) / read);
+        program.term(swap(u), bytes(all[at(u)].swap_bytes) / read);
+        program.term(recompute(u), bytes(all[at(u)].rerun_input) / read);
       }
     program.term(backward_stall(l), -1);
     program.end_row(-inf, time.backward);
@@ -173,10 +186,10 @@ Placement place_optimal(const Profile& profile, int tier, Bytes keep_budget) {
     start.assign(program.cost.size(), 0);
     const Placement rule = place_alpha(profile, tier);
     std::size_t entry = 0;
-    for (int u = 0; u < unit_count; ++u) {
+    for (int u = 0; u < unit_count; ++u) {  // the rule computes none of core attention's outputs again
       const ClassPlacement& given = rule.classes[entry];
-      start[at(recompute(u))] = given.recomputed / scale(all[at(u)]);
-      start[at(swap(u))] = given.swapped / scale(all[at(u)]);
+      start[at(recompute(u))] = given.recomputed;
+      start[at(swap(u))] = given.swapped;
       start[at(keep(u))] = given.kept / keep_scale(all[at(u)]);
       entry += all[at(u)].classes.size();
     }
@@ -184,10 +197,10 @@ Placement place_optimal(const Profile& profile, int tier, Bytes keep_budget) {
       double out = 0, in = 0;
       for (int u = 0; u < unit_count; ++u)
         if (all[at(u)].layer == l) {
-          out += start[at(swap(u))] * bytes(all[at(u)].swap_bytes) * scale(all[at(u)]) / write;
+          out += start[at(swap(u))] * bytes(all[at(u)].swap_bytes) / write;
           in += (start[at(swap(u))] * bytes(all[at(u)].swap_bytes) +
-                 start[at(recompute(u))] * bytes(all[at(u)].rerun_input)) *
-                scale(all[at(u)]) / read;
+                 start[at(recompute(u))] * bytes(all[at(u)].rerun_input)) /
+                read;
         }
       start[at(forward_stall(l))] = std::max(0.0, out - time.forward);
       start[at(backward_stall(l))] = std::max(0.0, in - time.backward);
@@ -199,10 +212,17 @@ Placement place_optimal(const Profile& profile, int tier, Bytes keep_budget) {
   Placement placement;
   placement.gap = solution.gap;
   for (int u = 0; u < unit_count; ++u) {
-    const Unit& unit = all[at(u)];
-    const auto count = [&](int c, double factor) { return static_cast<int>(std::lround(value[at(c)] * factor)); };
-    add_unit(placement, profile, unit, count(recompute(u), scale(unit)), count(swap(u), scale(unit)),
-             std::max(tier, 0));
+    const auto count = [&](int column) { return static_cast<int>(std::lround(value[at(column)])); };
+    int recomputed = count(recompute(u)), swapped = count(swap(u));
+    for (const Step& step : steps[at(u)]) recomputed += count(step.column) * step.blocks;
+    // Steps of unequal sizes may leave one out: the next prefix it is.
+    for (const auto& [until, seconds] : all[at(u)].prefixes)
+      if (until >= recomputed && recomputed > 0) {
+        swapped -= until - recomputed;
+        recomputed = until;
+        break;
+      }
+    add_unit(placement, profile, all[at(u)], recomputed, swapped, std::max(tier, 0));
   }
   return placement;
 }

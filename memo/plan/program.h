@@ -20,7 +20,8 @@ struct Call {
   int segment = 0;
   Phase phase = Phase::forward;
   int layer = 0;
-  int block = -1;   // -1 for core segments and the optimizer
+  int block = -1;  // -1 for the optimizer and core segments; of a core segment's rerun, how many blocks it computes,
+                   // the first ones of the sequence (causal: they need no others), or -1 for all
   int group = -1;   // head group of core segments, else -1
   int trace = 0;    // index into Profile::traces and Program::transients
   Bytes workspace;  // arena offset of the call's transients

@@ -61,10 +61,9 @@ class Builder {
       const auto add = [&](const Operand& operand, bool write) {
         const Tensor first = index_.tensor(operand.tensor);
         if (cls_of(first).lasting()) return;
-        const int blocks = operand.whole_sequence ? profile_.flow.blocks() : 1;
-        for (int b = 0; b < blocks; ++b) {
+        for (int b = 0; b < operand.blocks; ++b) {
           const int t = index_.of(first.cls, first.layer, first.block + b, first.group);
-          accesses_[at(t)].push_back({static_cast<int>(k), write, operand.whole_sequence});
+          accesses_[at(t)].push_back({static_cast<int>(k), write, operand.sequence});
         }
       };
       for (const Operand& operand : used.reads) add(operand, false);
@@ -96,10 +95,10 @@ class Builder {
         stay.write_at = stay.first_use + 1;
         stay.next_use = uses[j].call;
       }
-      const auto whole =
-          std::find_if(uses.begin() + static_cast<std::ptrdiff_t>(i), uses.begin() + static_cast<std::ptrdiff_t>(j),
-                       [](const Access& a) { return a.whole; });
-      stay.ring = ring_of(tensor, stay, whole == uses.begin() + static_cast<std::ptrdiff_t>(j) ? -1 : whole->call);
+      int whole = -1;
+      for (std::size_t u = i; u < j; ++u)
+        if (uses[u].whole) whole = uses[u].call;
+      stay.ring = ring_of(tensor, stay, whole);
       result_.rings[at(stay.ring)].stays.push_back(static_cast<int>(result_.stays.size()));
       result_.stays.push_back(stay);
     }
@@ -120,7 +119,8 @@ class Builder {
     return q.backward && !cls_of(tensor).sequence && &p != &q;
   }
 
-  // `whole`: the first call of the stay that takes the whole sequence, which must lie together; -1 if none does.
+  // `whole`: the last call of the stay that takes a whole sequence, which must lie together; -1 if none does. (The
+  // last: a rerun writes some blocks of what core attention's backward then reads whole.)
   int ring_of(const Tensor& tensor, const Stay& stay, int whole) {
     const int first = pass_of_[at(whole >= 0 ? whole : stay.first_use)];
     const int last = whole >= 0 ? -1 : pass_of_[at(stay.last_use)];

@@ -4,6 +4,7 @@
 #include <ranges>
 
 #include "memo/base/check.h"
+#include "memo/plan/checkpoints.h"
 
 namespace memo::plan {
 
@@ -53,7 +54,9 @@ class Builder {
     });
     core(Phase::backward, last);
     for (int l = last; l >= 0; --l) {
-      if (l > 0 && reruns_core(l - 1)) {
+      const bool grouped = l > 0 && in_group(l - 1);
+      if (grouped && !again(l)) rerun_group(l - 1);
+      if (l > 0 && !grouped && core_reruns(l - 1) > 0) {
         rerun_before(l - 1);
         core(Phase::rerun, l - 1);
       }
@@ -69,7 +72,7 @@ class Builder {
         }
       });
       if (l > 0) {
-        if (!reruns_core(l - 1)) rerun_before(l - 1);
+        if (!grouped && core_reruns(l - 1) == 0) rerun_before(l - 1);
         core(Phase::backward, l - 1);
       }
     }
@@ -94,8 +97,13 @@ class Builder {
       return use.layer_shift == 0 && placement_.place(use.cls, layer, block) == PlacementMap::Place::recompute;
     });
   }
-  bool reruns_core(int layer) const {
-    return std::ranges::any_of(segments(Stage::core), [&](int s) { return reruns(s, layer, 0); });
+  // How many blocks of core attention's outputs are computed again.
+  int core_reruns(int layer) const {
+    int most = 0;
+    for (int s : segments(Stage::core))
+      for (const model::Use& use : flow_.segments[static_cast<std::size_t>(s)].forward.writes)
+        most = std::max(most, placement_.recomputed(use.cls, layer));
+    return most;
   }
 
   void open(bool backward, bool is_core) {
@@ -129,8 +137,8 @@ class Builder {
     add(segment, phase, layer, block, group);
   }
   void add(int segment, Phase phase, int layer, int block, int group) {
-    const bool whole = flow_.segments[static_cast<std::size_t>(segment)].stage == Stage::core || block < 0;
-    const Tokens tokens = whole ? flow_.context : flow_.block_tokens(block);
+    const bool is_core = flow_.segments[static_cast<std::size_t>(segment)].stage == Stage::core;
+    const Tokens tokens = block < 0 ? flow_.context : is_core ? flow_.block * block : flow_.block_tokens(block);
     Call call{segment, phase, layer, block, group, 0, Bytes(0)};
     call.trace = profile_.trace_of(segment, phase == Phase::backward, tokens);
     result_.calls.push_back(call);
@@ -145,9 +153,24 @@ class Builder {
     for (int s : segments(Stage::core))
       for (int group = 0; group < flow_.groups; ++group) {
         open(phase != Phase::forward, true);
-        call(s, phase, layer, -1, group);
+        const int blocks = phase == Phase::rerun ? core_reruns(layer) : flow_.blocks();
+        call(s, phase, layer, blocks < flow_.blocks() ? blocks : -1, group);
         close();
       }
+  }
+  // Layers of one checkpoint (memo/plan/checkpoints.h).
+  bool again(int layer) const { return input_recomputed(flow_, placement_, layer); }
+  bool in_group(int layer) const { return again(layer) || again(layer + 1); }
+  void rerun_group(int last) {
+    int first = last;
+    while (again(first)) --first;
+    for (int l = first; l <= last; ++l) {
+      loop(true, [&](int b) {
+        if (l > first) stage(Stage::after, Phase::rerun, l - 1, b);
+        stage(Stage::before, Phase::rerun, l, b);
+      });
+      core(Phase::rerun, l);
+    }
   }
   void rerun_before(int layer) {
     loop(true, [&](int b) {

@@ -17,6 +17,7 @@ class PlacementMap {
   PlacementMap(const model::Dataflow& flow, const std::vector<ClassPlacement>& placement);
   enum class Place { recompute, swap, keep };
   [[nodiscard]] Place place(int cls, int layer, int block) const;
+  [[nodiscard]] int recomputed(int cls, int layer) const { return at(cls, layer).recomputed; }  // the first blocks
   [[nodiscard]] int tier(int cls, int layer) const { return at(cls, layer).tier; }
   [[nodiscard]] bool streamed(int cls, int layer) const { return at(cls, layer).streamed; }
   [[nodiscard]] bool any_streamed() const { return any_streamed_; }

@@ -8,7 +8,8 @@
 namespace memo::plan {
 namespace {
 
-// Tensors of one class, layer, head group and life: they come and go together. A lasting one is alone.
+// Tensors of one class, layer, head group and life, all of them computed again or none: they come and go together. A
+// lasting one is alone.
 struct Bundle {
   int begin = std::numeric_limits<int>::max(), end = 0;  // boundaries: the first write starts, the last fetch has ended
   std::vector<std::pair<int, int>> members;              // (tensor, life), in the order of blocks
@@ -19,14 +20,15 @@ struct Bundle {
 
 TierLayout lay_out_tiers(const Profile& profile, const TensorIndex& index, const PlacementMap& placement,
                          const std::vector<Stay>& stays) {
-  std::map<std::tuple<int, int, int, int, int>, Bundle> bundles;  // by tier first
+  std::map<std::tuple<int, int, int, int, int, bool>, Bundle> bundles;  // by tier first
   int step_end = 1;
   for (const Stay& stay : stays) step_end = std::max(step_end, stay.end);
   for (const Stay& stay : stays) {
     if (stay.write_at < 0 && !stay.fetched) continue;
     const Tensor tensor = index.tensor(stay.tensor);
     const int tier = placement.tier(tensor.cls, tensor.layer);
-    Bundle& bundle = bundles[{tier, tensor.cls, tensor.layer, tensor.group, stay.life}];
+    const bool again = placement.place(tensor.cls, tensor.layer, tensor.block) == PlacementMap::Place::recompute;
+    Bundle& bundle = bundles[{tier, tensor.cls, tensor.layer, tensor.group, stay.life, again}];
     if (stay.slot >= 0) {  // lasting: there from step to step
       bundle = {0, step_end, {{stay.tensor, stay.life}}, round_up(tensor.bytes, copy_alignment)};
       continue;

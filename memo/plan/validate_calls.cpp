@@ -55,7 +55,9 @@ void check_trace(const Plan& plan, int k, Failures& failures) {
   const Call& call = plan.program.calls[static_cast<std::size_t>(k)];
   const Trace& trace = plan.profile.traces[static_cast<std::size_t>(call.trace)];
   const Stage stage = flow.segments[static_cast<std::size_t>(call.segment)].stage;
-  const Tokens tokens = over_blocks(stage) ? flow.block_tokens(call.block) : flow.context;
+  const Tokens tokens = over_blocks(stage) ? flow.block_tokens(call.block)
+                        : call.block > 0   ? flow.block * call.block
+                                           : flow.context;
   if (trace.segment != call.segment || trace.backward != (call.phase == Phase::backward) ||
       (stage != Stage::optimizer && trace.tokens != tokens))
     failures.add("{} of {} tokens has trace {}, which is of {} {} at {} tokens", name_of_call(plan, k), tokens.value(),

@@ -94,7 +94,7 @@ class DataCheck {
     const int layer = call.layer + use.layer_shift;
     const bool one = flow_.classes[static_cast<std::size_t>(use.cls)].lasting();
     const int from = use.whole_sequence || one ? 0 : call.block;
-    const int to = use.whole_sequence ? flow_.blocks() : from + 1;
+    const int to = !use.whole_sequence ? from + 1 : call.block > 0 ? call.block : flow_.blocks();
     ends_.clear();
     for (int block = from; block < to; ++block) {
       const auto found =

@@ -76,7 +76,8 @@ void check_call(const Plan& plan, int k, Failures& failures) {
   // Segments that run once a step name the layer of their operands: 0 for the embedding, up to L for the loss.
   if (call.layer < 0 || call.layer >= flow.layers + (flow.each_layer(call.segment) ? 0 : 1))
     failures.add("call {} ({}) is of layer {} of {}", k, segment.name, call.layer, flow.layers);
-  if (blocks ? call.block < 0 || call.block >= flow.blocks() : call.block != -1)
+  const bool some = groups && call.phase == Phase::rerun && call.block > 0;  // of a sequence's blocks
+  if (blocks || some ? call.block < 0 || call.block >= flow.blocks() : call.block != -1)
     failures.add("call {} ({}) is of block {}; {} blocks, -1 for none", k, segment.name, call.block, flow.blocks());
   if (groups ? call.group < 0 || call.group >= flow.groups : call.group != -1)
     failures.add("call {} ({}) is of group {}; {} groups, -1 for none", k, segment.name, call.group, flow.groups);

@@ -8,6 +8,7 @@
 
 #include "memo/base/text.h"
 #include "memo/plan/build.h"
+#include "memo/plan/checkpoints.h"
 #include "memo/plan/placement.h"
 #include "memo/plan/streaming.h"
 #include "memo/sim/dominant.h"
@@ -22,6 +23,8 @@ using plan::Placement;
 
 constexpr int refinements = 4;  // of the budget for kept tensors
 constexpr std::size_t paces_refined = 2;
+constexpr int corrections = 8;           // of the room on the tier
+constexpr int most_layers_together = 8;  // of a checkpoint
 constexpr double worth_streaming =
     1.01;  // streamed plans are tried when the best step takes this much more than compute
 
@@ -60,6 +63,9 @@ class Search {
   }
 
  private:
+  // A placement that keeps at most so many bytes.
+  using Place = std::function<Placement(Bytes budget)>;
+
   struct Tried {
     Bytes peak;
     bool fits = false;
@@ -78,13 +84,15 @@ class Search {
   }
 
   Tried try_one(const Placement& placement, const Pace& pace) {
+    tier_over_ = Bytes(0);
     Candidate candidate{placement, pace, build_program(profile_, placement.classes, pace), {}};
     const Bytes peak = candidate.built.program.arena;
     if (!smallest_ || peak < smallest_->program.arena) smallest_ = candidate.built;
     for (std::size_t t = 0; t < profile_.tiers.size(); ++t)
-      if (candidate.built.program.tier_bytes[t] > profile_.tiers[t].capacity) {
-        tier_short_ = static_cast<int>(t);
-        tier_needs_ = candidate.built.program.tier_bytes[t];
+      if (const Bytes needs = candidate.built.program.tier_bytes[t]; needs > profile_.tiers[t].capacity) {
+        if (!fits(peak)) return {peak};
+        if (tier_short_ < 0 || needs < tier_needs_) tier_short_ = static_cast<int>(t), tier_needs_ = needs;
+        tier_over_ = needs - profile_.tiers[t].capacity;
         return {peak};
       }
     if (!fits(peak)) return {peak};
@@ -129,58 +137,87 @@ class Search {
       return;
     }
     search_budgets(
-        "by block", [&](Bytes budget) { return place_optimal(profile_, tier, budget); }, tier);
+        "by block", [&](Bytes budget) { return optimal(tier, budget); }, tier);
     if (tier >= 0 && (!best_ || best_->timeline.step.value() > worth_streaming * compute_alone().value()))
       search_budgets(
-          "by block, streamed",
-          [&](Bytes budget) { return streamed(place_optimal(profile_, tier, budget), profile_, tier); }, tier);
+          "by block, streamed", [&](Bytes budget) { return streamed(optimal(tier, budget), profile_, tier); }, tier);
+    if (tier < 0 ? !best_ : tier_short_ >= 0) search_checkpoints(tier);
     if (tier >= 0 && !best_) search_paged(tier);
+  }
+
+  // The tier, or the device without one, is too small for the inputs of all layers.
+  void search_checkpoints(int tier) {
+    const int slots = request_.slots > 0 ? request_.slots : 2;
+    for (int k = 2; k < profile_.flow.layers && k <= most_layers_together; ++k) {
+      const std::string name = fmt::format("{} layers a checkpoint", k);
+      consider(name, checkpointed(place_recompute(profile_, -1), profile_, k), {1, false});
+      if (tier < 0) continue;
+      const Placement all = checkpointed(place_recompute(profile_, tier), profile_, k);
+      consider(name, all, {slots, false});
+      consider(name, streamed(all, profile_, tier), {slots, false});
+    }
   }
 
   // Nothing fits: parameters leave too, as little of them as will do. What the tier holds of them crosses it more than
   // once a step, so this is the last resort.
   void search_paged(int tier) {
     const int layers = profile_.flow.layers;
-    const Placement all = streamed(place_swapped(profile_, tier), profile_, tier);
-    for (const auto& [most, name] : {std::pair(Paged::optimizer, "by block, streamed; optimizer paged"),
-                                     std::pair(Paged::gradients, "by block, streamed; optimizer, gradients paged"),
-                                     std::pair(Paged::weights, "by block, streamed; parameters paged")})
+    for (const auto& [most, name] : {std::pair(Paged::optimizer, "streamed, optimizer paged"),
+                                     std::pair(Paged::gradients, "streamed, gradients paged"),
+                                     std::pair(Paged::weights, "streamed, weights paged")})
       for (const int slots : {2, 1}) {
         if (request_.slots > 0 && slots != std::min(request_.slots, 2)) continue;
         const Pace pace{request_.slots > 0 ? request_.slots : slots, false};
-        const auto fits_with = [&, kind = most, kind_name = name](int count) {
-          return consider(kind_name, paged(all, profile_, tier, kind, count), pace).fits;
-        };
-        if (!fits_with(layers)) continue;
         int enough = layers;
+        const Place place = [&, kind = most](Bytes budget) {
+          return paged(streamed(optimal(tier, budget), profile_, tier), profile_, tier, kind, enough);
+        };
+        Placement base = streamed(place_swapped(profile_, tier), profile_, tier);
+        const auto fits_with = [&, kind = most, kind_name = name](int count) {
+          return consider(kind_name, paged(base, profile_, tier, kind, count), pace).fits;
+        };
+        if (!fits_with(layers)) {
+          if (tier_over_ == Bytes(0)) continue;
+          fit_tier(name, place, tier, pace);
+          base = streamed(optimal(tier, Bytes(0)), profile_, tier);
+          if (!fits_with(layers)) continue;
+        }
         for (int least = 1; least < enough;) {
           const int middle = (least + enough) / 2;
           fits_with(middle) ? enough = middle : least = middle + 1;
         }
-        search_budgets(
-            name,
-            [&, kind = most](Bytes budget) {
-              const Placement kept = streamed(place_optimal(profile_, tier, budget), profile_, tier);
-              return paged(kept, profile_, tier, kind, enough);
-            },
-            tier);
+        search_budgets(name, place, tier);
         return;
       }
   }
 
-  // `place`: a placement that keeps at most so many bytes.
-  using Place = std::function<Placement(Bytes budget)>;
+  Placement optimal(int tier, Bytes budget) const { return place_optimal(profile_, tier, budget, room_); }
 
   void search_budgets(const std::string& name, const Place& place, int tier) {
+    const std::vector<Pace> all_paces = paces(request_, tier >= 0);
+    fit_tier(name, place, tier, all_paces.front());
     const Placement nothing_kept = place(Bytes(0));
     std::vector<std::tuple<double, Pace, Bytes>> ranked;
-    for (const Pace& pace : paces(request_, tier >= 0)) {
+    for (const Pace& pace : all_paces) {
       const Tried base = consider(name, nothing_kept, pace);
       if (base.fits) ranked.emplace_back(base.seconds, pace, base.peak);
     }
     std::ranges::stable_sort(ranked, {}, [](const auto& entry) { return std::get<0>(entry); });
     for (std::size_t i = 0; i < ranked.size() && i < paces_refined; ++i)
       refine(name, place, std::get<2>(ranked[i]), std::get<1>(ranked[i]));
+  }
+
+  // A program needs more of the tier than what its placement swaps: its room is corrected by what it was over.
+  void fit_tier(const std::string& name, const Place& place, int tier, const Pace& pace) {
+    if (tier < 0) return;
+    const Bytes capacity = profile_.tiers[static_cast<std::size_t>(tier)].capacity;
+    room_ = capacity;
+    for (int i = 0; i < corrections; ++i) {
+      consider(name, place(Bytes(0)), pace);
+      const Bytes less = tier_over_ + capacity / 100;
+      if (tier_over_ == Bytes(0) || less >= room_) return;
+      room_ -= less;
+    }
   }
 
   void refine(const std::string& name, const Place& place, Bytes base, const Pace& pace) {
@@ -267,6 +304,8 @@ class Search {
   std::vector<plan::Considered> considered_;
   int tier_short_ = -1;
   Bytes tier_needs_;
+  Bytes tier_over_;  // of the last one tried
+  Bytes room_;       // on the tier, for what a placement swaps
 };
 
 }  // namespace

@@ -31,7 +31,9 @@ PlannedMemory::PlannedMemory(const plan::Plan& plan, std::byte* arena) : plan_(p
     begin_.push_back(operands_.size());
     for (const plan::Operand& operand : list) {
       const plan::Tensor tensor = index.tensor(operand.tensor);
-      const Tokens tokens = operand.whole_sequence ? flow.context : flow.block_tokens(tensor.block);
+      const Tokens tokens = operand.blocks == flow.blocks() ? flow.context
+                            : operand.sequence              ? flow.block * operand.blocks
+                                                            : flow.block_tokens(tensor.block);
       if (flow.classes[at(tensor.cls)].lasting()) continue;  // where it always is: memo/torch/session.cpp
       operands_.push_back({operand.tensor, address(operand.tensor, call),
                            flow.classes[at(tensor.cls)].row * tokens.value(), tokens.value(), tensor.cls,

@@ -88,7 +88,7 @@ class Profiler {
       const auto stage = profile.flow.segments[static_cast<std::size_t>(trace.segment)].stage;
       double seconds = 0;
       if (stage == model::Stage::core) {
-        seconds = attention_seconds(attention_[{trace.segment, trace.backward}], length);
+        seconds = attention_seconds(attention_[{trace.segment, trace.backward}], part_of(length, trace.tokens));
       } else if (once_a_step(stage)) {
         seconds = median(seconds_[{trace.segment, false, 0}]);
       } else if (stage != model::Stage::wait) {
@@ -108,6 +108,12 @@ class Profiler {
   }
   Length length_of(double tokens) const {
     return {tokens, pairs_seen(tokens, static_cast<double>(shape_.sliding_window))};
+  }
+
+  // Its first tokens; documents apart are many.
+  Length part_of(const Length& whole, Tokens tokens) const {
+    const auto n = static_cast<double>(tokens.value());
+    return job_.data.documents_apart ? Length{n, whole.pairs * n / whole.tokens} : length_of(n);
   }
 
   // Of the job's context: one document, or the mean over some samples where documents are apart.

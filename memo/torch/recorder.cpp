@@ -245,15 +245,21 @@ class Recorder {
     traces_.resize(before);
     for (std::size_t side = 0; side < 2; ++side) {
       const plan::Trace &a = recorded[side], &b = recorded[side + 2];
-      plan::Trace trace = b;
-      trace.tokens = flow_.context;
       if (a.requests.size() != b.requests.size())
         return run_time_error("profile: core attention allocates differently at different lengths");
-      for (std::size_t r = 0; r < b.requests.size() && large > small; ++r) {
-        const std::int64_t slope = (b.requests[r].bytes - a.requests[r].bytes).value() / (large - small).value();
-        trace.requests[r].bytes = b.requests[r].bytes + Bytes(slope * (flow_.context - large).value());
-      }
-      traces_.push_back(std::move(trace));
+      const auto add_at = [&](Tokens tokens) {
+        plan::Trace trace = b;
+        trace.tokens = tokens;
+        for (std::size_t r = 0; r < b.requests.size() && large > small; ++r) {
+          const std::int64_t slope = (b.requests[r].bytes - a.requests[r].bytes).value() / (large - small).value();
+          trace.requests[r].bytes = b.requests[r].bytes + Bytes(slope * (tokens - large).value());
+        }
+        traces_.push_back(std::move(trace));
+      };
+      add_at(flow_.context);
+      if (b.backward) continue;
+      for (const int blocks : flow_.prefixes())
+        if (flow_.block * blocks >= small) add_at(flow_.block * blocks);
     }
     return {};
   }

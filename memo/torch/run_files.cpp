@@ -83,6 +83,7 @@ std::string summary_json(const Summary& s) {
                                       {"tokens_per_second", s.tokens_per_second},
                                       {"stall_seconds", s.stall.value()},
                                       {"stall_seconds_predicted", s.stall_predicted.value()},
+                                      {"copy_cpu_seconds", s.copy_cpu.value()},
                                       {"bytes_out", s.bytes_out.value()},
                                       {"bytes_in", s.bytes_in.value()},
                                       {"process_peak_rss_bytes", s.process_peak_rss.value()},

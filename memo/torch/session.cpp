@@ -111,6 +111,7 @@ Result<StepResult> Session::step(const std::vector<Sample>& samples, std::int64_
     MEMO_TRY(exec::StepReport report, exec::run_step(s.plan.program, s.arena.data(), s.runner, *s.copies, calls));
     report.step += result.report.step;
     report.stall += result.report.stall;
+    report.copy_cpu += result.report.copy_cpu;
     report.bytes_out += result.report.bytes_out;
     report.bytes_in += result.report.bytes_in;
     result.report = std::move(report);

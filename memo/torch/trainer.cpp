@@ -183,6 +183,7 @@ class Training {
     }
     result.bytes_out = report_.bytes_out;
     result.bytes_in = report_.bytes_in;
+    result.copy_cpu = report_.copy_cpu;
     result.process_peak_rss = peak_rss();
     result.departures = session_->departure_count();
     if (!session_->departures().empty()) result.first_departure = session_->departures().front();

@@ -29,6 +29,7 @@ struct Summary {
   Seconds step, step_predicted, stall, stall_predicted;  // per step; measured ones are medians without the first step
   double tokens_per_second = 0;
   Bytes bytes_out, bytes_in;  // per step
+  Seconds copy_cpu;           // of cores, by the copies of a step
   Bytes process_peak_rss;
   std::int64_t departures = 0;
   std::string first_departure;

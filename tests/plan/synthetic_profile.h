@@ -67,6 +67,11 @@ inline Profile synthetic_profile(const SyntheticOptions& options = {}) {
     if (segment.stage == model::Stage::core || segment.stage == model::Stage::optimizer) {
       const double n = static_cast<double>(options.context);
       for (bool backward : {false, true}) trace(s, backward, flow.context, 2 * n * n * h / options.groups, 1 << 20);
+      if (segment.stage == model::Stage::core)
+        for (const int blocks : flow.prefixes()) {
+          const auto m = static_cast<double>(blocks * options.block);
+          trace(s, false, Tokens(blocks * options.block), 2 * m * m * h / options.groups, 1 << 20);
+        }
       continue;
     }
     for (Tokens tokens : sizes)

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <numeric>
 
 #include "../plan/synthetic_profile.h"
@@ -97,6 +98,48 @@ TEST(Planner, TheLeastPeakGrowsByOneHeadGroupsOperandsPerToken) {
           << groups << " groups, " << tokens << " tokens more";
     }
   }
+}
+
+// Computing the first fraction f of a causal sequence again costs f^2 of its attention, so early tokens go first.
+TEST(Planner, RecomputesTheAttentionOfEarlyTokensWhenTheTierIsShort) {
+  const SyntheticOptions options{.layers = 12, .groups = 2, .context = 32768};
+  const Bytes limit(1000 << 20);
+  const plan::Plan ample = plan_or_fail(synthetic_profile(options), {"memo", limit, 0});
+  const std::int64_t used = ample.program.tier_bytes.front().value();
+  double before = ample.predicted.step.value();
+  int partly = 0;
+  for (const double share : {0.9, 0.6, 0.4, 0.3, 0.25, 0.2, 0.17, 0.15}) {
+    SyntheticOptions shorter = options;
+    shorter.capacity = Bytes(static_cast<std::int64_t>(share * static_cast<double>(used)) / 4096 * 4096);
+    const plan::Profile profile = synthetic_profile(shorter);
+    const auto made = make_plan(profile, {"memo", limit, 0});
+    if (!made && share < 0.25) break;  // not even the inputs of some layers have room
+    ASSERT_TRUE(made.has_value()) << share << ": " << made.error().message;
+    const plan::Plan& plan = *made;
+    expect_valid(plan);
+    EXPECT_LE(plan.program.tier_bytes.front(), shorter.capacity);
+    EXPECT_GE(plan.predicted.step.value(), before * 0.995) << share;
+    before = plan.predicted.step.value();
+    const int blocks = profile.flow.blocks(), o = profile.flow.find_class("o");
+    for (const plan::ClassPlacement& placed : plan.placement)
+      partly += placed.cls == o && placed.recomputed > 0 && placed.recomputed < blocks;
+  }
+  EXPECT_GT(partly, 0);
+}
+
+TEST(Planner, StoresTheInputOfEveryKthLayerWhereThoseOfAllAreTooMany) {
+  const auto least = [](const plan::Profile& profile, const char* strategy) {
+    const auto refused = make_plan(profile, {strategy, Bytes(1 << 20), 0});
+    const std::string& text = refused.error().message;
+    return Bytes(std::stoll(text.substr(text.rfind('(', text.find(" bytes)")) + 1)));
+  };
+  const plan::Profile profile = synthetic_profile({.layers = 16, .context = 16384, .disk = false});
+  const Bytes memo = least(profile, "memo");
+  EXPECT_LT(memo, least(profile, "recompute"));
+  const plan::Plan plan = plan_or_fail(profile, {"memo", memo, 0});
+  expect_valid(plan);
+  const int x = profile.flow.find_class("x");
+  EXPECT_TRUE(std::ranges::any_of(plan.placement, [&](const auto& p) { return p.cls == x && p.recomputed > 0; }));
 }
 
 TEST(Planner, AStepOfSeveralSequencesRunsTheOptimizerOnce) {

@@ -27,8 +27,7 @@ Result<plan::Plan> find_plan(const Options& options, const job::Job& job) {
     MEMO_CHECKED(plan::check_for_job(plan.profile, job, *options.plan + ": the plan"));
     return plan;
   }
-  MEMO_TRY(const plan::Profile profile, profile_for(job, options.profile));
-  return plan_for(job, profile, options.strategy);
+  return plan_job(job, options.profile, options.strategy);
 }
 
 std::string against(double measured, double predicted) {
