@@ -8,7 +8,7 @@
 namespace memo::sim {
 
 struct Interval {
-  int index = 0;  // of the call or copy in the program
+  int index = 0;              // of the call or copy in the program
   double start = 0, end = 0;  // seconds since the step began
 };
 
