@@ -91,7 +91,7 @@ def main():
         for side in range(1 if segment == "loss" else 2):
             call = median(lambda calls, _: calls[segment][side])
             alone = median(lambda _, products: products[segment][side])
-            product, token_wise = product + times * alone, token_wise + times * call
+            product, token_wise = product + times * min(alone, call), token_wise + times * call
             what = f"{segment} {'backward' if side else 'forward'}" if segment != "loss" else "loss, both"
             cells.append([what, f"{1e3 * call:.2f}", f"{1e3 * alone:.2f}", f"{alone / call:.3f}", f"{times * call:.2f}"])
     attention = LAYERS * median(lambda calls, _: sum(calls["attention"]))
@@ -103,7 +103,7 @@ def main():
     print(markdown(["a block's call", "call ms", "products alone ms", "products / call", "in a step s"], cells))
     print(
         f"\nOf a step of {step:.2f} s at {options.context} tokens: products {100 * product / step:.1f} %, attention "
-        f"{100 * attention / step:.1f} %, all else {100 * (1 - (product + attention) / step):.1f} % "
+        f"{100 * attention / step:.1f} %, all else {100 * (1 - (product + attention) / step):.1f} % or more "
         f"(optimizer {100 * updates / step:.1f} %)."
     )
     if options.output:

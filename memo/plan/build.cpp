@@ -1,6 +1,7 @@
 #include "memo/plan/build.h"
 
 #include <algorithm>
+#include <map>
 #include <optional>
 
 #include "memo/plan/iteration.h"
@@ -28,6 +29,18 @@ Transients pack_transients(const Trace& trace) {
   for (std::size_t i = 0; i < which.size(); ++i) result.offsets[which[i]] = packing.offsets[i];
   result.bytes = Bytes(packing.peak);
   return result;
+}
+
+std::int64_t most_alive(const Trace& trace) {
+  std::map<int, std::int64_t> change;
+  for (const Request& request : trace.requests) {
+    if (request.cls >= 0) continue;
+    change[request.born] += request.bytes.value();
+    change[request.dies] -= request.bytes.value();
+  }
+  std::int64_t live = 0, most = 0;
+  for (const auto& [event, bytes] : change) most = std::max(most, live += bytes);
+  return most;
 }
 
 // Slots that a ring needs when its i-th stay takes slot i mod n: every stay must end before the n-th after it begins.
@@ -183,7 +196,10 @@ class Layout {
                      [](const Copy& a, const Copy& b) { return a.at != b.at ? a.at < b.at : a.before < b.before; });
   }
 
+  // Of all requests at once, whatever the nesting.
   Bytes lower_bound() const {
+    std::vector<std::int64_t> within;  // of a call of each trace: the most bytes of transients alive together
+    for (const Trace& trace : profile_.traces) within.push_back(most_alive(trace));
     std::vector<std::int64_t> change(at(calls()) + 1, 0);
     for (std::size_t s = 0; s < residencies_.stays.size(); ++s) {
       const Stay& stay = residencies_.stays[s];
@@ -195,13 +211,12 @@ class Layout {
     for (const Fixed& fixed : profile_.fixed) live += fixed.bytes.value();
     for (int k = 0; k < calls(); ++k) {
       live += change[at(k)];
-      most = std::max(most, live + transients(k).bytes.value());
+      most = std::max(most, live + within[at(schedule_.calls[at(k)].trace)]);
     }
     return Bytes(most);
   }
 
   int calls() const { return static_cast<int>(schedule_.calls.size()); }
-  const Transients& transients(int k) const { return program_.transients[at(schedule_.calls[at(k)].trace)]; }
 
   const Profile& profile_;
   const TensorIndex& index_;

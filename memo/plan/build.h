@@ -7,7 +7,7 @@ namespace memo::plan {
 
 struct Built {
   Program program;
-  Bytes lower_bound;  // most bytes alive at one boundary: no addresses for these residencies can need less
+  Bytes lower_bound;  // most bytes alive at one moment: no addresses for these lifetimes can need less, nested or not
 };
 
 // Addresses are packed three times, each result one request of the next (MEMO's bi-level plan and one level below):

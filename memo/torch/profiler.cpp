@@ -26,7 +26,9 @@ namespace {
 
 constexpr std::int64_t longest_measured = 8192;  // tokens of attention; longer contexts are extrapolated
 constexpr std::int64_t exact_up_to = 2048;       // contexts that are measured whole
-constexpr int steps_measured = 3;                // the first pays for fresh pages and is not counted
+constexpr int steps_measured = 3;                // at least; the first pays for fresh pages and is not counted
+constexpr int most_steps_measured = 8;           // of short contexts, whose steps tell little each
+constexpr double seconds_measured = 2;
 
 using Key = std::tuple<int, bool, std::int64_t>;  // segment, backward, tokens
 
@@ -172,8 +174,10 @@ class Profiler {
     MEMO_CHECKED(session->state().initialise(job_.seed));
     const std::vector<Sample> samples{make_sample(at::randint(shape_.vocab, {context.value() + 1}, at::kLong))};
     std::map<std::pair<int, bool>, std::vector<double>> core;
-    for (int step = 1; step <= steps_measured; ++step) {
+    double spent = 0;
+    for (int step = 1; step <= steps_measured || (step <= most_steps_measured && spent < seconds_measured); ++step) {
       MEMO_TRY(const StepResult result, session->step(samples, step, 0.0));
+      spent += result.seconds.value();
       if (step == 1) continue;
       for (const exec::Span& span : result.report.calls) {
         const plan::Program& program = session->plan().program;
