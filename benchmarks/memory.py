@@ -71,6 +71,7 @@ def plot(rows, file):
         parts.append(f'<text x="{left - 8}" y="{y(size) + 4}" text-anchor="end">{size / 2**20:.0f} MiB</text>')
         size *= 2
     parts.append(f'<text x="{(left + width - 190) / 2}" y="{height - 8}" text-anchor="middle">tokens</text>')
+    labels = []
     for i, who in enumerate(dict.fromkeys(row["who"] for row in rows)):
         own, colour = [row for row in rows if row["who"] == who], COLOURS[i % len(COLOURS)]
         points = " ".join(f"{x(row['context']):.1f},{y(row['predicted']):.1f}" for row in own if row.get("predicted"))
@@ -80,7 +81,12 @@ def plot(rows, file):
                 parts.append(f'<circle cx="{x(row["context"]):.1f}" cy="{y(row["over_base"]):.1f}" r="4" fill="{colour}"/>')
         end = own[-1].get("predicted") or own[-1].get("over_base")
         if end:
-            parts.append(f'<text x="{x(own[-1]["context"]) + 8}" y="{y(end) + 4 + 12 * (i % 2)}" fill="{colour}">{who}</text>')
+            labels.append([x(own[-1]["context"]) + 8, y(end) + 4, colour, who])
+    labels.sort(key=lambda label: label[1])
+    for above, label in zip(labels, labels[1:]):
+        label[1] = max(label[1], above[1] + 13)
+    for at, level, colour, who in labels:
+        parts.append(f'<text x="{at:.1f}" y="{level:.1f}" fill="{colour}">{who}</text>')
     file.write_text("\n".join([*parts, "</svg>"]) + "\n")
 
 
