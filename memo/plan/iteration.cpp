@@ -68,13 +68,10 @@ std::optional<std::pair<int, int>> span(const Ring& ring, const std::vector<Stay
 
 std::vector<PassPlan> pack_passes(const Profile& profile, const Schedule& schedule, const Residencies& residencies,
                                   const std::vector<Transients>& transients) {
-  const auto pass_of = [&](int call) {
-    const auto after = std::ranges::upper_bound(schedule.passes, call, {}, &Pass::begin);
-    return static_cast<std::size_t>(after - schedule.passes.begin()) - 1;
-  };
   std::vector<std::vector<int>> rings_of(schedule.passes.size());
   for (std::size_t r = 0; r < residencies.rings.size(); ++r)
-    rings_of[pass_of(residencies.stays[at(residencies.rings[r].stays.front())].begin)].push_back(static_cast<int>(r));
+    rings_of[at(pass_of(schedule, residencies.stays[at(residencies.rings[r].stays.front())].begin))].push_back(
+        static_cast<int>(r));
 
   std::vector<PassPlan> result;
   for (std::size_t p = 0; p < schedule.passes.size(); ++p) {

@@ -89,12 +89,12 @@ class Builder {
     for (std::size_t i = 0; i < stays.size(); ++i) {
       Stay& stay = stays[i];
       stay.ring = ring;
-      stay.begin = std::max(free_from[at(stay.slot)], pass(std::max(0, pass_of(stay.first_use) - 1)).begin);
+      stay.begin = std::max(free_from[at(stay.slot)], pass(std::max(0, pass_of(schedule_, stay.first_use) - 1)).begin);
       MEMO_CHECK(stay.begin < stay.first_use, "a slot is free before its next tensor is needed");
       if (stay.write_at >= 0) {
         const auto next = std::find_if(stays.begin() + static_cast<std::ptrdiff_t>(i) + 1, stays.end(),
                                        [&](const Stay& other) { return other.slot == stay.slot; });
-        const int after = pass_of(stay.last_use) + 2;
+        const int after = pass_of(schedule_, stay.last_use) + 2;
         stay.write_before = after < static_cast<int>(schedule_.passes.size()) ? pass(after).begin : calls();
         if (next != stays.end()) stay.write_before = std::min(stay.write_before, next->first_use - 1);
         MEMO_CHECK(stay.write_before > stay.write_at, "between the uses of a slot there are waits");
@@ -123,11 +123,6 @@ class Builder {
       if (changed) stay.write_at = stay.end;
       stays.push_back(stay);
     }
-  }
-
-  int pass_of(int call) const {
-    const auto after = std::ranges::upper_bound(schedule_.passes, call, {}, &Pass::begin);
-    return static_cast<int>(after - schedule_.passes.begin()) - 1;
   }
 
   const model::Dataflow& flow_;

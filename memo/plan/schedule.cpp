@@ -187,6 +187,11 @@ class Builder {
 
 }  // namespace
 
+int pass_of(const Schedule& schedule, int call) {
+  const auto after = std::ranges::upper_bound(schedule.passes, call, {}, &Pass::begin);
+  return static_cast<int>(after - schedule.passes.begin()) - 1;
+}
+
 Schedule schedule(const Profile& profile, const PlacementMap& placement) {
   MEMO_CHECK(profile.flow.layers > 0 && profile.flow.blocks() > 0, "a dataflow has layers and blocks");
   return Builder(profile, placement).build();

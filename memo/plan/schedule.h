@@ -43,6 +43,9 @@ struct Schedule {
   std::vector<Pass> passes;  // in order, covering all calls
 };
 
+// The pass that a call belongs to.
+int pass_of(const Schedule& schedule, int call);
+
 Schedule schedule(const Profile& profile, const PlacementMap& placement);
 
 }  // namespace memo::plan

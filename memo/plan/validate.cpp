@@ -53,14 +53,24 @@ bool updates(const Plan& plan, int call) {
   return stage == model::Stage::update || stage == model::Stage::optimizer;
 }
 
+int first_update(const Plan& plan) {
+  int call = 0;
+  while (call < static_cast<int>(plan.program.calls.size()) && !updates(plan, call)) ++call;
+  return call;
+}
+
+bool lasting(const Plan& plan, int tensor) {
+  const int cls = plan.program.tensors[static_cast<std::size_t>(tensor)].cls;
+  return plan.profile.flow.classes[static_cast<std::size_t>(cls)].lasting();
+}
+
 namespace {
 
 // Predictions count the bytes of tensors, or those of whole copies.
 void check_moved(const Plan& plan, Direction direction, Bytes predicted, Failures& failures) {
   const auto add = [](std::int64_t sum, Bytes more) { return std::min(sum + more.value(), 2 * max_bytes); };
   // What starts before the update is done for every sequence.
-  int update = 0;
-  while (update < static_cast<int>(plan.program.calls.size()) && !updates(plan, update)) ++update;
+  const int update = first_update(plan);
   std::int64_t tensors = 0, copies = 0;
   for (const Copy& copy : plan.program.copies) {
     if (copy.direction != direction) continue;

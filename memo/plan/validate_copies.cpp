@@ -54,10 +54,6 @@ class CopyCheck {
     return fmt::format("copy {} ({} of {}, tier {})", c, copy(c).direction == Direction::out ? "out" : "in",
                        name_of_tensor(plan_, residency(c).tensor), tier(c).name);
   }
-  [[nodiscard]] bool lasting(int c) const {
-    const Tensor& tensor = program_.tensors[static_cast<std::size_t>(residency(c).tensor)];
-    return plan_.profile.flow.classes[static_cast<std::size_t>(tensor.cls)].lasting();
-  }
   // Where the copy's bytes end on the tier.
   [[nodiscard]] std::int64_t extent_end(int c) const {
     const Bytes bytes = program_.tensors[static_cast<std::size_t>(residency(c).tensor)].bytes;
@@ -91,7 +87,7 @@ class CopyCheck {
     if (residency(c).end < copy(c).before)
       failures_.add("{} need only end by boundary {}, its residency ends at {}", name(c), copy(c).before,
                     residency(c).end);
-    if (lasting(c)) return;         // validate_lasting.cpp
+    if (lasting(plan_, residency(c).tensor)) return;  // validate_lasting.cpp
     const Copy* written = nullptr;  // the last copy out to this extent that has ended, else one to it, else any
     int source = -1;
     for (int o = first_out_[static_cast<std::size_t>(residency(c).tensor)]; o >= 0;
@@ -127,10 +123,10 @@ class CopyCheck {
       for (int c = 0; c < static_cast<int>(program_.copies.size()) && !failures_.full(); ++c) {
         if (copy(c).tier != t) continue;
         const auto tensor = static_cast<std::size_t>(residency(c).tensor);
-        if (lasting(c) ? seen[tensor] : copy(c).direction != Direction::out) continue;
+        if (lasting(plan_, residency(c).tensor) ? seen[tensor] : copy(c).direction != Direction::out) continue;
         seen[tensor] = true;
         outs.push_back(c);
-        if (lasting(c))
+        if (lasting(plan_, residency(c).tensor))
           taken.push_back({0, static_cast<int>(program_.calls.size()) + 1, copy(c).tier_offset.value(), extent_end(c)});
         else
           taken.push_back({copy(c).at, std::max(copy(c).before, needed_until_[static_cast<std::size_t>(c)]),

@@ -68,12 +68,8 @@ class DataCheck {
 
   [[nodiscard]] bool holds(int residency, int k, bool write) const {
     const Residency& r = program_.residencies[static_cast<std::size_t>(residency)];
-    if (write && !lasting(r.tensor)) return r.origin == Origin::produced && r.begin == k;
+    if (write && !lasting(plan_, r.tensor)) return r.origin == Origin::produced && r.begin == k;
     return r.begin <= k && k < r.end && ready_[static_cast<std::size_t>(residency)] <= k;
-  }
-
-  [[nodiscard]] bool lasting(int tensor) const {
-    return flow_.classes[static_cast<std::size_t>(program_.tensors[static_cast<std::size_t>(tensor)].cls)].lasting();
   }
 
   void check_use(int k, const Use& use, bool write) {
@@ -144,21 +140,21 @@ class DataCheck {
   void note_write(int k, int tensor) {
     int& writer = written_[static_cast<std::size_t>(tensor)];
     const bool rerun = program_.calls[static_cast<std::size_t>(k)].phase == Phase::rerun;
-    if (!rerun && writer >= 0 && !lasting(tensor))
+    if (!rerun && writer >= 0 && !lasting(plan_, tensor))
       failures_.add("{} writes {}, which {} wrote already", name_of_call(plan_, k), name_of_tensor(plan_, tensor),
                     name_of_call(plan_, writer));
     if (writer < 0) writer = k;
   }
 
   void explain_write(int k, int tensor) {
-    if (lasting(tensor)) return explain_read(k, tensor);
+    if (lasting(plan_, tensor)) return explain_read(k, tensor);
     failures_.add("{} writes {}, but no residency of it begins at boundary {}", name_of_call(plan_, k),
                   name_of_tensor(plan_, tensor), k);
   }
 
   void explain_read(int k, int tensor) {
     const std::string reads = fmt::format("{} reads {}", name_of_call(plan_, k), name_of_tensor(plan_, tensor));
-    if (written_[static_cast<std::size_t>(tensor)] < 0 && !lasting(tensor)) {
+    if (written_[static_cast<std::size_t>(tensor)] < 0 && !lasting(plan_, tensor)) {
       failures_.add("{} before any call has written it", reads);
       return;
     }

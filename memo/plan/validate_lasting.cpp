@@ -18,7 +18,6 @@ class LastingCheck {
       : plan_(plan), program_(plan.program), flow_(plan.profile.flow), failures_(failures) {}
 
   void run() {
-    while (update_ < static_cast<int>(program_.calls.size()) && !updates(plan_, update_)) ++update_;
     collect();
     for (int t = 0; t < static_cast<int>(tensors_.size()) && !failures_.full(); ++t) {
       const Lasting& it = tensors_[static_cast<std::size_t>(t)];
@@ -31,21 +30,20 @@ class LastingCheck {
  private:
   [[nodiscard]] const Residency& residency(int r) const { return program_.residencies[static_cast<std::size_t>(r)]; }
   [[nodiscard]] const Copy& copy(int c) const { return program_.copies[static_cast<std::size_t>(c)]; }
-  [[nodiscard]] bool lasting(int cls) const { return flow_.classes[static_cast<std::size_t>(cls)].lasting(); }
 
   void collect() {
     tensors_.resize(program_.tensors.size());
     std::vector<std::vector<int>> number(flow_.classes.size());  // [class][layer]
     for (std::size_t t = 0; t < program_.tensors.size(); ++t) {
       const Tensor& tensor = program_.tensors[t];
-      if (!lasting(tensor.cls)) continue;
+      if (!lasting(plan_, static_cast<int>(t))) continue;
       auto& layers = number[static_cast<std::size_t>(tensor.cls)];
       layers.resize(static_cast<std::size_t>(flow_.layers) + 1, -1);
       layers[static_cast<std::size_t>(tensor.layer)] = static_cast<int>(t);
     }
     for (int r = 0; r < static_cast<int>(program_.residencies.size()); ++r) {
       const int tensor = residency(r).tensor;
-      if (lasting(program_.tensors[static_cast<std::size_t>(tensor)].cls))
+      if (lasting(plan_, tensor))
         tensors_[static_cast<std::size_t>(tensor)].residencies.push_back(r);
       else if (residency(r).origin == Origin::held)
         failures_.add("residency {} of {} is held from step to step, but the tensor is made anew in each", r,
@@ -57,7 +55,7 @@ class LastingCheck {
       const Call& call = program_.calls[static_cast<std::size_t>(k)];
       const model::Segment& segment = flow_.segments[static_cast<std::size_t>(call.segment)];
       for (const model::Use& use : call.phase == Phase::backward ? segment.backward.writes : segment.forward.writes)
-        if (lasting(use.cls)) {
+        if (flow_.classes[static_cast<std::size_t>(use.cls)].lasting()) {
           const auto& layers = number[static_cast<std::size_t>(use.cls)];
           const auto layer = static_cast<std::size_t>(call.layer);
           if (layer < layers.size() && layers[layer] >= 0)  // else check_data has reported it
@@ -125,7 +123,7 @@ class LastingCheck {
   const model::Dataflow& flow_;
   Failures& failures_;
   std::vector<Lasting> tensors_;
-  int update_ = 0;  // the first call that is not made for every sequence
+  const int update_ = first_update(plan_);  // the first call that is not made for every sequence
 };
 
 }  // namespace

@@ -41,8 +41,11 @@ std::string name_of_tensor(const Plan& plan, int tensor);
 std::string name_of_call(const Plan& plan, int call);
 const char* name_of_phase(Phase phase);
 
-// Whether the call belongs to the optimizer's step.
+// Whether the call belongs to the optimizer's step; the first one that does, or the number of calls.
 bool updates(const Plan& plan, int call);
+int first_update(const Plan& plan);
+// Whether the tensor outlives the step.
+bool lasting(const Plan& plan, int tensor);
 
 // Blocks or groups over which a stage's calls run.
 int positions(const model::Dataflow& flow, model::Stage stage);

@@ -102,7 +102,7 @@ void check_tensor(const Plan& plan, int id, Failures& failures) {
                  cls.grouped ? flow.groups : 1);
     return;
   }
-  const Bytes bytes = cls.lasting() ? cls.layer_bytes : cls.row * flow.block_tokens(t.block).value();
+  const Bytes bytes = flow.bytes_of(t.cls, t.block);
   if (t.bytes != bytes)
     failures.add("tensor {}, {}, has {} bytes instead of {}", id, name_of_tensor(plan, id), t.bytes.value(),
                  bytes.value());

@@ -124,7 +124,7 @@ class Search {
         };
         Trials::Tried tried = try_with(layers);
         if (tried.over_tier > Bytes(0)) {
-          fit_tier(name, place, tier, pace);
+          fit_tier(name, place, tier, pace);  // sets the room
           base = streamed(optimal(tier, Bytes(0)), profile_, tier);
           tried = try_with(layers);
         }
@@ -142,11 +142,11 @@ class Search {
 
   void search_budgets(const std::string& name, const Place& place, int tier) {
     const std::vector<Pace> all_paces = paces(request_, tier >= 0);
-    fit_tier(name, place, tier, all_paces.front());
-    const Placement nothing_kept = place(Bytes(0));
+    const auto [nothing_kept, first] = fit_tier(name, place, tier, all_paces.front());
     std::vector<std::tuple<double, Pace, Bytes>> ranked;
-    for (const Pace& pace : all_paces) {
-      const Trials::Tried base = trials_.consider(name, nothing_kept, pace);
+    for (std::size_t i = 0; i < all_paces.size(); ++i) {
+      const Pace& pace = all_paces[i];
+      const Trials::Tried base = i == 0 ? first : trials_.consider(name, nothing_kept, pace);
       if (base.fits) ranked.emplace_back(base.seconds, pace, base.peak);
     }
     std::ranges::stable_sort(ranked, {}, [](const auto& entry) { return std::get<0>(entry); });
@@ -154,15 +154,17 @@ class Search {
       refine(name, place, std::get<2>(ranked[i]), std::get<1>(ranked[i]));
   }
 
-  // A program needs more of the tier than what its placement swaps: its room is corrected by what it was over.
-  void fit_tier(const std::string& name, const Place& place, int tier, const Pace& pace) {
-    if (tier < 0) return;
-    const Bytes capacity = profile_.tiers[static_cast<std::size_t>(tier)].capacity;
+  // The placement that keeps nothing, and how it did. A program needs more of the tier than what its placement swaps:
+  // its room is corrected by what it was over.
+  std::pair<Placement, Trials::Tried> fit_tier(const std::string& name, const Place& place, int tier,
+                                               const Pace& pace) {
+    const Bytes capacity = tier < 0 ? Bytes(0) : profile_.tiers[static_cast<std::size_t>(tier)].capacity;
     room_ = capacity;
-    for (int i = 0; i < corrections; ++i) {
-      const Bytes over = trials_.consider(name, place(Bytes(0)), pace).over_tier;
-      const Bytes less = over + capacity / 100;
-      if (over == Bytes(0) || less >= room_) return;
+    for (int i = 0;; ++i) {
+      Placement placement = place(Bytes(0));
+      const Trials::Tried tried = trials_.consider(name, placement, pace);
+      const Bytes less = tried.over_tier + capacity / 100;
+      if (tried.over_tier == Bytes(0) || less >= room_ || i == corrections) return {std::move(placement), tried};
       room_ -= less;
     }
   }

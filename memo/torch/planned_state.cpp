@@ -1,6 +1,7 @@
 #include "memo/torch/planned_state.h"
 
 #include <optional>
+#include <set>
 
 namespace memo::edge {
 namespace {
@@ -27,7 +28,7 @@ PlannedState::PlannedState(const plan::Plan& plan, std::byte* arena, const std::
   const plan::Program& program = plan.program;
   for (std::size_t kind = 0; kind < 3; ++kind) regions_[{}][kind] = arena + program.fixed[kind].offset.value();
   const std::map<int, Piece> piece_of = pieces(plan.profile.flow);
-  std::map<std::pair<StateGroup, std::size_t>, bool> paged;  // a tensor has many copies, to one place
+  std::set<std::pair<StateGroup, std::size_t>> paged;  // a tensor has many copies, to one place
   const auto find = [&](const plan::Tensor& tensor) -> std::optional<std::pair<StateGroup, std::size_t>> {
     const auto piece = piece_of.find(tensor.cls);
     if (piece == piece_of.end()) return {};
@@ -40,7 +41,7 @@ PlannedState::PlannedState(const plan::Plan& plan, std::byte* arena, const std::
     const plan::Residency& r = program.residencies[static_cast<std::size_t>(copy.residency)];
     const plan::Tensor& tensor = program.tensors[static_cast<std::size_t>(r.tensor)];
     const auto found = find(tensor);
-    if (!found || !paged.emplace(*found, true).second) continue;
+    if (!found || !paged.insert(*found).second) continue;
     paged_[found->first].push_back({arena + r.offset.value(), round_up(tensor.bytes, plan::copy_alignment),
                                     copy.tier_offset, static_cast<std::size_t>(copy.tier)});
   }
