@@ -3,8 +3,9 @@
     python benchmarks/main_job.py --contexts 16384 --steps 2 --peers plain,checkpointing -o main_job.json
 
 Makes the model of about 34 M parameters with transformers, the tokens of examples/text, and runs `memo train` and
-the peers one after the other, each in a process of its own; with --rounds all of them again. Prints a Markdown table;
-the ratios divide a row's figure by that of Transformers in the same run, so less than 1 is better than the peer.
+the peers one after the other, each in a process of its own; with --rounds all of them again. `resident` runs without a
+limit. Prints a Markdown table; the ratios divide a row's figure by that of Transformers, or of `resident`, in the same
+run, so less than 1 is better than the peer. A `tiled` peer is `checkpointing` with PyTorch's chunked loss.
 
 Peak RSS is that of the whole process, so Memo's includes profiling and planning. The base is what a process holds
 before it has a model: of a peer after its imports, of Memo the peak of `memo --version`. Peers inherit the environment:
@@ -27,7 +28,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PEER = Path(__file__).resolve().parent / "transformers_peer.py"
-LOSS_TOLERANCE = 1e-5  # relative, of the first step: float32 sums in another order
+LOSS_TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-3}  # relative, of the first step: sums and roundings in another order
+PEERS = ["plain", "checkpointing", "tiled"]
 INFEASIBLE = 3  # exit code of memo
 
 # Imports of these two stay inside them, and they run in a process apart: what getrusage tells of a child's peak starts
@@ -92,6 +94,7 @@ def write_job(folder, context, options, device_limit):
         f"""seed = {options.seed}
 [model]
 path = "model"
+dtype = "{options.dtype}"
 [data]
 files = ["tokens-{context}.bin"]  # one window: every step takes it
 [train]
@@ -141,7 +144,8 @@ def run_memo(memo, strategy, job, run):
     code, _, base, _ = run_measured([memo, "--version"])
     if code != 0:
         raise SystemExit(f"{memo} --version ended with {code}")
-    code, _, peak, wall = run_measured([memo, "train", job, "--out", run, "--strategy", strategy])
+    unlimited = ["--set", 'memory.device_limit="0"'] if strategy == "resident" else []
+    code, _, peak, wall = run_measured([memo, "train", job, "--out", run, "--strategy", strategy, *unlimited])
     if code == INFEASIBLE:
         return {"reason": "no plan fits the device limit"}
     if code != 0:
@@ -159,9 +163,10 @@ def run_memo(memo, strategy, job, run):
     }
 
 
-def run_peer(mode, model, tokens, steps):
-    command = [sys.executable, PEER, model, tokens, "--steps", str(steps)]
-    code, output, peak, wall = run_measured(command + (["--checkpointing"] if mode == "checkpointing" else []))
+def run_peer(mode, model, tokens, steps, dtype="float32"):
+    command = [sys.executable, PEER, model, tokens, "--steps", str(steps), "--dtype", dtype]
+    flags = {"plain": [], "checkpointing": ["--checkpointing"], "tiled": ["--checkpointing", "--tiled-loss"]}
+    code, output, peak, wall = run_measured(command + flags[mode])
     if code != 0:
         return {"reason": "out of memory" if code == -9 else f"ended with {code}"}
     row = json.loads(output)
@@ -189,12 +194,15 @@ def over_rounds(who, context, rounds):
 COMPARED = ["first_step_seconds", "later_step_seconds", "peak_over_base_bytes"]
 
 
+def who_is(mode):
+    return "memo, resident" if mode == "resident" else f"transformers {mode}"
+
+
 def add_ratios(rows, peers):
     """row["to_plain"][figure]: the row's figure over that of the peer at the same context."""
     for row in rows:
         for mode in peers:
-            name = f"transformers {mode}"
-            peer = next(r for r in rows if r["who"] == name and r["context"] == row["context"])
+            peer = next(r for r in rows if r["who"] == who_is(mode) and r["context"] == row["context"])
             if "reason" not in row and "reason" not in peer:
                 row[f"to_{mode}"] = {f: row[f] / peer[f] for f in COMPARED if row[f] and peer[f]}
 
@@ -260,6 +268,7 @@ def command_of(text):
 def common_arguments(parser):
     parser.add_argument("--memo", default=str(ROOT / "build/memo"), type=command_of, help="default build/memo")
     parser.add_argument("--block", default="1024", help='tokens per block, or "auto" (default 1024)')
+    parser.add_argument("--dtype", default="float32", choices=LOSS_TOLERANCE, help="of compute (default float32)")
     parser.add_argument("--disk", default="/var/tmp", help="folder of the disk tier and of this run's files")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("-o", "--output", type=Path, help="JSON file of all figures")
@@ -270,14 +279,14 @@ def main():
     parser.add_argument("--contexts", default="16384", help="comma-separated")
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--strategies", default="memo", help="of memo train, comma-separated (default memo)")
-    parser.add_argument("--peers", default="plain,checkpointing", help="any of plain,checkpointing")
+    parser.add_argument("--peers", default="plain,checkpointing", help="any of " + ",".join(PEERS))
     parser.add_argument("--rounds", type=int, default=1, help="runs of everything, interleaved")
     parser.add_argument("--device-limit", default="1GiB", help="of memo (default 1GiB)")
     common_arguments(parser)
     options = parser.parse_args()
     contexts, peers = [int(c) for c in names(options.contexts)], names(options.peers)
-    if unknown := set(peers) - {"plain", "checkpointing"}:
-        parser.error(f"unknown peer {unknown.pop()!r}: plain or checkpointing")
+    if unknown := set(peers) - set(PEERS):
+        parser.error(f"unknown peer {unknown.pop()!r}: {', '.join(PEERS)}")
 
     rows, here = [], machine()
     with tempfile.TemporaryDirectory(dir=options.disk, prefix="memo-bench-") as name:
@@ -291,9 +300,10 @@ def main():
                     row = run_memo(options.memo, strategy, job, folder / f"run-{context}-{strategy}-{i}")
                     rounds.setdefault(f"memo, {strategy}", []).append(row)
                 for mode in peers:
-                    row = run_peer(mode, folder / "model", folder / f"tokens-{context}.bin", options.steps)
+                    row = run_peer(mode, folder / "model", folder / f"tokens-{context}.bin", options.steps, options.dtype)
                     rounds.setdefault(f"transformers {mode}", []).append(row)
             rows += [over_rounds(who, context, of) for who, of in rounds.items()]
+    peers += ["resident"] if "resident" in names(options.strategies) else []
     add_ratios(rows, peers)
     difference = loss_difference(rows)
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
@@ -306,7 +316,7 @@ def main():
         f"\nWeights, gradients and AdamW's moments are {state / 1e6:.0f} MB of what is over base. "
         f"First losses differ by at most {difference:.1e} of their value."
     )
-    return 0 if difference <= LOSS_TOLERANCE else 1
+    return 0 if difference <= LOSS_TOLERANCE[options.dtype] else 1
 
 
 if __name__ == "__main__":

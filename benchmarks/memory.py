@@ -3,7 +3,9 @@
     python benchmarks/memory.py --contexts 4096,8192,16384,32768,65536 --measured 8192 --plot memory.svg
 
 The model of main_job.py. Every strategy plans without a limit; `memo, least` under the smallest limit that works for it.
-Up to --measured tokens one step is run by each plan, and by Transformers. Figures are megabytes over what the process
+Up to --measured tokens one step is run by each plan, and up to --peers-measured by Transformers; --add takes more of
+Transformers' peaks from files that main_job.py wrote. With --documents N the tokens are documents of N, which attention
+does not cross: steps are shorter, and as large. Figures are megabytes over what the process
 holds before it has a model (of predictions: the arena). The slope is that of predictions between the last two contexts,
 in bytes a token. Prints a Markdown table; exits with 1 where a measured device peak is over the predicted one.
 """
@@ -22,6 +24,28 @@ from main_job import write_job
 STRATEGIES = ["resident", "recompute", "offload", "memo-alpha", "memo, least"]
 PEERS = ["plain", "checkpointing"]
 COLOURS = ["#5b6472", "#b6641f", "#2b7fa8", "#7a4fa3", "#1c8a5a", "#c0392b", "#d98880"]
+
+
+def apart_documents(job, tokens, each):
+    """The job's window as documents of `each` tokens, a file each."""
+    window, files = tokens.read_bytes(), []
+    starts = range(0, len(window) // 2 - 1, each)
+    for i, start in enumerate(starts):
+        files.append(tokens.with_name(f"{tokens.stem}-{i}.bin"))
+        files[-1].write_bytes(window[2 * start : None if i + 1 == len(starts) else 2 * (start + each)])
+    listed = json.dumps([file.name for file in files])
+    text = job.read_text().replace(f'files = ["{tokens.name}"]', f'documents = "apart"\nfiles = {listed}')
+    job.write_text(text)
+
+
+def added(files):
+    """Rows of Transformers' peaks from what main_job.py wrote."""
+    rows = [row for file in files for row in json.loads(file.read_text())["rows"] if "peak_over_base_bytes" in row]
+    return [
+        {"who": row["who"].replace("transformers ", "Transformers, "), "context": row["context"], "over_base": row["peak_over_base_bytes"]}
+        for row in rows
+        if row["who"].startswith("transformers")
+    ]
 
 
 def planned(options, job, profile, strategy, plan):
@@ -73,7 +97,8 @@ def plot(rows, file):
     parts.append(f'<text x="{(left + width - 190) / 2}" y="{height - 8}" text-anchor="middle">tokens</text>')
     labels = []
     for i, who in enumerate(dict.fromkeys(row["who"] for row in rows)):
-        own, colour = [row for row in rows if row["who"] == who], COLOURS[i % len(COLOURS)]
+        own = sorted((row for row in rows if row["who"] == who), key=lambda row: row["context"])
+        colour = COLOURS[i % len(COLOURS)]
         points = " ".join(f"{x(row['context']):.1f},{y(row['predicted']):.1f}" for row in own if row.get("predicted"))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
         for row in own:
@@ -94,6 +119,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--contexts", default="4096,8192,16384,32768,65536", help="comma-separated, rising")
     parser.add_argument("--measured", type=int, default=8192, help="the longest context that is run (default 8192)")
+    parser.add_argument("--peers-measured", type=int, default=8192, help="the same of Transformers (default 8192)")
+    parser.add_argument("--documents", type=int, help="tokens of a document (default: one document)")
+    parser.add_argument("--add", type=Path, action="append", default=[], help="a file of main_job.py -o")
     parser.add_argument("--plot", type=Path, help="SVG file")
     common_arguments(parser)
     options = parser.parse_args()
@@ -105,6 +133,8 @@ def main():
         apart(make_inputs, folder, contexts, options.seed)
         for context in contexts:
             job, profile = write_job(folder, context, options, "0"), folder / f"profile-{context}.json"
+            if options.documents:
+                apart_documents(job, folder / f"tokens-{context}.bin", options.documents)
             subprocess.run([options.memo, "profile", job, "-o", profile], check=True, stdout=subprocess.DEVNULL)
             for strategy in STRATEGIES:
                 plan = folder / f"plan-{context}.json"
@@ -114,11 +144,12 @@ def main():
                     row |= {"device_peak": device, "over_base": over}
                     good &= device <= row["predicted"]
                 rows.append(row)
-            for mode in PEERS if context <= options.measured else []:
+            for mode in PEERS if context <= options.peers_measured else []:
                 peer = run_peer(mode, folder / "model", folder / f"tokens-{context}.bin", 1)
                 over = peer["peak_rss_bytes"] - peer["base_rss_bytes"] if "peak_rss_bytes" in peer else None
                 rows.append({"who": f"Transformers, {mode}", "context": context, "over_base": over})
 
+    rows += added(options.add)
     cells = []
     for who in dict.fromkeys(row["who"] for row in rows):
         own = {row["context"]: row for row in rows if row["who"] == who}

@@ -1,9 +1,10 @@
 """Trains a model folder with Transformers on the CPU (eager PyTorch, sdpa): main_job.py's peer of Memo.
 
-    python benchmarks/transformers_peer.py MODEL TOKENS.bin --steps 2 [--checkpointing]
+    python benchmarks/transformers_peer.py MODEL TOKENS.bin --steps 2 [--checkpointing] [--tiled-loss] [--dtype bfloat16]
 
 TOKENS.bin holds one window of context + 1 uint16 tokens, and every step takes it; of a job with such a file, Memo does
-the same. Optimizer and schedule are the defaults of job.toml. Prints one JSON object: `losses` and `step_seconds` of
+the same. Optimizer and schedule are the defaults of job.toml. With bfloat16 weights stay in float32 under autocast, as
+Trainer's bf16 has it. A tiled loss is PyTorch's linear_cross_entropy in chunks: no logits of the whole sequence. Prints one JSON object: `losses` and `step_seconds` of
 each step, `base_rss_bytes` (libraries imported, no model yet) and `peak_rss_bytes` (of the process).
 """
 
@@ -39,15 +40,26 @@ def optimizer_of(model):
     return torch.optim.AdamW(groups, lr=LR, betas=BETAS, eps=EPS, fused=True)
 
 
-def train(model, window, steps):
+def tiled_loss(model, inputs, targets):
+    """Mean over the tokens, without logits of them all at once."""
+    chunked = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=1024, chunking_method=None)
+    hidden = model.model(input_ids=inputs, use_cache=False).last_hidden_state[0]
+    return torch.nn.functional.linear_cross_entropy(hidden, model.lm_head.weight, targets[0], options=chunked)
+
+
+def train(model, window, steps, tiled, autocast):
     """Losses and seconds of each step. window  # [context + 1]"""
     optimizer = optimizer_of(model)
     inputs, targets = window[None, :-1], window[None, 1:]  # [1, context]
     losses, seconds = [], []
     for step in range(1, steps + 1):
         start = time.perf_counter()
-        # Given apart: by itself the model would shift its labels by one, and predict one token less than Memo.
-        loss = model(input_ids=inputs, labels=targets, shift_labels=targets, use_cache=False).loss
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            if tiled:
+                loss = tiled_loss(model, inputs, targets)
+            else:
+                # Given apart: by itself the model would shift its labels by one, and predict one token less than Memo.
+                loss = model(input_ids=inputs, labels=targets, shift_labels=targets, use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         for group in optimizer.param_groups:
@@ -66,6 +78,8 @@ def main():
     parser.add_argument("tokens", help="one window: context + 1 tokens, uint16")
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing, layer by layer")
+    parser.add_argument("--tiled-loss", action="store_true", help="PyTorch's chunked loss")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     options = parser.parse_args()
 
     config = transformers.AutoConfig.from_pretrained(options.model)
@@ -76,7 +90,7 @@ def main():
     if options.checkpointing:
         model.activation_checkpointing_enable()  # of every layer; not reentrant
     window = torch.from_numpy(np.fromfile(options.tokens, dtype=np.uint16).astype(np.int64))
-    losses, seconds = train(model, window, options.steps)
+    losses, seconds = train(model, window, options.steps, options.tiled_loss, options.dtype == "bfloat16")
     result = {
         "losses": losses,
         "step_seconds": seconds,

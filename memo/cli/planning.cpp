@@ -38,7 +38,8 @@ Result<plan::Profile> profile_for(const job::Job& job, const std::optional<std::
 
 Result<plan::Plan> plan_for(const job::Job& job, const plan::Profile& profile, const std::string& strategy) {
   MEMO_CHECKED(check_strategy(strategy));
-  return sim::make_plan(profile, {strategy, job.memory.device_limit, job.memory.slots, job.train.batch});
+  return sim::make_plan(
+      profile, {strategy, job.memory.device_limit, job.memory.slots, job.train.batch, job::early_updates(job.train)});
 }
 
 namespace {

@@ -43,6 +43,10 @@ struct TrainOptions {
   int checkpoint_every = 0;  // steps; 0: only at the end
 };
 
+// Whether parameters may be updated before the step has all gradients: no norm of them all clips them, and no later
+// sequence adds to them.
+inline bool early_updates(const TrainOptions& options) { return options.clip == 0 && options.batch == 1; }
+
 struct MemoryLimits {
   std::string device = "auto";
   Bytes device_limit;        // 0: none

@@ -234,7 +234,7 @@ class Layout {
 Built build_program(const Profile& profile, const std::vector<ClassPlacement>& placement, const Pace& pace) {
   const TensorIndex index(profile.flow);
   const PlacementMap places(profile.flow, placement);
-  const Schedule calls = schedule(profile, places);
+  const Schedule calls = schedule(profile, places, pace.early_updates);
   const Residencies stays = residencies(profile, index, places, calls, pace);
   return Layout(profile, index, places, calls, stays).build();
 }

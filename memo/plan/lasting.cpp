@@ -115,7 +115,8 @@ class Builder {
       stay.slot = slot;
       bool changed = uses[i].write;
       for (j = i + 1; j < uses.size() && uses[j].pass <= uses[j - 1].pass + 1; ++j) {
-        if (changed && uses[j].update && !uses[j - 1].update) break;  // another sequence of the step may come first
+        const bool starts_update = uses[j].update && !uses[j - 1].update;
+        if (changed && starts_update && !pace_.early_updates) break;  // another sequence of the step may come first
         changed |= uses[j].write;
       }
       stay.last_use = uses[j - 1].call;

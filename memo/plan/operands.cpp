@@ -60,6 +60,11 @@ int update_begin(const model::Dataflow& flow, const Program& program) {
   return static_cast<int>(first - program.calls.begin());
 }
 
+bool updates_early(const model::Dataflow& flow, const Program& program) {
+  const auto after = program.calls.begin() + update_begin(flow, program);
+  return std::any_of(after, program.calls.end(), [](const Call& call) { return call.phase == Phase::backward; });
+}
+
 Operands operands(const model::Dataflow& flow, const TensorIndex& index, const Call& call) {
   const model::Segment& segment = flow.segments[static_cast<std::size_t>(call.segment)];
   const model::Side& side = call.phase == Phase::backward ? segment.backward : segment.forward;

@@ -20,8 +20,8 @@ struct Call {
   int segment = 0;
   Phase phase = Phase::forward;
   int layer = 0;
-  int block = -1;  // -1 for the optimizer and core segments; of a core segment's rerun, how many blocks it computes,
-                   // the first ones of the sequence (causal: they need no others), or -1 for all
+  int block = -1;   // -1 for the optimizer and core segments; of a core segment's rerun, how many blocks it computes,
+                    // the first ones of the sequence (causal: they need no others), or -1 for all
   int group = -1;   // head group of core segments, else -1
   int trace = 0;    // index into Profile::traces and Program::transients
   Bytes workspace;  // arena offset of the call's transients
@@ -87,5 +87,8 @@ struct Program {
 
 // The first call of the update: all before it are made for every sequence of a step, the others once.
 int update_begin(const model::Dataflow& flow, const Program& program);
+// Whether some parameters are updated before backward is through: not for a job that clips by the norm of all
+// gradients.
+bool updates_early(const model::Dataflow& flow, const Program& program);
 
 }  // namespace memo::plan

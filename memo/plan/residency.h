@@ -10,8 +10,9 @@ namespace memo::plan {
 
 // How far copies run ahead of and behind compute. More costs memory, less costs stalls.
 struct Pace {
-  int slots = 2;         // staging slots per swapped class and pass (MEMO: two rounding buffers)
-  bool relaxed = false;  // let copies of one pass overlap the whole next or previous pass
+  int slots = 2;               // staging slots per swapped class and pass (MEMO: two rounding buffers)
+  bool relaxed = false;        // let copies of one pass overlap the whole next or previous pass
+  bool early_updates = false;  // update parameters as soon as backward has their gradients, not after all of it
 };
 
 // A residency before it has an address, and the copies that end or begin it.

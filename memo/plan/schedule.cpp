@@ -34,8 +34,8 @@ using model::Stage;
 
 class Builder {
  public:
-  Builder(const Profile& profile, const PlacementMap& placement)
-      : profile_(profile), flow_(profile.flow), placement_(placement) {}
+  Builder(const Profile& profile, const PlacementMap& placement, bool early_updates)
+      : profile_(profile), flow_(profile.flow), placement_(placement), early_updates_(early_updates) {}
 
   Schedule build() {
     const int last = flow_.layers - 1;
@@ -52,6 +52,7 @@ class Builder {
       stage(Stage::loss, Phase::forward, flow_.layers, b);
       backward(Stage::after, last, b);
     });
+    if (early_updates_) update({{Stage::after, last}});
     core(Phase::backward, last);
     for (int l = last; l >= 0; --l) {
       const bool grouped = l > 0 && in_group(l - 1);
@@ -71,13 +72,15 @@ class Builder {
           backward(Stage::after, l - 1, b);
         }
       });
+      if (early_updates_ && l > 0) update({{Stage::before, l}, {Stage::after, l - 1}});
+      if (early_updates_ && l == 0) update({{Stage::before, 0}});
       if (l > 0) {
         if (!grouped && core_reruns(l - 1) == 0) rerun_before(l - 1);
         core(Phase::backward, l - 1);
       }
     }
-    for (int l = 0; l <= last; ++l)
-      for (int s : segments(Stage::update)) alone(s, l);
+    for (int l = 0; l <= last && !early_updates_; ++l)
+      for (Stage of : {Stage::before, Stage::after}) update({{of, l}});
     for (int s : segments(Stage::optimizer)) alone(s, 0);
     return std::move(result_);
   }
@@ -126,6 +129,15 @@ class Builder {
     close();
   }
 
+  // One pass that updates the parameters of some stages and layers.
+  void update(const std::vector<std::pair<Stage, int>>& of) {
+    const std::vector<int> updates = segments(Stage::update);
+    if (updates.empty()) return;
+    open(true, false);
+    for (const auto& [stage, layer] : of)
+      call(updates.at(stage == Stage::before ? 0 : 1), Phase::forward, layer, -1, -1);
+    close();
+  }
   void alone(int segment, int layer) {
     open(true, false);
     call(segment, Phase::forward, layer, -1, -1);
@@ -182,6 +194,7 @@ class Builder {
   const Profile& profile_;
   const model::Dataflow& flow_;
   const PlacementMap& placement_;
+  bool early_updates_;
   Schedule result_;
 };
 
@@ -192,9 +205,9 @@ int pass_of(const Schedule& schedule, int call) {
   return static_cast<int>(after - schedule.passes.begin()) - 1;
 }
 
-Schedule schedule(const Profile& profile, const PlacementMap& placement) {
+Schedule schedule(const Profile& profile, const PlacementMap& placement, bool early_updates) {
   MEMO_CHECK(profile.flow.layers > 0 && profile.flow.blocks() > 0, "a dataflow has layers and blocks");
-  return Builder(profile, placement).build();
+  return Builder(profile, placement, early_updates).build();
 }
 
 }  // namespace memo::plan

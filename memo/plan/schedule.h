@@ -46,6 +46,7 @@ struct Schedule {
 // The pass that a call belongs to.
 int pass_of(const Schedule& schedule, int call);
 
-Schedule schedule(const Profile& profile, const PlacementMap& placement);
+// `early_updates`: see Pace.
+Schedule schedule(const Profile& profile, const PlacementMap& placement, bool early_updates);
 
 }  // namespace memo::plan

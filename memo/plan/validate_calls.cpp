@@ -50,6 +50,34 @@ class Step {
   std::int64_t size_ = 0;
 };
 
+// An update is the last to use the parameters of its layer and stage.
+class Updated {
+ public:
+  explicit Updated(const model::Dataflow& flow) : flow_(flow), by_(flow.classes.size()) {
+    for (std::vector<int>& layers : by_) layers.assign(static_cast<std::size_t>(flow.layers) + 1, -1);
+  }
+  // The update before that used what call k uses; -1: none.
+  int before(const Call& call, int k) {
+    const model::Segment& segment = flow_.segments[static_cast<std::size_t>(call.segment)];
+    const model::Side& side = call.phase == Phase::backward ? segment.backward : segment.forward;
+    int found = -1;
+    for (const auto* uses : {&side.reads, &side.writes})
+      for (const model::Use& use : *uses) {
+        if (!flow_.classes[static_cast<std::size_t>(use.cls)].lasting()) continue;
+        const auto layer = static_cast<std::size_t>(call.layer + use.layer_shift);
+        std::vector<int>& layers = by_[static_cast<std::size_t>(use.cls)];
+        if (layer >= layers.size()) continue;  // check_data reports it
+        if (layers[layer] >= 0 && layers[layer] != k) found = layers[layer];
+        if (segment.stage == Stage::update) layers[layer] = k;
+      }
+    return found;
+  }
+
+ private:
+  const model::Dataflow& flow_;
+  std::vector<std::vector<int>> by_;  // [class][layer]
+};
+
 void check_trace(const Plan& plan, int k, Failures& failures) {
   const model::Dataflow& flow = plan.profile.flow;
   const Call& call = plan.program.calls[static_cast<std::size_t>(k)];
@@ -78,6 +106,7 @@ void check_calls(const Plan& plan, Failures& failures) {
   }
   std::vector<int> seen(static_cast<std::size_t>(step.size()), -1);
   std::vector<int> layer_of(flow.segments.size(), -1);  // of segments that run once a step
+  Updated updated(flow);
   int optimizer = -1, update = -1;
   for (int k = 0; k < static_cast<int>(calls.size()) && !failures.full(); ++k) {
     const Call& call = calls[static_cast<std::size_t>(k)];
@@ -90,8 +119,10 @@ void check_calls(const Plan& plan, Failures& failures) {
       failures.add("{} comes after the optimizer, call {}", name_of_call(plan, k), optimizer);
     else if (segment.stage == Stage::update)
       update = k;
-    else if (update >= 0)  // its gradients count for the norm by which all are clipped
+    else if (update >= 0 && plan.sequences > 1)  // there may be a sequence that adds to the gradients
       failures.add("{} comes after an update, call {}", name_of_call(plan, k), update);
+    if (const int before = updated.before(call, k); before >= 0)
+      failures.add("{} uses what call {} has updated", name_of_call(plan, k), before);
     int& layer = layer_of[static_cast<std::size_t>(call.segment)];
     if (layer < 0) layer = call.layer;
     if (!flow.each_layer(call.segment) && layer != call.layer)

@@ -14,6 +14,9 @@ struct Request {
   Bytes device_limit;  // 0: none
   int slots = 0;       // staging slots per swapped class; 0: the planner chooses
   int sequences = 1;   // a step
+  // Update parameters as soon as backward has their gradients: nothing clips them by the norm of all, and there is one
+  // sequence a step.
+  bool early_updates = false;
 };
 
 // resident, recompute, offload, memo, memo-alpha

@@ -44,7 +44,7 @@ class Trials {
     plan::Built built;
     Timeline timeline;
   };
-  Tried try_one(const plan::Placement& placement, const plan::Pace& pace);
+  Tried try_one(const plan::Placement& placement, plan::Pace pace);
   [[nodiscard]] tl::unexpected<Error> infeasible() const;
   [[nodiscard]] Seconds compute_alone() const;
   void predict(plan::Plan& plan, Seconds alone) const;

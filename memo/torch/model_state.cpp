@@ -156,7 +156,8 @@ void ModelState::measure_gradients(const StateGroup& group) {
 }
 
 void ModelState::update(const StateGroup& group, const job::TrainOptions& options, std::int64_t step, double lr) {
-  if (!norm_) {
+  // Of updates that come early only the last, of no layer, finds all gradients measured.
+  if (!norm_ && (options.clip > 0 || group == StateGroup{})) {
     measure_gradients({});
     norm_ = std::sqrt(std::accumulate(squares_.begin(), squares_.end(), 0.0));  // in the order of the parameters
   }
@@ -169,7 +170,7 @@ void ModelState::update(const StateGroup& group, const job::TrainOptions& option
     second.push_back(second_[i]);
     decays.push_back(specs_[i].decays);
   }
-  clip_gradients(gradients, *norm_, options.clip);
+  if (options.clip > 0) clip_gradients(gradients, *norm_, options.clip);
   const AdamW settings{lr, options.beta1, options.beta2, options.eps, options.weight_decay};
   adamw_step(settings, step, masters, gradients, first, second, decays);
   for (const std::size_t i : members(group)) cast(i);

@@ -76,7 +76,7 @@ class ModelState {
   void measure_gradients(const StateGroup& group);  // complete now: their squares count for the norm
   // The optimizer's step of a group: clips by the norm of all gradients, AdamW, casts.
   void update(const StateGroup& group, const job::TrainOptions& options, std::int64_t step, double lr);
-  // The gradients' norm before clipping, after the first update of a step.
+  // The gradients' norm before clipping, after the last update of a step, that of no layer.
   [[nodiscard]] double gradient_norm() const { return norm_.value_or(0); }
 
  private:

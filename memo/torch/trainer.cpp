@@ -227,6 +227,11 @@ Result<Summary> train(const job::Job& job, const plan::Plan& plan, const Dataset
   if (plan.sequences != job.train.batch)
     return bad_input(fmt::format("the plan is for {} sequence(s) a step, train.batch is {}; plan the job again",
                                  plan.sequences, job.train.batch));
+  if (plan::updates_early(plan.profile.flow, plan.program) && !job::early_updates(job.train))
+    return bad_input(
+        fmt::format("the plan updates layers before all gradients are there, but train.clip = {} needs their "
+                    "norm first; plan the job again",
+                    job.train.clip));
   MEMO_CHECKED(make_folder(request.out));
   MEMO_TRY(auto session, Session::open(plan, shape, job));
   return Training(job, request, shape, data, std::move(session)).run();

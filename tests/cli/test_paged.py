@@ -73,3 +73,30 @@ def test_a_paged_run_is_resumed_without_a_limit_and_the_other_way_round(folder, 
         assert resumed["grad_digest"] == whole["grad_digest"]
         lines = (out / "metrics.jsonl").read_text().splitlines()
         assert json.loads(lines[-1])["step"] == 4
+
+
+def test_updates_come_with_backward_where_nothing_is_clipped(folder, job, disk):
+    """The bits are those of updates at the end, which a norm too large to be reached asks for."""
+    memory = {"disk": disk, "disk_limit": "256MiB"}
+    tables = lambda clip: dict(model=DEEP, train=TRAIN | {"clip": clip})
+    least = smallest_limit(job(**tables(0), memory=memory | {"device_limit": "1MiB"}))
+    memory["device_limit"] = least + (1 << 20)
+    early, late = (train(job(**tables(clip), memory=memory), folder / f"clip {clip}") for clip in (0, 1e9))
+    assert (early["loss_digest"], early["grad_digest"]) == (late["loss_digest"], late["grad_digest"])
+    assert early["departures"] == 0 and early["device_peak_bytes"] <= memory["device_limit"]
+    assert early["bytes_in"] < 0.9 * late["bytes_in"], "gradients and weights are there already"
+    norms = [
+        [json.loads(line)["gradient_norm"] for line in (folder / f"clip {clip}" / "metrics.jsonl").read_text().splitlines()]
+        for clip in (0, 1e9)
+    ]
+    assert norms[0] == norms[1]
+    for name in "model.safetensors", "state.safetensors":
+        a, b = (next((folder / f"clip {clip}").glob(f"checkpoint-*/{name}")).read_bytes() for clip in (0, 1e9))
+        assert a == b, name
+
+
+def test_a_plan_of_early_updates_is_refused_by_a_job_that_clips(folder, job, disk):
+    tables = dict(model=DEEP, memory={"disk": disk})
+    memo("plan", job(**tables, train=TRAIN | {"clip": 0}), "-o", folder / "plan.json")
+    line = memo("train", job(**tables, train=TRAIN), "--plan", folder / "plan.json", "--out", folder / "out").refusal(2)
+    assert "train.clip" in line

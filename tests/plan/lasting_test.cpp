@@ -17,12 +17,12 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 // Not simulated: a prediction without times.
-Plan paged_plan(const Profile& profile, Paged most, int layers, int slots) {
+Plan paged_plan(const Profile& profile, Paged most, int layers, int slots, bool early = false) {
   Plan plan;
   plan.strategy = "memo";
   plan.profile = profile;
   plan.placement = paged(streamed(place_swapped(profile, 0), profile, 0), profile, 0, most, layers).classes;
-  Built built = build_program(profile, plan.placement, {slots, false});
+  Built built = build_program(profile, plan.placement, {slots, false, early});
   plan.program = std::move(built.program);
   plan.predicted.device_peak = plan.program.arena;
   plan.predicted.device_lower_bound = built.lower_bound;
@@ -47,8 +47,10 @@ TEST(Lasting, PagedPlansHoldAtEveryNumberOfSlotsAndLayers) {
         for (const Paged most : {Paged::optimizer, Paged::gradients, Paged::weights})
           for (const int paged_layers : {1, layers}) {
             const Profile profile = synthetic_profile({.layers = layers, .context = context});
-            EXPECT_THAT(validate(paged_plan(profile, most, paged_layers, slots)), IsEmpty())
-                << layers << " layers, " << context << " tokens, " << slots << " slots, " << paged_layers << " paged";
+            for (const bool early : {false, true})
+              EXPECT_THAT(validate(paged_plan(profile, most, paged_layers, slots, early)), IsEmpty())
+                  << layers << " layers, " << context << " tokens, " << slots << " slots, " << paged_layers
+                  << " paged, early updates " << early;
           }
 }
 
@@ -91,6 +93,21 @@ TEST(Lasting, StateCrossesTheTierOnceAStepAndWeightsThreeTimes) {
   EXPECT_EQ(copies["gradients.before"], std::pair(12, 12));
 }
 
+// Without clipping a layer is updated while its weights and gradients are still there from backward.
+TEST(Lasting, EarlyUpdatesFetchNothingTwice) {
+  const Plan plan = paged_plan(synthetic_profile({.layers = 6, .context = 4096}), Paged::weights, 6, 2, true);
+  std::map<std::string, std::pair<int, int>> copies;  // in, out
+  for (const Copy& copy : plan.program.copies) {
+    auto& [in, out] = copies[class_of(plan, copy)];
+    ++(copy.direction == Direction::in ? in : out);
+  }
+  EXPECT_EQ(copies["optimizer.after"], std::pair(6, 6));
+  EXPECT_EQ(copies["weights.after"], std::pair(11, 6));  // forward, backward
+  EXPECT_EQ(copies["weights.before"], std::pair(12, 6));
+  EXPECT_EQ(copies["gradients.before"], std::pair(6, 6));
+  EXPECT_TRUE(updates_early(plan.profile.flow, plan.program));
+}
+
 struct Wrong {
   const char* name;
   std::function<void(Plan&)> change;
@@ -110,6 +127,20 @@ Copy& copy_of(Plan& plan, const char* cls, Direction direction) {
 }
 Residency& residency_of(Plan& plan, const char* cls) {
   return plan.program.residencies[static_cast<std::size_t>(copy_of(plan, cls, Direction::in).residency)];
+}
+
+// Of early updates: the parameters of layer 0 are used again after their update.
+TEST(Lasting, AnUpdateIsTheLastToUseItsParameters) {
+  Plan plan = paged_plan(synthetic_profile({.layers = 3, .context = 4096}), Paged::weights, 3, 2, true);
+  const auto is = [&](const Call& call, const char* segment) {
+    return plan.profile.flow.segments[static_cast<std::size_t>(call.segment)].name == segment;
+  };
+  const auto update = std::ranges::find_if(plan.program.calls, [&](const Call& c) { return is(c, "update.after"); });
+  ASSERT_EQ(update->layer, 2);
+  update->layer = 0;
+  EXPECT_THAT(validate(plan), ::testing::Contains(HasSubstr("has updated")));
+  plan.sequences = 2;
+  EXPECT_THAT(validate(plan), ::testing::Contains(HasSubstr("comes after an update")));
 }
 
 TEST_P(ValidatorOfLasting, NamesWhatIsWrong) {
@@ -154,6 +185,7 @@ INSTANTIATE_TEST_SUITE_P(
               [](Plan& p) {
                 const auto k = static_cast<std::size_t>(update_begin(p.profile.flow, p.program));
                 std::swap(p.program.calls[k], p.program.calls[k - 3]);
+                p.sequences = 2;
               },
               "comes after an update"}),
     [](const auto& info) { return info.param.name; });

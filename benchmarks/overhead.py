@@ -1,0 +1,64 @@
+"""What the executor's own work costs in a step: hooks, queues, looking up the plan.
+
+    python benchmarks/overhead.py --context 8192 --rounds 3
+
+A model with next to no arithmetic (hidden 64, blocks of 16 tokens) trains under a strategy that moves everything it saves: its
+step over its calls is an upper bound on what a call costs besides its arithmetic, copies included. Held against a step of
+main_job.py's model by the same strategy, with as many calls as its plan has. Prints a Markdown table of both.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import paged
+from main_job import apart, common_arguments, machine, make_inputs, markdown, run_memo, write_job
+
+
+def figures(options, job, run):
+    """Calls and copies of a step, and seconds of the steps after the first."""
+    row = run_memo(options.memo, options.strategy, job, run)
+    if "reason" in row:
+        raise SystemExit(row["reason"])
+    program = json.loads((run / "plan.json").read_text())["program"]
+    count = lambda table: len(program[table]["rows"] if isinstance(program[table], dict) else program[table])
+    return {"calls": count("calls"), "copies": count("copies"), "seconds": statistics.median(row["step_seconds"][1:])}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--context", type=int, default=8192)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--strategy", default="offload", help="of memo train (default offload)")
+    common_arguments(parser)
+    options = parser.parse_args()
+    here, tiny, real = machine(), [], []
+    with tempfile.TemporaryDirectory(dir=options.disk, prefix="memo-bench-") as name:
+        folder = Path(name)
+        apart(make_inputs, folder, [options.context], options.seed)
+        (folder / "tiny").mkdir()
+        shape = {"layers": 8, "hidden": 64, "context": 1024, "block": 16, "steps": 8}
+        tiny_job = paged.write_job(folder / "tiny", SimpleNamespace(**vars(options) | shape), "0")
+        real_job = write_job(folder, options.context, options, "0")
+        for i in range(options.rounds):
+            tiny.append(figures(options, tiny_job, folder / f"tiny-{i}"))
+            real.append(figures(options, real_job, folder / f"real-{i}"))
+    rows, per_call = [], None
+    for who, of in (("hidden 64, blocks of 16", tiny), ("main job", real)):
+        seconds, calls = statistics.median(f["seconds"] for f in of), of[0]["calls"]
+        per_call = per_call or seconds / calls
+        share = f"{100 * calls * per_call / seconds:.2f} %" if of is real else "-"
+        rows.append([who, calls, of[0]["copies"], f"{seconds:.3f}", f"{1e6 * seconds / calls:.0f}", share])
+    print(markdown(["model", "calls", "copies", "step s", "us a call", "executor's share, at most"], rows))
+    if options.output:
+        options.output.write_text(json.dumps({"version": 1, "machine": here, "tiny": tiny, "main": real}, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
