@@ -69,7 +69,7 @@ class Step {
     add("residual", "copy", 2 * per_block_, [this] { y_.copy_(x_); });
     add("residual", "gradient", 2 * per_block_, [this] { y_.add_(x_); });
     add("loss", "cross entropy", blocks_, [this] { cross_entropy_in_place(logits_, targets_, 1e-6, losses_.data()); });
-    add("embedding", "forward", blocks_, [this] { gather_rows(targets_, w_vocabulary_, {}, {}, y_); });
+    add("embedding", "forward", blocks_, [this] { gather_rows(targets_, w_vocabulary_, positions_, {}, y_); });
     add("embedding", "backward", blocks_, [this] { add_rows(targets_, y_, d_vocabulary_); });
     add("optimizer", "update", 1, [this] { update(); });
     const GroupHeads h{heads / groups, kv_heads / groups, dim};
