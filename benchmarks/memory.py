@@ -107,9 +107,10 @@ def plot(rows, file):
         end = own[-1].get("predicted") or own[-1].get("over_base")
         if end:
             labels.append([x(own[-1]["context"]) + 8, y(end) + 4, colour, who])
-    labels.sort(key=lambda label: label[1])
+    labels.sort(key=lambda label: label[:2])
     for above, label in zip(labels, labels[1:]):
-        label[1] = max(label[1], above[1] + 13)
+        if label[0] == above[0]:
+            label[1] = max(label[1], above[1] + 13)
     for at, level, colour, who in labels:
         parts.append(f'<text x="{at:.1f}" y="{level:.1f}" fill="{colour}">{who}</text>')
     file.write_text("\n".join([*parts, "</svg>"]) + "\n")
