@@ -87,14 +87,14 @@ def apart(function, *arguments):
         return pool.submit(function, *arguments).result()
 
 
-def write_job(folder, context, options, device_limit):
+def write_job(folder, context, options, device_limit, dtype="float32"):
     job = folder / f"job-{context}.toml"
     block = '"auto"' if options.block == "auto" else min(int(options.block), context)
     job.write_text(
         f"""seed = {options.seed}
 [model]
 path = "model"
-dtype = "{options.dtype}"
+dtype = "{dtype}"
 [data]
 files = ["tokens-{context}.bin"]  # one window: every step takes it
 [train]
@@ -268,7 +268,6 @@ def command_of(text):
 def common_arguments(parser):
     parser.add_argument("--memo", default=str(ROOT / "build/memo"), type=command_of, help="default build/memo")
     parser.add_argument("--block", default="1024", help='tokens per block, or "auto" (default 1024)')
-    parser.add_argument("--dtype", default="float32", choices=LOSS_TOLERANCE, help="of compute (default float32)")
     parser.add_argument("--disk", default="/var/tmp", help="folder of the disk tier and of this run's files")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("-o", "--output", type=Path, help="JSON file of all figures")
@@ -282,6 +281,7 @@ def main():
     parser.add_argument("--peers", default="plain,checkpointing", help="any of " + ",".join(PEERS))
     parser.add_argument("--rounds", type=int, default=1, help="runs of everything, interleaved")
     parser.add_argument("--device-limit", default="1GiB", help="of memo (default 1GiB)")
+    parser.add_argument("--dtype", default="float32", choices=LOSS_TOLERANCE, help="of compute (default float32)")
     common_arguments(parser)
     options = parser.parse_args()
     contexts, peers = [int(c) for c in names(options.contexts)], names(options.peers)
@@ -293,7 +293,7 @@ def main():
         folder = Path(name)
         state = apart(make_inputs, folder, contexts, options.seed)
         for context in contexts:
-            job = write_job(folder, context, options, options.device_limit)
+            job = write_job(folder, context, options, options.device_limit, options.dtype)
             rounds = {}
             for i in range(options.rounds):
                 for strategy in names(options.strategies):

@@ -40,6 +40,15 @@ const std::string& class_of(const Plan& plan, const Copy& copy) {
   return plan.profile.flow.classes[static_cast<std::size_t>(cls)].name;
 }
 
+std::map<std::string, std::pair<int, int>> copies_of_classes(const Plan& plan) {  // in, out
+  std::map<std::string, std::pair<int, int>> copies;
+  for (const Copy& copy : plan.program.copies) {
+    auto& [in, out] = copies[class_of(plan, copy)];
+    ++(copy.direction == Direction::in ? in : out);
+  }
+  return copies;
+}
+
 TEST(Lasting, PagedPlansHoldAtEveryNumberOfSlotsAndLayers) {
   for (const int layers : {1, 2, 5})
     for (const std::int64_t context : {1024, 4096})
@@ -80,11 +89,7 @@ TEST(Lasting, WhatIsPagedNeedsAFewLayersOnTheDeviceWhateverTheirNumber) {
 
 TEST(Lasting, StateCrossesTheTierOnceAStepAndWeightsThreeTimes) {
   const Plan plan = paged_plan(synthetic_profile({.layers = 6, .context = 4096}), Paged::weights, 6, 2);
-  std::map<std::string, std::pair<int, int>> copies;  // in, out
-  for (const Copy& copy : plan.program.copies) {
-    auto& [in, out] = copies[class_of(plan, copy)];
-    ++(copy.direction == Direction::in ? in : out);
-  }
+  auto copies = copies_of_classes(plan);
   EXPECT_EQ(copies["optimizer.after"], std::pair(6, 6));
   // Forward, backward, update; but the last layer's are still there in the turn, whose forward and backward are one.
   EXPECT_EQ(copies["weights.after"], std::pair(17, 6));
@@ -96,11 +101,7 @@ TEST(Lasting, StateCrossesTheTierOnceAStepAndWeightsThreeTimes) {
 // Without clipping a layer is updated while its weights and gradients are still there from backward.
 TEST(Lasting, EarlyUpdatesFetchNothingTwice) {
   const Plan plan = paged_plan(synthetic_profile({.layers = 6, .context = 4096}), Paged::weights, 6, 2, true);
-  std::map<std::string, std::pair<int, int>> copies;  // in, out
-  for (const Copy& copy : plan.program.copies) {
-    auto& [in, out] = copies[class_of(plan, copy)];
-    ++(copy.direction == Direction::in ? in : out);
-  }
+  auto copies = copies_of_classes(plan);
   EXPECT_EQ(copies["optimizer.after"], std::pair(6, 6));
   EXPECT_EQ(copies["weights.after"], std::pair(11, 6));  // forward, backward
   EXPECT_EQ(copies["weights.before"], std::pair(12, 6));
