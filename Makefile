@@ -1,11 +1,11 @@
-# make demo | test | build | bench: each does the set-up that is still missing. See README.md.
+# make demo | test | build | bench | validate: each does the set-up that is still missing. See README.md.
 PYTHON ?= python3
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := g++ cmake ninja-build pkg-config python3-venv libcli11-dev nlohmann-json3-dev libtomlplusplus-dev \
-            libfmt-dev libexpected-dev libgtest-dev libgmock-dev liburing-dev libpcre2-dev zlib1g-dev \
+            libfmt-dev libexpected-dev libgtest-dev libgmock-dev liburing-dev libcsv-dev libpcre2-dev zlib1g-dev \
             libjs-chart.js chromium
 
-.PHONY: demo test build bench clean format
+.PHONY: demo test build bench validate clean format
 demo: build/build.ninja
 	cmake --build build --target memo
 	scripts/demo
@@ -13,6 +13,9 @@ test: build
 	scripts/test
 bench: build
 	scripts/bench
+validate: build/build.ninja
+	cmake --build build --target memo
+	.venv/bin/python benchmarks/validate.py
 build: build/build.ninja
 	cmake --build build
 

@@ -11,6 +11,7 @@ each step, `base_rss_bytes` (libraries imported, no model yet) and `peak_rss_byt
 import argparse
 import json
 import math
+import sys
 import time
 
 import numpy as np
@@ -68,6 +69,7 @@ def train(model, window, steps, tiled, autocast):
         optimizer.zero_grad(set_to_none=True)
         losses.append(loss.item())
         seconds.append(time.perf_counter() - start)
+        print(f"step {step}/{steps}  loss {losses[-1]:.4f}  {seconds[-1]:.1f} s", file=sys.stderr, flush=True)
         del loss
     return losses, seconds
 

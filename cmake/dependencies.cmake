@@ -10,6 +10,10 @@ find_path(TOMLPLUSPLUS_INCLUDE toml++/toml.h REQUIRED)
 add_library(tomlplusplus::tomlplusplus INTERFACE IMPORTED)
 target_include_directories(tomlplusplus::tomlplusplus SYSTEM INTERFACE ${TOMLPLUSPLUS_INCLUDE})
 
+find_library(CSV_LIBRARY csv REQUIRED)
+add_library(csv INTERFACE)
+target_link_libraries(csv INTERFACE ${CSV_LIBRARY})
+
 pkg_check_modules(uring REQUIRED IMPORTED_TARGET liburing)
 add_library(liburing ALIAS PkgConfig::uring)
 pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)

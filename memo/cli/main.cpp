@@ -72,6 +72,7 @@ int run(int argc, char** argv) {
   add_check(app, action);
   add_tensor_verbs(app, action);
   add_report(app, action);
+  add_estimate(app, action);
   add_pack(app, action);
 
   try {

@@ -15,6 +15,7 @@ void add_doctor(CLI::App& app, Action& action);
 void add_plan(CLI::App& app, Action& action);
 void add_check(CLI::App& app, Action& action);
 void add_report(CLI::App& app, Action& action);
+void add_estimate(CLI::App& app, Action& action);
 void add_pack(CLI::App& app, Action& action);
 
 // Those that need LibTorch: profile, train and compare, or none.

@@ -6,6 +6,6 @@
 
 namespace memo::report::assets {
 
-extern const std::string_view html, style, script, chart_library;
+extern const std::string_view html, style, script, chart_library, lines_html, lines_script;
 
 }  // namespace memo::report::assets

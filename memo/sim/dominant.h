@@ -2,13 +2,17 @@
 #pragma once
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "memo/plan/profile.h"
 #include "memo/plan/program.h"
 
 namespace memo::sim {
 
-// What is alive at the fullest boundary, the largest kind first: "weights 118 MiB, qkv 64 MiB, ..."
+// What is alive at the fullest boundary by kind (fixed memory, tensor classes, transients), the largest first.
+std::vector<std::pair<std::string, Bytes>> kinds_at_peak(const plan::Profile& profile, const plan::Program& program);
+// The largest of them: "weights 118 MiB, qkv 64 MiB, ..."
 std::string dominant(const plan::Profile& profile, const plan::Program& program);
 
 }  // namespace memo::sim

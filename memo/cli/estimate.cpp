@@ -1,0 +1,157 @@
+// memo estimate: what fits and how fast it would be on GPUs that are not here, planned and simulated like a run.
+#include <fmt/format.h>
+
+#include <charconv>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "memo/cli/estimate_show.h"
+#include "memo/cli/verb.h"
+#include "memo/estimate/models.h"
+#include "memo/estimate/rows.h"
+
+namespace memo::cli {
+namespace {
+
+namespace on_paper = memo::estimate;
+
+struct Options {
+  std::string model, hardware = "H100x8", strategy = "memo", attention, hardware_file, rows, out, plot;
+  std::int64_t context = 0, batch = 0;
+  std::vector<int> gpus{8, 16, 32, 64};  // of a sweep
+  int tensor = 0, ring = 0, ulysses = 0, pipeline = 0, data = 0;
+  double price = 0;
+  bool fp8 = false, search = false, sweep = false, json = false;
+};
+
+// "A800x8": the GPU and how many.
+std::pair<std::string, int> split_hardware(const std::string& text) {
+  const std::size_t x = text.rfind('x');
+  int count = 0;
+  if (x != std::string::npos && x > 0) {
+    const char* end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data() + x + 1, end, count);
+    if (error == std::errc() && stop == end && count > 0) return {text.substr(0, x), count};
+  }
+  return {text, 1};
+}
+
+Result<std::vector<on_paper::Hardware>> table_of(const Options& options) {
+  if (options.hardware_file.empty()) return on_paper::hardware_table();
+  MEMO_TRY(std::vector<on_paper::Hardware> table, on_paper::read_hardware(options.hardware_file));
+  const auto& known = on_paper::hardware_table();
+  table.insert(table.end(), known.begin(), known.end());
+  return table;
+}
+
+Result<on_paper::Task> task_of(const Options& options) {
+  on_paper::Task task;
+  if (options.model.empty() || (options.context == 0 && !options.sweep))
+    return bad_input("estimate: give --model and --context, or --rows; see 'memo estimate --help'");
+  MEMO_TRY(task.shape, on_paper::find_model(options.model));
+  task.model_name = options.model;
+  const auto [name, count] = split_hardware(options.hardware);
+  MEMO_TRY(const auto table, table_of(options));
+  MEMO_TRY(task.hardware, on_paper::find_hardware(name, table));
+  task.gpus = count;
+  task.context = Tokens(options.context);
+  task.batch = options.batch, task.fp8 = options.fp8, task.attention = options.attention;
+  if (options.tensor + options.ring + options.ulysses + options.pipeline + options.data > 0) {
+    on_paper::Degrees degrees;
+    const auto given = [](int value) { return value > 0 ? value : 1; };
+    degrees.tensor = given(options.tensor), degrees.ring = given(options.ring);
+    degrees.ulysses = given(options.ulysses), degrees.pipeline = given(options.pipeline);
+    const int others = degrees.gpus();
+    degrees.data = options.data > 0 ? options.data : std::max(1, count / others);
+    task.degrees = degrees;
+  }
+  return task;
+}
+
+Status estimate_one(const Options& options) {
+  MEMO_TRY(on_paper::Task task, task_of(options));
+  std::vector<on_paper::Strategy> strategies = on_paper::strategies();
+  if (!options.search) {
+    MEMO_TRY(const on_paper::Strategy strategy, on_paper::find_strategy(options.strategy));
+    strategies = {strategy};
+  }
+  constexpr std::size_t most = 5;
+  MEMO_TRY(const on_paper::Outcome outcome, on_paper::search(task, strategies, options.search ? most : 1));
+  if (options.json) {
+    nlohmann::json found = nlohmann::json::array();
+    for (const on_paper::Found& entry : outcome.best) found.push_back(estimate_json(entry, options.price));
+    if (outcome.best.empty() && outcome.near) found.push_back(estimate_json(*outcome.near, options.price));
+    const nlohmann::json all = {{"version", 1}, {"found", found}, {"planned", outcome.tried}, {"ruled_out", outcome.ruled_out}};
+    fmt::print("{}\n", all.dump());
+  } else {
+    for (const on_paper::Found& entry : outcome.best) fmt::print("{}", estimate_text(entry, options.price));
+    if (outcome.best.empty() && outcome.near) fmt::print("{}", estimate_text(*outcome.near, options.price));
+    if (options.search)
+      fmt::print("planned {} ways, ruled out {} by their state or their least time\n", outcome.tried, outcome.ruled_out);
+  }
+  if (outcome.best.empty())
+    return fail(ErrorKind::infeasible, fmt::format("{} tokens do not fit {}", task.context.value(), options.hardware));
+  return {};
+}
+
+Status predict(const Options& options) {
+  if (options.out.empty()) return bad_input("estimate: --rows needs -o OUT.csv");
+  MEMO_TRY(const on_paper::Table table, on_paper::read_table(options.rows));
+  MEMO_TRY(const auto hardware, table_of(options));
+  const on_paper::Table predicted = on_paper::predict_rows(table, hardware);
+  MEMO_CHECKED(write_atomically(options.out, on_paper::format_table(predicted)));
+  fmt::print("{}: {} rows\n", options.out, predicted.rows.size());
+  return {};
+}
+
+Status sweep(const Options& options) {
+  MEMO_TRY(const on_paper::Task task, task_of(options));
+  constexpr std::int64_t grain = 65536;  // tokens
+  MEMO_TRY(const auto cells, on_paper::sweep(task, on_paper::strategies(), options.gpus, Tokens(grain)));
+  if (!options.out.empty()) MEMO_CHECKED(write_atomically(options.out, sweep_csv(cells)));
+  const std::string title = fmt::format("{} on {}", options.model, task.hardware.name);
+  if (!options.plot.empty()) MEMO_CHECKED(write_atomically(options.plot, sweep_page(title, cells, options.gpus)));
+  fmt::print("{}", sweep_text(cells, options.gpus));
+  return {};
+}
+
+Status run(const Options& options) {
+  if (!options.rows.empty()) return predict(options);
+  if (options.sweep) return sweep(options);
+  return estimate_one(options);
+}
+
+}  // namespace
+
+void add_estimate(CLI::App& app, Action& action) {
+  CLI::App* verb = app.add_subcommand("estimate", "Say what fits and how fast it would be, on GPUs that are not here");
+  const auto options = std::make_shared<Options>();
+  verb->add_option("--model", options->model, "A name (gpt-7b, llama-3-8b, ...), or a folder with a config.json");
+  verb->add_option("--hardware", options->hardware, "GPU and how many: A800x8")->capture_default_str();
+  verb->add_option("--hardware-file", options->hardware_file, "More GPUs, in the form of hardware.toml");
+  verb->add_option("--context", options->context, "Tokens of a sequence")->check(CLI::PositiveNumber);
+  verb->add_option("--batch", options->batch, "Sequences a step of all GPUs; one for each data parallel rank when absent")
+      ->check(CLI::PositiveNumber);
+  verb->add_option("--strategy", options->strategy, "memo, resident, megatron, megatron-kept, deepspeed or alst")
+      ->capture_default_str();
+  verb->add_option("--tensor", options->tensor, "Tensor parallel degree; without degrees the fastest are taken")
+      ->check(CLI::PositiveNumber);
+  verb->add_option("--ring", options->ring, "Context parallel degree")->check(CLI::PositiveNumber);
+  verb->add_option("--ulysses", options->ulysses, "Degree of Ulysses' all-to-all")->check(CLI::PositiveNumber);
+  verb->add_option("--pipeline", options->pipeline, "Pipeline stages")->check(CLI::PositiveNumber);
+  verb->add_option("--data", options->data, "Data parallel degree")->check(CLI::PositiveNumber);
+  verb->add_option("--attention", options->attention, "Kernel: flash2, flash3 or cudnn");
+  verb->add_flag("--fp8", options->fp8, "Matrix products in 8 bits");
+  verb->add_option("--price", options->price, "Of a GPU hour")->check(CLI::NonNegativeNumber);
+  verb->add_flag("--search", options->search, "The five best ways of all strategies and degrees");
+  verb->add_flag("--sweep", options->sweep, "The longest context of each strategy over numbers of GPUs");
+  verb->add_option("--gpus", options->gpus, "Those of a sweep")->delimiter(',')->check(CLI::PositiveNumber);
+  verb->add_option("--plot", options->plot, "Where to write a page with the sweep's chart");
+  verb->add_option("--rows", options->rows, "Predict every row of a table of setups");
+  verb->add_option("-o,--output", options->out, "Where to write the table, of rows or of a sweep (CSV)");
+  verb->add_flag("--json", options->json, "Print one JSON object");
+  verb->callback([&action, options] { action = [options] { return run(*options); }; });
+}
+
+}  // namespace memo::cli

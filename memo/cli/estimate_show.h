@@ -1,0 +1,23 @@
+// Estimates as people and programs read them.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "memo/estimate/sweep.h"
+
+namespace memo::cli {
+
+// `price`: of a GPU hour; 0: none is told.
+nlohmann::json estimate_json(const estimate::Found& found, double price);
+std::string estimate_text(const estimate::Found& found, double price);
+
+// A table of the longest contexts, strategies down, GPUs across.
+std::string sweep_text(const std::vector<estimate::SweepCell>& cells, const std::vector<int>& gpus);
+std::string sweep_csv(const std::vector<estimate::SweepCell>& cells);
+// One page with a chart (memo/report/lines_page.h).
+std::string sweep_page(const std::string& title, const std::vector<estimate::SweepCell>& cells,
+                       const std::vector<int>& gpus);
+
+}  // namespace memo::cli

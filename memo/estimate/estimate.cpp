@@ -1,0 +1,119 @@
+#include "memo/estimate/estimate.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "memo/base/text.h"
+#include "memo/estimate/profile.h"
+#include "memo/sim/dominant.h"
+#include "memo/sim/planner.h"
+
+namespace memo::estimate {
+namespace {
+
+constexpr Bytes runtime(std::int64_t{3} << 29);  // CUDA's context, NCCL's buffers, workspaces of cuBLAS
+// What PyTorch's caching allocator reserves over what is allocated, while there is room.
+constexpr double caching = 1.06;
+
+std::string planner_strategy(const Setup& setup) {
+  if (setup.offload_all) return "memo";
+  if (setup.recompute != Recompute::full) return "resident";
+  return setup.offload_inputs ? "offload" : "recompute";
+}
+
+Bytes times(Bytes bytes, double k) { return Bytes(static_cast<std::int64_t>(static_cast<double>(bytes.value()) * k)); }
+
+// Time of the calls of a plan by kind; a rerun's goes to recomputation.
+StepSplit split_of(const Modelled& modelled, const plan::Plan& plan) {
+  StepSplit sum;
+  for (const plan::Call& call : plan.program.calls) {
+    const Split& split = modelled.splits[static_cast<std::size_t>(call.trace)];
+    if (call.phase == plan::Phase::rerun) {
+      sum.recompute += split.total();
+      continue;
+    }
+    sum.attention += split.attention, sum.matmul += split.matmul, sum.memory += split.memory;
+    sum.collectives += split.collective;
+  }
+  sum.stalls = plan.predicted.stall.value();
+  return sum;
+}
+
+void multiply(StepSplit& split, double k) {
+  for (double* part : {&split.attention, &split.matmul, &split.memory, &split.recompute, &split.collectives,
+                       &split.stalls, &split.bubble, &split.update})
+    *part *= k;
+}
+
+}  // namespace
+
+Result<Estimate> estimate(const Setup& setup) {
+  MEMO_CHECKED(check_setup(setup));
+  Estimate result;
+  const bool planned = setup.execution == Execution::blocks;
+  result.device_limit = setup.hardware.memory;
+  const Bytes room = result.device_limit - runtime;
+  const Modelled modelled = model_profile(setup);
+  const std::string strategy = planner_strategy(setup);
+  sim::Request request;
+  request.strategy = strategy;
+  if (strategy == "memo") request.device_limit = room;
+  Result<plan::Plan> plan = sim::make_plan(modelled.profile, request);
+  if (!plan) {
+    if (plan.error().kind != ErrorKind::infeasible) return tl::unexpected<Error>(std::move(plan).error());
+    result.reason = plan.error().message;
+    return result;
+  }
+
+  const Degrees& degrees = setup.degrees;
+  const int in_flight = std::min(degrees.pipeline, setup.micro_batches);
+  result.allocated = plan->predicted.device_peak;
+  result.kinds = sim::kinds_at_peak(modelled.profile, plan->program);
+  result.reason = sim::dominant(modelled.profile, plan->program);
+  if (in_flight > 1) {  // the first stage of a pipeline
+    const Modelled deep = model_profile(setup, in_flight);
+    MEMO_TRY(const plan::Plan peak, sim::make_plan(deep.profile, request));
+    result.allocated = peak.predicted.device_peak;
+    result.kinds = sim::kinds_at_peak(deep.profile, peak.program);
+    result.reason = sim::dominant(deep.profile, peak.program);
+  }
+  result.reserved = times(result.allocated, planned ? 1 : caching) + runtime;
+  if (result.allocated + runtime <= result.device_limit) result.reserved = std::min(result.reserved, result.device_limit);
+  const Bytes on_host = (plan->program.tier_bytes.empty() ? Bytes(0) : plan->program.tier_bytes[0]);
+  result.host_per_node =
+      (on_host + modelled.host_state) * std::int64_t{std::min(setup.gpus, setup.hardware.gpus_per_node)};
+  const Bytes least = result.allocated + runtime;  // near the limit the allocator gives back what it has spare
+  result.fits = least <= result.device_limit && result.host_per_node <= setup.hardware.host_memory;
+  if (least > result.device_limit)
+    result.reason = fmt::format("{} are over the device's {}: {}", format_bytes(least),
+                                format_bytes(result.device_limit), result.reason);
+  else if (!result.fits)
+    result.reason = fmt::format("{} are over a node's {} of host memory", format_bytes(result.host_per_node),
+                                format_bytes(setup.hardware.host_memory));
+
+  result.split = split_of(modelled, *plan);
+  double micro = plan->predicted.step.value();
+  if (setup.recompute == Recompute::selective) {  // every other product once more
+    constexpr double share = 0.5 / 3;             // of products' time, of which forward is a third
+    const double again = share * result.split.matmul;
+    result.split.recompute += again;
+    micro += again;
+  }
+  multiply(result.split, setup.micro_batches);
+  // 1F1B: a rank waits while the pipeline fills and drains, less with virtual stages (Narayanan et al., SC 2021).
+  result.split.bubble = micro * (degrees.pipeline - 1) / degrees.stages;
+  result.split.update = modelled.once_a_step;
+  result.step = Seconds(micro * setup.micro_batches + result.split.bubble + result.split.update);
+
+  const double sequences = static_cast<double>(setup.global_batch());
+  const double tokens = sequences * static_cast<double>(setup.context.value());
+  result.tokens_per_second_gpu = tokens / result.step.value() / setup.gpus;
+  const Layer layer(setup);
+  const double available = result.step.value() * setup.gpus * setup.hardware.peak;
+  result.mfu_causal = sequences * layer.model_flops(true) / available;
+  result.mfu_full = sequences * layer.model_flops(false) / available;
+  return result;
+}
+
+}  // namespace memo::estimate

@@ -1,0 +1,68 @@
+#include "memo/estimate/kernels.h"
+
+#include <algorithm>
+
+namespace memo::estimate {
+namespace {
+
+// Calibrated on a half of the published rows (docs/validation.md), the same for every GPU and system.
+constexpr double matmul_share = 0.80;   // of the best shape's rate, in a layer's products
+constexpr double fp8_share = 0.68;      // the same for fp8, casts and scales included
+constexpr double matmul_half = 300;     // rows at which products reach half of their rate
+constexpr double attention_share = 0.95;  // of the kernel alone
+constexpr double memory_share = 0.80;   // of the data sheet's memory rate
+constexpr double link_share = 0.70;     // of a link's measured rate, in collectives
+constexpr double latency = 25e-6;       // of a collective
+constexpr double host_adam_rate = 1.2e11;   // bytes/s of a node's host memory while its processors update
+constexpr double adam_device_bytes = 28, adam_host_bytes = 28;  // read and written, of a parameter
+
+BytesPerSecond rate_over(const Setup& setup, int ranks, int stride) {
+  const bool inside = ranks * stride <= setup.hardware.gpus_per_node;
+  return BytesPerSecond((inside ? setup.hardware.link : setup.hardware.network).value() * link_share);
+}
+
+}  // namespace
+
+double matmul_seconds(const Setup& setup, double flops, double rows) {
+  const bool fp8 = setup.fp8 && setup.hardware.peak_fp8 > 0;
+  const double best = fp8 ? setup.hardware.peak_fp8 * fp8_share : setup.hardware.matmul * matmul_share;
+  return flops / (best * rows / (rows + matmul_half));
+}
+
+double attention_seconds(const Setup& setup, double flops, double tokens, bool backward) {
+  const AttentionRate& rate = setup.hardware.attention_of(setup.attention);
+  const double best = (backward ? rate.backward : rate.forward) * attention_share;
+  return flops / (best * tokens / (tokens + rate.half));
+}
+
+double memory_seconds(const Setup& setup, double bytes) {
+  return bytes / (setup.hardware.memory_rate.value() * memory_share);
+}
+
+double all_gather_seconds(const Setup& setup, double bytes, int ranks, int stride) {
+  if (ranks <= 1) return 0;
+  return latency + bytes * (ranks - 1) / ranks / rate_over(setup, ranks, stride).value();
+}
+
+double all_to_all_seconds(const Setup& setup, double bytes, int ranks, int stride) {
+  if (ranks <= 1) return 0;
+  const int inside = std::clamp(setup.hardware.gpus_per_node / stride, 1, ranks);
+  const double near = bytes * (inside - 1) / ranks / (setup.hardware.link.value() * link_share);
+  const double far = bytes * (ranks - inside) / ranks / (setup.hardware.network.value() * link_share);
+  return latency + std::max(near, far);
+}
+
+double send_seconds(const Setup& setup, double bytes, int ranks, int stride) {
+  return ranks <= 1 ? 0 : latency + bytes / rate_over(setup, ranks, stride).value();
+}
+
+double update_seconds(const Setup& setup, double parameters) {
+  if (!setup.offload_optimizer) return memory_seconds(setup, parameters * adam_device_bytes);
+  const int sharing = std::min(setup.gpus, setup.hardware.gpus_per_node);
+  const double host = parameters * adam_host_bytes * sharing / host_adam_rate;
+  constexpr double gradient_bytes = 2, weight_bytes = 2;
+  return host + parameters * gradient_bytes / setup.hardware.host.write.value() +
+         parameters * weight_bytes / setup.hardware.host.read.value();
+}
+
+}  // namespace memo::estimate

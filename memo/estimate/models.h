@@ -1,0 +1,17 @@
+// Models by name, for those who have no config.json at hand.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "memo/base/result.h"
+#include "memo/model/shape.h"
+
+namespace memo::estimate {
+
+// gpt-7b ... gpt-65b (MEMO, SIGMOD 2025, table 2), and sizes of the llama and qwen families.
+const std::vector<std::string>& model_names();
+// A name, or a Hugging Face config.json or its folder. A config's learned positions count as long as the context.
+Result<model::Shape> find_model(const std::string& name);
+
+}  // namespace memo::estimate

@@ -1,0 +1,171 @@
+#include "memo/estimate/profile.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+namespace memo::estimate {
+namespace {
+
+using model::Stage;
+
+struct PerParameter {
+  double weights, gradients, optimizer;  // bytes
+};
+
+PerParameter per_parameter(State state) {
+  switch (state) {
+    case State::mixed: return {2, 4, 12};
+    case State::master: return {4, 4, 8};
+    case State::pure: return {2, 2, 4};
+    case State::zero: return {2, 2, 12};
+  }
+  return {};
+}
+
+Bytes bytes_of(double value) { return Bytes(static_cast<std::int64_t>(value)); }
+
+class Modeller {
+ public:
+  Modeller(const Setup& setup, int layers_in_flight) : setup_(setup), layer_(setup), in_flight_(layers_in_flight) {}
+
+  Modelled run() {
+    plan::Profile& profile = result_.profile;
+    profile.model = fmt::format("{} {} x {}", setup_.model_name, setup_.shape.layers, setup_.shape.hidden);
+    profile.device = fmt::format("{} x {}, on paper", setup_.gpus, setup_.hardware.name);
+    profile.flow = layer_.dataflow();
+    profile.flow.layers *= in_flight_;
+    add_saved();
+    add_traces();
+    add_state();
+    add_host();
+    add_once_a_step();
+    return std::move(result_);
+  }
+
+ private:
+  model::Dataflow& flow() { return result_.profile.flow; }
+  model::Segment& segment(const char* name) {
+    return flow().segments[static_cast<std::size_t>(flow().find_segment(name))];
+  }
+
+  // What autograd keeps of each segment: its inputs, and what Layer says beyond.
+  void add_saved() {
+    segment("attn_in").backward.reads.push_back({flow().find_class("x")});
+    segment("attn_out").backward.reads.push_back({flow().find_class("o"), 0, false, true});
+    segment("mlp_in").backward.reads.push_back({flow().find_class("x1")});
+    segment("mlp_out").backward.reads.push_back({flow().find_class("h")});
+    for (const char* name : {"attn_in", "mlp_in", "mlp_out"}) {
+      const double saved = layer_.footprint(segment(name)).saved;
+      if (saved < 1) continue;
+      const int cls = static_cast<int>(flow().classes.size());
+      flow().classes.push_back({std::string(name) + ".saved", bytes_of(saved)});
+      segment(name).forward.writes.push_back({cls});
+      segment(name).backward.reads.push_back({cls});
+    }
+  }
+
+  void add_trace(int index, bool backward, Tokens tokens, const Split& split, Bytes transient) {
+    plan::Trace trace{index, backward, tokens, Seconds(split.total()), {}};
+    if (transient > Bytes(0)) trace.requests = {{round_up(transient, 64), 0, 1, -1, 0}};
+    result_.profile.traces.push_back(std::move(trace));
+    result_.splits.push_back(split);
+  }
+
+  void add_traces() {
+    const std::set<Tokens> sizes{flow().block, flow().block_tokens(flow().blocks() - 1)};
+    for (int s = 0; s < static_cast<int>(flow().segments.size()); ++s) {
+      const model::Segment& segment = flow().segments[static_cast<std::size_t>(s)];
+      const Footprint footprint = layer_.footprint(segment);
+      const auto call = [&](bool backward, Tokens tokens) {
+        const double grows = (backward ? footprint.backward : footprint.forward) * static_cast<double>(tokens.value());
+        const bool loss = segment.stage == Stage::loss && !backward;
+        add_trace(s, backward, tokens, layer_.time(segment, backward, tokens),
+                  loss ? layer_.loss_transients(tokens) : bytes_of(grows));
+      };
+      switch (segment.stage) {
+        case Stage::wait:
+        case Stage::update:
+        case Stage::optimizer: add_trace(s, false, flow().context, {}, Bytes(0)); break;
+        case Stage::core:
+          for (const bool backward : {false, true}) call(backward, flow().context);
+          for (const int blocks : flow().prefixes())
+            call(false, std::min(flow().context, flow().block * std::int64_t{blocks}));
+          break;
+        default:
+          for (const Tokens tokens : sizes)
+            for (const bool backward : {false, true}) call(backward, tokens);
+      }
+    }
+  }
+
+  // Weights, gradients and optimizer state, as the ranks share them out; then what is gathered for a while.
+  void add_state() {
+    const PerParameter bytes = per_parameter(setup_.state);
+    const double ranks = setup_.shards();
+    const auto part = [&](Shard from) { return setup_.shard >= from ? 1 / ranks : 1.0; };
+    const double weights = bytes.weights * part(Shard::weights), gradients = bytes.gradients * part(Shard::gradients),
+                 optimizer = bytes.optimizer * part(Shard::optimizer);
+    const double kept_weights = setup_.offload_weights ? 0 : weights;
+    const double kept_optimizer = setup_.offload_optimizer ? 0 : optimizer;
+    const double kept_gradients = setup_.offload_optimizer ? 0 : gradients;  // they go where they are used
+    const double layer = layer_.layer_parameters(), other = layer_.other_parameters();
+    const int layers = flow().layers / in_flight_;
+    for (const char* stage : {"before", "after"})
+      for (const auto& [kind, size] : {std::pair("weights.", kept_weights), std::pair("gradients.", kept_gradients),
+                                       std::pair("optimizer.", kept_optimizer)})
+        flow().classes[static_cast<std::size_t>(flow().find_class(std::string(kind) + stage))].layer_bytes =
+            std::max(Bytes(64), bytes_of(size * layer / 2 / in_flight_));
+    std::vector<plan::Fixed>& fixed = result_.profile.fixed;
+    for (const auto& [kind, size] : {std::pair("weights", kept_weights), std::pair("gradients", kept_gradients),
+                                     std::pair("optimizer", kept_optimizer)})
+      fixed.push_back({kind, std::max(Bytes(64), bytes_of(size * other))});
+    if (setup_.shard == Shard::weights && ranks > 1) fixed.push_back({"gathered", bytes_of(gathered(layer * layers))});
+    const double all = layer * layers + other;
+    result_.host_state =
+        bytes_of(all * ((setup_.offload_optimizer ? optimizer + gradients : 0) + (setup_.offload_weights ? weights : 0)));
+  }
+
+  // What is whole for a while of weights that are sharded: the layer that runs, the one ahead, gradients of one, and the
+  // tables, which FSDP's root holds all the time. DeepSpeed holds by its defaults 10^9 parameters
+  // (stage3_max_live_parameters) and two buckets of 5 x 10^8 gradients (reduce_bucket_size).
+  [[nodiscard]] double gathered(double all_layers) const {
+    const double layer = layer_.layer_parameters(), other = layer_.other_parameters();
+    if (setup_.state == State::zero) return 2 * std::min(1e9, all_layers + other) + 2 * 2 * std::min(5e8, all_layers + other);
+    return 2 * (2 * layer + other) + per_parameter(setup_.state).gradients * (layer + other);
+  }
+
+  void add_host() {
+    if (!setup_.offload_inputs && !setup_.offload_all) return;
+    const Hardware& gpu = setup_.hardware;
+    const int sharing = std::min(setup_.gpus, gpu.gpus_per_node);
+    constexpr double usable = 0.9;  // of host memory
+    const double room = usable * static_cast<double>(gpu.host_memory.value()) / sharing;
+    const Bytes capacity = bytes_of(std::max(0.0, room - static_cast<double>(result_.host_state.value())));
+    result_.profile.tiers = {{"host", capacity, gpu.host.write, gpu.host.read, gpu.host.write_with_read,
+                              gpu.host.read_with_write, 1.0, 4096}};
+  }
+
+  void add_once_a_step() {
+    const double ranks = setup_.shards();
+    const double all = layer_.layer_parameters() * flow().layers / in_flight_ + layer_.other_parameters();
+    const double own = setup_.shard == Shard::none ? all : all / ranks;
+    result_.once_a_step = update_seconds(setup_, own);
+    if (setup_.shard == Shard::weights || ranks <= 1) return;
+    // Gradients are reduced under backward, all but the last layer's; weights come back in the open.
+    const double gather = all_gather_seconds(setup_, all * 2, setup_.shards(), setup_.degrees.tensor);
+    result_.once_a_step += 2 * gather;
+  }
+
+  const Setup& setup_;
+  const Layer layer_;
+  int in_flight_;
+  Modelled result_;
+};
+
+}  // namespace
+
+Modelled model_profile(const Setup& setup, int layers_in_flight) { return Modeller(setup, layers_in_flight).run(); }
+
+}  // namespace memo::estimate

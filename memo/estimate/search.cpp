@@ -1,0 +1,159 @@
+#include "memo/estimate/search.h"
+
+#include <algorithm>
+
+#include "memo/estimate/profile.h"
+
+namespace memo::estimate {
+namespace {
+
+struct Candidate {
+  const Strategy* strategy = nullptr;
+  Setup setup;
+  double least_seconds = 0;  // a token and GPU: its calls alone, nothing computed again, no wait
+};
+
+std::vector<int> powers(bool allowed, int most) {
+  std::vector<int> all{1};
+  while (allowed && all.back() * 2 <= most) all.push_back(all.back() * 2);
+  return all;
+}
+
+std::vector<Degrees> degrees_of(const Task& task, const Strategy& strategy) {
+  if (task.degrees) return {*task.degrees};
+  std::vector<Degrees> all;
+  const int node = task.hardware.gpus_per_node;
+  for (const int tensor : powers(strategy.tensor, std::min(node, task.gpus)))
+    for (const int ulysses : powers(strategy.ulysses, task.gpus / tensor))
+      for (const int ring : powers(strategy.ring, task.gpus / tensor / ulysses))
+        for (const int pipeline : powers(strategy.pipeline, task.gpus / tensor / ulysses / ring)) {
+          const int model = tensor * ulysses * ring * pipeline;
+          if (task.gpus % model != 0) continue;
+          Degrees degrees;
+          degrees.tensor = tensor, degrees.ulysses = ulysses, degrees.ring = ring, degrees.pipeline = pipeline;
+          degrees.data = task.gpus / model;
+          all.push_back(degrees);
+        }
+  return all;
+}
+
+Setup setup_of(const Task& task, const Strategy& strategy, const Degrees& degrees) {
+  Setup setup;
+  setup.model_name = task.model_name, setup.shape = task.shape, setup.hardware = task.hardware;
+  setup.gpus = task.gpus, setup.context = task.context, setup.degrees = degrees;
+  setup.fp8 = task.fp8, setup.attention = task.attention;
+  setup.system = strategy.name;
+  strategy.apply(setup);
+  setup.block = usual_block(setup.local_tokens());
+  setup.micro_batches =
+      static_cast<int>(task.batch == 0 ? (degrees.pipeline > 1 ? 4 * degrees.pipeline : 1) : task.batch / degrees.data);
+  return setup;
+}
+
+double least_seconds(const Setup& setup) {
+  const Modelled modelled = model_profile(setup);
+  const model::Dataflow& flow = modelled.profile.flow;
+  double seconds = 0;
+  for (const plan::Trace& trace : modelled.profile.traces) {
+    const model::Segment& segment = flow.segments[static_cast<std::size_t>(trace.segment)];
+    double calls = 1;
+    if (segment.stage == model::Stage::core) {
+      if (trace.tokens != flow.context) continue;
+      calls = flow.groups;
+    } else if (trace.tokens == flow.block) {
+      calls = flow.blocks();
+    } else {
+      continue;
+    }
+    seconds += trace.seconds.value() * calls * (flow.layered(trace.segment) ? flow.layers : 1);
+  }
+  const double tokens = static_cast<double>(setup.context.value()) * setup.sequences * setup.degrees.data;
+  return seconds / tokens * setup.gpus;
+}
+
+// What no placement can be without: state, and the operands of one backward call of core attention.
+Bytes least_bytes(const Setup& setup) {
+  const Modelled modelled = model_profile(setup);
+  const model::Dataflow& flow = modelled.profile.flow;
+  Bytes state;
+  for (const plan::Fixed& fixed : modelled.profile.fixed) state += fixed.bytes;
+  for (const model::TensorClass& cls : flow.classes)
+    if (cls.lasting()) state += cls.layer_bytes * std::int64_t{flow.layers};
+  Bytes operands;
+  for (const model::Segment& segment : flow.segments)
+    if (segment.stage == model::Stage::core)
+      for (const auto* uses : {&segment.backward.reads, &segment.backward.writes})
+        for (const model::Use& use : *uses)
+          operands += flow.classes[static_cast<std::size_t>(use.cls)].row * flow.context.value();
+  return state + operands;
+}
+
+double seconds_a_token(const Found& found) { return 1 / found.estimate.tokens_per_second_gpu; }
+
+}  // namespace
+
+Result<Outcome> search(const Task& task, const std::vector<Strategy>& strategies, std::size_t most) {
+  Outcome outcome;
+  std::vector<Candidate> candidates;
+  for (const Strategy& strategy : strategies)
+    for (const Degrees& degrees : degrees_of(task, strategy)) {
+      Candidate candidate{&strategy, setup_of(task, strategy, degrees)};
+      if (const Status valid = check_setup(candidate.setup); !valid) {
+        if (task.degrees) return tl::unexpected<Error>(valid.error());
+        continue;
+      }
+      if (candidate.setup.micro_batches < 1 ||
+          (task.batch > 0 && task.batch % degrees.data != 0)) {
+        if (task.degrees) return bad_input("--batch: data parallel ranks must have the same number of sequences each");
+        continue;
+      }
+      if (!task.degrees && least_bytes(candidate.setup) > candidate.setup.hardware.memory) {
+        ++outcome.ruled_out;
+        continue;
+      }
+      candidate.least_seconds = least_seconds(candidate.setup);
+      candidates.push_back(std::move(candidate));
+    }
+  std::ranges::stable_sort(candidates, {}, &Candidate::least_seconds);
+  for (const Candidate& candidate : candidates) {
+    if (outcome.best.size() == most && candidate.least_seconds >= seconds_a_token(outcome.best.back())) {
+      ++outcome.ruled_out;
+      continue;
+    }
+    ++outcome.tried;
+    MEMO_TRY(Estimate found, estimate(candidate.setup));
+    Found entry{candidate.strategy->name, candidate.setup, std::move(found)};
+    if (entry.estimate.fits) {
+      outcome.best.push_back(std::move(entry));
+      std::ranges::stable_sort(outcome.best, {}, seconds_a_token);
+      if (outcome.best.size() > most) outcome.best.pop_back();
+    } else if (!outcome.near || entry.estimate.reserved < outcome.near->estimate.reserved) {
+      outcome.near = std::move(entry);
+    }
+  }
+  return outcome;
+}
+
+Result<Tokens> longest_context(Task task, const Strategy& strategy, Tokens grain) {
+  const auto fits = [&](std::int64_t units) -> Result<bool> {
+    task.context = grain * units;
+    MEMO_TRY(const Outcome outcome, search(task, {strategy}, 1));
+    return !outcome.best.empty();
+  };
+  std::int64_t good = 0, bad = 1;
+  for (;; bad *= 2) {
+    MEMO_TRY(const bool fit, fits(bad));
+    if (!fit) break;
+    good = bad;
+    constexpr std::int64_t most = std::int64_t{1} << 40;  // tokens
+    if (grain.value() * bad > most) break;
+  }
+  while (bad - good > std::max<std::int64_t>(1, good / 16)) {
+    const std::int64_t middle = (good + bad) / 2;
+    MEMO_TRY(const bool fit, fits(middle));
+    (fit ? good : bad) = middle;
+  }
+  return grain * good;
+}
+
+}  // namespace memo::estimate

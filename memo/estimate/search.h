@@ -1,0 +1,44 @@
+// Degrees of parallelism and strategies tried for one model, context and cluster, by one planner.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "memo/estimate/estimate.h"
+#include "memo/estimate/strategies.h"
+
+namespace memo::estimate {
+
+struct Task {
+  std::string model_name;
+  model::Shape shape;
+  Hardware hardware;
+  int gpus = 1;
+  Tokens context;
+  std::int64_t batch = 0;  // sequences a step; 0: one for each data parallel rank
+  bool fp8 = false;
+  std::string attention;
+  std::optional<Degrees> degrees;  // none: all that the strategy's users would try
+};
+
+struct Found {
+  std::string strategy;
+  Setup setup;
+  Estimate estimate;
+};
+
+struct Outcome {
+  std::vector<Found> best;    // that fit, the fastest per token first, at most `most`
+  std::optional<Found> near;  // where none fits: the one that is least over
+  int tried = 0, ruled_out = 0;  // planned; known to be too large or slower than the best without a plan
+};
+
+// The best of the given strategies. Bad input: given degrees that contradict the model.
+Result<Outcome> search(const Task& task, const std::vector<Strategy>& strategies, std::size_t most);
+
+// The longest context, a multiple of `grain` tokens for each GPU that shares a sequence, at which a strategy fits; 0:
+// none.
+Result<Tokens> longest_context(Task task, const Strategy& strategy, Tokens grain);
+
+}  // namespace memo::estimate

@@ -1,0 +1,82 @@
+#include "memo/estimate/strategies.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "memo/base/text.h"
+
+namespace memo::estimate {
+namespace {
+
+// Memo's executor: token blocks; weights, gradients and optimizer sharded over all ranks.
+void by_blocks(Setup& setup) {
+  setup.execution = Execution::blocks;
+  setup.state = State::mixed;
+  setup.shard = Shard::weights;
+  setup.tiled_loss = true;
+}
+
+void memo(Setup& setup) {
+  by_blocks(setup);
+  setup.recompute = Recompute::none;  // the plan decides
+  setup.offload_all = true;
+}
+
+void resident(Setup& setup) {
+  by_blocks(setup);
+  setup.recompute = Recompute::none;
+}
+
+void megatron(Setup& setup, Recompute recompute) {
+  setup.execution = Execution::fused;
+  setup.state = State::mixed;
+  setup.shard = Shard::optimizer;
+  setup.logit_bytes = 2 + 4;  // its loss works in its float32 copy
+  setup.recompute = recompute;
+}
+
+void megatron_full(Setup& setup) { megatron(setup, Recompute::full); }
+void megatron_kept(Setup& setup) { megatron(setup, Recompute::none); }
+
+void deepspeed(Setup& setup) {
+  setup.execution = Execution::eager;
+  setup.state = State::zero;
+  setup.shard = Shard::weights;
+  setup.recompute = Recompute::full;
+}
+
+void alst(Setup& setup) {
+  deepspeed(setup);
+  setup.offload_inputs = setup.offload_optimizer = true;
+  setup.tiled_loss = setup.tiled_mlp = true;
+}
+
+}  // namespace
+
+const std::vector<Strategy>& strategies() {
+  static const std::vector<Strategy> all{
+      {"memo", "token blocks; saved tensors kept, on the host or computed again by the plan", memo, true, true, true},
+      {"resident", "token blocks; everything kept", resident, true, true, true},
+      {"megatron", "tensor and context parallel, distributed optimizer, full recomputation", megatron_full, true, true,
+       false, true},
+      {"megatron-kept", "the same, nothing computed again", megatron_kept, true, true, false, true},
+      {"deepspeed", "Ulysses, ZeRO-3, full recomputation", deepspeed, false, false, true},
+      {"alst", "Ulysses, ZeRO-3, layer inputs and optimizer on the host, tiled MLP and loss", alst, false, false, true},
+  };
+  return all;
+}
+
+Result<Strategy> find_strategy(const std::string& name) {
+  std::vector<std::string> names;
+  for (const Strategy& strategy : strategies()) {
+    if (strategy.name == name) return strategy;
+    names.push_back(strategy.name);
+  }
+  const std::string near = nearest_name(name, names);
+  return bad_input(fmt::format("unknown strategy '{}'{}; known: {}", name,
+                               near.empty() ? "" : fmt::format(" (did you mean '{}'?)", near), fmt::join(names, ", ")));
+}
+
+}  // namespace memo::estimate

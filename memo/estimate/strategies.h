@@ -1,0 +1,21 @@
+// What people train long contexts with, as presets of a setup.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "memo/estimate/setup.h"
+
+namespace memo::estimate {
+
+struct Strategy {
+  std::string name, words;
+  void (*apply)(Setup& setup) = nullptr;
+  // Which degrees its users would set.
+  bool tensor = false, ring = false, ulysses = false, pipeline = false;
+};
+
+const std::vector<Strategy>& strategies();
+Result<Strategy> find_strategy(const std::string& name);
+
+}  // namespace memo::estimate

@@ -1,0 +1,21 @@
+// The longest context of each strategy over numbers of GPUs, and how fast each is at it.
+#pragma once
+
+#include <vector>
+
+#include "memo/estimate/search.h"
+
+namespace memo::estimate {
+
+struct SweepCell {
+  std::string strategy;
+  int gpus = 0;
+  Tokens longest;              // 0: not even the shortest
+  std::optional<Found> found;  // at the longest
+};
+
+// Contexts are multiples of `grain`, found to within a sixteenth.
+Result<std::vector<SweepCell>> sweep(const Task& task, const std::vector<Strategy>& strategies,
+                                     const std::vector<int>& gpus, Tokens grain);
+
+}  // namespace memo::estimate

@@ -1,0 +1,65 @@
+#include "memo/estimate/layer.h"
+
+#include <gtest/gtest.h>
+
+#include "setups.h"
+
+namespace memo::estimate {
+namespace {
+
+// Narayanan et al. (SC 2021), equation 3, forward and backward without recomputation and with the causal half of
+// attention left whole: 72 B S L h^2 (1 + S / 6h + V / 12 L h). For a 4h MLP and as many key heads as heads.
+TEST(ModelFlops, AreTheFormulaOfMegatronsPaper) {
+  const Setup setup = megatron("gpt-7b", 1, 32768, Recompute::none);
+  const double s = 32768, l = 32, h = 4096, v = 50257;
+  const double formula = 72 * s * l * h * h * (1 + s / (6 * h) + v / (12 * l * h));
+  EXPECT_NEAR(Layer(setup).model_flops(false) / formula, 1, 1e-9);
+}
+
+TEST(ModelFlops, CausalAttentionIsHalfOfTheWhole) {
+  const Layer layer(megatron("gpt-7b", 1, 32768, Recompute::none));
+  const double s = 32768, l = 32, h = 4096;
+  EXPECT_NEAR(layer.model_flops(false) - layer.model_flops(true), 6 * l * s * s * h, 1e9);
+}
+
+// Korthikanti et al. (2022): 34 s b h bytes a layer, of which 2 are masks of dropout, which these models do not have;
+// attention's own 5 a s^2 b are not there with a fused kernel. Tensor parallelism with sequences split divides all.
+class Saved : public ::testing::TestWithParam<int> {};
+TEST_P(Saved, IsWhatKorthikantiCounts) {
+  const int tensor = GetParam();
+  const Setup setup = megatron("gpt-7b", tensor, 8192, Recompute::none);
+  const Layer layer(setup);
+  const model::Dataflow flow = layer.dataflow();
+  double row = 0;
+  for (const char* name : {"x", "qkv", "o", "x1", "h"})
+    row += static_cast<double>(flow.classes[static_cast<std::size_t>(flow.find_class(name))].row.value());
+  for (const model::Segment& segment : flow.segments) row += layer.footprint(segment).saved;
+  EXPECT_NEAR(row * tensor / 4096, 32, 0.01);
+}
+INSTANTIATE_TEST_SUITE_P(TensorDegrees, Saved, ::testing::Values(1, 2, 8));
+
+TEST(LayerTime, TwoGpusTakeHalfOfTheProducts) {
+  const Setup one = megatron("gpt-7b", 1, 8192, Recompute::none), two = megatron("gpt-7b", 2, 8192, Recompute::none);
+  const Layer alone(one), shared(two);
+  const model::Dataflow flow = alone.dataflow();
+  for (const model::Segment& segment : flow.segments)
+    if (segment.stage == model::Stage::before || segment.stage == model::Stage::after) {
+      const Split whole = alone.time(segment, false, Tokens(8192)), half = shared.time(segment, false, Tokens(8192));
+      EXPECT_DOUBLE_EQ(half.matmul, whole.matmul / 2) << segment.name;
+      EXPECT_EQ(whole.collective, 0) << segment.name;
+      EXPECT_GT(half.collective, 0) << segment.name;
+    }
+}
+
+TEST(LayerTime, AttentionOfAPrefixTakesTheSquare) {
+  const Setup setup = megatron("gpt-7b", 1, 1 << 20, Recompute::none);
+  const Layer layer(setup);
+  const model::Dataflow flow = layer.dataflow();
+  const auto& core = flow.segments[static_cast<std::size_t>(flow.find_segment("attention"))];
+  const double all = layer.time(core, false, Tokens(1 << 20)).attention;
+  const double half = layer.time(core, false, Tokens(1 << 19)).attention;
+  EXPECT_NEAR(half / all, 0.25, 0.001);
+}
+
+}  // namespace
+}  // namespace memo::estimate

@@ -1,0 +1,50 @@
+#include "memo/estimate/search.h"
+
+#include <gtest/gtest.h>
+
+#include "setups.h"
+
+namespace memo::estimate {
+namespace {
+
+TEST(Search, RulesOutNothingThatIsFaster) {
+  const Task task = task_of("qwen3-4b", "H100", 4, 131072);
+  const auto best = search(task, strategies(), 1);
+  ASSERT_TRUE(best);
+  ASSERT_EQ(best->best.size(), 1U);
+  const auto all = search(task, strategies(), 1000);  // more than there are: none is ruled out for its time
+  ASSERT_TRUE(all);
+  ASSERT_GT(all->best.size(), 3U);
+  EXPECT_DOUBLE_EQ(best->best[0].estimate.tokens_per_second_gpu, all->best[0].estimate.tokens_per_second_gpu);
+  for (const Found& found : all->best)
+    EXPECT_LE(found.estimate.tokens_per_second_gpu, all->best[0].estimate.tokens_per_second_gpu);
+}
+
+TEST(Search, GivenDegreesAreObeyedOrRefused) {
+  Task task = task_of("gpt-7b", "A800", 8, 65536);
+  task.degrees = Degrees{};
+  task.degrees->tensor = 8;
+  const auto found = search(task, {*find_strategy("megatron")}, 1);
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->best.at(0).setup.degrees.tensor, 8);
+  task.degrees->tensor = 4;
+  EXPECT_FALSE(search(task, {*find_strategy("megatron")}, 1));
+}
+
+TEST(Search, WhereNothingFitsTheLeastOverIsShown) {
+  const auto found = search(task_of("gpt-65b", "A10", 1, 4096), {*find_strategy("megatron")}, 1);
+  ASSERT_TRUE(found);
+  EXPECT_TRUE(found->best.empty());
+}
+
+TEST(LongestContext, MemoHoldsAtLeastWhatItsPeersHold) {
+  const Task task = task_of("gpt-7b", "A800", 8, 1);
+  const auto longest = [&](const char* name) {
+    return longest_context(task, *find_strategy(name), Tokens(65536)).value();
+  };
+  EXPECT_GE(longest("memo"), longest("megatron"));
+  EXPECT_GE(longest("megatron"), longest("megatron-kept"));
+}
+
+}  // namespace
+}  // namespace memo::estimate
