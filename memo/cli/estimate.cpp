@@ -82,13 +82,21 @@ Status estimate_one(const Options& options) {
     nlohmann::json found = nlohmann::json::array();
     for (const on_paper::Found& entry : outcome.best) found.push_back(estimate_json(entry, options.price));
     if (outcome.best.empty() && outcome.near) found.push_back(estimate_json(*outcome.near, options.price));
-    const nlohmann::json all = {{"version", 1}, {"found", found}, {"planned", outcome.tried}, {"ruled_out", outcome.ruled_out}};
+    nlohmann::json others = nlohmann::json::array();
+    for (const on_paper::Found& entry : outcome.others) others.push_back(estimate_json(entry, options.price));
+    const nlohmann::json all = {{"version", 1},
+                                {"found", found},
+                                {"others", others},
+                                {"planned", outcome.tried},
+                                {"ruled_out", outcome.ruled_out}};
     fmt::print("{}\n", all.dump());
   } else {
     for (const on_paper::Found& entry : outcome.best) fmt::print("{}", estimate_text(entry, options.price));
     if (outcome.best.empty() && outcome.near) fmt::print("{}", estimate_text(*outcome.near, options.price));
+    for (const on_paper::Found& entry : outcome.others) fmt::print("{}", why_not(entry, outcome));
     if (options.search)
-      fmt::print("planned {} ways, ruled out {} by their state or their least time\n", outcome.tried, outcome.ruled_out);
+      fmt::print("planned {} ways, ruled out {} by their state or their least time\n", outcome.tried,
+                 outcome.ruled_out);
   }
   if (outcome.best.empty())
     return fail(ErrorKind::infeasible, fmt::format("{} tokens do not fit {}", task.context.value(), options.hardware));
@@ -131,7 +139,8 @@ void add_estimate(CLI::App& app, Action& action) {
   verb->add_option("--hardware", options->hardware, "GPU and how many: A800x8")->capture_default_str();
   verb->add_option("--hardware-file", options->hardware_file, "More GPUs, in the form of hardware.toml");
   verb->add_option("--context", options->context, "Tokens of a sequence")->check(CLI::PositiveNumber);
-  verb->add_option("--batch", options->batch, "Sequences a step of all GPUs; one for each data parallel rank when absent")
+  verb->add_option("--batch", options->batch,
+                   "Sequences a step of all GPUs; one for each data parallel rank when absent")
       ->check(CLI::PositiveNumber);
   verb->add_option("--strategy", options->strategy, "memo, resident, megatron, megatron-kept, deepspeed or alst")
       ->capture_default_str();

@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "memo/base/text.h"
+#include "memo/estimate/overlap.h"
 #include "memo/report/lines_page.h"
 
 namespace memo::cli {
@@ -12,9 +14,9 @@ namespace {
 
 std::string degrees_text(const estimate::Degrees& d) {
   std::string text;
-  for (const auto& [name, degree] : {std::pair("tensor", d.tensor), std::pair("ring", d.ring),
-                                     std::pair("ulysses", d.ulysses), std::pair("pipeline", d.pipeline),
-                                     std::pair("data", d.data)})
+  for (const auto& [name, degree] :
+       {std::pair("tensor", d.tensor), std::pair("ring", d.ring), std::pair("ulysses", d.ulysses),
+        std::pair("pipeline", d.pipeline), std::pair("data", d.data)})
     if (degree > 1) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", name, degree);
   return text.empty() ? "one GPU" : text;
 }
@@ -28,30 +30,31 @@ nlohmann::json estimate_json(const estimate::Found& found, double price) {
   const estimate::Degrees& d = found.setup.degrees;
   nlohmann::json kinds;
   for (const auto& [name, bytes] : e.kinds) kinds[name] = bytes.value();
-  return {{"strategy", found.strategy},
-          {"degrees",
-           {{"tensor", d.tensor}, {"ring", d.ring}, {"ulysses", d.ulysses}, {"pipeline", d.pipeline}, {"data", d.data}}},
-          {"fits", e.fits},
-          {"reason", e.reason},
-          {"device_bytes", e.reserved.value()},
-          {"tensor_bytes", e.allocated.value()},
-          {"peak_by_kind", kinds},
-          {"host_bytes_per_node", e.host_per_node.value()},
-          {"step_seconds", e.step.value()},
-          {"split_seconds",
-           {{"attention", e.split.attention},
-            {"matmul", e.split.matmul},
-            {"memory", e.split.memory},
-            {"recompute", e.split.recompute},
-            {"collectives", e.split.collectives},
-            {"stalls", e.split.stalls},
-            {"bubble", e.split.bubble},
-            {"update", e.split.update}}},
-          {"tokens_per_second_gpu", e.tokens_per_second_gpu},
-          {"mfu_causal", e.mfu_causal},
-          {"mfu_full", e.mfu_full},
-          {"gpu_hours_per_billion_tokens", hours_per_billion(found)},
-          {"price_per_billion_tokens", hours_per_billion(found) * price}};
+  return {
+      {"strategy", found.strategy},
+      {"degrees",
+       {{"tensor", d.tensor}, {"ring", d.ring}, {"ulysses", d.ulysses}, {"pipeline", d.pipeline}, {"data", d.data}}},
+      {"fits", e.fits},
+      {"reason", e.reason},
+      {"device_bytes", e.reserved.value()},
+      {"tensor_bytes", e.allocated.value()},
+      {"peak_by_kind", kinds},
+      {"host_bytes_per_node", e.host_per_node.value()},
+      {"step_seconds", e.step.value()},
+      {"split_seconds",
+       {{"attention", e.split.attention},
+        {"matmul", e.split.matmul},
+        {"memory", e.split.memory},
+        {"recompute", e.split.recompute},
+        {"collectives", e.split.collectives},
+        {"stalls", e.split.stalls},
+        {"bubble", e.split.bubble},
+        {"update", e.split.update}}},
+      {"tokens_per_second_gpu", e.tokens_per_second_gpu},
+      {"mfu_causal", e.mfu_causal},
+      {"mfu_full", e.mfu_full},
+      {"gpu_hours_per_billion_tokens", hours_per_billion(found)},
+      {"price_per_billion_tokens", hours_per_billion(found) * price}};
 }
 
 std::string estimate_text(const estimate::Found& found, double price) {
@@ -62,6 +65,13 @@ std::string estimate_text(const estimate::Found& found, double price) {
   text += fmt::format("  at the peak    {}\n", e.reason);
   if (e.step == Seconds(0)) return text;
   if (e.host_per_node > Bytes(0)) text += fmt::format("host             {} a node\n", format_bytes(e.host_per_node));
+  if (found.setup.offload_all) {
+    const std::optional<Tokens> from = estimate::hidden_from(found.setup);
+    text += fmt::format(
+        "copies           {}\n",
+        from ? fmt::format("all that is saved can leave under compute from {}K tokens on", from->value() / 1024)
+             : "the host's bandwidth is too low to hide copies at any context");
+  }
   text += fmt::format("step             {}, {:.1f} tokens/s a GPU\n", format_seconds(e.step), e.tokens_per_second_gpu);
   const estimate::StepSplit& s = e.split;
   for (const auto& [name, seconds] :
@@ -78,12 +88,27 @@ std::string estimate_text(const estimate::Found& found, double price) {
   return text + "\n";
 }
 
+std::string why_not(const estimate::Found& found, const estimate::Outcome& outcome) {
+  const estimate::Estimate& e = found.estimate;
+  const std::string who = fmt::format("{:<16} ({})", found.strategy, degrees_text(found.setup.degrees));
+  if (!e.fits) return fmt::format("{} does not fit: {}\n", who, e.reason);
+  const double slower = outcome.best.front().estimate.tokens_per_second_gpu / e.tokens_per_second_gpu;
+  const std::pair<double, const char*> costs[] = {
+      {e.split.recompute, "recomputation"},     {e.split.collectives, "collectives"},
+      {e.split.stalls, "waits for copies"},     {e.split.bubble, "the pipeline's bubble"},
+      {e.split.memory, "element-wise kernels"}, {e.split.update, "updates"}};
+  const auto [seconds, what] = *std::ranges::max_element(costs, {}, [](const auto& cost) { return cost.first; });
+  return fmt::format("{} takes {:.2f} times as long a token: {:.0f} % of its step are {}\n", who, slower,
+                     100 * seconds / e.step.value(), what);
+}
+
 std::string sweep_text(const std::vector<estimate::SweepCell>& cells, const std::vector<int>& gpus) {
   std::string text = fmt::format("{:<16}", "longest context");
   for (const int count : gpus) text += fmt::format("{:>10}", fmt::format("{} GPUs", count));
   for (std::size_t i = 0; i < cells.size(); ++i) {
     if (i % gpus.size() == 0) text += fmt::format("\n{:<16}", cells[i].strategy);
-    text += fmt::format("{:>10}", cells[i].longest == Tokens(0) ? "none" : fmt::format("{}K", cells[i].longest.value() / 1024));
+    text += fmt::format("{:>10}",
+                        cells[i].longest == Tokens(0) ? "none" : fmt::format("{}K", cells[i].longest.value() / 1024));
   }
   return text + "\n";
 }
@@ -106,7 +131,8 @@ std::string sweep_csv(const std::vector<estimate::SweepCell>& cells) {
 
 std::string sweep_page(const std::string& title, const std::vector<estimate::SweepCell>& cells,
                        const std::vector<int>& gpus) {
-  report::Lines page{title, "The longest context that fits, by strategy", "GPUs", "tokens", {gpus.begin(), gpus.end()}, {}};
+  report::Lines page{title, "The longest context that fits, by strategy", "GPUs", "tokens", {gpus.begin(), gpus.end()},
+                     {}};
   for (std::size_t i = 0; i < cells.size(); ++i) {
     if (i % gpus.size() == 0) page.lines.push_back({cells[i].strategy, {}});
     const auto longest = static_cast<double>(cells[i].longest.value());

@@ -12,6 +12,8 @@ namespace memo::cli {
 // `price`: of a GPU hour; 0: none is told.
 nlohmann::json estimate_json(const estimate::Found& found, double price);
 std::string estimate_text(const estimate::Found& found, double price);
+// A line on a strategy that is not among the best: slower by what, or too large.
+std::string why_not(const estimate::Found& found, const estimate::Outcome& outcome);
 
 // A table of the longest contexts, strategies down, GPUs across.
 std::string sweep_text(const std::vector<estimate::SweepCell>& cells, const std::vector<int>& gpus);

@@ -79,7 +79,8 @@ Result<Estimate> estimate(const Setup& setup) {
     result.reason = sim::dominant(deep.profile, peak.program);
   }
   result.reserved = times(result.allocated, planned ? 1 : caching) + runtime;
-  if (result.allocated + runtime <= result.device_limit) result.reserved = std::min(result.reserved, result.device_limit);
+  if (result.allocated + runtime <= result.device_limit)
+    result.reserved = std::min(result.reserved, result.device_limit);
   const Bytes on_host = (plan->program.tier_bytes.empty() ? Bytes(0) : plan->program.tier_bytes[0]);
   result.host_per_node =
       (on_host + modelled.host_state) * std::int64_t{std::min(setup.gpus, setup.hardware.gpus_per_node)};

@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <toml++/toml.h>
 
 #include <algorithm>
-#include <toml++/toml.h>
 
 #include "memo/base/check.h"
 #include "memo/base/text.h"
@@ -51,7 +51,8 @@ class Reader {
     for (const auto& [key, value] : table_)
       if (std::ranges::find(seen_, key.str()) == seen_.end()) {
         const std::string near = nearest_name(key.str(), seen_);
-        complain(fmt::format("unknown key '{}'{}", key.str(), near.empty() ? "" : fmt::format(" (did you mean '{}'?)", near)));
+        complain(fmt::format("unknown key '{}'{}", key.str(),
+                             near.empty() ? "" : fmt::format(" (did you mean '{}'?)", near)));
       }
     if (!error_.empty()) return bad_input(error_);
     return {};

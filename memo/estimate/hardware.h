@@ -14,7 +14,7 @@ namespace memo::estimate {
 // Of causal attention, FLOPs of the causal half alone, backward 2.5 times forward. At n tokens a kernel reaches
 // n / (n + half) of its rate.
 struct AttentionRate {
-  std::string kernel;  // "flash2", "flash3", "cudnn"
+  std::string kernel;                // "flash2", "flash3", "cudnn"
   double forward = 0, backward = 0;  // FLOP/s
   double half = 0;                   // tokens
 };

@@ -6,14 +6,14 @@ namespace memo::estimate {
 namespace {
 
 // Calibrated on a half of the published rows (docs/validation.md), the same for every GPU and system.
-constexpr double matmul_share = 0.80;   // of the best shape's rate, in a layer's products
-constexpr double fp8_share = 0.68;      // the same for fp8, casts and scales included
-constexpr double matmul_half = 300;     // rows at which products reach half of their rate
-constexpr double attention_share = 0.95;  // of the kernel alone
-constexpr double memory_share = 0.80;   // of the data sheet's memory rate
-constexpr double link_share = 0.70;     // of a link's measured rate, in collectives
-constexpr double latency = 25e-6;       // of a collective
-constexpr double host_adam_rate = 1.2e11;   // bytes/s of a node's host memory while its processors update
+constexpr double matmul_share = 0.80;      // of the best shape's rate, in a layer's products
+constexpr double fp8_share = 0.68;         // the same for fp8, casts and scales included
+constexpr double matmul_half = 300;        // rows at which products reach half of their rate
+constexpr double attention_share = 0.95;   // of the kernel alone
+constexpr double memory_share = 0.80;      // of the data sheet's memory rate
+constexpr double link_share = 0.70;        // of a link's measured rate, in collectives
+constexpr double latency = 25e-6;          // of a collective
+constexpr double host_adam_rate = 1.2e11;  // bytes/s of a node's host memory while its processors update
 constexpr double adam_device_bytes = 28, adam_host_bytes = 28;  // read and written, of a parameter
 
 BytesPerSecond rate_over(const Setup& setup, int ranks, int stride) {

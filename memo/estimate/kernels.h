@@ -1,4 +1,5 @@
-// Times of kernels and collectives on one GPU of a setup. The few constants that no data sheet tells are in kernels.cpp.
+// Times of kernels and collectives on one GPU of a setup. The few constants that no data sheet tells are in
+// kernels.cpp.
 #pragma once
 
 #include "memo/estimate/setup.h"

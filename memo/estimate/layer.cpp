@@ -21,9 +21,11 @@ bool gated(const model::Shape& shape) { return shape.activation == model::Activa
 Layer::Layer(const Setup& setup) : setup_(setup), tensor_(setup.degrees.tensor) {
   const model::Shape& shape = setup.shape;
   const std::int64_t keys = std::max<std::int64_t>(1, shape.kv_heads / tensor_);
-  // Memo runs attention by head groups, each with a key head for every rank that takes part.
+  // Memo runs attention by head groups, each with a key head for every rank that takes part; eight are enough.
+  constexpr std::int64_t most_groups = 8;
+  const std::int64_t ranks = std::min<std::int64_t>(keys, setup.degrees.ulysses);
   groups_ = setup.execution == Execution::blocks
-                ? static_cast<int>(largest_divisor(keys, keys / std::min<std::int64_t>(keys, setup.degrees.ulysses)))
+                ? static_cast<int>(largest_divisor(keys, std::min(most_groups, keys / ranks)))
                 : 1;
   hidden_ = static_cast<double>(shape.hidden);
   vocab_ = static_cast<double>(shape.vocab) / tensor_;
@@ -60,14 +62,13 @@ model::Dataflow Layer::dataflow() const {
   return flow;
 }
 
-bool Layer::eager_norm() const {
-  return setup_.execution == Execution::eager && setup_.shape.norm == model::Norm::rms;
-}
+bool Layer::eager_norm() const { return setup_.execution == Execution::eager && setup_.shape.norm == model::Norm::rms; }
 
 Footprint Layer::footprint(const model::Segment& segment) const {
   const bool whole = setup_.execution != Execution::blocks, eager = setup_.execution == Execution::eager;
   const double row = hidden_ * element * rows_of_, gathered = tensor_ > 1 ? hidden_ * element : 0;
-  // A norm's output is what the product behind it saves; an eager one saves a float32 copy and the normalised input too.
+  // A norm's output is what the product behind it saves; an eager one saves a float32 copy and the normalised input
+  // too.
   const double copies = eager_norm() ? 4 : 1;
   const double norm = whole && setup_.recompute != Recompute::selective ? row * copies : 0;
   const double forward = row * copies + gathered, backward = row * (eager_norm() ? 5 : 2) + 2 * gathered;
@@ -106,8 +107,7 @@ Split Layer::core_time(bool backward, Tokens tokens) const {
   const auto local = static_cast<double>(setup_.local_tokens().value());
   const double share = static_cast<double>(tokens.value()) / local;  // of the sequence: its first part
   const auto context = static_cast<double>(setup_.context.value());
-  const double pairs =
-      context * context / (setup_.whole_square ? 1 : 2) * setup_.sequences / d.sequence_parts();
+  const double pairs = context * context / (setup_.whole_square ? 1 : 2) * setup_.sequences / d.sequence_parts();
   Split split;
   // Two products forward, five backward, of 2 FLOPs a pair and column.
   const double flops = (backward ? 10 : 4) * pairs * query_ * share * share / groups_;
@@ -115,8 +115,8 @@ Split Layer::core_time(bool backward, Tokens tokens) const {
   const double sent = local * (2 * query_ + 2 * key_) * element * share / groups_;
   split.collective = all_to_all_seconds(setup_, sent, d.ulysses, d.tensor);
   if (d.ring > 1) {  // keys and values go round under attention; backward their gradients too
-    const double hop = send_seconds(setup_, local * 2 * key_ * element * (backward ? 2 : 1) / groups_, d.ring,
-                                    d.tensor * d.ulysses);
+    const double hop =
+        send_seconds(setup_, local * 2 * key_ * element * (backward ? 2 : 1) / groups_, d.ring, d.tensor * d.ulysses);
     split.collective += std::max(0.0, hop * (d.ring - 1) - split.attention);
     // Each hop's part is added to a float32 sum: of the output, backward of dq, dk and dv.
     const double merged = local * (backward ? query_ + 2 * key_ : query_) * (4 + 4 + 2) / groups_;
@@ -126,7 +126,8 @@ Split Layer::core_time(bool backward, Tokens tokens) const {
   return split;
 }
 
-// What a layer's weights and gradients take to gather and scatter beyond the layer's own time, under which it is hidden.
+// What a layer's weights and gradients take to gather and scatter beyond the layer's own time, under which it is
+// hidden.
 double Layer::gather_left(bool backward) const {
   if (setup_.shard != Shard::weights || setup_.shards() <= 1) return 0;
   const double gather = all_gather_seconds(setup_, layer_parameters_ * element, setup_.shards(), tensor_);
@@ -146,14 +147,16 @@ Split Layer::time(const model::Segment& segment, bool backward, Tokens tokens) c
   const double row = hidden_ * element * rows_of_;
   // Bytes of element-wise work; a norm in float32, kernel by kernel, moves its input fourteen times.
   const double norm = row * (eager_norm() ? 14 : 2), residual = row * 3;
-  const double rotary = setup_.shape.position == model::Position::rope ? (query_ + key_) * element * (eager ? 8 : 2) : 0;
+  const double rotary =
+      setup_.shape.position == model::Position::rope ? (query_ + key_) * element * (eager ? 8 : 2) : 0;
   double weights = 0, bytes = 0, gathers = 0;
   Split split;
   if (segment.name == "attn_in") weights = hidden_ * (query_ + 2 * key_), bytes = norm + rotary, gathers = 1;
   if (segment.name == "attn_out") weights = query_ * hidden_, bytes = residual, gathers = backward ? 0.5 : 1;
   if (segment.name == "mlp_in") weights = hidden_ * inner_, bytes = norm, gathers = 1;
   if (segment.name == "mlp_out")
-    weights = ffn_ * hidden_, bytes = residual + (inner_ + ffn_) * element * (eager ? 1.7 : 1), gathers = backward ? 0.5 : 1;
+    weights = ffn_ * hidden_, bytes = residual + (inner_ + ffn_) * element * (eager ? 1.7 : 1),
+    gathers = backward ? 0.5 : 1;
   if (segment.stage == Stage::loss) {
     if (backward) return split;
     Setup plain = setup_;
@@ -165,8 +168,7 @@ Split Layer::time(const model::Segment& segment, bool backward, Tokens tokens) c
   if (segment.stage == Stage::embedding) return {0, 0, memory_seconds(setup_, n * row * 2), 0};
   split.matmul = matmul_seconds(setup_, (backward ? 4 : 2) * n * weights, n);
   split.memory = memory_seconds(setup_, n * bytes * (backward ? 2 : 1));
-  split.collective =
-      all_gather_seconds(setup_, n * hidden_ * element, tensor_, 1) * gathers * (backward ? 2 : 1);
+  split.collective = all_gather_seconds(setup_, n * hidden_ * element, tensor_, 1) * gathers * (backward ? 2 : 1);
   return split;
 }
 

@@ -16,10 +16,14 @@ struct PerParameter {
 
 PerParameter per_parameter(State state) {
   switch (state) {
-    case State::mixed: return {2, 4, 12};
-    case State::master: return {4, 4, 8};
-    case State::pure: return {2, 2, 4};
-    case State::zero: return {2, 2, 12};
+    case State::mixed:
+      return {2, 4, 12};
+    case State::master:
+      return {4, 4, 8};
+    case State::pure:
+      return {2, 2, 4};
+    case State::zero:
+      return {2, 2, 12};
   }
   return {};
 }
@@ -87,7 +91,9 @@ class Modeller {
       switch (segment.stage) {
         case Stage::wait:
         case Stage::update:
-        case Stage::optimizer: add_trace(s, false, flow().context, {}, Bytes(0)); break;
+        case Stage::optimizer:
+          add_trace(s, false, flow().context, {}, Bytes(0));
+          break;
         case Stage::core:
           for (const bool backward : {false, true}) call(backward, flow().context);
           for (const int blocks : flow().prefixes())
@@ -123,16 +129,17 @@ class Modeller {
       fixed.push_back({kind, std::max(Bytes(64), bytes_of(size * other))});
     if (setup_.shard == Shard::weights && ranks > 1) fixed.push_back({"gathered", bytes_of(gathered(layer * layers))});
     const double all = layer * layers + other;
-    result_.host_state =
-        bytes_of(all * ((setup_.offload_optimizer ? optimizer + gradients : 0) + (setup_.offload_weights ? weights : 0)));
+    result_.host_state = bytes_of(
+        all * ((setup_.offload_optimizer ? optimizer + gradients : 0) + (setup_.offload_weights ? weights : 0)));
   }
 
-  // What is whole for a while of weights that are sharded: the layer that runs, the one ahead, gradients of one, and the
-  // tables, which FSDP's root holds all the time. DeepSpeed holds by its defaults 10^9 parameters
+  // What is whole for a while of weights that are sharded: the layer that runs, the one ahead, gradients of one, and
+  // the tables, which FSDP's root holds all the time. DeepSpeed holds by its defaults 10^9 parameters
   // (stage3_max_live_parameters) and two buckets of 5 x 10^8 gradients (reduce_bucket_size).
   [[nodiscard]] double gathered(double all_layers) const {
     const double layer = layer_.layer_parameters(), other = layer_.other_parameters();
-    if (setup_.state == State::zero) return 2 * std::min(1e9, all_layers + other) + 2 * 2 * std::min(5e8, all_layers + other);
+    if (setup_.state == State::zero)
+      return 2 * std::min(1e9, all_layers + other) + 2 * 2 * std::min(5e8, all_layers + other);
     return 2 * (2 * layer + other) + per_parameter(setup_.state).gradients * (layer + other);
   }
 
@@ -165,6 +172,31 @@ class Modeller {
 };
 
 }  // namespace
+
+double calls_seconds(const Modelled& modelled, const std::function<bool(const model::Segment&, bool)>& counts) {
+  const model::Dataflow& flow = modelled.profile.flow;
+  const auto calls_of = [&](int segment, bool backward, Tokens tokens, int calls) {
+    const int layers = flow.layered(segment) ? flow.layers : 1;
+    const int trace = modelled.profile.trace_of(segment, backward, tokens);
+    return modelled.profile.traces[static_cast<std::size_t>(trace)].seconds.value() * calls * layers;
+  };
+  double seconds = 0;
+  for (int s = 0; s < static_cast<int>(flow.segments.size()); ++s) {
+    const model::Segment& segment = flow.segments[static_cast<std::size_t>(s)];
+    if (segment.stage > Stage::loss) continue;
+    for (const bool backward : {false, true}) {
+      if (!counts(segment, backward)) continue;
+      if (segment.stage == Stage::core) {
+        seconds += calls_of(s, backward, flow.context, flow.groups);
+        continue;
+      }
+      const int whole = flow.blocks() - 1;
+      seconds += calls_of(s, backward, flow.block, whole);
+      seconds += calls_of(s, backward, flow.block_tokens(whole), 1);
+    }
+  }
+  return seconds;
+}
 
 Modelled model_profile(const Setup& setup, int layers_in_flight) { return Modeller(setup, layers_in_flight).run(); }
 

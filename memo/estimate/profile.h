@@ -2,6 +2,7 @@
 // take it as they take a measured one.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "memo/estimate/layer.h"
@@ -19,5 +20,9 @@ struct Modelled {
 // `layers_in_flight`: of a pipeline, whose first stage holds the saved tensors of several micro-batches: so many times
 // the stage's own layers.
 Modelled model_profile(const Setup& setup, int layers_in_flight = 1);
+
+// Seconds of a micro-batch's calls for which `counts` holds, nothing computed again and no waits.
+double calls_seconds(const Modelled& modelled,
+                     const std::function<bool(const model::Segment& segment, bool backward)>& counts);
 
 }  // namespace memo::estimate

@@ -97,11 +97,16 @@ void read_degrees(Reader& row, Setup& setup) {
 
 void read_memory(Reader& row, Setup& setup) {
   const bool fsdp = row.has("shard", "fsdp");
-  if (fsdp || row.has("shard", "zero-3")) setup.shard = Shard::weights;
-  else if (row.has("shard", "zero-2")) setup.shard = Shard::gradients;
-  else if (row.has("shard", "zero-1") || row.has("shard", "distributed optimizer")) setup.shard = Shard::optimizer;
-  else if (row.has("shard", "zero")) setup.shard = Shard::weights, row.note("ZeRO's stage taken as 3");
-  else setup.shard = Shard::none;
+  if (fsdp || row.has("shard", "zero-3"))
+    setup.shard = Shard::weights;
+  else if (row.has("shard", "zero-2"))
+    setup.shard = Shard::gradients;
+  else if (row.has("shard", "zero-1") || row.has("shard", "distributed optimizer"))
+    setup.shard = Shard::optimizer;
+  else if (row.has("shard", "zero"))
+    setup.shard = Shard::weights, row.note("ZeRO's stage taken as 3");
+  else
+    setup.shard = Shard::none;
   const bool megatron = of_megatron(row);
   if (setup.shard == Shard::none && megatron && setup.shards() > 1)
     setup.shard = Shard::optimizer, row.note("taken with a distributed optimizer");
@@ -127,19 +132,22 @@ void read_execution(Reader& row, Setup& setup) {
   setup.execution = setup.offload_all ? Execution::blocks : fused ? Execution::fused : Execution::eager;
   // torch.compile does without the log-softmax; Megatron's loss works in its float32 copy, flash-attention's (which
   // Composer takes) in the logits.
-  setup.logit_bytes = row.has("system", "composer") ? 2 + 2
+  setup.logit_bytes = row.has("system", "composer")         ? 2 + 2
                       : setup.execution == Execution::eager ? 2 + 4 + 4 + 4
-                      : row.says_yes("compile") ? 2 + 4 + 4
-                                                : 2 + 4;
+                      : row.says_yes("compile")             ? 2 + 4 + 4
+                                                            : 2 + 4;
   for (const char* part : {"tiled", "chunked", "liger", "mini-sequence"})
     if (row.has("loss_impl", part)) setup.tiled_loss = true;
   setup.tiled_mlp = row.says_yes("mlp_tiling");
   setup.block = usual_block(setup.local_tokens());
   setup.fp8 = row.has("precision", "fp8");
   if (row.has("precision", "fp4")) row.fail("4-bit products are not modelled");
-  if (row.has("attn_kernel", "attn 3")) setup.attention = "flash3";
-  else if (row.has("attn_kernel", "cudnn")) setup.attention = "cudnn";
-  else if (row.has("attn_kernel", "flash") || row.has("attn_kernel", "sdpa")) setup.attention = "flash2";
+  if (row.has("attn_kernel", "attn 3"))
+    setup.attention = "flash3";
+  else if (row.has("attn_kernel", "cudnn"))
+    setup.attention = "cudnn";
+  else if (row.has("attn_kernel", "flash") || row.has("attn_kernel", "sdpa"))
+    setup.attention = "flash2";
   // MPT's attention takes a bias. At 65K tokens its published rates are beyond any kernel that skips the masked half.
   setup.whole_square = row.has("system", "composer");
   if (setup.whole_square) row.note("attention taken to compute the masked half too");

@@ -1,6 +1,8 @@
 #include "memo/estimate/search.h"
 
 #include <algorithm>
+#include <cmath>
+#include <tuple>
 
 #include "memo/estimate/profile.h"
 
@@ -11,7 +13,11 @@ struct Candidate {
   const Strategy* strategy = nullptr;
   Setup setup;
   double least_seconds = 0;  // a token and GPU: its calls alone, nothing computed again, no wait
+  Bytes least_bytes;
 };
+
+// What is worth a plan: a share of the time of the best.
+constexpr double worth = 0.99;
 
 std::vector<int> powers(bool allowed, int most) {
   std::vector<int> all{1};
@@ -51,22 +57,7 @@ Setup setup_of(const Task& task, const Strategy& strategy, const Degrees& degree
 }
 
 double least_seconds(const Setup& setup) {
-  const Modelled modelled = model_profile(setup);
-  const model::Dataflow& flow = modelled.profile.flow;
-  double seconds = 0;
-  for (const plan::Trace& trace : modelled.profile.traces) {
-    const model::Segment& segment = flow.segments[static_cast<std::size_t>(trace.segment)];
-    double calls = 1;
-    if (segment.stage == model::Stage::core) {
-      if (trace.tokens != flow.context) continue;
-      calls = flow.groups;
-    } else if (trace.tokens == flow.block) {
-      calls = flow.blocks();
-    } else {
-      continue;
-    }
-    seconds += trace.seconds.value() * calls * (flow.layered(trace.segment) ? flow.layers : 1);
-  }
+  const double seconds = calls_seconds(model_profile(setup), [](const model::Segment&, bool) { return true; });
   const double tokens = static_cast<double>(setup.context.value()) * setup.sequences * setup.degrees.data;
   return seconds / tokens * setup.gpus;
 }
@@ -92,31 +83,37 @@ double seconds_a_token(const Found& found) { return 1 / found.estimate.tokens_pe
 
 }  // namespace
 
-Result<Outcome> search(const Task& task, const std::vector<Strategy>& strategies, std::size_t most) {
+namespace {
+
+Result<Outcome> search_all(const Task& task, const std::vector<Strategy>& strategies, std::size_t most) {
   Outcome outcome;
   std::vector<Candidate> candidates;
   for (const Strategy& strategy : strategies)
     for (const Degrees& degrees : degrees_of(task, strategy)) {
-      Candidate candidate{&strategy, setup_of(task, strategy, degrees)};
+      Candidate candidate{&strategy, setup_of(task, strategy, degrees), 0, {}};
       if (const Status valid = check_setup(candidate.setup); !valid) {
         if (task.degrees) return tl::unexpected<Error>(valid.error());
         continue;
       }
-      if (candidate.setup.micro_batches < 1 ||
-          (task.batch > 0 && task.batch % degrees.data != 0)) {
+      if (candidate.setup.micro_batches < 1 || (task.batch > 0 && task.batch % degrees.data != 0)) {
         if (task.degrees) return bad_input("--batch: data parallel ranks must have the same number of sequences each");
         continue;
       }
-      if (!task.degrees && least_bytes(candidate.setup) > candidate.setup.hardware.memory) {
+      candidate.least_bytes = least_bytes(candidate.setup);
+      if (!task.degrees && candidate.least_bytes > candidate.setup.hardware.memory) {
         ++outcome.ruled_out;
         continue;
       }
       candidate.least_seconds = least_seconds(candidate.setup);
       candidates.push_back(std::move(candidate));
     }
-  std::ranges::stable_sort(candidates, {}, &Candidate::least_seconds);
+  // Of those that are about as fast, first the one that is likeliest to fit: its time then rules the others out.
+  std::ranges::stable_sort(candidates, {}, [](const Candidate& candidate) {
+    const double class_of_time = std::floor(std::log(candidate.least_seconds) / -std::log(worth));
+    return std::tuple(class_of_time, candidate.setup.degrees.data, candidate.least_bytes);
+  });
   for (const Candidate& candidate : candidates) {
-    if (outcome.best.size() == most && candidate.least_seconds >= seconds_a_token(outcome.best.back())) {
+    if (outcome.best.size() == most && candidate.least_seconds >= worth * seconds_a_token(outcome.best.back())) {
       ++outcome.ruled_out;
       continue;
     }
@@ -130,6 +127,23 @@ Result<Outcome> search(const Task& task, const std::vector<Strategy>& strategies
     } else if (!outcome.near || entry.estimate.reserved < outcome.near->estimate.reserved) {
       outcome.near = std::move(entry);
     }
+  }
+  return outcome;
+}
+
+}  // namespace
+
+Result<Outcome> search(const Task& task, const std::vector<Strategy>& strategies, std::size_t most) {
+  MEMO_TRY(Outcome outcome, search_all(task, strategies, most));
+  if (strategies.size() == 1) return outcome;
+  for (const Strategy& strategy : strategies) {
+    if (std::ranges::count(outcome.best, strategy.name, &Found::strategy) > 0) continue;
+    MEMO_TRY(Outcome alone, search_all(task, {strategy}, 1));
+    outcome.tried += alone.tried;
+    if (!alone.best.empty())
+      outcome.others.push_back(std::move(alone.best.front()));
+    else if (alone.near)
+      outcome.others.push_back(*std::move(alone.near));
   }
   return outcome;
 }

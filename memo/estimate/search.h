@@ -29,12 +29,13 @@ struct Found {
 };
 
 struct Outcome {
-  std::vector<Found> best;    // that fit, the fastest per token first, at most `most`
-  std::optional<Found> near;  // where none fits: the one that is least over
+  std::vector<Found> best;       // that fit, the fastest per token first, at most `most`
+  std::optional<Found> near;     // where none fits: the one that is least over
+  std::vector<Found> others;     // the best, or least over, of each strategy that is not among them
   int tried = 0, ruled_out = 0;  // planned; known to be too large or slower than the best without a plan
 };
 
-// The best of the given strategies. Bad input: given degrees that contradict the model.
+// The best of the given strategies and degrees. Bad input: given degrees that contradict the model.
 Result<Outcome> search(const Task& task, const std::vector<Strategy>& strategies, std::size_t most);
 
 // The longest context, a multiple of `grain` tokens for each GPU that shares a sequence, at which a strategy fits; 0:

@@ -12,7 +12,7 @@ namespace memo::estimate {
 
 // What is split over how many GPUs. Their product is the number of GPUs.
 struct Degrees {
-  int tensor = 1;    // Megatron's: heads and ffn columns; norms and residuals by token when `sequence`
+  int tensor = 1;  // Megatron's: heads and ffn columns; norms and residuals by token when `sequence`
   bool sequence = true;
   int ring = 1;      // context parallel: the sequence is split, keys and values go round
   int ulysses = 1;   // the sequence is split, heads are while attention runs (all-to-all)
@@ -25,14 +25,15 @@ struct Degrees {
 
 // What data parallel ranks (and those that split the sequence) share out: nothing, ZeRO's 1, 2, 3. FSDP is `weights`.
 enum class Shard { none, optimizer, gradients, weights };
-// selective: attention's output and every other matrix product are kept (PyTorch's selective checkpointing by operator).
+// selective: attention's output and every other matrix product are kept (PyTorch's selective checkpointing by
+// operator).
 enum class Recompute { none, selective, full };
 // How a layer runs. blocks: as Memo's executor does, by token blocks with fused backward. fused: the whole sequence
 // through fused modules (Megatron with Transformer Engine, torch.compile). eager: operator by operator; an RMS norm is
 // then several in float32 (Transformers), a layer norm is one anyway.
 enum class Execution { blocks, fused, eager };
-// Bytes of a parameter. mixed: 2 + 4 + 12 (bfloat16 weights, float32 gradients, masters and moments); master: 4 + 4 + 8,
-// cast when gathered (FSDP); pure: 2 + 2 + 4; zero: 2 + 2 + 12 (DeepSpeed).
+// Bytes of a parameter. mixed: 2 + 4 + 12 (bfloat16 weights, float32 gradients, masters and moments); master: 4 + 4 +
+// 8, cast when gathered (FSDP); pure: 2 + 2 + 4; zero: 2 + 2 + 12 (DeepSpeed).
 enum class State { mixed, master, pure, zero };
 
 struct Setup {
@@ -56,13 +57,11 @@ struct Setup {
   bool tiled_loss = false, tiled_mlp = false;
   // Of a logit at the loss's peak, where logits exist whole. Eager: bfloat16, its float32 copy, log-softmax, gradient.
   double logit_bytes = 2 + 4 + 4 + 4;
-  bool fp8 = false;         // matrix products
-  std::string attention;    // kernel; empty: the usual one
+  bool fp8 = false;           // matrix products
+  std::string attention;      // kernel; empty: the usual one
   bool whole_square = false;  // attention computes what its causal mask then hides
-  Tokens block{4096};       // of Memo's executor, on one GPU
-  [[nodiscard]] std::int64_t global_batch() const {
-    return std::int64_t{1} * sequences * micro_batches * degrees.data;
-  }
+  Tokens block{4096};         // of Memo's executor, on one GPU
+  [[nodiscard]] std::int64_t global_batch() const { return std::int64_t{1} * sequences * micro_batches * degrees.data; }
   // Tokens of one forward on one GPU, as token-wise work sees them (before a tensor parallel rank takes its share).
   [[nodiscard]] Tokens local_tokens() const {
     return context * std::int64_t{sequences} / std::int64_t{degrees.sequence_parts()};

@@ -32,7 +32,8 @@ Result<Table> read_table(const Path& path) {
   const std::size_t parsed = csv_parse(&parser, text.data(), text.size(), on_cell, on_row, &collected);
   const bool whole = parsed == text.size() && csv_fini(&parser, on_cell, on_row, &collected) == 0;
   csv_free(&parser);
-  if (!whole) return bad_input(fmt::format("{}: broken quotes in or after row {}", path.string(), collected.rows.size()));
+  if (!whole)
+    return bad_input(fmt::format("{}: broken quotes in or after row {}", path.string(), collected.rows.size()));
   collected.rows.pop_back();
   if (collected.rows.empty()) return bad_input(path.string() + ": no columns in it");
   Table table;
@@ -40,8 +41,8 @@ Result<Table> read_table(const Path& path) {
   for (std::size_t i = 1; i < collected.rows.size(); ++i) {
     std::vector<std::string>& row = collected.rows[i];
     if (row.size() > table.columns.size())
-      return bad_input(fmt::format("{}: row {} has {} cells for {} columns", path.string(), i, row.size(),
-                                   table.columns.size()));
+      return bad_input(
+          fmt::format("{}: row {} has {} cells for {} columns", path.string(), i, row.size(), table.columns.size()));
     row.resize(table.columns.size());
     table.rows.push_back(std::move(row));
   }

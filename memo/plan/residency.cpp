@@ -107,8 +107,8 @@ class Builder {
   // Whether the tensor is off the device between two uses that follow one another.
   bool leaves_between(const Tensor& tensor, PlacementMap::Place place, const Access& before,
                       const Access& after) const {
+    if (after.write) return true;  // by a rerun: the same bits, wherever it writes them
     if (place == PlacementMap::Place::keep) return false;
-    if (after.write) return place == PlacementMap::Place::recompute;
     const bool streamed = placement_.streamed(tensor.cls, tensor.layer) &&
                           swappable(profile_, tensor.cls, placement_.tier(tensor.cls, tensor.layer));
     if (streamed) return pass_of_[at(before.call)] != pass_of_[at(after.call)];

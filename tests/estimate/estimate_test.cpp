@@ -16,7 +16,7 @@ using ::testing::IsEmpty;
 // The validator shares no code with the planner, and knows nothing of estimates.
 TEST(ModelledProfile, ItsPlansAreProvedLikeMeasuredOnes) {
   for (const Strategy& strategy : strategies()) {
-    Setup setup = megatron("qwen3-4b", 1, 65536, Recompute::full);
+    Training setup = megatron("qwen3-4b", 1, 65536, Recompute::full);
     strategy.apply(setup);
     setup.block = Tokens(16384);
     const Modelled modelled = model_profile(setup);
@@ -30,7 +30,7 @@ TEST(ModelledProfile, ItsPlansAreProvedLikeMeasuredOnes) {
 
 TEST(Estimate, TheSplitAddsUpToTheStep) {
   for (const Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full}) {
-    Setup setup = megatron("gpt-7b", 8, 65536, recompute);
+    Training setup = megatron("gpt-7b", 8, 65536, recompute);
     setup.micro_batches = 4;
     const auto found = estimate(setup);
     ASSERT_TRUE(found);
@@ -50,7 +50,7 @@ TEST(Estimate, RecomputationTradesTimeForMemory) {
 }
 
 TEST(Estimate, APipelineHoldsMoreAndWaits) {
-  Setup setup = megatron("gpt-7b", 2, 16384, Recompute::none);
+  Training setup = megatron("gpt-7b", 2, 16384, Recompute::none);
   setup.gpus = 8, setup.degrees.pipeline = 4, setup.micro_batches = 8;
   const auto found = estimate(setup);
   ASSERT_TRUE(found) << found.error().message;
@@ -66,7 +66,7 @@ TEST(Estimate, SaysWhatIsTooLarge) {
 }
 
 TEST(Estimate, DegreesThatContradictTheModelAreRefusedByTheirRule) {
-  Setup setup = megatron("gpt-7b", 3, 65536, Recompute::full);
+  Training setup = megatron("gpt-7b", 3, 65536, Recompute::full);
   const auto found = estimate(setup);
   ASSERT_FALSE(found);
   EXPECT_EQ(found.error().kind, ErrorKind::bad_input);

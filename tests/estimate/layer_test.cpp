@@ -10,7 +10,7 @@ namespace {
 // Narayanan et al. (SC 2021), equation 3, forward and backward without recomputation and with the causal half of
 // attention left whole: 72 B S L h^2 (1 + S / 6h + V / 12 L h). For a 4h MLP and as many key heads as heads.
 TEST(ModelFlops, AreTheFormulaOfMegatronsPaper) {
-  const Setup setup = megatron("gpt-7b", 1, 32768, Recompute::none);
+  const Training setup = megatron("gpt-7b", 1, 32768, Recompute::none);
   const double s = 32768, l = 32, h = 4096, v = 50257;
   const double formula = 72 * s * l * h * h * (1 + s / (6 * h) + v / (12 * l * h));
   EXPECT_NEAR(Layer(setup).model_flops(false) / formula, 1, 1e-9);
@@ -27,7 +27,7 @@ TEST(ModelFlops, CausalAttentionIsHalfOfTheWhole) {
 class Saved : public ::testing::TestWithParam<int> {};
 TEST_P(Saved, IsWhatKorthikantiCounts) {
   const int tensor = GetParam();
-  const Setup setup = megatron("gpt-7b", tensor, 8192, Recompute::none);
+  const Training setup = megatron("gpt-7b", tensor, 8192, Recompute::none);
   const Layer layer(setup);
   const model::Dataflow flow = layer.dataflow();
   double row = 0;
@@ -39,7 +39,7 @@ TEST_P(Saved, IsWhatKorthikantiCounts) {
 INSTANTIATE_TEST_SUITE_P(TensorDegrees, Saved, ::testing::Values(1, 2, 8));
 
 TEST(LayerTime, TwoGpusTakeHalfOfTheProducts) {
-  const Setup one = megatron("gpt-7b", 1, 8192, Recompute::none), two = megatron("gpt-7b", 2, 8192, Recompute::none);
+  const Training one = megatron("gpt-7b", 1, 8192, Recompute::none), two = megatron("gpt-7b", 2, 8192, Recompute::none);
   const Layer alone(one), shared(two);
   const model::Dataflow flow = alone.dataflow();
   for (const model::Segment& segment : flow.segments)
@@ -52,7 +52,7 @@ TEST(LayerTime, TwoGpusTakeHalfOfTheProducts) {
 }
 
 TEST(LayerTime, AttentionOfAPrefixTakesTheSquare) {
-  const Setup setup = megatron("gpt-7b", 1, 1 << 20, Recompute::none);
+  const Training setup = megatron("gpt-7b", 1, 1 << 20, Recompute::none);
   const Layer layer(setup);
   const model::Dataflow flow = layer.dataflow();
   const auto& core = flow.segments[static_cast<std::size_t>(flow.find_segment("attention"))];

@@ -7,7 +7,7 @@
 namespace memo::estimate {
 namespace {
 
-TEST(Search, RulesOutNothingThatIsFaster) {
+TEST(Search, RulesOutNothingThatIsMuchFaster) {
   const Task task = task_of("qwen3-4b", "H100", 4, 131072);
   const auto best = search(task, strategies(), 1);
   ASSERT_TRUE(best);
@@ -15,7 +15,8 @@ TEST(Search, RulesOutNothingThatIsFaster) {
   const auto all = search(task, strategies(), 1000);  // more than there are: none is ruled out for its time
   ASSERT_TRUE(all);
   ASSERT_GT(all->best.size(), 3U);
-  EXPECT_DOUBLE_EQ(best->best[0].estimate.tokens_per_second_gpu, all->best[0].estimate.tokens_per_second_gpu);
+  // What is ruled out could be faster by one in a hundred.
+  EXPECT_GE(best->best[0].estimate.tokens_per_second_gpu, 0.99 * all->best[0].estimate.tokens_per_second_gpu);
   for (const Found& found : all->best)
     EXPECT_LE(found.estimate.tokens_per_second_gpu, all->best[0].estimate.tokens_per_second_gpu);
 }

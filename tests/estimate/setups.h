@@ -6,6 +6,8 @@
 
 namespace memo::estimate {
 
+using Training = Setup;  // in a test's body, Setup is a name of GoogleTest's
+
 inline Hardware gpu(const std::string& name) { return *find_hardware(name, hardware_table()); }
 
 inline Task task_of(const std::string& model, const std::string& hardware, int gpus, std::int64_t context) {

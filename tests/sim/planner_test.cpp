@@ -53,6 +53,25 @@ INSTANTIATE_TEST_SUITE_P(Shapes, EveryStrategy,
                                            Case{"small_blocks", {.hidden = 64, .context = 512, .block = 64}}),
                          [](const auto& info) { return info.param.name; });
 
+// Modules that are not ours save what they compute on the way: running mlp_out again also writes the next layer's
+// input.
+TEST(Planner, ASegmentThatSavesMoreThanTheNextLayersInputIsComputedAgain) {
+  plan::Profile profile = synthetic_profile();
+  model::Dataflow& flow = profile.flow;
+  model::Segment& segment = flow.segments[static_cast<std::size_t>(flow.find_segment("mlp_out"))];
+  segment.forward.writes.push_back({static_cast<int>(flow.classes.size())});
+  segment.backward.reads.push_back({static_cast<int>(flow.classes.size())});
+  flow.classes.push_back({"mlp_out.saved", Bytes(1536 * 4)});
+  for (const std::string& strategy : strategies()) {
+    const plan::Plan plan = plan_or_fail(profile, {strategy, Bytes(0), 0});
+    expect_valid(plan);
+    if (strategy != "recompute" && strategy != "offload") continue;
+    EXPECT_TRUE(std::ranges::any_of(plan.program.calls, [&](const plan::Call& call) {
+      return call.segment == flow.find_segment("mlp_out") && call.phase == plan::Phase::rerun;
+    }));
+  }
+}
+
 TEST(Planner, MemoIsNeverSlowerThanTheOtherStrategiesAtTheSameLimit) {
   for (const double bandwidth : {1e7, 1e8, 1e9, 1e10}) {
     const plan::Profile profile = synthetic_profile({.bandwidth = bandwidth});
