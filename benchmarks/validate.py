@@ -4,7 +4,7 @@
 
 Runs `memo estimate --rows` and compares every row that it models: step time (or tokens per second, or MFU where the
 source states how it counts), peak memory, and whether it fits. Rows with an even number in their id were used to set the
-constants of memo/estimate/kernels.cpp; the others were not looked at for that, and are reported apart.
+constants of `Shares` in memo/estimate/hardware.h; the others were not looked at for that, and are reported apart.
 """
 
 import argparse
@@ -116,7 +116,7 @@ def main():
 {len(modelled)} are modelled; the others are listed below with the reason. Error: predicted over published, less 1; of a rate,
 of the time that it means. Medians are of absolute errors.
 
-The few constants that no data sheet tells (`memo/estimate/kernels.cpp`, and the allocator's share in `estimate.cpp`)
+The few constants that no data sheet tells (`Shares` in `memo/estimate/hardware.h`, and what the allocator reserves beyond in `estimate.cpp`)
 were set on the rows with even numbers; the others are held out. There is no constant for a row, a source or a GPU; how a
 system runs a layer (fused, or module by module) is said of the system.
 

@@ -4,9 +4,12 @@
 #include <charconv>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <nlohmann/json.hpp>
 
+#include "memo/base/text.h"
 #include "memo/cli/estimate_show.h"
+#include "memo/cli/here.h"
 #include "memo/cli/verb.h"
 #include "memo/estimate/models.h"
 #include "memo/estimate/rows.h"
@@ -17,12 +20,14 @@ namespace {
 namespace on_paper = memo::estimate;
 
 struct Options {
-  std::string model, hardware = "H100x8", strategy = "memo", attention, hardware_file, rows, out, plot;
-  std::int64_t context = 0, batch = 0;
+  std::string model, hardware = "H100x8", strategy = "memo", attention, hardware_file, rows, out, plot, device_limit, disk = "/var/tmp";
+  std::int64_t context = 0, batch = 0, block = 0;
+  std::optional<std::string> recompute;
+  std::optional<int> zero;
   std::vector<int> gpus{8, 16, 32, 64};  // of a sweep
   int tensor = 0, ring = 0, ulysses = 0, pipeline = 0, data = 0;
   double price = 0;
-  bool fp8 = false, search = false, sweep = false, json = false;
+  bool fp8 = false, float32 = false, offload_inputs = false, search = false, sweep = false, json = false;
 };
 
 // "A800x8": the GPU and how many.
@@ -52,8 +57,23 @@ Result<on_paper::Task> task_of(const Options& options) {
   MEMO_TRY(task.shape, on_paper::find_model(options.model));
   task.model_name = options.model;
   const auto [name, count] = split_hardware(options.hardware);
-  MEMO_TRY(const auto table, table_of(options));
-  MEMO_TRY(task.hardware, on_paper::find_hardware(name, table));
+  if (name == "here") {
+    MEMO_TRY(task.hardware, measure_here(options.disk));
+  } else {
+    MEMO_TRY(const auto table, table_of(options));
+    MEMO_TRY(task.hardware, on_paper::find_hardware(name, table));
+  }
+  if (!options.device_limit.empty()) {
+    MEMO_TRY(task.hardware.memory, parse_bytes(options.device_limit));
+  }
+  task.block = Tokens(options.block);
+  if (options.recompute)
+    task.recompute = *options.recompute == "none"        ? on_paper::Recompute::none
+                     : *options.recompute == "selective" ? on_paper::Recompute::selective
+                                                         : on_paper::Recompute::full;
+  if (options.zero) task.shard = static_cast<on_paper::Shard>(*options.zero);
+  task.offload_inputs = options.offload_inputs;
+  task.float32 = options.float32 || name == "here";
   task.gpus = count;
   task.context = Tokens(options.context);
   task.batch = options.batch, task.fp8 = options.fp8, task.attention = options.attention;
@@ -69,9 +89,15 @@ Result<on_paper::Task> task_of(const Options& options) {
   return task;
 }
 
+std::vector<on_paper::Strategy> searched() {
+  std::vector<on_paper::Strategy> strategies = on_paper::strategies();
+  std::erase_if(strategies, [](const on_paper::Strategy& strategy) { return strategy.in_memo; });
+  return strategies;
+}
+
 Status estimate_one(const Options& options) {
   MEMO_TRY(on_paper::Task task, task_of(options));
-  std::vector<on_paper::Strategy> strategies = on_paper::strategies();
+  std::vector<on_paper::Strategy> strategies = searched();
   if (!options.search) {
     MEMO_TRY(const on_paper::Strategy strategy, on_paper::find_strategy(options.strategy));
     strategies = {strategy};
@@ -116,7 +142,7 @@ Status predict(const Options& options) {
 Status sweep(const Options& options) {
   MEMO_TRY(const on_paper::Task task, task_of(options));
   constexpr std::int64_t grain = 65536;  // tokens
-  MEMO_TRY(const auto cells, on_paper::sweep(task, on_paper::strategies(), options.gpus, Tokens(grain)));
+  MEMO_TRY(const auto cells, on_paper::sweep(task, searched(), options.gpus, Tokens(grain)));
   if (!options.out.empty()) MEMO_CHECKED(write_atomically(options.out, sweep_csv(cells)));
   const std::string title = fmt::format("{} on {}", options.model, task.hardware.name);
   if (!options.plot.empty()) MEMO_CHECKED(write_atomically(options.plot, sweep_page(title, cells, options.gpus)));
@@ -136,13 +162,18 @@ void add_estimate(CLI::App& app, Action& action) {
   CLI::App* verb = app.add_subcommand("estimate", "Say what fits and how fast it would be, on GPUs that are not here");
   const auto options = std::make_shared<Options>();
   verb->add_option("--model", options->model, "A name (gpt-7b, llama-3-8b, ...), or a folder with a config.json");
-  verb->add_option("--hardware", options->hardware, "GPU and how many: A800x8")->capture_default_str();
+  verb->add_option("--hardware", options->hardware, "GPU and how many: A800x8; 'here' measures this machine")
+      ->capture_default_str();
+  verb->add_option("--disk", options->disk, "Of 'here': folder of the disk tier")->capture_default_str();
+  verb->add_option("--device-limit", options->device_limit, "What a process may hold on the device, when less than all");
+  verb->add_option("--block", options->block, "Tokens of Memo's blocks; chosen when absent")->check(CLI::PositiveNumber);
+  verb->add_flag("--float32", options->float32, "Compute and save in float32, as on 'here'");
   verb->add_option("--hardware-file", options->hardware_file, "More GPUs, in the form of hardware.toml");
   verb->add_option("--context", options->context, "Tokens of a sequence")->check(CLI::PositiveNumber);
   verb->add_option("--batch", options->batch,
                    "Sequences a step of all GPUs; one for each data parallel rank when absent")
       ->check(CLI::PositiveNumber);
-  verb->add_option("--strategy", options->strategy, "memo, resident, megatron, megatron-kept, deepspeed or alst")
+  verb->add_option("--strategy", options->strategy, "memo, resident, recompute, offload, megatron, megatron-kept, deepspeed, fpdt or alst")
       ->capture_default_str();
   verb->add_option("--tensor", options->tensor, "Tensor parallel degree; without degrees the fastest are taken")
       ->check(CLI::PositiveNumber);
@@ -150,6 +181,11 @@ void add_estimate(CLI::App& app, Action& action) {
   verb->add_option("--ulysses", options->ulysses, "Degree of Ulysses' all-to-all")->check(CLI::PositiveNumber);
   verb->add_option("--pipeline", options->pipeline, "Pipeline stages")->check(CLI::PositiveNumber);
   verb->add_option("--data", options->data, "Data parallel degree")->check(CLI::PositiveNumber);
+  verb->add_option("--recompute", options->recompute, "In place of the strategy's: none, selective or full")
+      ->check(CLI::IsMember({"none", "selective", "full"}));
+  verb->add_option("--zero", options->zero, "In place of the strategy's: what ranks share out, ZeRO's stage 0 to 3")
+      ->check(CLI::Range(0, 3));
+  verb->add_flag("--offload-inputs", options->offload_inputs, "Layer inputs to the host");
   verb->add_option("--attention", options->attention, "Kernel: flash2, flash3 or cudnn");
   verb->add_flag("--fp8", options->fp8, "Matrix products in 8 bits");
   verb->add_option("--price", options->price, "Of a GPU hour")->check(CLI::NonNegativeNumber);

@@ -12,7 +12,6 @@
 namespace memo::estimate {
 namespace {
 
-constexpr Bytes runtime(std::int64_t{3} << 29);  // CUDA's context, NCCL's buffers, workspaces of cuBLAS
 // What PyTorch's caching allocator reserves over what is allocated, while there is room.
 constexpr double caching = 1.06;
 
@@ -53,6 +52,7 @@ Result<Estimate> estimate(const Setup& setup) {
   Estimate result;
   const bool planned = setup.execution == Execution::blocks;
   result.device_limit = setup.hardware.memory;
+  const Bytes runtime = setup.hardware.runtime;
   const Bytes room = result.device_limit - runtime;
   const Modelled modelled = model_profile(setup);
   const std::string strategy = planner_strategy(setup);
@@ -110,10 +110,9 @@ Result<Estimate> estimate(const Setup& setup) {
   const double sequences = static_cast<double>(setup.global_batch());
   const double tokens = sequences * static_cast<double>(setup.context.value());
   result.tokens_per_second_gpu = tokens / result.step.value() / setup.gpus;
-  const Layer layer(setup);
   const double available = result.step.value() * setup.gpus * setup.hardware.peak;
-  result.mfu_causal = sequences * layer.model_flops(true) / available;
-  result.mfu_full = sequences * layer.model_flops(false) / available;
+  result.mfu_causal = sequences * model::model_flops(setup.shape, setup.context, true) / available;
+  result.mfu_full = sequences * model::model_flops(setup.shape, setup.context, false) / available;
   return result;
 }
 

@@ -23,6 +23,17 @@ struct AttentionRate {
 struct HostCopies {
   BytesPerSecond write, read;  // one direction alone
   BytesPerSecond write_with_read, read_with_write;
+  double compute_slowdown = 1;  // of a call while copies run
+};
+
+// How much of a GPU's rates training reaches, which no data sheet tells: calibrated on a half of the published rows
+// (docs/validation.md), the same for every GPU and system.
+struct Shares {
+  double matmul = 0.80, fp8 = 0.68;  // of the best shape's rate, in a layer's products
+  double matmul_half = 300;          // rows at which products reach half of that
+  double attention = 0.95;           // of the kernel alone
+  double memory = 0.80;              // of the data sheet's rate
+  double link = 0.70;                // of a link's measured rate, in collectives
 };
 
 struct Hardware {
@@ -38,7 +49,10 @@ struct Hardware {
   int gpus_per_node = 8;
   Bytes host_memory;  // of a node
   HostCopies host;
+  std::string tier = "host";  // what takes what leaves the device
   std::vector<AttentionRate> attention;  // the usual one first
+  Shares shares;
+  Bytes runtime{std::int64_t{3} << 29};  // of a process beside its tensors: CUDA's context, NCCL's buffers, cuBLAS
   std::string source;
 
   // The rate of a kernel, or of the usual one when this GPU has none of that name.

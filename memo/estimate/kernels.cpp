@@ -5,38 +5,31 @@
 namespace memo::estimate {
 namespace {
 
-// Calibrated on a half of the published rows (docs/validation.md), the same for every GPU and system.
-constexpr double matmul_share = 0.80;      // of the best shape's rate, in a layer's products
-constexpr double fp8_share = 0.68;         // the same for fp8, casts and scales included
-constexpr double matmul_half = 300;        // rows at which products reach half of their rate
-constexpr double attention_share = 0.95;   // of the kernel alone
-constexpr double memory_share = 0.80;      // of the data sheet's memory rate
-constexpr double link_share = 0.70;        // of a link's measured rate, in collectives
-constexpr double latency = 25e-6;          // of a collective
-constexpr double host_adam_rate = 1.2e11;  // bytes/s of a node's host memory while its processors update
+constexpr double latency = 25e-6;                               // of a collective
+constexpr double host_adam_rate = 1.2e11;                       // bytes/s of a node's processors while they update
 constexpr double adam_device_bytes = 28, adam_host_bytes = 28;  // read and written, of a parameter
 
 BytesPerSecond rate_over(const Setup& setup, int ranks, int stride) {
   const bool inside = ranks * stride <= setup.hardware.gpus_per_node;
-  return BytesPerSecond((inside ? setup.hardware.link : setup.hardware.network).value() * link_share);
+  return BytesPerSecond((inside ? setup.hardware.link : setup.hardware.network).value() * setup.hardware.shares.link);
 }
 
 }  // namespace
 
 double matmul_seconds(const Setup& setup, double flops, double rows) {
   const bool fp8 = setup.fp8 && setup.hardware.peak_fp8 > 0;
-  const double best = fp8 ? setup.hardware.peak_fp8 * fp8_share : setup.hardware.matmul * matmul_share;
-  return flops / (best * rows / (rows + matmul_half));
+  const double best = fp8 ? setup.hardware.peak_fp8 * setup.hardware.shares.fp8 : setup.hardware.matmul * setup.hardware.shares.matmul;
+  return flops / (best * rows / (rows + setup.hardware.shares.matmul_half));
 }
 
 double attention_seconds(const Setup& setup, double flops, double tokens, bool backward) {
   const AttentionRate& rate = setup.hardware.attention_of(setup.attention);
-  const double best = (backward ? rate.backward : rate.forward) * attention_share;
+  const double best = (backward ? rate.backward : rate.forward) * setup.hardware.shares.attention;
   return flops / (best * tokens / (tokens + rate.half));
 }
 
 double memory_seconds(const Setup& setup, double bytes) {
-  return bytes / (setup.hardware.memory_rate.value() * memory_share);
+  return bytes / (setup.hardware.memory_rate.value() * setup.hardware.shares.memory);
 }
 
 double all_gather_seconds(const Setup& setup, double bytes, int ranks, int stride) {
@@ -47,8 +40,8 @@ double all_gather_seconds(const Setup& setup, double bytes, int ranks, int strid
 double all_to_all_seconds(const Setup& setup, double bytes, int ranks, int stride) {
   if (ranks <= 1) return 0;
   const int inside = std::clamp(setup.hardware.gpus_per_node / stride, 1, ranks);
-  const double near = bytes * (inside - 1) / ranks / (setup.hardware.link.value() * link_share);
-  const double far = bytes * (ranks - inside) / ranks / (setup.hardware.network.value() * link_share);
+  const double near = bytes * (inside - 1) / ranks / (setup.hardware.link.value() * setup.hardware.shares.link);
+  const double far = bytes * (ranks - inside) / ranks / (setup.hardware.network.value() * setup.hardware.shares.link);
   return latency + std::max(near, far);
 }
 

@@ -5,7 +5,6 @@
 namespace memo::estimate {
 namespace {
 
-constexpr double element = 2;  // bytes, bfloat16
 using model::Stage;
 
 std::int64_t largest_divisor(std::int64_t of, std::int64_t at_most) {
@@ -18,7 +17,7 @@ bool gated(const model::Shape& shape) { return shape.activation == model::Activa
 
 }  // namespace
 
-Layer::Layer(const Setup& setup) : setup_(setup), tensor_(setup.degrees.tensor) {
+Layer::Layer(const Setup& setup) : setup_(setup), tensor_(setup.degrees.tensor), element_(setup.element_bytes) {
   const model::Shape& shape = setup.shape;
   const std::int64_t keys = std::max<std::int64_t>(1, shape.kv_heads / tensor_);
   // Memo runs attention by head groups, each with a key head for every rank that takes part; eight are enough.
@@ -34,8 +33,8 @@ Layer::Layer(const Setup& setup) : setup_(setup), tensor_(setup.degrees.tensor) 
   query_ = static_cast<double>(shape.heads * shape.head_dim) / tensor_;
   key_ = static_cast<double>(keys * shape.head_dim);
   rows_of_ = setup.degrees.sequence ? 1.0 / tensor_ : 1.0;
-  const double products = hidden_ * (query_ + 2 * key_) + query_ * hidden_ + hidden_ * inner_ + ffn_ * hidden_;
-  layer_parameters_ = products + 2 * hidden_;
+  before_parameters_ = hidden_ * (query_ + 2 * key_) + hidden_;
+  after_parameters_ = query_ * hidden_ + hidden_ * inner_ + ffn_ * hidden_ + hidden_;
   const double positions = shape.position == model::Position::learned ? static_cast<double>(setup.context.value()) : 0;
   const double tables = setup.degrees.pipeline > 1 || shape.tied ? 1 : 2;  // a pipeline's ends hold one each
   other_parameters_ = hidden_ * (tables * vocab_ + positions) + hidden_;
@@ -49,7 +48,7 @@ model::Dataflow Layer::dataflow() const {
   local.layers /= setup_.degrees.pipeline;
   const Tokens tokens = setup_.local_tokens();
   const Tokens block = setup_.execution == Execution::blocks ? std::min(setup_.block, tokens) : tokens;
-  model::Dataflow flow = model::decoder_dataflow(local, static_cast<int>(element), groups_, tokens, block);
+  model::Dataflow flow = model::decoder_dataflow(local, setup_.element_bytes, groups_, tokens, block);
   const auto shrink = [&](const char* name, double by) {
     Bytes& row = flow.classes[static_cast<std::size_t>(flow.find_class(name))].row;
     row = Bytes(std::max<std::int64_t>(1, static_cast<std::int64_t>(static_cast<double>(row.value()) * by)));
@@ -64,13 +63,31 @@ model::Dataflow Layer::dataflow() const {
 
 bool Layer::eager_norm() const { return setup_.execution == Execution::eager && setup_.shape.norm == model::Norm::rms; }
 
+// Memo's own segments save their inputs alone; these are the buffers of memo/torch/functions.cpp.
+Footprint Layer::block_footprint(const model::Segment& segment) const {
+  const double row = hidden_ * element_ * rows_of_, gathered = tensor_ > 1 ? hidden_ * element_ : 0;
+  const double heads = (query_ + 2 * key_) * element_;
+  if (segment.name == "attn_in") return {0, row + heads + gathered, row + 2 * heads + 2 * gathered};
+  if (segment.name == "attn_out") return {0, query_ * element_ + gathered, gathered};
+  if (segment.name == "mlp_in") return {0, row + gathered, row + 2 * gathered};
+  if (segment.name == "mlp_out") return {0, ffn_ * element_ + gathered, ffn_ * element_ + gathered};
+  return {};
+}
+
 Footprint Layer::footprint(const model::Segment& segment) const {
-  const bool whole = setup_.execution != Execution::blocks, eager = setup_.execution == Execution::eager;
-  const double row = hidden_ * element * rows_of_, gathered = tensor_ > 1 ? hidden_ * element : 0;
+  if (segment.stage == Stage::core) {
+    const double moved = setup_.degrees.ulysses > 1 ? (query_ + 2 * key_) * element_ : 0;
+    const double ring = setup_.degrees.ring > 1 ? 4 * key_ * element_ : 0;
+    const double summed = element_ < 4 ? query_ * 4 : 0;  // dq, in float32
+    return {0, (moved + ring) / groups_, (2 * moved + 2 * ring + summed) / groups_};
+  }
+  if (setup_.execution == Execution::blocks) return block_footprint(segment);
+  const bool eager = setup_.execution == Execution::eager;
+  const double row = hidden_ * element_ * rows_of_, gathered = tensor_ > 1 ? hidden_ * element_ : 0;
   // A norm's output is what the product behind it saves; an eager one saves a float32 copy and the normalised input
   // too.
   const double copies = eager_norm() ? 4 : 1;
-  const double norm = whole && setup_.recompute != Recompute::selective ? row * copies : 0;
+  const double norm = setup_.recompute != Recompute::selective ? row * copies : 0;
   const double forward = row * copies + gathered, backward = row * (eager_norm() ? 5 : 2) + 2 * gathered;
   if (segment.name == "attn_in") {
     // The table has a layer's first segment run again before the layer behind it is through, whole modules do not.
@@ -82,24 +99,19 @@ Footprint Layer::footprint(const model::Segment& segment) const {
   if (segment.name == "mlp_out") {
     if (setup_.tiled_mlp) return {0, gathered, gathered};
     const bool two = eager && gated(setup_.shape);  // the activation and its product with the other half
-    const double kept = norm > 0 ? ffn_ * element * (two ? 2 : 1) : 0;
-    const double again = setup_.recompute == Recompute::selective ? inner_ * element / 2 : 0;
-    return {kept, ffn_ * element + gathered, ffn_ * element + again + gathered};
-  }
-  if (segment.stage == Stage::core) {
-    const double moved = setup_.degrees.ulysses > 1 ? (query_ + 2 * key_) * element : 0;
-    const double ring = setup_.degrees.ring > 1 ? 4 * key_ * element : 0;
-    // Backward sums dq in float32.
-    return {0, (moved + ring) / groups_, (2 * moved + 2 * ring + query_ * 4) / groups_};
+    const double kept = norm > 0 ? ffn_ * element_ * (two ? 2 : 1) : 0;
+    const double again = setup_.recompute == Recompute::selective ? inner_ * element_ / 2 : 0;
+    return {kept, ffn_ * element_ + gathered, ffn_ * element_ + again + gathered};
   }
   return {};
 }
 
 Bytes Layer::loss_transients(Tokens tokens) const {
-  constexpr double tile = 1024;  // rows
-  const auto all = static_cast<double>(tokens.value());
-  const bool tiled = setup_.tiled_loss || setup_.execution == Execution::blocks;
-  return Bytes(static_cast<std::int64_t>((tiled ? std::min(tile, all) : all) * vocab_ * setup_.logit_bytes));
+  const bool blocks = setup_.execution == Execution::blocks;
+  const double tile = blocks ? 256 : 1024;  // rows
+  const double all = static_cast<double>(tokens.value());
+  const double rows = setup_.tiled_loss || blocks ? std::min(tile, all) : all;
+  return Bytes(static_cast<std::int64_t>(rows * vocab_ * (blocks ? 4 : setup_.logit_bytes)));
 }
 
 Split Layer::core_time(bool backward, Tokens tokens) const {
@@ -112,11 +124,11 @@ Split Layer::core_time(bool backward, Tokens tokens) const {
   // Two products forward, five backward, of 2 FLOPs a pair and column.
   const double flops = (backward ? 10 : 4) * pairs * query_ * share * share / groups_;
   split.attention = attention_seconds(setup_, flops, context / d.ring * share, backward);
-  const double sent = local * (2 * query_ + 2 * key_) * element * share / groups_;
+  const double sent = local * (2 * query_ + 2 * key_) * element_ * share / groups_;
   split.collective = all_to_all_seconds(setup_, sent, d.ulysses, d.tensor);
   if (d.ring > 1) {  // keys and values go round under attention; backward their gradients too
     const double hop =
-        send_seconds(setup_, local * 2 * key_ * element * (backward ? 2 : 1) / groups_, d.ring, d.tensor * d.ulysses);
+        send_seconds(setup_, local * 2 * key_ * element_ * (backward ? 2 : 1) / groups_, d.ring, d.tensor * d.ulysses);
     split.collective += std::max(0.0, hop * (d.ring - 1) - split.attention);
     // Each hop's part is added to a float32 sum: of the output, backward of dq, dk and dv.
     const double merged = local * (backward ? query_ + 2 * key_ : query_) * (4 + 4 + 2) / groups_;
@@ -130,12 +142,12 @@ Split Layer::core_time(bool backward, Tokens tokens) const {
 // hidden.
 double Layer::gather_left(bool backward) const {
   if (setup_.shard != Shard::weights || setup_.shards() <= 1) return 0;
-  const double gather = all_gather_seconds(setup_, layer_parameters_ * element, setup_.shards(), tensor_);
-  const double from_host = setup_.offload_weights ? layer_parameters_ * element / setup_.hardware.host.read.value() : 0;
+  const double gather = all_gather_seconds(setup_, layer_parameters() * element_, setup_.shards(), tensor_);
+  const double from_host = setup_.offload_weights ? layer_parameters() * element_ / setup_.hardware.host.read.value() : 0;
   const double gradient = setup_.state == State::pure || setup_.state == State::zero ? 2 : 4;
-  const double scatter = all_gather_seconds(setup_, layer_parameters_ * gradient, setup_.shards(), tensor_);
+  const double scatter = all_gather_seconds(setup_, layer_parameters() * gradient, setup_.shards(), tensor_);
   const auto rows = static_cast<double>(setup_.local_tokens().value());
-  const double products = matmul_seconds(setup_, 2 * layer_parameters_ * rows, rows) * (backward ? 2 : 1);
+  const double products = matmul_seconds(setup_, 2 * layer_parameters() * rows, rows) * (backward ? 2 : 1);
   const bool gathers = !backward || setup_.recompute != Recompute::full;
   return std::max(0.0, (gathers ? gather + from_host : 0) + (backward ? scatter : 0) - products);
 }
@@ -144,18 +156,18 @@ Split Layer::time(const model::Segment& segment, bool backward, Tokens tokens) c
   if (segment.stage == Stage::core) return core_time(backward, tokens);
   const auto n = static_cast<double>(tokens.value());
   const bool eager = setup_.execution == Execution::eager;
-  const double row = hidden_ * element * rows_of_;
+  const double row = hidden_ * element_ * rows_of_;
   // Bytes of element-wise work; a norm in float32, kernel by kernel, moves its input fourteen times.
   const double norm = row * (eager_norm() ? 14 : 2), residual = row * 3;
   const double rotary =
-      setup_.shape.position == model::Position::rope ? (query_ + key_) * element * (eager ? 8 : 2) : 0;
+      setup_.shape.position == model::Position::rope ? (query_ + key_) * element_ * (eager ? 8 : 2) : 0;
   double weights = 0, bytes = 0, gathers = 0;
   Split split;
   if (segment.name == "attn_in") weights = hidden_ * (query_ + 2 * key_), bytes = norm + rotary, gathers = 1;
   if (segment.name == "attn_out") weights = query_ * hidden_, bytes = residual, gathers = backward ? 0.5 : 1;
   if (segment.name == "mlp_in") weights = hidden_ * inner_, bytes = norm, gathers = 1;
   if (segment.name == "mlp_out")
-    weights = ffn_ * hidden_, bytes = residual + (inner_ + ffn_) * element * (eager ? 1.7 : 1),
+    weights = ffn_ * hidden_, bytes = residual + (inner_ + ffn_) * element_ * (eager ? 1.7 : 1),
     gathers = backward ? 0.5 : 1;
   if (segment.stage == Stage::loss) {
     if (backward) return split;
@@ -168,20 +180,8 @@ Split Layer::time(const model::Segment& segment, bool backward, Tokens tokens) c
   if (segment.stage == Stage::embedding) return {0, 0, memory_seconds(setup_, n * row * 2), 0};
   split.matmul = matmul_seconds(setup_, (backward ? 4 : 2) * n * weights, n);
   split.memory = memory_seconds(setup_, n * bytes * (backward ? 2 : 1));
-  split.collective = all_gather_seconds(setup_, n * hidden_ * element, tensor_, 1) * gathers * (backward ? 2 : 1);
+  split.collective = all_gather_seconds(setup_, n * hidden_ * element_, tensor_, 1) * gathers * (backward ? 2 : 1);
   return split;
-}
-
-double Layer::model_flops(bool causal) const {
-  const model::Shape& shape = setup_.shape;
-  const auto context = static_cast<double>(setup_.context.value());
-  const auto query = static_cast<double>(shape.heads * shape.head_dim);
-  const auto key = static_cast<double>(shape.kv_heads * shape.head_dim);
-  const auto ffn = static_cast<double>(shape.ffn);
-  const double layer = hidden_ * (2 * query + 2 * key) + hidden_ * ffn * (gated(shape) ? 3 : 2);
-  const auto layers = static_cast<double>(shape.layers);
-  const double weights = layers * layer + hidden_ * static_cast<double>(shape.vocab);
-  return 6 * weights * context + layers * 12 * context * context * query * (causal ? 0.5 : 1);
 }
 
 }  // namespace memo::estimate

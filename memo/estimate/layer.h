@@ -26,23 +26,24 @@ class Layer {
   // Of a call that is not of a layer, beside what grows with its tokens: the loss's logits.
   [[nodiscard]] Bytes loss_transients(Tokens tokens) const;
 
-  // Parameters of one layer, and of all that is of no layer, on one GPU before they are shared out.
-  [[nodiscard]] double layer_parameters() const { return layer_parameters_; }
+  // Parameters of one layer before and after core attention, and of all that is of no layer, on one GPU before they are shared out.
+  [[nodiscard]] double before_parameters() const { return before_parameters_; }
+  [[nodiscard]] double after_parameters() const { return after_parameters_; }
+  [[nodiscard]] double layer_parameters() const { return before_parameters_ + after_parameters_; }
   [[nodiscard]] double other_parameters() const { return other_parameters_; }
-  // FLOPs of the model for one sequence, forward and backward, nothing computed again: 6 for each weight of a product
-  // and token, and attention, causal (the half that is computed) or full.
-  [[nodiscard]] double model_flops(bool causal) const;
 
  private:
+  [[nodiscard]] Footprint block_footprint(const model::Segment& segment) const;
   [[nodiscard]] Split core_time(bool backward, Tokens tokens) const;
   [[nodiscard]] double gather_left(bool backward) const;
   [[nodiscard]] bool eager_norm() const;  // several kernels, in float32
 
   const Setup& setup_;
-  int tensor_, groups_;
+  int tensor_, groups_ = 1;
+  double element_;  // bytes
   double query_, key_, inner_, ffn_, hidden_, vocab_;  // columns on this GPU
   double rows_of_;                                     // tokens of token-wise work that a tensor parallel rank has
-  double layer_parameters_, other_parameters_;
+  double before_parameters_, after_parameters_, other_parameters_;
 };
 
 }  // namespace memo::estimate

@@ -118,11 +118,12 @@ class Modeller {
     const double kept_gradients = setup_.offload_optimizer ? 0 : gradients;  // they go where they are used
     const double layer = layer_.layer_parameters(), other = layer_.other_parameters();
     const int layers = flow().layers / in_flight_;
-    for (const char* stage : {"before", "after"})
+    for (const auto& [stage, parameters] : {std::pair("before", layer_.before_parameters()),
+                                            std::pair("after", layer_.after_parameters())})
       for (const auto& [kind, size] : {std::pair("weights.", kept_weights), std::pair("gradients.", kept_gradients),
                                        std::pair("optimizer.", kept_optimizer)})
         flow().classes[static_cast<std::size_t>(flow().find_class(std::string(kind) + stage))].layer_bytes =
-            std::max(Bytes(64), bytes_of(size * layer / 2 / in_flight_));
+            std::max(Bytes(64), bytes_of(size * parameters / in_flight_));
     std::vector<plan::Fixed>& fixed = result_.profile.fixed;
     for (const auto& [kind, size] : {std::pair("weights", kept_weights), std::pair("gradients", kept_gradients),
                                      std::pair("optimizer", kept_optimizer)})
@@ -150,8 +151,8 @@ class Modeller {
     constexpr double usable = 0.9;  // of host memory
     const double room = usable * static_cast<double>(gpu.host_memory.value()) / sharing;
     const Bytes capacity = bytes_of(std::max(0.0, room - static_cast<double>(result_.host_state.value())));
-    result_.profile.tiers = {{"host", capacity, gpu.host.write, gpu.host.read, gpu.host.write_with_read,
-                              gpu.host.read_with_write, 1.0, 4096}};
+    result_.profile.tiers = {{gpu.tier, capacity, gpu.host.write, gpu.host.read, gpu.host.write_with_read,
+                              gpu.host.read_with_write, gpu.host.compute_slowdown, 4096}};
   }
 
   void add_once_a_step() {

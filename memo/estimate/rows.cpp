@@ -122,14 +122,14 @@ void read_memory(Reader& row, Setup& setup) {
   if (recompute.empty()) row.note("recomputation not stated: time without it, no memory");
   setup.offload_inputs = row.has("act_offload", "checkpoints");
   setup.offload_all = row.has("act_offload", "token-wise");
-  if (row.has("act_offload", "chunked")) row.fail("chunked sequences on the host (FPDT) are not modelled");
   setup.offload_optimizer = row.says_yes("opt_offload");
   setup.offload_weights = row.says_yes("param_offload");
 }
 
 void read_execution(Reader& row, Setup& setup) {
   const bool fused = of_megatron(row) || row.says_yes("compile") || row.has("system", "unsloth");
-  setup.execution = setup.offload_all ? Execution::blocks : fused ? Execution::fused : Execution::eager;
+  const bool chunks = row.has("act_offload", "chunked");  // FPDT's: as our blocks
+  setup.execution = setup.offload_all || chunks ? Execution::blocks : fused ? Execution::fused : Execution::eager;
   // torch.compile does without the log-softmax; Megatron's loss works in its float32 copy, flash-attention's (which
   // Composer takes) in the logits.
   setup.logit_bytes = row.has("system", "composer")         ? 2 + 2

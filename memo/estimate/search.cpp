@@ -50,7 +50,11 @@ Setup setup_of(const Task& task, const Strategy& strategy, const Degrees& degree
   setup.fp8 = task.fp8, setup.attention = task.attention;
   setup.system = strategy.name;
   strategy.apply(setup);
-  setup.block = usual_block(setup.local_tokens());
+  setup.recompute = task.recompute.value_or(setup.recompute);
+  setup.shard = task.shard.value_or(setup.shard);
+  setup.offload_inputs = setup.offload_inputs || task.offload_inputs;
+  setup.block = task.block > Tokens(0) ? task.block : usual_block(setup.local_tokens());
+  if (task.float32) setup.element_bytes = 4, setup.state = State::master;
   setup.micro_batches =
       static_cast<int>(task.batch == 0 ? (degrees.pipeline > 1 ? 4 * degrees.pipeline : 1) : task.batch / degrees.data);
   return setup;

@@ -17,8 +17,13 @@ struct Task {
   int gpus = 1;
   Tokens context;
   std::int64_t batch = 0;  // sequences a step; 0: one for each data parallel rank
-  bool fp8 = false;
+  bool fp8 = false, float32 = false;
+  Tokens block;  // of Memo's executor; 0: the usual one
   std::string attention;
+  // In place of what a strategy takes.
+  std::optional<Recompute> recompute;
+  std::optional<Shard> shard;
+  bool offload_inputs = false;
   std::optional<Degrees> degrees;  // none: all that the strategy's users would try
 };
 

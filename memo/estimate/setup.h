@@ -23,7 +23,7 @@ struct Degrees {
   [[nodiscard]] int sequence_parts() const { return ring * ulysses; }
 };
 
-// What data parallel ranks (and those that split the sequence) share out: nothing, ZeRO's 1, 2, 3. FSDP is `weights`.
+// What data parallel ranks (and those that split the sequence) share out, by ZeRO's stages 0 to 3. FSDP is `weights`.
 enum class Shard { none, optimizer, gradients, weights };
 // selective: attention's output and every other matrix product are kept (PyTorch's selective checkpointing by
 // operator).
@@ -57,6 +57,7 @@ struct Setup {
   bool tiled_loss = false, tiled_mlp = false;
   // Of a logit at the loss's peak, where logits exist whole. Eager: bfloat16, its float32 copy, log-softmax, gradient.
   double logit_bytes = 2 + 4 + 4 + 4;
+  int element_bytes = 2;  // of weights in use and of tensors that are saved
   bool fp8 = false;           // matrix products
   std::string attention;      // kernel; empty: the usual one
   bool whole_square = false;  // attention computes what its causal mask then hides

@@ -29,6 +29,16 @@ void resident(Setup& setup) {
   setup.recompute = Recompute::none;
 }
 
+void recompute(Setup& setup) {
+  by_blocks(setup);
+  setup.recompute = Recompute::full;
+}
+
+void offload(Setup& setup) {
+  recompute(setup);
+  setup.offload_inputs = true;
+}
+
 void megatron(Setup& setup, Recompute recompute) {
   setup.execution = Execution::fused;
   setup.state = State::mixed;
@@ -53,16 +63,26 @@ void alst(Setup& setup) {
   setup.tiled_loss = setup.tiled_mlp = true;
 }
 
+// Chunks of the sequence, with layer inputs on the host: our blocks under the same placement.
+void fpdt(Setup& setup) {
+  offload(setup);
+  setup.state = State::zero;
+}
+
 }  // namespace
 
 const std::vector<Strategy>& strategies() {
   static const std::vector<Strategy> all{
       {"memo", "token blocks; saved tensors kept, on the host or computed again by the plan", memo, true, true, true},
       {"resident", "token blocks; everything kept", resident, true, true, true},
+      {"recompute", "token blocks; layer inputs kept, the rest computed again", recompute, true, true, true, false, true},
+      {"offload", "token blocks; layer inputs on the host, the rest computed again", offload, true, true, true, false,
+       true},
       {"megatron", "tensor and context parallel, distributed optimizer, full recomputation", megatron_full, true, true,
        false, true},
       {"megatron-kept", "the same, nothing computed again", megatron_kept, true, true, false, true},
       {"deepspeed", "Ulysses, ZeRO-3, full recomputation", deepspeed, false, false, true},
+      {"fpdt", "Ulysses by chunks of the sequence, ZeRO-3, layer inputs on the host", fpdt, false, false, true},
       {"alst", "Ulysses, ZeRO-3, layer inputs and optimizer on the host, tiled MLP and loss", alst, false, false, true},
   };
   return all;

@@ -13,6 +13,7 @@ struct Strategy {
   void (*apply)(Setup& setup) = nullptr;
   // Which degrees its users would set.
   bool tensor = false, ring = false, ulysses = false, pipeline = false;
+  bool in_memo = false;  // a placement that memo looks at anyway: not worth a search of its own
 };
 
 const std::vector<Strategy>& strategies();

@@ -103,6 +103,16 @@ std::int64_t parameter_count(const Shape& shape) {
   return count;
 }
 
+double model_flops(const Shape& shape, Tokens context, bool causal) {
+  const auto real = [](std::int64_t value) { return static_cast<double>(value); };
+  const double query = real(shape.heads * shape.head_dim), key = real(shape.kv_heads * shape.head_dim);
+  const double matrices = shape.activation == Activation::silu ? 3 : 2;  // of the MLP
+  const double layer = real(shape.hidden) * (2 * query + 2 * key + matrices * real(shape.ffn));
+  const double weights = real(shape.layers) * layer + real(shape.hidden * shape.vocab);
+  const double pairs = real(context.value()) * real(context.value()) * (causal ? 0.5 : 1);
+  return 6 * weights * real(context.value()) + 12 * real(shape.layers) * pairs * query;
+}
+
 Bytes parameter_bytes(const ParameterSpec& spec, std::int64_t element_bytes) {
   constexpr std::int64_t alignment = 64;
   const std::int64_t elements =

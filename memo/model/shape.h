@@ -80,5 +80,9 @@ Status check_shape(const Shape& shape, const std::string& where);
 Status check_context(const Shape& shape, Tokens context, const std::string& where);
 
 std::int64_t parameter_count(const Shape& shape);
+// FLOPs of the model for one sequence, forward and backward, nothing computed again: 6 for each weight of a product (of
+// the layers and the head) and token, and 12 S^2 for each layer and query column; `causal`: the half of that which a
+// causal mask leaves. (Narayanan et al., SC 2021, without their recomputation.)
+double model_flops(const Shape& shape, Tokens context, bool causal);
 
 }  // namespace memo::model

@@ -7,21 +7,6 @@
 namespace memo::estimate {
 namespace {
 
-// Narayanan et al. (SC 2021), equation 3, forward and backward without recomputation and with the causal half of
-// attention left whole: 72 B S L h^2 (1 + S / 6h + V / 12 L h). For a 4h MLP and as many key heads as heads.
-TEST(ModelFlops, AreTheFormulaOfMegatronsPaper) {
-  const Training setup = megatron("gpt-7b", 1, 32768, Recompute::none);
-  const double s = 32768, l = 32, h = 4096, v = 50257;
-  const double formula = 72 * s * l * h * h * (1 + s / (6 * h) + v / (12 * l * h));
-  EXPECT_NEAR(Layer(setup).model_flops(false) / formula, 1, 1e-9);
-}
-
-TEST(ModelFlops, CausalAttentionIsHalfOfTheWhole) {
-  const Layer layer(megatron("gpt-7b", 1, 32768, Recompute::none));
-  const double s = 32768, l = 32, h = 4096;
-  EXPECT_NEAR(layer.model_flops(false) - layer.model_flops(true), 6 * l * s * s * h, 1e9);
-}
-
 // Korthikanti et al. (2022): 34 s b h bytes a layer, of which 2 are masks of dropout, which these models do not have;
 // attention's own 5 a s^2 b are not there with a fused kernel. Tensor parallelism with sequences split divides all.
 class Saved : public ::testing::TestWithParam<int> {};

@@ -1,4 +1,5 @@
 // Stands for cli/torch in a build without LibTorch.
+#include "memo/cli/here.h"
 #include "memo/cli/planning.h"
 #include "memo/cli/verb.h"
 
@@ -8,6 +9,10 @@ void add_tensor_verbs(CLI::App&, Action&) {}
 
 Result<plan::Profile> measure_profile(const job::Job&) {
   return bad_input("this build of memo has no LibTorch and measures nothing: name a profile with --profile");
+}
+
+Result<estimate::Hardware> measure_here(const Path&) {
+  return bad_input("this build of memo has no LibTorch and measures nothing: name hardware other than 'here'");
 }
 
 }  // namespace memo::cli

@@ -83,7 +83,7 @@ Status compare(const Options& options) {
     request.out = Path(options.out) / strategy;
     std::error_code ignored;
     std::filesystem::remove_all(request.out, ignored);  // a comparison is measured anew each time
-    request.on_step = show_step;
+    request.on_step = step_progress(job, *plan);
     request.interrupted = &interrupted;
     MEMO_TRY(edge::Summary summary, edge::train(job, *plan, data, request));
     rows.push_back({strategy, std::move(summary), ""});

@@ -6,14 +6,29 @@
 #include <cstdio>
 
 #include "memo/base/text.h"
+#include "memo/model/shape.h"
 
 namespace memo::cli {
 
-void show_step(const edge::StepLine& line) {
-  const std::string text =
+namespace {
+
+// What a run holds and what is left of it: the same for every step but for the time.
+std::string held_and_left(const plan::Plan& plan, const edge::StepLine& line) {
+  std::string text = fmt::format("  device {}", format_bytes(plan.predicted.device_peak));
+  for (std::size_t t = 0; t < plan.profile.tiers.size(); ++t)
+    if (plan.program.tier_bytes[t] > Bytes(0))
+      text += fmt::format("  {} {}", plan.profile.tiers[t].name, format_bytes(plan.program.tier_bytes[t]));
+  const auto steps_left = static_cast<double>(line.steps - line.step);
+  return steps_left > 0 ? text + fmt::format("  {} left", format_seconds(line.seconds * steps_left)) : text;
+}
+
+void show(const plan::Plan& plan, double flops, const edge::StepLine& line) {
+  std::string text =
       fmt::format("step {}/{}  loss {:.4f}  lr {:.2e}  norm {:.2f}  {}  stall {:.1f} %  {:.0f} tokens/s", line.step,
                   line.steps, line.loss, line.lr, line.gradient_norm, format_seconds(line.seconds),
                   100 * line.stall.value() / line.seconds.value(), line.tokens_per_second);
+  if (flops > 0) text += fmt::format("  {:.0f} GFLOP/s", flops / line.seconds.value() / 1e9);
+  text += held_and_left(plan, line);
   if (::isatty(STDERR_FILENO) == 0) {
     std::fputs((text + "\n").c_str(), stderr);
     return;
@@ -23,6 +38,16 @@ void show_step(const edge::StepLine& line) {
   const std::string bar = std::string(done, '#') + std::string(width - done, '.');
   std::fputs(fmt::format("\r\x1b[K[{}] {}{}", bar, text, line.step == line.steps ? "\n" : "").c_str(), stderr);
   std::fflush(stderr);
+}
+
+}  // namespace
+
+std::function<void(const edge::StepLine&)> step_progress(const job::Job& job, const plan::Plan& plan) {
+  const Result<model::Shape> shape = model::job_shape(job);
+  // Of documents apart, attention is less by what the data decides.
+  const bool known = shape && !job.data.documents_apart;
+  const double flops = known ? job.train.batch * model::model_flops(*shape, job.train.context, true) : 0;
+  return [&plan, flops](const edge::StepLine& line) { show(plan, flops, line); };
 }
 
 }  // namespace memo::cli

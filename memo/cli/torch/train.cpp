@@ -44,7 +44,7 @@ Status train(const Options& options) {
   edge::TrainRequest request;
   request.out = options.out;
   request.resume = options.resume;
-  request.on_step = show_step;
+  request.on_step = step_progress(job, plan);
   request.interrupted = &interrupts();
   MEMO_TRY(const edge::Summary s, edge::train(job, plan, data, request));
   if (options.json) {
