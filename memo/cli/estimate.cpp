@@ -4,8 +4,8 @@
 #include <charconv>
 #include <cstdio>
 #include <memory>
-#include <optional>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "memo/base/text.h"
 #include "memo/cli/estimate_show.h"
@@ -20,7 +20,8 @@ namespace {
 namespace on_paper = memo::estimate;
 
 struct Options {
-  std::string model, hardware = "H100x8", strategy = "memo", attention, hardware_file, rows, out, plot, device_limit, disk = "/var/tmp";
+  std::string model, hardware = "H100x8", strategy = "memo", attention, hardware_file, rows, out, plot, device_limit,
+                     disk = "/var/tmp";
   std::int64_t context = 0, batch = 0, block = 0;
   std::optional<std::string> recompute;
   std::optional<int> zero;
@@ -165,15 +166,18 @@ void add_estimate(CLI::App& app, Action& action) {
   verb->add_option("--hardware", options->hardware, "GPU and how many: A800x8; 'here' measures this machine")
       ->capture_default_str();
   verb->add_option("--disk", options->disk, "Of 'here': folder of the disk tier")->capture_default_str();
-  verb->add_option("--device-limit", options->device_limit, "What a process may hold on the device, when less than all");
-  verb->add_option("--block", options->block, "Tokens of Memo's blocks; chosen when absent")->check(CLI::PositiveNumber);
+  verb->add_option("--device-limit", options->device_limit,
+                   "What a process may hold on the device, when less than all");
+  verb->add_option("--block", options->block, "Tokens of Memo's blocks; chosen when absent")
+      ->check(CLI::PositiveNumber);
   verb->add_flag("--float32", options->float32, "Compute and save in float32, as on 'here'");
   verb->add_option("--hardware-file", options->hardware_file, "More GPUs, in the form of hardware.toml");
   verb->add_option("--context", options->context, "Tokens of a sequence")->check(CLI::PositiveNumber);
   verb->add_option("--batch", options->batch,
                    "Sequences a step of all GPUs; one for each data parallel rank when absent")
       ->check(CLI::PositiveNumber);
-  verb->add_option("--strategy", options->strategy, "memo, resident, recompute, offload, megatron, megatron-kept, deepspeed, fpdt or alst")
+  verb->add_option("--strategy", options->strategy,
+                   "memo, resident, recompute, offload, megatron, megatron-kept, deepspeed, fpdt or alst")
       ->capture_default_str();
   verb->add_option("--tensor", options->tensor, "Tensor parallel degree; without degrees the fastest are taken")
       ->check(CLI::PositiveNumber);

@@ -49,7 +49,7 @@ struct Hardware {
   int gpus_per_node = 8;
   Bytes host_memory;  // of a node
   HostCopies host;
-  std::string tier = "host";  // what takes what leaves the device
+  std::string tier = "host";             // what takes what leaves the device
   std::vector<AttentionRate> attention;  // the usual one first
   Shares shares;
   Bytes runtime{std::int64_t{3} << 29};  // of a process beside its tensors: CUDA's context, NCCL's buffers, cuBLAS

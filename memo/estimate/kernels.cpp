@@ -18,7 +18,8 @@ BytesPerSecond rate_over(const Setup& setup, int ranks, int stride) {
 
 double matmul_seconds(const Setup& setup, double flops, double rows) {
   const bool fp8 = setup.fp8 && setup.hardware.peak_fp8 > 0;
-  const double best = fp8 ? setup.hardware.peak_fp8 * setup.hardware.shares.fp8 : setup.hardware.matmul * setup.hardware.shares.matmul;
+  const double best =
+      fp8 ? setup.hardware.peak_fp8 * setup.hardware.shares.fp8 : setup.hardware.matmul * setup.hardware.shares.matmul;
   return flops / (best * rows / (rows + setup.hardware.shares.matmul_half));
 }
 

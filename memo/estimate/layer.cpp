@@ -143,7 +143,8 @@ Split Layer::core_time(bool backward, Tokens tokens) const {
 double Layer::gather_left(bool backward) const {
   if (setup_.shard != Shard::weights || setup_.shards() <= 1) return 0;
   const double gather = all_gather_seconds(setup_, layer_parameters() * element_, setup_.shards(), tensor_);
-  const double from_host = setup_.offload_weights ? layer_parameters() * element_ / setup_.hardware.host.read.value() : 0;
+  const double from_host =
+      setup_.offload_weights ? layer_parameters() * element_ / setup_.hardware.host.read.value() : 0;
   const double gradient = setup_.state == State::pure || setup_.state == State::zero ? 2 : 4;
   const double scatter = all_gather_seconds(setup_, layer_parameters() * gradient, setup_.shards(), tensor_);
   const auto rows = static_cast<double>(setup_.local_tokens().value());

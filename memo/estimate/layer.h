@@ -26,7 +26,8 @@ class Layer {
   // Of a call that is not of a layer, beside what grows with its tokens: the loss's logits.
   [[nodiscard]] Bytes loss_transients(Tokens tokens) const;
 
-  // Parameters of one layer before and after core attention, and of all that is of no layer, on one GPU before they are shared out.
+  // Parameters of one layer before and after core attention, and of all that is of no layer, on one GPU before they are
+  // shared out.
   [[nodiscard]] double before_parameters() const { return before_parameters_; }
   [[nodiscard]] double after_parameters() const { return after_parameters_; }
   [[nodiscard]] double layer_parameters() const { return before_parameters_ + after_parameters_; }
@@ -40,7 +41,7 @@ class Layer {
 
   const Setup& setup_;
   int tensor_, groups_ = 1;
-  double element_;  // bytes
+  double element_;                                     // bytes
   double query_, key_, inner_, ffn_, hidden_, vocab_;  // columns on this GPU
   double rows_of_;                                     // tokens of token-wise work that a tensor parallel rank has
   double before_parameters_, after_parameters_, other_parameters_;

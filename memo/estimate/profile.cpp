@@ -118,8 +118,8 @@ class Modeller {
     const double kept_gradients = setup_.offload_optimizer ? 0 : gradients;  // they go where they are used
     const double layer = layer_.layer_parameters(), other = layer_.other_parameters();
     const int layers = flow().layers / in_flight_;
-    for (const auto& [stage, parameters] : {std::pair("before", layer_.before_parameters()),
-                                            std::pair("after", layer_.after_parameters())})
+    for (const auto& [stage, parameters] :
+         {std::pair("before", layer_.before_parameters()), std::pair("after", layer_.after_parameters())})
       for (const auto& [kind, size] : {std::pair("weights.", kept_weights), std::pair("gradients.", kept_gradients),
                                        std::pair("optimizer.", kept_optimizer)})
         flow().classes[static_cast<std::size_t>(flow().find_class(std::string(kind) + stage))].layer_bytes =

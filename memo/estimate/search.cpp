@@ -111,6 +111,11 @@ Result<Outcome> search_all(const Task& task, const std::vector<Strategy>& strate
       candidate.least_seconds = least_seconds(candidate.setup);
       candidates.push_back(std::move(candidate));
     }
+  if (candidates.size() > task.most_planned) {
+    std::ranges::stable_sort(candidates, {}, &Candidate::least_bytes);
+    outcome.ruled_out += static_cast<int>(candidates.size() - task.most_planned);
+    candidates.resize(task.most_planned);
+  }
   // Of those that are about as fast, first the one that is likeliest to fit: its time then rules the others out.
   std::ranges::stable_sort(candidates, {}, [](const Candidate& candidate) {
     const double class_of_time = std::floor(std::log(candidate.least_seconds) / -std::log(worth));
@@ -153,6 +158,7 @@ Result<Outcome> search(const Task& task, const std::vector<Strategy>& strategies
 }
 
 Result<Tokens> longest_context(Task task, const Strategy& strategy, Tokens grain) {
+  task.most_planned = 2;
   const auto fits = [&](std::int64_t units) -> Result<bool> {
     task.context = grain * units;
     MEMO_TRY(const Outcome outcome, search(task, {strategy}, 1));

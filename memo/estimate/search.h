@@ -24,7 +24,8 @@ struct Task {
   std::optional<Recompute> recompute;
   std::optional<Shard> shard;
   bool offload_inputs = false;
-  std::optional<Degrees> degrees;  // none: all that the strategy's users would try
+  std::size_t most_planned = 1000;  // ways that are planned, those that need the least memory
+  std::optional<Degrees> degrees;   // none: all that the strategy's users would try
 };
 
 struct Found {

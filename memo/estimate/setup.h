@@ -57,7 +57,7 @@ struct Setup {
   bool tiled_loss = false, tiled_mlp = false;
   // Of a logit at the loss's peak, where logits exist whole. Eager: bfloat16, its float32 copy, log-softmax, gradient.
   double logit_bytes = 2 + 4 + 4 + 4;
-  int element_bytes = 2;  // of weights in use and of tensors that are saved
+  int element_bytes = 2;      // of weights in use and of tensors that are saved
   bool fp8 = false;           // matrix products
   std::string attention;      // kernel; empty: the usual one
   bool whole_square = false;  // attention computes what its causal mask then hides

@@ -75,7 +75,8 @@ const std::vector<Strategy>& strategies() {
   static const std::vector<Strategy> all{
       {"memo", "token blocks; saved tensors kept, on the host or computed again by the plan", memo, true, true, true},
       {"resident", "token blocks; everything kept", resident, true, true, true},
-      {"recompute", "token blocks; layer inputs kept, the rest computed again", recompute, true, true, true, false, true},
+      {"recompute", "token blocks; layer inputs kept, the rest computed again", recompute, true, true, true, false,
+       true},
       {"offload", "token blocks; layer inputs on the host, the rest computed again", offload, true, true, true, false,
        true},
       {"megatron", "tensor and context parallel, distributed optimizer, full recomputation", megatron_full, true, true,

@@ -13,6 +13,7 @@ Result<std::vector<SweepCell>> sweep(const Task& task, const std::vector<Strateg
       MEMO_TRY(cell.longest, longest_context(here, strategy, grain));
       if (cell.longest > Tokens(0)) {
         here.context = cell.longest;
+        here.most_planned = 2;  // those that longest_context looked at
         MEMO_TRY(Outcome outcome, search(here, {strategy}, 1));
         if (!outcome.best.empty()) cell.found = std::move(outcome.best.front());
       }

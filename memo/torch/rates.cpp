@@ -51,8 +51,8 @@ ComputeRates measure_rates() {
 
   const at::Tensor h = at::randn({rows, 2 * ffn});
   at::Tensor a = at::empty({rows, ffn});
-  rates.memory = BytesPerSecond(
-      4.0 * rows * 3 * ffn / fastest_seconds([&] { activate(h, model::Activation::silu, a); }));
+  rates.memory =
+      BytesPerSecond(4.0 * rows * 3 * ffn / fastest_seconds([&] { activate(h, model::Activation::silu, a); }));
 
   // seconds(n) = flops(n) (n + half) / (n rate): two lengths give both.
   const GroupHeads heads{2, 1, dim};
