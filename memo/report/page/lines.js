@@ -9,14 +9,16 @@ let chart;
 
 function draw() {
   chart?.destroy();
-  const axis = (text, ticks) => ({
+  const axis = (text, ticks, limits) => ({
     type: "logarithmic",
+    ...limits,
     title: { display: true, text, color: style("soft") },
     grid: { color: style("grid") },
     ticks: { color: style("soft"), callback: ticks },
     afterBuildTicks: (scale) => {
       const from = Math.floor(Math.log2(scale.min)), to = Math.ceil(Math.log2(scale.max));
-      scale.ticks = Array.from({ length: to - from + 1 }, (_, i) => ({ value: 2 ** (from + i) }));
+      const powers = Array.from({ length: to - from + 1 }, (_, i) => ({ value: 2 ** (from + i) }));
+      scale.ticks = powers.filter(({ value }) => value >= scale.min && value <= scale.max);
     },
   });
   const datasets = data.lines.map(({ name, values }, i) => {
@@ -29,7 +31,7 @@ function draw() {
     data: { datasets },
     options: {
       animation: false, maintainAspectRatio: false,
-      scales: { x: axis(data.x_title, (value) => `${value}`), y: axis(data.y_title, thousands) },
+      scales: { x: axis(data.x_title, (value) => `${value}`, { min: Math.min(...data.x) / 1.2, max: Math.max(...data.x) * 1.2 }), y: axis(data.y_title, thousands) },
       plugins: {
         legend: { labels: { color: style("ink") } },
         tooltip: { callbacks: { title: ([item]) => `${data.x_title} ${item.parsed.x}`, label: ({ dataset, parsed }) => ` ${dataset.label}: ${thousands(parsed.y)}` } },
