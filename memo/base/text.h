@@ -22,6 +22,9 @@ std::string format_rate(BytesPerSecond rate);
 std::string one_line(std::string text);
 // The known name nearest to `name` by edit distance, or "" when none is near.
 std::string nearest_name(std::string_view name, const std::vector<std::string>& known);
+// " (did you mean 'that'?)" of the nearest known name, or "".
+std::string did_you_mean(std::string_view name, const std::vector<std::string>& known);
+std::string lower_case(std::string text);
 // 16 lower-case hex digits of the 64-bit FNV-1a hash of `data`, continued from `seed`.
 std::uint64_t fnv1a(const void* data, std::size_t size, std::uint64_t seed = 0xcbf29ce484222325ULL);
 std::string hex16(std::uint64_t value);

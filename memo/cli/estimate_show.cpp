@@ -107,8 +107,9 @@ std::string sweep_text(const std::vector<estimate::SweepCell>& cells, const std:
   for (const int count : gpus) text += fmt::format("{:>10}", fmt::format("{} GPUs", count));
   for (std::size_t i = 0; i < cells.size(); ++i) {
     if (i % gpus.size() == 0) text += fmt::format("\n{:<16}", cells[i].strategy);
-    text += fmt::format("{:>10}",
-                        cells[i].longest == Tokens(0) ? "none" : fmt::format("{}K", cells[i].longest.value() / 1024));
+    text += fmt::format("{:>10}", cells[i].longest.context == Tokens(0)
+                                      ? "none"
+                                      : fmt::format("{}K", cells[i].longest.context.value() / 1024));
   }
   return text + "\n";
 }
@@ -117,9 +118,9 @@ std::string sweep_csv(const std::vector<estimate::SweepCell>& cells) {
   std::string text = "strategy,gpus,longest_context,step_s,tok_s_gpu,mfu_causal_pct,device_gib,host_gib_per_node\n";
   const auto gib = [](Bytes bytes) { return static_cast<double>(bytes.value()) / (1 << 30); };
   for (const estimate::SweepCell& cell : cells) {
-    text += fmt::format("{},{},{}", cell.strategy, cell.gpus, cell.longest.value());
-    if (cell.found) {
-      const estimate::Estimate& e = cell.found->estimate;
+    text += fmt::format("{},{},{}", cell.strategy, cell.gpus, cell.longest.context.value());
+    if (cell.longest.found) {
+      const estimate::Estimate& e = cell.longest.found->estimate;
       text += fmt::format(",{:.4g},{:.4g},{:.2f},{:.2f},{:.2f}\n", e.step.value(), e.tokens_per_second_gpu,
                           100 * e.mfu_causal, gib(e.reserved), gib(e.host_per_node));
     } else {
@@ -135,7 +136,7 @@ std::string sweep_page(const std::string& title, const std::vector<estimate::Swe
                      {}};
   for (std::size_t i = 0; i < cells.size(); ++i) {
     if (i % gpus.size() == 0) page.lines.push_back({cells[i].strategy, {}});
-    const auto longest = static_cast<double>(cells[i].longest.value());
+    const auto longest = static_cast<double>(cells[i].longest.context.value());
     page.lines.back().values.push_back(longest > 0 ? std::optional(longest) : std::nullopt);
   }
   return report::lines_page(page);

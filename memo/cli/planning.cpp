@@ -24,9 +24,8 @@ void say(const std::string& line) {
 Status check_strategy(const std::string& strategy) {
   const std::vector<std::string>& known = sim::strategies();
   if (std::ranges::find(known, strategy) != known.end()) return {};
-  const std::string near = nearest_name(strategy, known);
-  return bad_input(fmt::format("strategy '{}' is unknown{}; one of {}", strategy,
-                               near.empty() ? "" : fmt::format(" (did you mean '{}'?)", near), fmt::join(known, ", ")));
+  return bad_input(fmt::format("strategy '{}' is unknown{}; one of {}", strategy, did_you_mean(strategy, known),
+                               fmt::join(known, ", ")));
 }
 
 Result<plan::Profile> profile_for(const job::Job& job, const std::optional<std::string>& file) {

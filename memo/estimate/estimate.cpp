@@ -68,23 +68,23 @@ Result<Estimate> estimate(const Setup& setup) {
 
   const Degrees& degrees = setup.degrees;
   const int in_flight = std::min(degrees.pipeline, setup.micro_batches);
-  result.allocated = plan->predicted.device_peak;
-  result.kinds = sim::kinds_at_peak(modelled.profile, plan->program);
-  result.reason = sim::dominant(modelled.profile, plan->program);
+  const auto holds = [&](const plan::Plan& at_peak) {
+    result.allocated = at_peak.predicted.device_peak;
+    result.kinds = sim::kinds_at_peak(at_peak.profile, at_peak.program);
+    result.reason = sim::dominant(result.kinds);
+  };
   if (in_flight > 1) {  // the first stage of a pipeline
-    const Modelled deep = model_profile(setup, in_flight);
-    MEMO_TRY(const plan::Plan peak, sim::make_plan(deep.profile, request));
-    result.allocated = peak.predicted.device_peak;
-    result.kinds = sim::kinds_at_peak(deep.profile, peak.program);
-    result.reason = sim::dominant(deep.profile, peak.program);
+    MEMO_TRY(const plan::Plan deep, sim::make_plan(model_profile(setup, in_flight).profile, request));
+    holds(deep);
+  } else {
+    holds(*plan);
   }
+  const Bytes least = result.allocated + runtime;  // near the limit the allocator gives back what it has spare
   result.reserved = times(result.allocated, planned ? 1 : caching) + runtime;
-  if (result.allocated + runtime <= result.device_limit)
-    result.reserved = std::min(result.reserved, result.device_limit);
+  if (least <= result.device_limit) result.reserved = std::min(result.reserved, result.device_limit);
   const Bytes on_host = (plan->program.tier_bytes.empty() ? Bytes(0) : plan->program.tier_bytes[0]);
   result.host_per_node =
       (on_host + modelled.host_state) * std::int64_t{std::min(setup.gpus, setup.hardware.gpus_per_node)};
-  const Bytes least = result.allocated + runtime;  // near the limit the allocator gives back what it has spare
   result.fits = least <= result.device_limit && result.host_per_node <= setup.hardware.host_memory;
   if (least > result.device_limit)
     result.reason = fmt::format("{} are over the device's {}: {}", format_bytes(least),

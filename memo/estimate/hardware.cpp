@@ -50,9 +50,7 @@ class Reader {
   Status finish() {
     for (const auto& [key, value] : table_)
       if (std::ranges::find(seen_, key.str()) == seen_.end()) {
-        const std::string near = nearest_name(key.str(), seen_);
-        complain(fmt::format("unknown key '{}'{}", key.str(),
-                             near.empty() ? "" : fmt::format(" (did you mean '{}'?)", near)));
+        complain(fmt::format("unknown key '{}'{}", key.str(), did_you_mean(key.str(), seen_)));
       }
     if (!error_.empty()) return bad_input(error_);
     return {};
@@ -131,11 +129,6 @@ Result<std::vector<Hardware>> parse(std::string_view text, const std::string& fi
   return all;
 }
 
-std::string lower(std::string text) {
-  std::ranges::transform(text, text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return text;
-}
-
 }  // namespace
 
 const AttentionRate& Hardware::attention_of(const std::string& kernel) const {
@@ -155,14 +148,13 @@ const std::vector<Hardware>& hardware_table() {
 Result<Hardware> find_hardware(const std::string& name, const std::vector<Hardware>& table) {
   std::vector<std::string> known;
   for (const Hardware& gpu : table) {
-    if (lower(gpu.name) == lower(name)) return gpu;
+    if (lower_case(gpu.name) == lower_case(name)) return gpu;
     for (const std::string& alias : gpu.aliases)
-      if (lower(alias) == lower(name)) return gpu;
+      if (lower_case(alias) == lower_case(name)) return gpu;
     known.push_back(gpu.name);
   }
-  const std::string near = nearest_name(name, known);
-  return bad_input(fmt::format("unknown hardware '{}'{}; known: {}", name,
-                               near.empty() ? "" : fmt::format(" (did you mean '{}'?)", near), fmt::join(known, ", ")));
+  return bad_input(
+      fmt::format("unknown hardware '{}'{}; known: {}", name, did_you_mean(name, known), fmt::join(known, ", ")));
 }
 
 Result<std::vector<Hardware>> read_hardware(const Path& file) {

@@ -64,10 +64,8 @@ Result<model::Shape> find_model(const std::string& name) {
   const Path path(name);
   if (std::filesystem::is_directory(path)) return model::read_config(path);
   if (path.filename() == "config.json") return model::read_config(path.has_parent_path() ? path.parent_path() : ".");
-  const std::string near = nearest_name(name, model_names());
   return bad_input(fmt::format("unknown model '{}'{}; name a folder with a config.json, or one of {}", name,
-                               near.empty() ? "" : fmt::format(" (did you mean '{}'?)", near),
-                               fmt::join(model_names(), ", ")));
+                               did_you_mean(name, model_names()), fmt::join(model_names(), ", ")));
 }
 
 }  // namespace memo::estimate

@@ -4,16 +4,12 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cctype>
 #include <charconv>
+
+#include "memo/base/text.h"
 
 namespace memo::estimate {
 namespace {
-
-std::string lower(std::string text) {
-  std::ranges::transform(text, text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return text;
-}
 
 // A row's cells by column, and what had to be assumed.
 class Reader {
@@ -25,7 +21,7 @@ class Reader {
     return found == row_.end() ? "" : found->second;
   }
   [[nodiscard]] bool has(const char* column, std::string_view part) const {
-    return lower(text(column)).find(part) != std::string::npos;
+    return lower_case(text(column)).find(part) != std::string::npos;
   }
   [[nodiscard]] bool says_yes(const char* column) const { return has(column, "yes"); }
   // A whole number, `otherwise` when the cell is empty; the first that is neither is an error.

@@ -60,15 +60,14 @@ Setup setup_of(const Task& task, const Strategy& strategy, const Degrees& degree
   return setup;
 }
 
-double least_seconds(const Setup& setup) {
-  const double seconds = calls_seconds(model_profile(setup), [](const model::Segment&, bool) { return true; });
+double least_seconds(const Setup& setup, const Modelled& modelled) {
+  const double seconds = calls_seconds(modelled, [](const model::Segment&, bool) { return true; });
   const double tokens = static_cast<double>(setup.context.value()) * setup.sequences * setup.degrees.data;
   return seconds / tokens * setup.gpus;
 }
 
 // What no placement can be without: state, and the operands of one backward call of core attention.
-Bytes least_bytes(const Setup& setup) {
-  const Modelled modelled = model_profile(setup);
+Bytes least_bytes(const Modelled& modelled) {
   const model::Dataflow& flow = modelled.profile.flow;
   Bytes state;
   for (const plan::Fixed& fixed : modelled.profile.fixed) state += fixed.bytes;
@@ -85,10 +84,6 @@ Bytes least_bytes(const Setup& setup) {
 
 double seconds_a_token(const Found& found) { return 1 / found.estimate.tokens_per_second_gpu; }
 
-}  // namespace
-
-namespace {
-
 Result<Outcome> search_all(const Task& task, const std::vector<Strategy>& strategies, std::size_t most) {
   Outcome outcome;
   std::vector<Candidate> candidates;
@@ -103,12 +98,13 @@ Result<Outcome> search_all(const Task& task, const std::vector<Strategy>& strate
         if (task.degrees) return bad_input("--batch: data parallel ranks must have the same number of sequences each");
         continue;
       }
-      candidate.least_bytes = least_bytes(candidate.setup);
+      const Modelled modelled = model_profile(candidate.setup);
+      candidate.least_bytes = least_bytes(modelled);
       if (!task.degrees && candidate.least_bytes > candidate.setup.hardware.memory) {
         ++outcome.ruled_out;
         continue;
       }
-      candidate.least_seconds = least_seconds(candidate.setup);
+      candidate.least_seconds = least_seconds(candidate.setup, modelled);
       candidates.push_back(std::move(candidate));
     }
   if (candidates.size() > task.most_planned) {
@@ -157,12 +153,15 @@ Result<Outcome> search(const Task& task, const std::vector<Strategy>& strategies
   return outcome;
 }
 
-Result<Tokens> longest_context(Task task, const Strategy& strategy, Tokens grain) {
+Result<Longest> longest_context(Task task, const Strategy& strategy, Tokens grain) {
   task.most_planned = 2;
-  const auto fits = [&](std::int64_t units) -> Result<bool> {
+  Longest longest;
+  const auto fits = [&](std::int64_t units) -> Result<bool> {  // each that does is longer than those before
     task.context = grain * units;
-    MEMO_TRY(const Outcome outcome, search(task, {strategy}, 1));
-    return !outcome.best.empty();
+    MEMO_TRY(Outcome outcome, search(task, {strategy}, 1));
+    if (outcome.best.empty()) return false;
+    longest = {task.context, std::move(outcome.best.front())};
+    return true;
   };
   std::int64_t good = 0, bad = 1;
   for (;; bad *= 2) {
@@ -177,7 +176,7 @@ Result<Tokens> longest_context(Task task, const Strategy& strategy, Tokens grain
     MEMO_TRY(const bool fit, fits(middle));
     (fit ? good : bad) = middle;
   }
-  return grain * good;
+  return longest;
 }
 
 }  // namespace memo::estimate

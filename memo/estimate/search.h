@@ -44,8 +44,13 @@ struct Outcome {
 // The best of the given strategies and degrees. Bad input: given degrees that contradict the model.
 Result<Outcome> search(const Task& task, const std::vector<Strategy>& strategies, std::size_t most);
 
-// The longest context, a multiple of `grain` tokens for each GPU that shares a sequence, at which a strategy fits; 0:
-// none.
-Result<Tokens> longest_context(Task task, const Strategy& strategy, Tokens grain);
+struct Longest {
+  Tokens context;              // 0: none fits
+  std::optional<Found> found;  // at that context
+};
+
+// The longest context, a multiple of `grain` tokens, at which a strategy fits, to within a sixteenth. Only the ways
+// that need the least memory are planned.
+Result<Longest> longest_context(Task task, const Strategy& strategy, Tokens grain);
 
 }  // namespace memo::estimate

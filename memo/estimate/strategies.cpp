@@ -95,9 +95,8 @@ Result<Strategy> find_strategy(const std::string& name) {
     if (strategy.name == name) return strategy;
     names.push_back(strategy.name);
   }
-  const std::string near = nearest_name(name, names);
-  return bad_input(fmt::format("unknown strategy '{}'{}; known: {}", name,
-                               near.empty() ? "" : fmt::format(" (did you mean '{}'?)", near), fmt::join(names, ", ")));
+  return bad_input(
+      fmt::format("unknown strategy '{}'{}; known: {}", name, did_you_mean(name, names), fmt::join(names, ", ")));
 }
 
 }  // namespace memo::estimate

@@ -10,11 +10,9 @@ namespace memo::estimate {
 struct SweepCell {
   std::string strategy;
   int gpus = 0;
-  Tokens longest;              // 0: not even the shortest
-  std::optional<Found> found;  // at the longest
+  Longest longest;
 };
 
-// Contexts are multiples of `grain`, found to within a sixteenth.
 Result<std::vector<SweepCell>> sweep(const Task& task, const std::vector<Strategy>& strategies,
                                      const std::vector<int>& gpus, Tokens grain);
 

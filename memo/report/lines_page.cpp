@@ -1,7 +1,5 @@
 #include "memo/report/lines_page.h"
 
-#include <array>
-
 #include "memo/report/assets.h"
 #include "memo/report/page_text.h"
 
@@ -19,12 +17,7 @@ std::string lines_page(const Lines& lines) {
     for (const std::optional<double>& value : line.values) value ? values.push_back(*value) : values.push_back(nullptr);
     data["lines"].push_back({{"name", line.name}, {"values", std::move(values)}});
   }
-  const std::array<std::pair<std::string_view, std::string>, 4> parts{
-      {{"/*style*/", std::string(assets::style)},
-       {"/*data*/", script_text(data)},
-       {"/*chart_library*/", std::string(assets::chart_library)},
-       {"/*script*/", std::string(assets::lines_script)}}};
-  return filled(assets::lines_html, parts);
+  return filled(assets::lines_html, data, assets::lines_script);
 }
 
 }  // namespace memo::report

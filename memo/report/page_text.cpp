@@ -1,9 +1,14 @@
 #include "memo/report/page_text.h"
 
+#include <utility>
+
 #include "memo/base/check.h"
+#include "memo/report/assets.h"
 
 namespace memo::report {
+namespace {
 
+// JSON inside of a script element: no "</script>" or "<!--" whatever names are in it.
 std::string script_text(const nlohmann::ordered_json& json) {
   const std::string text = json.dump(-1, ' ', true, nlohmann::ordered_json::error_handler_t::replace);
   std::string safe;
@@ -12,9 +17,16 @@ std::string script_text(const nlohmann::ordered_json& json) {
   return safe;
 }
 
-std::string filled(std::string_view page, std::span<const std::pair<std::string_view, std::string>> parts) {
+}  // namespace
+
+std::string filled(std::string_view page, const nlohmann::ordered_json& data, std::string_view script) {
+  const std::string data_text = script_text(data);
+  const std::pair<std::string_view, std::string_view> parts[] = {{"/*style*/", assets::style},
+                                                                 {"/*data*/", data_text},
+                                                                 {"/*chart_library*/", assets::chart_library},
+                                                                 {"/*script*/", script}};
   std::string text;
-  for (const auto& [mark, part] : parts) {
+  for (const auto& [mark, part] : parts) {  // marks are looked for in the page alone, not in what is put into it
     const std::size_t found = page.find(mark);
     MEMO_CHECK(found != std::string_view::npos, "the page has a place for everything that is put into it, in order");
     text += page.substr(0, found);

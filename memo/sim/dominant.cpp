@@ -11,7 +11,7 @@
 
 namespace memo::sim {
 
-std::vector<std::pair<std::string, Bytes>> kinds_at_peak(const plan::Profile& profile, const plan::Program& program) {
+Kinds kinds_at_peak(const plan::Profile& profile, const plan::Program& program) {
   const std::size_t calls = program.calls.size();
   std::vector<std::int64_t> change(calls + 1, 0);
   for (const plan::Residency& r : program.residencies) {
@@ -36,15 +36,14 @@ std::vector<std::pair<std::string, Bytes>> kinds_at_peak(const plan::Profile& pr
     }
   const auto trace = static_cast<std::size_t>(program.calls[static_cast<std::size_t>(fullest)].trace);
   kinds["transients"] += program.transients[trace].bytes.value();
-  std::vector<std::pair<std::string, Bytes>> sorted;
+  Kinds sorted;
   for (const auto& [name, bytes] : kinds) sorted.emplace_back(name, Bytes(bytes));
   std::ranges::stable_sort(sorted, std::greater<>(), &std::pair<std::string, Bytes>::second);
   return sorted;
 }
 
-std::string dominant(const plan::Profile& profile, const plan::Program& program) {
+std::string dominant(const Kinds& kinds) {
   constexpr std::size_t named = 4;
-  const auto kinds = kinds_at_peak(profile, program);
   std::string text;
   for (std::size_t i = 0; i < std::min(named, kinds.size()); ++i)
     text += fmt::format("{}{} {}", i > 0 ? ", " : "", kinds[i].first, format_bytes(kinds[i].second));

@@ -11,8 +11,9 @@
 namespace memo::sim {
 
 // What is alive at the fullest boundary by kind (fixed memory, tensor classes, transients), the largest first.
-std::vector<std::pair<std::string, Bytes>> kinds_at_peak(const plan::Profile& profile, const plan::Program& program);
+using Kinds = std::vector<std::pair<std::string, Bytes>>;
+Kinds kinds_at_peak(const plan::Profile& profile, const plan::Program& program);
 // The largest of them: "weights 118 MiB, qkv 64 MiB, ..."
-std::string dominant(const plan::Profile& profile, const plan::Program& program);
+std::string dominant(const Kinds& kinds);
 
 }  // namespace memo::sim

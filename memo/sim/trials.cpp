@@ -109,7 +109,7 @@ tl::unexpected<Error> Trials::infeasible() const {
               fmt::format("strategy {} at context {} does not fit in memory.device_limit = {}: the smallest limit that "
                           "works is {} ({} bytes); largest at its peak: {}",
                           request_.strategy, context.value(), format_bytes(request_.device_limit), format_bytes(least),
-                          least.value(), dominant(profile_, smallest_->program)));
+                          least.value(), dominant(kinds_at_peak(profile_, smallest_->program))));
 }
 
 }  // namespace memo::sim

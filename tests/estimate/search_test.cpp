@@ -48,7 +48,7 @@ TEST(Search, WhereNothingFitsTheLeastOverIsShown) {
 TEST(LongestContext, MemoHoldsAtLeastWhatItsPeersHold) {
   const Task task = small_task("gpt-7b", "A800", 8, 1);
   const auto longest = [&](const char* name) {
-    return longest_context(task, *find_strategy(name), Tokens(262144)).value();
+    return longest_context(task, *find_strategy(name), Tokens(262144)).value().context;
   };
   EXPECT_GE(longest("memo"), longest("megatron"));
   EXPECT_GE(longest("megatron"), longest("megatron-kept"));

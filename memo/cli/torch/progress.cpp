@@ -9,7 +9,6 @@
 #include "memo/model/shape.h"
 
 namespace memo::cli {
-
 namespace {
 
 // What a run holds and what is left of it: the same for every step but for the time.
