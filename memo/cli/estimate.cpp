@@ -90,6 +90,13 @@ Result<on_paper::Task> task_of(const Options& options) {
   return task;
 }
 
+std::string strategy_names() {
+  std::string names;
+  for (const on_paper::Strategy& strategy : on_paper::strategies())
+    names += (names.empty() ? "" : ", ") + strategy.name;
+  return names;
+}
+
 std::vector<on_paper::Strategy> searched() {
   std::vector<on_paper::Strategy> strategies = on_paper::strategies();
   std::erase_if(strategies, [](const on_paper::Strategy& strategy) { return strategy.in_memo; });
@@ -176,9 +183,7 @@ void add_estimate(CLI::App& app, Action& action) {
   verb->add_option("--batch", options->batch,
                    "Sequences a step of all GPUs; one for each data parallel rank when absent")
       ->check(CLI::PositiveNumber);
-  verb->add_option("--strategy", options->strategy,
-                   "memo, resident, recompute, offload, megatron, megatron-kept, deepspeed, fpdt or alst")
-      ->capture_default_str();
+  verb->add_option("--strategy", options->strategy, "One of " + strategy_names())->capture_default_str();
   verb->add_option("--tensor", options->tensor, "Tensor parallel degree; without degrees the fastest are taken")
       ->check(CLI::PositiveNumber);
   verb->add_option("--ring", options->ring, "Context parallel degree")->check(CLI::PositiveNumber);

@@ -18,7 +18,7 @@ void add_report(CLI::App& app, Action& action);
 void add_estimate(CLI::App& app, Action& action);
 void add_pack(CLI::App& app, Action& action);
 
-// Those that need LibTorch: profile, train and compare, or none.
+// Those that need LibTorch: profile, train, compare and eval, or none.
 void add_tensor_verbs(CLI::App& app, Action& action);
 
 }  // namespace memo::cli

@@ -16,6 +16,7 @@ namespace {
 constexpr double caching = 1.06;
 
 std::string planner_strategy(const Setup& setup) {
+  if (setup.by_alpha()) return "memo-alpha";
   if (setup.offload_all) return "memo";
   if (setup.recompute != Recompute::full) return "resident";
   return setup.offload_inputs ? "offload" : "recompute";
@@ -47,10 +48,10 @@ void multiply(StepSplit& split, double k) {
 
 }  // namespace
 
-Result<Estimate> estimate(const Setup& setup) {
+Result<Estimate> estimate(const Setup& setup, bool any_plan) {
   MEMO_CHECKED(check_setup(setup));
   Estimate result;
-  const bool planned = setup.execution == Execution::blocks;
+  const bool planned = setup.execution == Execution::blocks || setup.by_alpha();
   result.device_limit = setup.hardware.memory;
   const Bytes runtime = setup.hardware.runtime;
   const Bytes room = result.device_limit - runtime;
@@ -58,6 +59,8 @@ Result<Estimate> estimate(const Setup& setup) {
   const std::string strategy = planner_strategy(setup);
   sim::Request request;
   request.strategy = strategy;
+  request.any_plan = any_plan;
+  if (setup.by_alpha()) request.slots = 2 * modelled.profile.flow.blocks();  // two rounding buffers, each a layer's
   if (strategy == "memo") request.device_limit = room;
   Result<plan::Plan> plan = sim::make_plan(modelled.profile, request);
   if (!plan) {

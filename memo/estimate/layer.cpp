@@ -47,7 +47,8 @@ model::Dataflow Layer::dataflow() const {
   local.ffn /= tensor_;
   local.layers /= setup_.degrees.pipeline;
   const Tokens tokens = setup_.local_tokens();
-  const Tokens block = setup_.execution == Execution::blocks ? std::min(setup_.block, tokens) : tokens;
+  const bool whole = setup_.execution != Execution::blocks && !setup_.by_alpha();
+  const Tokens block = whole ? tokens : std::min(setup_.block, tokens);
   model::Dataflow flow = model::decoder_dataflow(local, setup_.element_bytes, groups_, tokens, block);
   const auto shrink = [&](const char* name, double by) {
     Bytes& row = flow.classes[static_cast<std::size_t>(flow.find_class(name))].row;

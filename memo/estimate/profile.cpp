@@ -83,10 +83,11 @@ class Modeller {
       const model::Segment& segment = flow().segments[static_cast<std::size_t>(s)];
       const Footprint footprint = layer_.footprint(segment);
       const auto call = [&](bool backward, Tokens tokens) {
-        const double grows = (backward ? footprint.backward : footprint.forward) * static_cast<double>(tokens.value());
+        const Tokens at_once = setup_.by_alpha() && segment.stage != Stage::core ? flow().context : tokens;
+        const double grows = (backward ? footprint.backward : footprint.forward) * static_cast<double>(at_once.value());
         const bool loss = segment.stage == Stage::loss && !backward;
         add_trace(s, backward, tokens, layer_.time(segment, backward, tokens),
-                  loss ? layer_.loss_transients(tokens) : bytes_of(grows));
+                  loss ? layer_.loss_transients(at_once) : bytes_of(grows));
       };
       switch (segment.stage) {
         case Stage::wait:

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <tuple>
 
+#include "memo/base/check.h"
 #include "memo/estimate/profile.h"
 
 namespace memo::estimate {
@@ -122,8 +123,9 @@ Result<Outcome> search_all(const Task& task, const std::vector<Strategy>& strate
       ++outcome.ruled_out;
       continue;
     }
+    if (task.any_plan && !outcome.best.empty()) break;
     ++outcome.tried;
-    MEMO_TRY(Estimate found, estimate(candidate.setup));
+    MEMO_TRY(Estimate found, estimate(candidate.setup, task.any_plan));
     Found entry{candidate.strategy->name, candidate.setup, std::move(found)};
     if (entry.estimate.fits) {
       outcome.best.push_back(std::move(entry));
@@ -155,13 +157,14 @@ Result<Outcome> search(const Task& task, const std::vector<Strategy>& strategies
 
 Result<Longest> longest_context(Task task, const Strategy& strategy, Tokens grain) {
   task.most_planned = 2;
-  Longest longest;
-  const auto fits = [&](std::int64_t units) -> Result<bool> {  // each that does is longer than those before
-    task.context = grain * units;
+  const auto best_at = [&](std::int64_t units, bool any) -> Result<std::vector<Found>> {
+    task.context = grain * units, task.any_plan = any;
     MEMO_TRY(Outcome outcome, search(task, {strategy}, 1));
-    if (outcome.best.empty()) return false;
-    longest = {task.context, std::move(outcome.best.front())};
-    return true;
+    return std::move(outcome.best);
+  };
+  const auto fits = [&](std::int64_t units) -> Result<bool> {
+    MEMO_TRY(const std::vector<Found> found, best_at(units, true));
+    return !found.empty();
   };
   std::int64_t good = 0, bad = 1;
   for (;; bad *= 2) {
@@ -176,7 +179,10 @@ Result<Longest> longest_context(Task task, const Strategy& strategy, Tokens grai
     MEMO_TRY(const bool fit, fits(middle));
     (fit ? good : bad) = middle;
   }
-  return longest;
+  if (good == 0) return Longest{};
+  MEMO_TRY(std::vector<Found> found, best_at(good, false));
+  MEMO_CHECK(!found.empty(), "what fits is among all plans");
+  return Longest{task.context, std::move(found.front())};
 }
 
 }  // namespace memo::estimate

@@ -24,6 +24,7 @@ struct Task {
   std::optional<Recompute> recompute;
   std::optional<Shard> shard;
   bool offload_inputs = false;
+  bool any_plan = false;            // that fits, not the fastest
   std::size_t most_planned = 1000;  // ways that are planned, those that need the least memory
   std::optional<Degrees> degrees;   // none: all that the strategy's users would try
 };

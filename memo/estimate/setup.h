@@ -51,7 +51,7 @@ struct Setup {
   Execution execution = Execution::blocks;
   State state = State::mixed;
   bool offload_inputs = false;     // layer inputs to host memory
-  bool offload_all = false;        // Memo: any saved tensor may go there
+  bool offload_all = false;        // any saved tensor may go there: as Memo plans it, or MEMO's alpha (`fused`)
   bool offload_optimizer = false;  // it is updated there, by the host
   bool offload_weights = false;
   bool tiled_loss = false, tiled_mlp = false;
@@ -61,12 +61,14 @@ struct Setup {
   bool fp8 = false;           // matrix products
   std::string attention;      // kernel; empty: the usual one
   bool whole_square = false;  // attention computes what its causal mask then hides
-  Tokens block{4096};         // of Memo's executor, on one GPU
+  Tokens block{4096};         // of Memo's executor, on one GPU; of MEMO, the grain of alpha
   [[nodiscard]] std::int64_t global_batch() const { return std::int64_t{1} * sequences * micro_batches * degrees.data; }
   // Tokens of one forward on one GPU, as token-wise work sees them (before a tensor parallel rank takes its share).
   [[nodiscard]] Tokens local_tokens() const {
     return context * std::int64_t{sequences} / std::int64_t{degrees.sequence_parts()};
   }
+  // MEMO as published: whole layers, of whose tensors some tokens' are swapped.
+  [[nodiscard]] bool by_alpha() const { return offload_all && execution != Execution::blocks; }
   // GPUs that share out a replica's parameters under `shard`.
   [[nodiscard]] int shards() const { return degrees.data * degrees.sequence_parts(); }
 };

@@ -50,6 +50,11 @@ void megatron(Setup& setup, Recompute recompute) {
 void megatron_full(Setup& setup) { megatron(setup, Recompute::full); }
 void megatron_kept(Setup& setup) { megatron(setup, Recompute::none); }
 
+void memo_alpha(Setup& setup) {
+  megatron(setup, Recompute::none);
+  setup.offload_all = true;
+}
+
 void deepspeed(Setup& setup) {
   setup.execution = Execution::eager;
   setup.state = State::zero;
@@ -82,6 +87,8 @@ const std::vector<Strategy>& strategies() {
       {"megatron", "tensor and context parallel, distributed optimizer, full recomputation", megatron_full, true, true,
        false, true},
       {"megatron-kept", "the same, nothing computed again", megatron_kept, true, true, false, true},
+      {"memo-alpha", "MEMO as published: Megatron's, a fraction alpha of each layer on the host", memo_alpha, true,
+       true},
       {"deepspeed", "Ulysses, ZeRO-3, full recomputation", deepspeed, false, false, true},
       {"fpdt", "Ulysses by chunks of the sequence, ZeRO-3, layer inputs on the host", fpdt, false, false, true},
       {"alst", "Ulysses, ZeRO-3, layer inputs and optimizer on the host, tiled MLP and loss", alst, false, false, true},

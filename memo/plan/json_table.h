@@ -49,7 +49,8 @@ std::string columns_of() {
   std::string names;
   const T row{};
   each_column(row, [&](const char* name, const auto&) { fmt::format_to(std::back_inserter(names), ",\"{}\"", name); });
-  return "[" + names.substr(1) + "]";
+  names.front() = '[';
+  return names + ']';
 }
 
 template <class T>

@@ -57,7 +57,10 @@ class Search {
 
   void try_each_pace(const std::string& name, const Placement& placement) {
     const bool copies = std::ranges::any_of(placement.classes, [](const auto& c) { return c.swapped > 0; });
-    for (const Pace& pace : paces(request_, copies)) trials_.consider(name, placement, pace);
+    for (const Pace& pace : paces(request_, copies)) {
+      trials_.consider(name, placement, pace);
+      if (done()) return;
+    }
   }
 
   // Any other strategy is a placement that memo may take. Beyond these: the budget for kept tensors is what the limit
@@ -66,6 +69,7 @@ class Search {
   void search_memo(int tier) {
     trials_.consider("resident", place_resident(profile_), {1, false});
     trials_.consider("recompute", place_recompute(profile_, -1), {1, false});
+    if (done()) return;
     if (tier >= 0) {
       const Pace usual{request_.slots > 0 ? request_.slots : 2, false};
       trials_.consider("offload", place_recompute(profile_, tier), usual);
@@ -76,7 +80,9 @@ class Search {
           trials_.consider("all swapped", all, {slots, false});
           trials_.consider("all streamed", streamed(all, profile_, tier), {slots, false});
         }
+      if (done()) return;
       try_each_pace("memo-alpha", place_alpha(profile_, tier));
+      if (done()) return;
     }
     if (request_.device_limit == Bytes(0)) {
       try_each_pace("by block", place_optimal(profile_, tier, Bytes(std::int64_t{1} << 60)));
@@ -84,11 +90,23 @@ class Search {
     }
     search_budgets(
         "by block", [&](Bytes budget) { return optimal(tier, budget); }, tier);
+    if (done()) return;
     if (tier >= 0 && (!trials_.any() || trials_.slowdown() > worth_streaming))
       search_budgets(
           "by block, streamed", [&](Bytes budget) { return streamed(optimal(tier, budget), profile_, tier); }, tier);
     if (tier < 0 ? !trials_.any() : trials_.tier_short()) search_checkpoints(tier);
-    if (tier >= 0 && !trials_.any()) search_paged(tier);
+    if (tier >= 0 && !trials_.any() && !(request_.any_plan && over_without_parameters(tier))) search_paged(tier);
+  }
+
+  [[nodiscard]] bool done() const { return request_.any_plan && trials_.any(); }
+
+  // Whether what is streamed is too much even if no parameter were on the device.
+  bool over_without_parameters(int tier) {
+    const Placement all = streamed(place_swapped(profile_, tier), profile_, tier);
+    Bytes parameters;
+    for (const model::TensorClass& cls : profile_.flow.classes)
+      parameters += cls.layer_bytes * std::int64_t{profile_.flow.layers};
+    return plan::build_program(profile_, all.classes, {1, false}).lower_bound - parameters > request_.device_limit;
   }
 
   // The tier, or the device without one, is too small for the inputs of all layers.
@@ -96,6 +114,7 @@ class Search {
     const int slots = request_.slots > 0 ? request_.slots : 2;
     for (int k = 2; k < profile_.flow.layers && k <= most_layers_together; ++k) {
       const std::string name = fmt::format("{} layers a checkpoint", k);
+      if (done()) return;
       trials_.consider(name, checkpointed(place_recompute(profile_, -1), profile_, k), {1, false});
       if (tier < 0) continue;
       const Placement all = checkpointed(place_recompute(profile_, tier), profile_, k);
@@ -128,6 +147,7 @@ class Search {
           base = streamed(optimal(tier, Bytes(0)), profile_, tier);
           tried = try_with(layers);
         }
+        if (done()) return;
         if (!tried.fits) continue;
         for (int least = 1; least < enough;) {
           const int middle = (least + enough) / 2;

@@ -17,6 +17,9 @@ struct Request {
   // Update parameters as soon as backward has their gradients: nothing clips them by the norm of all, and there is one
   // sequence a step.
   bool early_updates = false;
+  // The first plan that fits will do, not the fastest: enough to know that there is one. Of an infeasible request, the
+  // smallest limit may then be missed.
+  bool any_plan = false;
 };
 
 // resident, recompute, offload, memo, memo-alpha

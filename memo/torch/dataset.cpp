@@ -127,7 +127,7 @@ std::vector<std::int64_t> Dataset::document_starts(std::int64_t start, std::int6
 
 Status Dataset::check_context(Tokens context) const {
   if (context.value() < tokens_) return {};
-  return bad_input(fmt::format("data.files: {} tokens, but train.context = {} needs {}; lower it to {} or add data",
+  return bad_input(fmt::format("the data has {} tokens, but a context of {} needs {}: lower it to {} or add data",
                                tokens_, context.value(), context.value() + 1, tokens_ - 1));
 }
 

@@ -32,7 +32,7 @@ std::array<std::string, 256> byte_characters() {
     const bool printable = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte != 0xAD);
     const unsigned point = printable ? byte : next++;
     if (point < 0x80)
-      characters[byte] = {static_cast<char>(point)};
+      characters[byte] = std::string(1, static_cast<char>(point));
     else
       characters[byte] = {static_cast<char>(0xC0 | point >> 6), static_cast<char>(0x80 | (point & 0x3F))};
   }

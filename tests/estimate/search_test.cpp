@@ -54,5 +54,22 @@ TEST(LongestContext, MemoHoldsAtLeastWhatItsPeersHold) {
   EXPECT_GE(longest("megatron"), longest("megatron-kept"));
 }
 
+TEST(LongestContext, IsEstimatedByTheFastestPlan) {
+  Task task = small_task("gpt-7b", "A800", 8, 1);
+  const Longest longest = longest_context(task, *find_strategy("memo"), Tokens(262144)).value();
+  ASSERT_TRUE(longest.found);
+  task.context = longest.context, task.most_planned = 2;
+  const Outcome again = search(task, {*find_strategy("memo")}, 1).value();
+  EXPECT_EQ(longest.found->estimate.step.value(), again.best.at(0).estimate.step.value());
+}
+
+// 7B on 8 A800, the paper's table of longest contexts, in its steps of 128K: MEMO 1024K.
+TEST(LongestContext, OfMemosWholeLayersIsThePapers) {
+  Task task = task_of("gpt-7b", "A800", 8, 1);
+  const Longest longest = longest_context(task, *find_strategy("memo-alpha"), Tokens(131072)).value();
+  EXPECT_GE(longest.context, Tokens(896 * 1024));
+  EXPECT_LE(longest.context, Tokens(1152 * 1024));
+}
+
 }  // namespace
 }  // namespace memo::estimate

@@ -120,6 +120,21 @@ TEST(Planner, TheLeastPeakGrowsByOneHeadGroupsOperandsPerToken) {
 }
 
 // Computing the first fraction f of a causal sequence again costs f^2 of its attention, so early tokens go first.
+TEST(Planner, AnyPlanIsThereWheneverTheFastestIs) {
+  const plan::Profile profile = synthetic_profile({.layers = 3, .context = 4096, .capacity = Bytes(40 << 20)});
+  const Bytes resident = plan_or_fail(profile, {"resident", Bytes(0), 0}).predicted.device_peak;
+  for (int share = 2; share <= 20; ++share) {
+    Request request{"memo", resident * share / 20, 0};
+    const auto fastest = make_plan(profile, request);
+    request.any_plan = true;
+    const auto any = make_plan(profile, request);
+    ASSERT_EQ(fastest.has_value(), any.has_value()) << share;
+    if (!any) continue;
+    expect_valid(*any);
+    EXPECT_LE(any->predicted.device_peak, request.device_limit);
+  }
+}
+
 TEST(Planner, RecomputesTheAttentionOfEarlyTokensWhenTheTierIsShort) {
   const SyntheticOptions options{.layers = 12, .groups = 2, .context = 32768};
   const Bytes limit(1000 << 20);

@@ -1,6 +1,8 @@
 // memo train JOB.toml --out RUN: profiles and plans when no plan is given, then trains by the plan.
 #include <fmt/format.h>
 
+#include <array>
+#include <chrono>
 #include <cstdio>
 #include <memory>
 
@@ -10,13 +12,14 @@
 #include "memo/cli/torch/progress.h"
 #include "memo/cli/torch/verbs.h"
 #include "memo/plan/for_job.h"
+#include "memo/report/event_file.h"
 
 namespace memo::cli {
 namespace {
 
 struct Options {
   std::string job, out, strategy = "memo";
-  std::optional<std::string> profile, plan;
+  std::optional<std::string> profile, plan, tensorboard;
   std::vector<std::string> set;
   bool resume = false, json = false;
 };
@@ -34,17 +37,45 @@ std::string against(double measured, double predicted) {
   return predicted > 0 ? fmt::format("{:+.1f} %", 100 * (measured / predicted - 1)) : "";
 }
 
+double seconds_since_1970() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+using OnStep = std::function<void(const edge::StepLine&)>;
+
+// `next`, and each step's figures for TensorBoard. A run does not end because they cannot be written: it is said once.
+OnStep with_events(report::EventFile events, OnStep next) {
+  return [file = std::move(events), next = std::move(next), good = true](const edge::StepLine& line) mutable {
+    next(line);
+    if (!good) return;
+    const std::array<report::Scalar, 6> scalars{{{"loss", line.loss},
+                                                 {"lr", line.lr},
+                                                 {"gradient_norm", line.gradient_norm},
+                                                 {"seconds", line.seconds.value()},
+                                                 {"stall_seconds", line.stall.value()},
+                                                 {"tokens_per_second", line.tokens_per_second}}};
+    const Status added = file.add(line.step, seconds_since_1970(), scalars);
+    good = added.has_value();
+    if (!good) say("no more of this run goes to TensorBoard: " + added.error().message);
+  };
+}
+
 Status train(const Options& options) {
   MEMO_TRY(const job::Job job, job::read_job(options.job, options.set));
   MEMO_CHECKED(check_strategy(options.strategy));
   MEMO_TRY(const edge::Dataset data, edge::open_data(job));
   MEMO_CHECKED(edge::check_run_folder(options.out, options.resume));
+  std::optional<report::EventFile> events;
+  if (options.tensorboard) {
+    MEMO_TRY(events, report::EventFile::create(*options.tensorboard, seconds_since_1970()));
+  }
   MEMO_TRY(const plan::Plan plan, find_plan(options, job));
   if (!options.json) say(describe(plan));
   edge::TrainRequest request;
   request.out = options.out;
   request.resume = options.resume;
   request.on_step = step_progress(job, plan);
+  if (events) request.on_step = with_events(*std::move(events), std::move(request.on_step));
   request.interrupted = &interrupts();
   MEMO_TRY(const edge::Summary s, edge::train(job, plan, data, request));
   if (options.json) {
@@ -74,6 +105,7 @@ void add_train(CLI::App& app, Action& action) {
       ->capture_default_str();
   verb->add_option("--profile", options->profile, "A profile of this job; measured when absent");
   verb->add_option("--plan", options->plan, "A plan of this job; made when absent");
+  verb->add_option("--tensorboard", options->tensorboard, "Folder for TensorBoard's files: each step's figures");
   verb->add_flag("--resume", options->resume, "Go on from the newest checkpoint in the run folder");
   verb->add_option("--set", options->set, "Override a key of the job: key=value")->allow_extra_args(false);
   verb->add_flag("--json", options->json, "Print summary.json on stdout and nothing else");

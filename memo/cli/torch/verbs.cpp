@@ -9,6 +9,7 @@ void add_tensor_verbs(CLI::App& app, Action& action) {
   add_profile(app, action);
   add_train(app, action);
   add_compare(app, action);
+  add_eval(app, action);
 }
 
 Result<plan::Profile> measure_profile(const job::Job& job) { return edge::profile_job(job, say); }

@@ -8,5 +8,6 @@ namespace memo::cli {
 void add_profile(CLI::App& app, Action& action);
 void add_train(CLI::App& app, Action& action);
 void add_compare(CLI::App& app, Action& action);
+void add_eval(CLI::App& app, Action& action);
 
 }  // namespace memo::cli

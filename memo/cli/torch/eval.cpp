@@ -1,0 +1,131 @@
+// memo eval RUN|MODEL --data FILE --context S: the loss of a model over a text, and at each position of its context.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "memo/cli/interrupts.h"
+#include "memo/cli/planning.h"
+#include "memo/cli/torch/verbs.h"
+#include "memo/torch/arena.h"
+#include "memo/torch/checkpoint_files.h"
+#include "memo/torch/evaluation.h"
+#include "memo/torch/weights_io.h"
+
+namespace memo::cli {
+namespace {
+
+struct Options {
+  std::string model, dtype = "float32";
+  std::vector<std::string> data;
+  std::optional<std::string> tokenizer;
+  std::string bin_dtype = "uint16";
+  std::int64_t context = 0, block = 1024, windows = 0;
+  bool json = false;
+};
+
+// The model's folder: of a run, its newest checkpoint.
+Result<Path> model_folder(const Path& given) {
+  if (std::filesystem::exists(given / "config.json")) return given;
+  MEMO_TRY(const std::optional<Path> latest, edge::latest_checkpoint(given));
+  if (latest) return *latest;
+  return bad_input(given.string() + ": neither a model folder (no config.json) nor a run (no checkpoint)");
+}
+
+Result<edge::Dataset> open_text(const Options& options, const Path& folder, const model::Shape& shape) {
+  job::DataSource source;
+  for (const std::string& file : options.data) source.files.emplace_back(file);
+  source.bin_dtype = options.bin_dtype;
+  if (options.tokenizer) source.tokenizer = *options.tokenizer;
+  if (!options.tokenizer && std::filesystem::exists(folder / "tokenizer.json"))
+    source.tokenizer = folder / "tokenizer.json";
+  MEMO_TRY(edge::Dataset data, edge::Dataset::open(source, shape.vocab));
+  MEMO_CHECKED(data.check_context(Tokens(options.context)));
+  return data;
+}
+
+void print_json(const Options& options, const edge::Evaluation& found) {
+  const nlohmann::ordered_json object{{"loss", found.loss},
+                                      {"context", options.context},
+                                      {"windows", found.windows},
+                                      {"tokens", found.windows * options.context},
+                                      {"by_position", found.by_position}};
+  fmt::print("{}\n", object.dump());
+}
+
+// Positions by powers of two: the first 256, then as many as all before.
+void print_table(const Options& options, const edge::Evaluation& found) {
+  fmt::print("loss {:.4f} nats a token (perplexity {:.3f}) over {} tokens: {} windows of {}\n", found.loss,
+             std::exp(found.loss), found.windows * options.context, found.windows, options.context);
+  fmt::print("{:>20}  {:>8}\n", "position", "loss");
+  for (std::int64_t begin = 0, end = 256; begin < options.context; begin = end, end *= 2) {
+    end = std::min(end, options.context);
+    double sum = 0;
+    for (std::int64_t i = begin; i < end; ++i) sum += found.by_position[static_cast<std::size_t>(i)];
+    fmt::print("{:>20}  {:>8.4f}\n", fmt::format("{} to {}", begin, end - 1), sum / static_cast<double>(end - begin));
+  }
+}
+
+Status eval(const Options& options) {
+  MEMO_TRY(const Path folder, model_folder(options.model));
+  MEMO_TRY(const model::Shape shape, model::read_config(folder));
+  MEMO_CHECKED(model::check_context(shape, Tokens(options.context), "--context"));
+  MEMO_TRY(const edge::Dataset data, open_text(options, folder, shape));
+
+  const job::DType dtype = options.dtype == "bfloat16" ? job::DType::bfloat16 : job::DType::float32;
+  const edge::WholeState whole(shape, dtype);
+  MEMO_TRY(const edge::Arena memory, edge::Arena::map(whole.bytes()));  // gradients' pages are never touched
+  edge::ModelState state(shape, dtype,
+                         [&](const edge::StateGroup& group) { return whole.regions(memory.data(), group); });
+  MEMO_CHECKED(edge::load_weights(state, folder));
+  const edge::Decoder decoder(shape, 1, state.parameters());
+
+  const std::atomic<int>& interrupted = interrupts();
+  const edge::Evaluation found =
+      edge::evaluate(decoder, data, {Tokens(options.context), Tokens(options.block), options.windows},
+                     [&](std::int64_t done, std::int64_t of) {
+                       if (!options.json) say(fmt::format("window {} of {}", done, of));
+                       return interrupted.load() == 0;
+                     });
+  if (options.json)
+    print_json(options, found);
+  else
+    print_table(options, found);
+  if (interrupted.load() > 0)
+    return fail(ErrorKind::interrupted, fmt::format("stopped after {} windows", found.windows));
+  return {};
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app, Action& action) {
+  CLI::App* verb = app.add_subcommand("eval", "The loss of a model over a text, and at each position of its context");
+  const auto options = std::make_shared<Options>();
+  verb->add_option("model", options->model, "A run folder (its newest checkpoint) or a model folder")->required();
+  verb->add_option("--data", options->data, "Text, or token ids in *.bin; several are taken as one")
+      ->required()
+      ->allow_extra_args(false);
+  verb->add_option("--context", options->context, "Tokens that each window predicts")
+      ->required()
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40));
+  verb->add_option("--tokenizer", options->tokenizer,
+                   "tokenizer.json; else the model folder's, else bytes are the tokens");
+  verb->add_option("--bin-dtype", options->bin_dtype, "Of *.bin: uint16 or uint32")
+      ->check(CLI::IsMember({"uint16", "uint32"}))
+      ->capture_default_str();
+  verb->add_option("--dtype", options->dtype, "Of compute: float32 or bfloat16")
+      ->check(CLI::IsMember({"float32", "bfloat16"}))
+      ->capture_default_str();
+  verb->add_option("--block", options->block, "Tokens per block")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 30))
+      ->capture_default_str();
+  verb->add_option("--windows", options->windows, "At most so many windows (default: all)")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40));
+  verb->add_flag("--json", options->json, "One JSON object on stdout");
+  verb->callback([&action, options] { action = [options] { return eval(*options); }; });
+}
+
+}  // namespace memo::cli
