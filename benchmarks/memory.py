@@ -4,7 +4,7 @@
 
 The model of main_job.py. Every strategy plans without a limit; `memo, least` under the smallest limit that works for it.
 Up to --measured tokens one step is run by each plan, and up to --peers-measured by Transformers; --add takes more of
-Transformers' peaks from files that main_job.py wrote. With --documents N the tokens are documents of N, which attention
+them from an earlier run's -o, and Transformers' from main_job.py's. With --documents N the tokens are documents of N, which attention
 does not cross: steps are shorter, and as large. Figures are megabytes over what the process
 holds before it has a model (of predictions: the arena). The slope is that of predictions between the last two contexts,
 in bytes a token. Prints a Markdown table; exits with 1 where a measured device peak is over the predicted one.
@@ -39,9 +39,10 @@ def apart_documents(job, tokens, each):
 
 
 def added(files):
-    """Rows of Transformers' peaks from what main_job.py wrote."""
-    rows = [row for file in files for row in json.loads(file.read_text())["rows"] if "peak_over_base_bytes" in row]
-    return [
+    """Rows of an earlier run, and of Transformers' peaks from what main_job.py wrote."""
+    all_rows = [row for file in files for row in json.loads(file.read_text())["rows"]]
+    rows = [row for row in all_rows if "peak_over_base_bytes" in row]
+    return [row for row in all_rows if "over_base" in row or "predicted" in row] + [
         {"who": row["who"].replace("transformers ", "Transformers, "), "context": row["context"], "over_base": row["peak_over_base_bytes"]}
         for row in rows
         if row["who"].startswith("transformers")
@@ -122,7 +123,7 @@ def main():
     parser.add_argument("--measured", type=int, default=8192, help="the longest context that is run (default 8192)")
     parser.add_argument("--peers-measured", type=int, default=8192, help="the same of Transformers (default 8192)")
     parser.add_argument("--documents", type=int, help="tokens of a document (default: one document)")
-    parser.add_argument("--add", type=Path, action="append", default=[], help="a file of main_job.py -o")
+    parser.add_argument("--add", type=Path, action="append", default=[], help="a file of main_job.py -o, or of an earlier run of this")
     parser.add_argument("--plot", type=Path, help="SVG file")
     common_arguments(parser)
     options = parser.parse_args()
@@ -151,6 +152,7 @@ def main():
                 rows.append({"who": f"Transformers, {mode}", "context": context, "over_base": over})
 
     rows += added(options.add)
+    contexts = sorted({row["context"] for row in rows})
     cells = []
     for who in dict.fromkeys(row["who"] for row in rows):
         own = {row["context"]: row for row in rows if row["who"] == who}

@@ -59,7 +59,7 @@ Result<on_paper::Task> task_of(const Options& options) {
   task.model_name = options.model;
   const auto [name, count] = split_hardware(options.hardware);
   if (name == "here") {
-    MEMO_TRY(task.hardware, measure_here(options.disk));
+    MEMO_TRY(task.hardware, measure_here(options.disk, task.shape));
   } else {
     MEMO_TRY(const auto table, table_of(options));
     MEMO_TRY(task.hardware, on_paper::find_hardware(name, table));

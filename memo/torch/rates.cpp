@@ -4,10 +4,13 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mul.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <chrono>
 #include <functional>
+#include <utility>
+#include <vector>
 
 #include "memo/torch/attention.h"
 #include "memo/torch/kernels.h"
@@ -15,52 +18,87 @@
 namespace memo::edge {
 namespace {
 
-// The fastest of several runs, which others on the machine disturbed least.
-double fastest_seconds(const std::function<void()>& work) {
+// The median of several runs.
+double usual_seconds(const std::function<void()>& work) {
   using Clock = std::chrono::steady_clock;
-  constexpr double enough = 0.25;  // seconds
-  constexpr int least = 3;
-  double best = 1e9, spent = 0;
+  constexpr double enough = 1;  // second
+  constexpr std::size_t least = 5;
+  std::vector<double> runs;
+  double spent = 0;
   work();
-  for (int run = 0; run < least || spent < enough; ++run) {
+  while (runs.size() < least || spent < enough) {
     const auto start = Clock::now();
     work();
-    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-    best = std::min(best, seconds), spent += seconds;
+    runs.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+    spent += runs.back();
   }
-  return best;
+  const auto middle = runs.begin() + static_cast<std::ptrdiff_t>(runs.size() / 2);
+  std::ranges::nth_element(runs, middle);
+  return *middle;
 }
 
-// Forward and backward seconds of a group of two query heads and one key head.
+constexpr std::int64_t most_rows = 1024;  // of a block
+
+// Of the products of two layers in turn, so that no weight waits in a cache for the next run, over a block of rows:
+// fewer for wide models, whose run would take long.
+double matmul_rate(const model::Shape& shape) {
+  const bool gated = shape.activation == model::Activation::silu;
+  const std::int64_t query = shape.heads * shape.head_dim, key = shape.kv_heads * shape.head_dim;
+  struct Product {
+    at::Tensor x, weight, y, dx, gradient;
+  };
+  std::vector<std::pair<std::int64_t, std::int64_t>> widths;
+  for (int layer = 0; layer < 2; ++layer)
+    for (const auto& width : {std::pair(shape.hidden, query + 2 * key), std::pair(query, shape.hidden),
+                              std::pair(shape.hidden, shape.ffn * (gated ? 2 : 1)), std::pair(shape.ffn, shape.hidden)})
+      widths.push_back(width);
+  double weights = 0;
+  for (const auto& [in, out] : widths) weights += static_cast<double>(in * out);
+  constexpr double enough = 6e10, least_rows = 64;  // FLOPs of a run
+  const auto rows =
+      static_cast<std::int64_t>(std::clamp(enough / (6 * weights), least_rows, static_cast<double>(most_rows)));
+  std::vector<Product> products;
+  for (const auto& [in, out] : widths)
+    products.push_back({at::randn({rows, in}), at::randn({out, in}) * 0.03, at::randn({rows, out}) * 0.1,
+                        at::empty({rows, in}), at::zeros({out, in})});
+  const double seconds = usual_seconds([&] {
+    for (Product& product : products) {
+      linear(product.x, product.weight, product.y);
+      linear_backward(product.y, product.weight, product.dx);
+      add_weight_gradient(product.y, product.x, product.gradient);
+    }
+  });
+  return 6 * weights * static_cast<double>(rows) / seconds;
+}
+
+// Forward and backward seconds of one head group.
 std::pair<double, double> attention_seconds(std::int64_t tokens, const GroupHeads& heads) {
   const at::Tensor qkv = at::randn({tokens, (heads.queries + 2 * heads.keys) * heads.dim}) * 0.1;
   const auto [o, lse] = causal_attention(qkv, heads);
   const at::Tensor d = at::randn(o.sizes()) * 0.1;
-  const double forward = fastest_seconds([&] { causal_attention(qkv, heads); });
-  return {forward, fastest_seconds([&, &o = o, &lse = lse] { causal_attention_backward(d, qkv, o, lse, heads); })};
+  const double forward = usual_seconds([&] { causal_attention(qkv, heads); });
+  return {forward, usual_seconds([&, &o = o, &lse = lse] { causal_attention_backward(d, qkv, o, lse, heads); })};
 }
 
 }  // namespace
 
-ComputeRates measure_rates() {
+ComputeRates measure_rates(const model::Shape& shape) {
   ComputeRates rates;
-  constexpr std::int64_t rows = 1024, columns = 1024, dim = 64, ffn = 1536;
-  const at::Tensor x = at::randn({rows, columns}), weight = at::randn({columns, columns}) * 0.03;
-  at::Tensor y = at::empty({rows, columns});
-  rates.matmul = 2.0 * rows * columns * columns / fastest_seconds([&] { linear(x, weight, y); });
+  rates.matmul = matmul_rate(shape);
 
+  constexpr std::int64_t rows = most_rows, ffn = 1536;
   const at::Tensor h = at::randn({rows, 2 * ffn});
   at::Tensor a = at::empty({rows, ffn});
   rates.memory =
-      BytesPerSecond(4.0 * rows * 3 * ffn / fastest_seconds([&] { activate(h, model::Activation::silu, a); }));
+      BytesPerSecond(4.0 * rows * 3 * ffn / usual_seconds([&] { activate(h, model::Activation::silu, a); }));
 
   // seconds(n) = flops(n) (n + half) / (n rate): two lengths give both.
-  const GroupHeads heads{2, 1, dim};
+  const GroupHeads heads{shape.heads / shape.kv_heads, 1, shape.head_dim};
   constexpr std::int64_t small = 1024, large = 4096;
   const double forward_small = attention_seconds(small, heads).first;
   const auto [forward_large, backward_large] = attention_seconds(large, heads);
   const auto flops = [&](double tokens, double products) {
-    return products * 2 * tokens * tokens / 2 * static_cast<double>(heads.queries * dim);
+    return products * 2 * tokens * tokens / 2 * static_cast<double>(heads.queries * heads.dim);
   };
   const double slow = forward_small / flops(small, 2), fast = forward_large / flops(large, 2);  // seconds a FLOP
   const double rate = (1.0 / small - 1.0 / large) / (fast / small - slow / large);

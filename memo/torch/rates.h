@@ -2,17 +2,18 @@
 #pragma once
 
 #include "memo/base/units.h"
+#include "memo/model/shape.h"
 
 namespace memo::edge {
 
 struct ComputeRates {
-  double matmul = 0;                                     // FLOP/s of float32 products
+  double matmul = 0;  // FLOP/s of a layer's float32 products, forward and both of backward
   double attention_forward = 0, attention_backward = 0;  // FLOP/s of the causal half, at long lengths
   double attention_half = 0;                             // tokens at which attention reaches half of that
   BytesPerSecond memory;                                 // read and written by element-wise kernels
 };
 
-// For about two seconds.
-ComputeRates measure_rates();
+// For some seconds, of a model's widths.
+ComputeRates measure_rates(const model::Shape& shape);
 
 }  // namespace memo::edge

@@ -11,7 +11,7 @@ Result<plan::Profile> measure_profile(const job::Job&) {
   return bad_input("this build of memo has no LibTorch and measures nothing: name a profile with --profile");
 }
 
-Result<estimate::Hardware> measure_here(const Path&) {
+Result<estimate::Hardware> measure_here(const Path&, const model::Shape&) {
   return bad_input("this build of memo has no LibTorch and measures nothing: name hardware other than 'here'");
 }
 

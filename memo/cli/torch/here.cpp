@@ -5,10 +5,10 @@
 
 namespace memo::cli {
 
-Result<estimate::Hardware> measure_here(const Path& disk) {
+Result<estimate::Hardware> measure_here(const Path& disk, const model::Shape& shape) {
   const Machine machine = look_at_machine();
   MEMO_TRY(const Disk measured, measure_disk(disk, machine.cores));
-  const edge::ComputeRates rates = edge::measure_rates();
+  const edge::ComputeRates rates = edge::measure_rates(shape);
   estimate::Hardware here;
   here.name = "here";
   here.peak = here.matmul = rates.matmul;

@@ -52,3 +52,4 @@ row([data.x_title, ...data.x], "th");
 for (const { name, values } of data.lines) row([name, ...values.map((value) => (value ? thousands(value) : "none"))], "td");
 draw();
 dark.addEventListener("change", draw);
+document.documentElement.dataset.ready = "";
