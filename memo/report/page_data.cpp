@@ -216,7 +216,8 @@ ordered_json page_data(const Subject& subject) {
       {"tiers", tiers_json(plan, live)},
       {"fragmentation", fragmentation_json(plan, live)},
       {"steps", steps_json(subject.steps)},
-      {"loss_by_position", subject.loss_by_position},
+      {"loss_by_position", subject.loss_by_position.losses},
+      {"loss_context", subject.loss_by_position.context},
       {"program", program.json()},
       {"timelines",
        {{"predicted", timeline_json(plan.program, subject.predicted, microsecond / 10)}, {"measured", nullptr}}}};

@@ -113,13 +113,19 @@ Result<sim::Timeline> read_timeline(const Path& path, const plan::Program& progr
   return timeline;
 }
 
-Result<std::vector<double>> read_loss_by_position(const Path& path) {
+Result<LossByPosition> read_loss_by_position(const Path& path) {
   MEMO_TRY(const nlohmann::json document, read_json(path));
   return checked(document, path.string(), [](const JsonCursor& at) {
+    constexpr std::size_t most = 256;  // as many as a picture shows
     const JsonCursor list = at.at("by_position");
-    std::vector<double> losses(list.size());
-    for (std::size_t i = 0; i < losses.size() && !at.failed(); ++i) losses[i] = list.at(i).number();
-    return losses;
+    const std::size_t size = list.size(), spans = std::min(size, most);
+    LossByPosition result{static_cast<std::int64_t>(size), std::vector<double>(spans)};
+    for (std::size_t span = 0; span < spans; ++span) {
+      const std::size_t begin = span * size / spans, end = (span + 1) * size / spans;
+      for (std::size_t i = begin; i < end && !at.failed(); ++i) result.losses[span] += list.at(i).number();
+      result.losses[span] /= static_cast<double>(end - begin);
+    }
+    return result;
   });
 }
 

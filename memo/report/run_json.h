@@ -9,6 +9,6 @@ Result<std::vector<Step>> read_metrics(const Path& path);
 Result<Measured> read_summary(const Path& path);
 // Checked against the program: indices in range, no span that ends before it starts.
 Result<sim::Timeline> read_timeline(const Path& path, const plan::Program& program);
-Result<std::vector<double>> read_loss_by_position(const Path& path);
+Result<LossByPosition> read_loss_by_position(const Path& path);  // of eval.json
 
 }  // namespace memo::report

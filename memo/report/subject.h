@@ -12,6 +12,11 @@
 
 namespace memo::report {
 
+struct LossByPosition {
+  std::int64_t context = 0;    // of the evaluation, tokens; 0: none
+  std::vector<double> losses;  // means of at most 256 equal spans of it, nats per token
+};
+
 struct Step {  // a line of metrics.jsonl
   std::int64_t step = 0;
   double loss = 0;  // nats per token
@@ -37,7 +42,7 @@ struct Subject {
   std::optional<sim::Timeline> timeline;  // measured, of the last step
   std::optional<Measured> measured;
   std::vector<Step> steps;
-  std::vector<double> loss_by_position;  // means of equal spans of the context; empty when not evaluated
+  LossByPosition loss_by_position;
   [[nodiscard]] bool is_run() const { return measured || !steps.empty(); }
 };
 

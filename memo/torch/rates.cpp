@@ -19,18 +19,17 @@ namespace memo::edge {
 namespace {
 
 // The median of several runs.
-double usual_seconds(const std::function<void()>& work) {
+double usual_seconds(Seconds each, const std::function<void()>& work) {
   using Clock = std::chrono::steady_clock;
-  constexpr double enough = 1;  // second
   constexpr std::size_t least = 5;
   std::vector<double> runs;
-  double spent = 0;
+  Seconds spent;
   work();
-  while (runs.size() < least || spent < enough) {
+  while (runs.size() < least || spent < each) {
     const auto start = Clock::now();
     work();
     runs.push_back(std::chrono::duration<double>(Clock::now() - start).count());
-    spent += runs.back();
+    spent += Seconds(runs.back());
   }
   const auto middle = runs.begin() + static_cast<std::ptrdiff_t>(runs.size() / 2);
   std::ranges::nth_element(runs, middle);
@@ -41,7 +40,7 @@ constexpr std::int64_t most_rows = 1024;  // of a block
 
 // Of the products of two layers in turn, so that no weight waits in a cache for the next run, over a block of rows:
 // fewer for wide models, whose run would take long.
-double matmul_rate(const model::Shape& shape) {
+double matmul_rate(const model::Shape& shape, Seconds each) {
   const bool gated = shape.activation == model::Activation::silu;
   const std::int64_t query = shape.heads * shape.head_dim, key = shape.kv_heads * shape.head_dim;
   struct Product {
@@ -61,7 +60,7 @@ double matmul_rate(const model::Shape& shape) {
   for (const auto& [in, out] : widths)
     products.push_back({at::randn({rows, in}), at::randn({out, in}) * 0.03, at::randn({rows, out}) * 0.1,
                         at::empty({rows, in}), at::zeros({out, in})});
-  const double seconds = usual_seconds([&] {
+  const double seconds = usual_seconds(each, [&] {
     for (Product& product : products) {
       linear(product.x, product.weight, product.y);
       linear_backward(product.y, product.weight, product.dx);
@@ -72,31 +71,31 @@ double matmul_rate(const model::Shape& shape) {
 }
 
 // Forward and backward seconds of one head group.
-std::pair<double, double> attention_seconds(std::int64_t tokens, const GroupHeads& heads) {
+std::pair<double, double> attention_seconds(std::int64_t tokens, const GroupHeads& heads, Seconds each) {
   const at::Tensor qkv = at::randn({tokens, (heads.queries + 2 * heads.keys) * heads.dim}) * 0.1;
   const auto [o, lse] = causal_attention(qkv, heads);
   const at::Tensor d = at::randn(o.sizes()) * 0.1;
-  const double forward = usual_seconds([&] { causal_attention(qkv, heads); });
-  return {forward, usual_seconds([&, &o = o, &lse = lse] { causal_attention_backward(d, qkv, o, lse, heads); })};
+  const double forward = usual_seconds(each, [&] { causal_attention(qkv, heads); });
+  return {forward, usual_seconds(each, [&, &o = o, &lse = lse] { causal_attention_backward(d, qkv, o, lse, heads); })};
 }
 
 }  // namespace
 
-ComputeRates measure_rates(const model::Shape& shape) {
+ComputeRates measure_rates(const model::Shape& shape, Seconds each) {
   ComputeRates rates;
-  rates.matmul = matmul_rate(shape);
+  rates.matmul = matmul_rate(shape, each);
 
   constexpr std::int64_t rows = most_rows, ffn = 1536;
   const at::Tensor h = at::randn({rows, 2 * ffn});
   at::Tensor a = at::empty({rows, ffn});
   rates.memory =
-      BytesPerSecond(4.0 * rows * 3 * ffn / usual_seconds([&] { activate(h, model::Activation::silu, a); }));
+      BytesPerSecond(4.0 * rows * 3 * ffn / usual_seconds(each, [&] { activate(h, model::Activation::silu, a); }));
 
   // seconds(n) = flops(n) (n + half) / (n rate): two lengths give both.
   const GroupHeads heads{shape.heads / shape.kv_heads, 1, shape.head_dim};
   constexpr std::int64_t small = 1024, large = 4096;
-  const double forward_small = attention_seconds(small, heads).first;
-  const auto [forward_large, backward_large] = attention_seconds(large, heads);
+  const double forward_small = attention_seconds(small, heads, each).first;
+  const auto [forward_large, backward_large] = attention_seconds(large, heads, each);
   const auto flops = [&](double tokens, double products) {
     return products * 2 * tokens * tokens / 2 * static_cast<double>(heads.queries * heads.dim);
   };

@@ -13,7 +13,7 @@ struct ComputeRates {
   BytesPerSecond memory;                                 // read and written by element-wise kernels
 };
 
-// For some seconds, of a model's widths.
-ComputeRates measure_rates(const model::Shape& shape);
+// Of a model's widths; each of five kernels runs for at least `each`.
+ComputeRates measure_rates(const model::Shape& shape, Seconds each = Seconds(1));
 
 }  // namespace memo::edge

@@ -57,6 +57,7 @@ def test_a_run_is_its_newest_checkpoint(folder, job, text):
     memo("train", job(train=dict(steps=2, checkpoint_every=1)), "--out", folder / "run", "--json").json()
     of_run = evaluate(folder / "run", folder).json()
     assert of_run == evaluate(folder / "run" / "checkpoint-2", folder).json()
+    assert json.loads((folder / "run" / "eval.json").read_text()) == of_run  # for the run's report
     assert of_run["loss"] != evaluate(folder / "run" / "checkpoint-1", folder).json()["loss"]
 
 

@@ -22,6 +22,8 @@ def runs(work, disk_of_session):
     for strategy in ("offload", "recompute"):
         done = memo("train", job, "--out", work / strategy, "--strategy", strategy)
         assert done.code == 0, done.err
+    done = memo("eval", work / "offload", "--data", work / "book.txt", "--context", 512)
+    assert done.code == 0, done.err
     return work / "offload", work / "recompute"
 
 
@@ -63,7 +65,7 @@ def test_a_run_is_drawn(look, run_page):
     for selector in (MAP, "#streams canvas", "#tiers canvas", "#loss canvas"):
         assert page.colours(selector)[0] > 8, selector
     text = page.page.inner_text("main")
-    for words in ("Device peak", "Predicted against measured", "Fragmentation", "Waiting", "Loss"):
+    for words in ("Device peak", "Predicted against measured", "Fragmentation", "Waiting", "Loss", "By position in the context"):
         assert words in text
     assert "undefined" not in text and "NaN" not in text
     page.screenshot("run-desktop-light")

@@ -42,7 +42,8 @@ TEST(Hardware, OfAnUnknownNameTheNearestIsSaid) {
 class HardwareFile : public ::testing::Test {
  protected:
   Result<std::vector<Hardware>> read(const std::string& text) {
-    const auto file = std::filesystem::path(::testing::TempDir()) / "gpus.toml";
+    const std::string name = ::testing::UnitTest::GetInstance()->current_test_info()->name();
+    const auto file = std::filesystem::path(::testing::TempDir()) / (name + ".toml");  // tests run side by side
     std::ofstream(file) << text;
     return read_hardware(file);
   }

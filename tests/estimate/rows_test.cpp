@@ -62,7 +62,8 @@ TEST(Rows, ATableKeepsItsCellsAndGainsPredictions) {
 class TableFile : public ::testing::Test {
  protected:
   Result<Table> read(const std::string& text) {
-    const auto file = std::filesystem::path(::testing::TempDir()) / "table.csv";
+    const std::string name = ::testing::UnitTest::GetInstance()->current_test_info()->name();
+    const auto file = std::filesystem::path(::testing::TempDir()) / (name + ".csv");  // tests run side by side
     std::ofstream(file) << text;
     return read_table(file);
   }

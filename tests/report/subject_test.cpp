@@ -52,6 +52,18 @@ TEST_F(RunFolder, StepsOfARunThatGoesOn) {
   EXPECT_TRUE(subject->is_run());
 }
 
+TEST_F(RunFolder, LossesByPositionAreMeansOfSpansOfTheEvaluationsContext) {
+  std::string losses = "0";
+  for (int i = 1; i < 512; ++i) losses += "," + std::to_string(i);
+  write("eval.json", R"({"loss":1,"by_position":[)" + losses + "]}");
+  const auto subject = read_subject(folder_);
+  ASSERT_TRUE(subject.has_value()) << subject.error().message;
+  EXPECT_EQ(subject->loss_by_position.context, 512);
+  ASSERT_EQ(subject->loss_by_position.losses.size(), 256U);
+  EXPECT_EQ(subject->loss_by_position.losses[0], 0.5);
+  EXPECT_EQ(subject->loss_by_position.losses[255], 510.5);
+}
+
 TEST_F(RunFolder, ATruncatedLineOfMetricsIsNamed) {
   write("metrics.jsonl", R"({"step":1,"lo)");
   EXPECT_NE(refusal().find("metrics.jsonl: line 1"), std::string::npos);

@@ -2,22 +2,21 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 namespace memo::edge {
 namespace {
 
-// Two measurements of one machine: of the same order, and every kernel below what no core does.
-TEST(Rates, AreOfThisMachine) {
+// How fast is the machine's business: rates are numbers that an estimate can divide by.
+TEST(Rates, ArePositiveForEveryKernel) {
   model::Shape shape;
   shape.hidden = 256, shape.heads = 4, shape.kv_heads = 2, shape.head_dim = 64, shape.ffn = 512;
-  const ComputeRates once = measure_rates(shape), again = measure_rates(shape);
-  for (const auto& [a, b] : {std::pair(once.matmul, again.matmul), std::pair(once.memory.value(), again.memory.value()),
-                             std::pair(once.attention_forward, again.attention_forward),
-                             std::pair(once.attention_backward, again.attention_backward)}) {
-    EXPECT_GT(a, 1e8);
-    EXPECT_LT(a, 1e15);
-    EXPECT_LT(std::max(a, b) / std::min(a, b), 20);
+  const ComputeRates rates = measure_rates(shape, Seconds(0));
+  for (const double rate : {rates.matmul, rates.memory.value(), rates.attention_forward, rates.attention_backward}) {
+    EXPECT_TRUE(std::isfinite(rate));
+    EXPECT_GT(rate, 0);
   }
-  EXPECT_GE(once.attention_half, 1);
+  EXPECT_GE(rates.attention_half, 1);
 }
 
 }  // namespace

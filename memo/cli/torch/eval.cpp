@@ -1,4 +1,5 @@
-// memo eval RUN|MODEL --data FILE --context S: the loss of a model over a text, and at each position of its context.
+// memo eval RUN|MODEL --data FILE --context S: the loss of a model over a text, and at each position of its context. Of
+// a run it is kept in the run's folder too, for its report.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -47,13 +48,13 @@ Result<edge::Dataset> open_text(const Options& options, const Path& folder, cons
   return data;
 }
 
-void print_json(const Options& options, const edge::Evaluation& found) {
+std::string json_of(const Options& options, const edge::Evaluation& found) {
   const nlohmann::ordered_json object{{"loss", found.loss},
                                       {"context", options.context},
                                       {"windows", found.windows},
                                       {"tokens", found.windows * options.context},
                                       {"by_position", found.by_position}};
-  fmt::print("{}\n", object.dump());
+  return object.dump() + "\n";
 }
 
 // Positions by powers of two: the first 256, then as many as all before.
@@ -90,10 +91,13 @@ Status eval(const Options& options) {
                        if (!options.json) say(fmt::format("window {} of {}", done, of));
                        return interrupted.load() == 0;
                      });
+  const std::string json = json_of(options, found);
   if (options.json)
-    print_json(options, found);
+    fmt::print("{}", json);
   else
     print_table(options, found);
+  if (folder != Path(options.model))
+    MEMO_CHECKED(write_atomically(Path(options.model) / "eval.json", json));  // of a run
   if (interrupted.load() > 0)
     return fail(ErrorKind::interrupted, fmt::format("stopped after {} windows", found.windows));
   return {};

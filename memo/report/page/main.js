@@ -84,9 +84,9 @@ function losses(subject) {
     lossCharts.push(lineChart($("loss"), { height: 240, label: "Loss by step", xTitle: "step", yTitle: "loss, nats per token",
       lines: runs.map(({ name, steps }) => ({ label: name, points: steps.map(([step, loss]) => [step, loss]) })) }));
   if (placed.length > 0) {
-    $("loss").append(element("p", { class: "caption" }, "By position in the context, of the evaluation in eval.json:"));
+    $("loss").append(element("p", { class: "caption" }, "By position in the context, as memo eval found it:"));
     lossCharts.push(lineChart($("loss"), { height: 200, label: "Loss by position in the context", xTitle: "token", yTitle: "loss, nats per token",
-      lines: placed.map(({ name, context, loss_by_position: by }) => ({ label: name, points: by.map((loss, i) => [Math.round(((i + 0.5) * context) / by.length), loss]) })) }));
+      lines: placed.map(({ name, loss_context: context, loss_by_position: by }) => ({ label: name, points: by.map((loss, i) => [Math.round(((i + 0.5) * context) / by.length), loss]) })) }));
   }
   const keep = $("loss-table").querySelector("details")?.open;
   $("loss-table").replaceChildren(subject.data.steps.length > 0 ? behind(`Steps of ${subject.data.name}`, stepsTable(subject.data)) : "");
