@@ -37,19 +37,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--memo", default=str(ROOT / "build/memo"), type=command_of, help="default build/memo")
     parser.add_argument("--models", default=",".join(SETUPS), help="comma-separated")
+    parser.add_argument("--strategies", default=",".join(STRATEGIES), help="comma-separated, memo-alpha first")
     parser.add_argument("--steps", default=",".join(map(str, STEPS)), help="contexts, in units of 1024 tokens")
     options = parser.parse_args()
-    steps, ratios, longest = [int(s) for s in names(options.steps)], {}, []
+    steps, strategies = [int(s) for s in names(options.steps)], names(options.strategies)
+    ratios, longest = {}, []
     for model in names(options.models):
-        found = {s: [mfu(options, model, step, s) for step in steps] for s in STRATEGIES}
-        rows = [[s, *("-" if value is None else f"{value:.1f}" for value in found[s])] for s in STRATEGIES]
+        found = {s: [mfu(options, model, step, s) for step in steps] for s in strategies}
+        rows = [[s, *("-" if value is None else f"{value:.1f}" for value in found[s])] for s in strategies]
         print(markdown([f"MFU %, {model} on {SETUPS[model]} A800", *(f"{step}K" for step in steps)], rows), "\n")
-        fits = {s: [step for step, value in zip(steps, found[s]) if value is not None] for s in STRATEGIES}
-        longest.append([model, *(f"{max(fits[s])}K" if fits[s] else "-" for s in STRATEGIES)])
-        for peer in ("megatron", "deepspeed"):
+        fits = {s: [step for step, value in zip(steps, found[s]) if value is not None] for s in strategies}
+        longest.append([model, *(f"{max(fits[s])}K" if fits[s] else "-" for s in strategies)])
+        for peer in {"megatron", "deepspeed"}.intersection(strategies):
             both = [a / b for a, b in zip(found["memo-alpha"], found[peer]) if a and b]
             ratios.setdefault(peer, []).extend(both)
-    print(markdown(["longest of these", *STRATEGIES], longest), "\n")
+    print(markdown(["longest of these", *strategies], longest), "\n")
     for peer, values in ratios.items():
         print(f"memo-alpha over {peer}: {sum(values) / len(values):.2f} in the mean of {len(values)}")
     return 0
