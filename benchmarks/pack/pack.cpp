@@ -4,12 +4,14 @@
 #include <fmt/format.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "memo/pack/csv.h"
+#include "memo/report/caching_allocator.h"
 
 namespace {
 
@@ -36,6 +38,31 @@ std::int64_t resident_bytes() {
   return std::int64_t{usage.ru_maxrss} * 1024;
 }
 
+// What PyTorch's caching allocator would reserve for the same requests in order of time, frees first at equal times.
+std::int64_t reserved_bytes(const Instance& instance) {
+  struct Event {
+    std::int64_t time;
+    bool starts;
+    std::size_t buffer;
+  };
+  std::vector<Event> events;
+  for (std::size_t i = 0; i < instance.size(); ++i) {
+    events.push_back({instance[i].lower, true, i});
+    events.push_back({instance[i].upper, false, i});
+  }
+  std::sort(events.begin(), events.end(),
+            [](const Event& a, const Event& b) { return a.time != b.time ? a.time < b.time : a.starts < b.starts; });
+  memo::report::CachingAllocator allocator;
+  std::vector<memo::report::CachingAllocator::Handle> handles(instance.size());
+  for (const Event& event : events) {
+    if (event.starts)
+      handles[event.buffer] = *allocator.allocate(memo::Bytes(instance[event.buffer].size));
+    else
+      allocator.free(handles[event.buffer]);
+  }
+  return allocator.peak_reserved().value();
+}
+
 void print(const std::string& name, const Instance& instance, const memo::pack::Options& options) {
   static constexpr const char* outcomes[] = {"optimal", "feasible", "infeasible", "timeout"};
   const std::int64_t before = resident_bytes();
@@ -45,9 +72,10 @@ void print(const std::string& name, const Instance& instance, const memo::pack::
     fmt::print(stderr, "{}: the packing is not valid\n", name);
     std::exit(1);
   }
-  fmt::print("{},{},{},{},{},{},{:.4f},{}\n", name, instance.size(), options.seed,
+  fmt::print("{},{},{},{},{},{},{:.4f},{},{},{}\n", name, instance.size(), options.seed,
              outcomes[static_cast<int>(packing.outcome)], packing.peak, packing.lower_bound, packing.seconds,
-             bytes / static_cast<std::int64_t>(std::max<std::size_t>(1, instance.size())));
+             bytes / static_cast<std::int64_t>(std::max<std::size_t>(1, instance.size())),
+             memo::pack::max_live_bytes(instance), reserved_bytes(instance));
   std::fflush(stdout);
 }
 
@@ -57,7 +85,9 @@ int main(int argc, char** argv) {
   memo::pack::Options options;
   std::uint64_t seeds = 1;
   bool random = false;
-  fmt::print("instance,buffers,seed,status,peak,lower_bound,seconds,new_bytes_per_buffer\n");
+  fmt::print(
+      "instance,buffers,seed,status,peak,lower_bound,seconds,new_bytes_per_buffer,live_bytes,caching_allocator_"
+      "reserved\n");
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
     const auto value = [&] { return i + 1 < argc ? std::string(argv[++i]) : std::string("0"); };

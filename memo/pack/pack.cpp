@@ -188,10 +188,10 @@ class Search {
   // refuted raises the bound.
   [[nodiscard]] std::int64_t next_target(std::int64_t turn, std::int64_t grain) const {
     if (options_.capacity) return *options_.capacity;
-    if (turn < 3) return best_.lower_bound;  // each order without noise
-    constexpr std::array<std::int64_t, 4> eighths{0, 7, 4, 7};
+    if (turn < 6) return best_.lower_bound;  // each order without noise
+    constexpr std::array<std::int64_t, 5> eighths{0, 7, 6, 4, 7};
     const std::int64_t steps = (ceiling() - best_.lower_bound) / grain;
-    return best_.lower_bound + grain * (steps * eighths[static_cast<std::size_t>(turn % 4)] / 8);
+    return best_.lower_bound + grain * (steps * eighths[static_cast<std::size_t>(turn % 5)] / 8);
   }
 
   void search_exactly(std::int64_t orders_between) {

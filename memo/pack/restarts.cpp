@@ -11,7 +11,7 @@ namespace memo::pack {
 namespace {
 
 constexpr double nodes_per_buffer = 1.2;  // of the shortest search: one way down, and a little around its end
-constexpr float noise = 0.05F;            // of the first key's range
+constexpr float least_noise = 0.03F, most_noise = 0.12F;  // of an order's range
 
 // 1 1 2 1 1 2 4 1 1 2 ...: the n-th term, from 1.
 std::int64_t luby(std::int64_t n) {
@@ -42,40 +42,55 @@ struct Restarts::Part {
   std::vector<std::size_t> names;  // of its buffers in the whole instance
   Instance instance;
   std::vector<std::unique_ptr<Skyline>> searches;  // one a thread
-  std::vector<float> load, length, area;           // ranks; load: the most bytes alive during the buffer's life
+  std::vector<std::vector<float>> orders;          // each buffer's priority in each of them
   std::vector<std::int64_t> offsets;
   std::int64_t peak = std::numeric_limits<std::int64_t>::max();
   std::int64_t restarts = 0;
+  std::size_t packed_by = std::numeric_limits<std::size_t>::max();  // the order of the last packing
 
+  // Long before large before loaded, loaded large long, loaded long large (the orders of MiniMalloc), and by size times
+  // length, length squared and length cubed. Load: the most bytes alive during the buffer's life.
   void rank() {
     const Sections sections(instance);
     std::vector<double> live(sections.count, 0), most(instance.size(), 0), lengths, areas;
     for (std::size_t i = 0; i < instance.size(); ++i)
       for (const Range& range : sections.of(i))
         for (std::uint32_t s = range.first; s < range.last; ++s) live[s] += static_cast<double>(instance[i].size);
+    std::array<std::vector<double>, 3> volumes;
     for (std::size_t i = 0; i < instance.size(); ++i) {
       for (const Range& range : sections.of(i))
         for (std::uint32_t s = range.first; s < range.last; ++s) most[i] = std::max(most[i], live[s]);
       lengths.push_back(static_cast<double>(instance[i].upper) - static_cast<double>(instance[i].lower));
       areas.push_back(lengths.back() * static_cast<double>(instance[i].size));
+      const Range hull = sections.hull(i);
+      double volume = static_cast<double>(instance[i].size);
+      for (std::vector<double>& v : volumes) v.push_back(volume *= static_cast<double>(hull.last - hull.first));
     }
-    load = ranks(most);
-    length = ranks(lengths);
-    area = ranks(areas);
+    const std::vector<float> load = ranks(most), length = ranks(lengths), area = ranks(areas);
+    const auto order = [&](const std::vector<float>& a, const std::vector<float>& b, const std::vector<float>& c) {
+      std::vector<float>& result = orders.emplace_back(a);
+      for (std::size_t i = 0; i < result.size(); ++i) result[i] += 1e-2F * b[i] + 1e-4F * c[i];
+    };
+    order(length, area, load);
+    order(load, area, length);
+    order(load, length, area);
+    for (const std::vector<double>& v : volumes) orders.push_back(ranks(v));
   }
 
-  // The first three are pure: long before large before loaded, loaded large long, loaded long large (the orders of
-  // MiniMalloc).
+  // Each order once as it is; then with noise, and every other restart in the order that packed last.
+  [[nodiscard]] std::size_t order(std::int64_t restart) const {
+    const auto count = static_cast<std::int64_t>(orders.size());
+    if (restart < count) return static_cast<std::size_t>(restart);
+    if (restart % 2 == 1 && packed_by < orders.size()) return packed_by;
+    return static_cast<std::size_t>(restart / 2 % count);
+  }
   [[nodiscard]] std::vector<float> priority(std::int64_t restart, std::uint64_t seed) const {
-    const std::array<std::array<const std::vector<float>*, 3>, 3> orders{
-        {{&length, &area, &load}, {&load, &area, &length}, {&load, &length, &area}}};
-    const auto& keys = orders[static_cast<std::size_t>(restart % 3)];
+    std::vector<float> result = orders[order(restart)];
+    if (restart < static_cast<std::int64_t>(orders.size())) return result;
     std::mt19937_64 random(seed * 0x9e3779b97f4a7c15ULL + static_cast<std::uint64_t>(restart));
-    std::vector<float> result(instance.size());
-    for (std::size_t i = 0; i < result.size(); ++i) {
-      result[i] = (*keys[0])[i] + 1e-2F * (*keys[1])[i] + 1e-4F * (*keys[2])[i];
-      if (restart >= 3) result[i] += noise * static_cast<float>(random() >> 40) * 0x1p-24F;
-    }
+    const auto below_one = [&] { return static_cast<float>(random() >> 40) * 0x1p-24F; };
+    const float noise = least_noise + (most_noise - least_noise) * below_one();
+    for (float& r : result) r += noise * below_one();
     return result;
   }
 };
@@ -110,8 +125,9 @@ Skyline::Verdict Restarts::run(std::int64_t peak, const std::function<bool()>& i
     std::unique_ptr<Skyline>& skyline = part.searches[thread];
     if (!skyline) skyline = std::make_unique<Skyline>(part.instance);
     const std::int64_t restart = part.restarts + static_cast<std::int64_t>(thread);
-    const auto nodes = static_cast<std::int64_t>(nodes_per_buffer * static_cast<double>(part.instance.size()) *
-                                                 static_cast<double>(luby(restart / 3 + 1)));
+    const auto nodes = static_cast<std::int64_t>(
+        nodes_per_buffer * static_cast<double>(part.instance.size()) *
+        static_cast<double>(luby(restart / static_cast<std::int64_t>(part.orders.size()) + 1)));
     verdicts[thread] = skyline->search(peak, part.priority(restart, seed_), nodes + 8, interrupted);
   };
   std::vector<std::thread> others;
@@ -122,6 +138,7 @@ Skyline::Verdict Restarts::run(std::int64_t peak, const std::function<bool()>& i
   for (std::size_t thread = 0; thread < verdicts.size(); ++thread) {
     if (verdicts[thread] == Skyline::Verdict::refuted) return Skyline::Verdict::refuted;
     if (verdicts[thread] != Skyline::Verdict::packed) continue;
+    part.packed_by = part.order(part.restarts - threads_ + static_cast<std::int64_t>(thread));
     part.offsets = part.searches[thread]->offsets();
     part.peak = 0;
     for (std::size_t i = 0; i < part.offsets.size(); ++i)

@@ -11,6 +11,7 @@ namespace memo::pack {
 namespace {
 
 constexpr std::int64_t no_floor = std::numeric_limits<std::int64_t>::max();  // of a section where nothing waits
+constexpr std::int64_t placed = no_floor;                                    // as a least offset
 constexpr std::size_t memory_size = std::size_t{1} << 18;                    // failed states kept
 constexpr std::uint32_t nobody = std::numeric_limits<std::uint32_t>::max();
 
@@ -28,20 +29,18 @@ std::int64_t aligned(std::int64_t offset, std::int64_t alignment) {
 }  // namespace
 
 Skyline::Skyline(const Instance& instance)
-    : instance_(instance),
-      sections_(instance),
+    : sections_(instance),
       buffers_(sections_.count),
       neighbours_(instance.size()),
       twin_(instance.size()),
       offsets_(instance.size(), 0),
       least_(instance.size(), 0),
-      placed_(instance.size(), 0),
       floor_(sections_.count, no_floor),
       waiting_(sections_.count, 0),
       lowest_(sections_.count, nobody),
       crossing_(sections_.count, 0),
       failed_(memory_size, 0),
-      stamp_(sections_.count, 0) {
+      stamp_(instance.size(), 0) {
   std::vector<Index> by_length(instance.size());
   std::iota(by_length.begin(), by_length.end(), 0U);
   const auto length = [&](Index i) { return sections_.hull(i).last - sections_.hull(i).first; };
@@ -55,6 +54,12 @@ Skyline::Skyline(const Instance& instance)
     const Range hull = sections_.hull(i);
     for (Index s = hull.first; s + 1 < hull.last; ++s) ++crossing_[s];
     if (instance[i].fixed) least_[i] = *instance[i].fixed;
+  }
+  spots_.reserve(instance.size());
+  for (Index i = 0; i < instance.size(); ++i) {
+    const Buffer& b = instance[i];
+    spots_.push_back({b.size, b.alignment, b.fixed.value_or(-1), 0});
+    rehash(i);
   }
   std::vector<Index> seen(instance.size(), nobody);
   std::map<std::tuple<std::int64_t, std::int64_t, std::vector<Index>>, Index> twins;
@@ -93,8 +98,8 @@ std::size_t Skyline::neighbours(const Instance& instance, std::size_t most) {
   return pairs;
 }
 
-std::uint64_t Skyline::code(Index buffer) const {
-  return mixed(mixed(buffer + 1ULL) + static_cast<std::uint64_t>(least_[buffer]) * 0x9e3779b97f4a7c15ULL);
+void Skyline::rehash(Index buffer) {
+  spots_[buffer].code = mixed((buffer + 1ULL) * 0x9e3779b97f4a7c15ULL ^ static_cast<std::uint64_t>(least_[buffer]));
 }
 
 // Of the state of a part: what waits in it, and how low each may lie, under which capacity. Never 0.
@@ -108,17 +113,18 @@ void Skyline::undo(std::size_t mark) {
   for (; trail_.size() > mark; trail_.pop_back()) {
     const Undo& u = trail_.back();
     if (u.kind == Undo::least) {
-      hash_ ^= code(u.index);
+      hash_ ^= spots_[u.index].code;
       least_[u.index] = u.value;
-      hash_ ^= code(u.index);
+      rehash(u.index);
+      hash_ ^= spots_[u.index].code;
     } else if (u.kind == Undo::floor) {
       floor_[u.index] = u.value;
       lowest_[u.index] = u.lowest;
     } else {
-      placed_[u.index] = 0;
-      hash_ ^= code(u.index);
+      least_[u.index] = u.value;
+      hash_ ^= spots_[u.index].code;
       for (const Range& range : sections_.of(u.index))
-        for (Index s = range.first; s < range.last; ++s) waiting_[s] += instance_[u.index].size;
+        for (Index s = range.first; s < range.last; ++s) waiting_[s] += spots_[u.index].size;
       const Range hull = sections_.hull(u.index);
       for (Index s = hull.first; s + 1 < hull.last; ++s) ++crossing_[s];
     }
@@ -126,13 +132,14 @@ void Skyline::undo(std::size_t mark) {
 }
 
 bool Skyline::raise(Index buffer, std::int64_t least) {
-  const Buffer& b = instance_[buffer];
-  least = aligned(least, b.alignment);
+  Spot& b = spots_[buffer];
+  if (b.alignment > 1) least = aligned(least, b.alignment);
   trail_.push_back({Undo::least, buffer, 0, least_[buffer]});
-  hash_ ^= code(buffer);
+  hash_ ^= b.code;
   least_[buffer] = least;
-  hash_ ^= code(buffer);
-  return b.fixed ? least <= *b.fixed : least <= capacity_ - b.size;
+  rehash(buffer);
+  hash_ ^= b.code;
+  return least <= (b.fixed >= 0 ? b.fixed : capacity_ - b.size);
 }
 
 // The section's floor anew. It cannot be below `at_least`. False when what waits no longer fits above it.
@@ -140,7 +147,7 @@ bool Skyline::settle(Index section, std::int64_t at_least) {
   std::int64_t floor = no_floor;
   Index lowest = nobody;
   for (const Index i : buffers_[section])
-    if (!placed_[i] && least_[i] < floor) {
+    if (least_[i] < floor) {
       floor = least_[lowest = i];
       if (floor <= at_least) break;
     }
@@ -152,55 +159,51 @@ bool Skyline::settle(Index section, std::int64_t at_least) {
 
 // At its least offset. False when the rest no longer fits.
 bool Skyline::place(Index buffer) {
-  const std::int64_t size = instance_[buffer].size, top = least_[buffer] + size;
+  const std::int64_t size = spots_[buffer].size, top = least_[buffer] + size;
   offsets_[buffer] = least_[buffer];
-  placed_[buffer] = 1;
-  hash_ ^= code(buffer);
-  trail_.push_back({Undo::placed, buffer, 0, 0});
-  ++stamps_;
-  for (const Range& range : sections_.of(buffer))
-    for (Index s = range.first; s < range.last; ++s) {
-      waiting_[s] -= size;
-      stamp_[s] = stamps_;
-    }
+  trail_.push_back({Undo::placed, buffer, 0, least_[buffer]});
+  hash_ ^= spots_[buffer].code;
+  least_[buffer] = placed;
   const Range hull = sections_.hull(buffer);
   for (Index s = hull.first; s + 1 < hull.last; ++s) --crossing_[s];
+  for (const Range& range : sections_.of(buffer))
+    for (Index s = range.first; s < range.last; ++s) waiting_[s] -= size;
 
-  raised_.clear();
+  Range raised = hull;  // sections with a buffer that was raised
   for (const Index other : neighbours_[buffer]) {
-    if (placed_[other] || least_[other] >= top) continue;
+    if (least_[other] >= top) continue;
     if (!raise(other, top)) return false;
-    for (const Range& range : sections_.of(other))
-      for (Index s = range.first; s < range.last; ++s)
-        if (lowest_[s] == other && stamp_[s] != stamps_) raised_.push_back(s);
+    const Range reach = sections_.hull(other);
+    raised = {std::min(raised.first, reach.first), std::max(raised.last, reach.last)};
   }
   for (const Range& range : sections_.of(buffer))
     for (Index s = range.first; s < range.last; ++s)
       if (!settle(s, top)) return false;
-  for (const Index s : raised_)
-    if (!settle(s, floor_[s])) return false;
+  for (Index s = raised.first; s < raised.last; ++s)
+    if (lowest_[s] != nobody && least_[lowest_[s]] != floor_[s] && !settle(s, floor_[s])) return false;
   return true;
 }
 
 // No buffer of the section lies at `height`, its floor. Those that could are raised to the least top of a neighbour on
 // which they might rest instead. False when one of them could slide down after all, or something no longer fits.
 bool Skyline::none_at(Index section, std::int64_t height) {
+  ++stamps_;
   std::vector<Index> left;
-  for (const Index i : buffers_[section])
-    if (!placed_[i] && least_[i] == height) left.push_back(i);
-  const auto least = [&](Index i) {
-    return least_[i] + (std::find(left.begin(), left.end(), i) != left.end() ? 1 : 0);
-  };
+  for (const Index i : buffers_[section]) {
+    if (least_[i] != height) continue;
+    if (spots_[i].fixed >= 0) return false;
+    left.push_back(i);
+    stamp_[i] = stamps_;
+  }
   std::vector<std::int64_t> rests;
   for (const Index i : left) {
-    if (instance_[i].fixed) return false;
     std::int64_t rest = no_floor;
     bool held_up = false;
     for (const Index other : neighbours_[i]) {
-      if (placed_[other]) continue;
-      const std::int64_t bottom = least(other);
-      rest = std::min(rest, std::max(bottom + instance_[other].size, height + 1));
-      held_up = held_up || bottom < height + instance_[i].size;
+      if (least_[other] == placed) continue;
+      const std::int64_t bottom = least_[other] + (stamp_[other] == stamps_ ? 1 : 0);
+      rest = std::min(rest, std::max(bottom + spots_[other].size, height + 1));
+      held_up = held_up || bottom < height + spots_[i].size;
     }
     if (!held_up) return false;
     rests.push_back(rest);
@@ -210,7 +213,7 @@ bool Skyline::none_at(Index section, std::int64_t height) {
   for (const Index i : left)
     for (const Range& range : sections_.of(i))
       for (Index s = range.first; s < range.last; ++s)
-        if (lowest_[s] == i && !settle(s, height)) return false;
+        if (lowest_[s] == i && least_[i] != floor_[s] && !settle(s, height)) return false;
   return true;
 }
 
@@ -218,7 +221,7 @@ bool Skyline::none_at(Index section, std::int64_t height) {
 void Skyline::candidates(Index section, std::int64_t height, std::vector<Index>& found) const {
   found.clear();
   for (const Index i : buffers_[section])
-    if (!placed_[i] && least_[i] == height &&
+    if (least_[i] == height &&
         std::none_of(found.begin(), found.end(), [&](Index other) { return twin_[other] == twin_[i]; }))
       found.push_back(i);
   std::sort(found.begin(), found.end(), [&](Index a, Index b) {
@@ -256,7 +259,7 @@ Skyline::Verdict Skyline::solve_parts(Range part, std::size_t depth) {
     hash_ = 0;
     for (Index s = piece.range.first; s < piece.range.last; ++s)
       for (const Index i : buffers_[s])
-        if (!placed_[i] && sections_.hull(i).first == s) hash_ ^= code(i);
+        if (least_[i] != placed && sections_.hull(i).first == s) hash_ ^= spots_[i].code;
     verdict = solve(piece.range, depth);
     if (verdict != Verdict::packed) break;
   }
@@ -305,8 +308,8 @@ Skyline::Verdict Skyline::search(std::int64_t capacity, const std::vector<float>
   hash_ = 0;
   for (Index s = 0; s < sections_.count; ++s)
     if (lowest_[s] != nobody && floor_[s] > capacity - waiting_[s]) return Verdict::refuted;
-  for (std::size_t i = 0; i < instance_.size(); ++i)
-    if (least_[i] > capacity - instance_[i].size) return Verdict::refuted;
+  for (std::size_t i = 0; i < spots_.size(); ++i)
+    if (least_[i] > capacity - spots_[i].size) return Verdict::refuted;
   const Verdict verdict = solve_parts({0, sections_.count}, 0);
   undo(0);
   return verdict;

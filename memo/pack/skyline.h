@@ -42,6 +42,10 @@ class Skyline {
     Index index, lowest;
     std::int64_t value;
   };
+  struct Spot {                           // what the search asks of a buffer most
+    std::int64_t size, alignment, fixed;  // fixed: -1 for none
+    std::uint64_t code;                   // of the buffer and its least offset, for the state's hash
+  };
 
   Verdict solve(Range part, std::size_t depth);
   Verdict solve_parts(Range part, std::size_t depth);
@@ -50,13 +54,13 @@ class Skyline {
   bool raise(Index buffer, std::int64_t least);
   bool settle(Index section, std::int64_t at_least);
   void undo(std::size_t mark);
-  [[nodiscard]] std::uint64_t code(Index buffer) const;
   [[nodiscard]] std::uint64_t key(Range part) const;
   void candidates(Index section, std::int64_t height, std::vector<Index>& found) const;
   [[nodiscard]] bool splits(Index placed) const;
+  void rehash(Index buffer);
 
-  const Instance& instance_;
   Sections sections_;
+  std::vector<Spot> spots_;
   std::vector<std::vector<Index>> buffers_;     // of each section, short lives first: theirs are often the lowest
   std::vector<std::vector<Index>> neighbours_;  // of each buffer: those alive at some time of its life
   std::vector<Index> twin_;                     // the first buffer with the same life, size and alignment
@@ -66,8 +70,7 @@ class Skyline {
   const std::function<bool()>* interrupted_ = nullptr;
   std::int64_t nodes_left_ = 0;
 
-  std::vector<std::int64_t> offsets_, least_;  // of each buffer; least_: what its offset may be at least
-  std::vector<char> placed_;
+  std::vector<std::int64_t> offsets_, least_;  // of each buffer; least_: what its offset may be at least, or placed
   std::vector<std::int64_t> floor_, waiting_;  // of each section; waiting_: bytes not placed
   std::vector<Index> lowest_;                  // of each section: a waiting buffer whose least offset is the floor
   std::vector<std::int64_t> crossing_;         // waiting buffers alive on both sides of the section's end
@@ -75,8 +78,7 @@ class Skyline {
   std::vector<std::uint64_t> failed_;        // keys of states, by their low bits
   std::uint64_t hash_ = 0;                   // of the waiting buffers of the part in work
   std::vector<std::vector<Index>> choices_;  // by depth
-  std::vector<Index> raised_;                // sections whose lowest buffer was raised
-  std::vector<Index> stamp_;                 // of each section: the last placement that covered it
+  std::vector<Index> stamp_;                 // of each buffer: the last none_at that left it up
   Index stamps_ = 0;
 };
 
