@@ -184,14 +184,19 @@ class Search {
     return order;
   }
 
-  // Minimising aims at several peaks in turn: chances and times of a packing jump about with the peak, and a peak
-  // refuted raises the bound.
-  [[nodiscard]] std::int64_t next_target(std::int64_t turn, std::int64_t grain) const {
-    if (options_.capacity) return *options_.capacity;
-    if (turn < 6) return best_.lower_bound;  // each order without noise
-    constexpr std::array<std::int64_t, 5> eighths{0, 7, 6, 4, 7};
+  struct Aim {
+    std::int64_t peak;
+    Restarts::Family family;
+  };
+  // Minimising aims at the bound and at peaks above it in turn: chances and times of a packing jump about with the
+  // peak, and a peak refuted raises the bound.
+  [[nodiscard]] Aim next_aim(std::int64_t turn, std::int64_t grain) const {
+    if (options_.capacity) return {*options_.capacity, turn % 4 == 3 ? Restarts::volume : Restarts::keys};
+    if (turn % (turn < 1000 ? 2 : 8) == 0) return {best_.lower_bound, Restarts::keys};
+    constexpr std::array<std::int64_t, 5> eighths{7, 6, 5, 6, 4};
     const std::int64_t steps = (ceiling() - best_.lower_bound) / grain;
-    return best_.lower_bound + grain * (steps * eighths[static_cast<std::size_t>(turn % 5)] / 8);
+    return {best_.lower_bound + grain * (steps * eighths[static_cast<std::size_t>(turn / 2 % 5)] / 8),
+            Restarts::volume};
   }
 
   void search_exactly(std::int64_t orders_between) {
@@ -199,12 +204,12 @@ class Search {
     Restarts restarts(instance_, options_.seed, options_.threads);
     const std::int64_t grain = granule(instance_);
     for (std::int64_t turn = 0; !ended(); ++turn, ++rounds_) {
-      const std::int64_t target = next_target(turn, grain);
-      const Skyline::Verdict verdict = restarts.run(target, [this] { return interrupted(); });
+      const Aim aim = next_aim(turn, grain);
+      const Skyline::Verdict verdict = restarts.run(aim.peak, aim.family, [this] { return interrupted(); });
       if (verdict == Skyline::Verdict::packed)
         consider_sweep(restarts.offsets());
       else if (verdict == Skyline::Verdict::refuted)
-        best_.lower_bound = std::max(best_.lower_bound, (target / grain + 1) * grain);
+        best_.lower_bound = std::max(best_.lower_bound, (aim.peak / grain + 1) * grain);
       improve(orders_between);
     }
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <limits>
 #include <numeric>
 #include <random>
@@ -11,7 +12,7 @@ namespace memo::pack {
 namespace {
 
 constexpr double nodes_per_buffer = 1.2;  // of the shortest search: one way down, and a little around its end
-constexpr float least_noise = 0.03F, most_noise = 0.12F;  // of an order's range
+constexpr float noise = 0.05F;            // of an order's range
 
 // 1 1 2 1 1 2 4 1 1 2 ...: the n-th term, from 1.
 std::int64_t luby(std::int64_t n) {
@@ -42,29 +43,29 @@ struct Restarts::Part {
   std::vector<std::size_t> names;  // of its buffers in the whole instance
   Instance instance;
   std::vector<std::unique_ptr<Skyline>> searches;  // one a thread
-  std::vector<std::vector<float>> orders;          // each buffer's priority in each of them
+  std::vector<std::vector<float>> orders;          // each buffer's priority; three a family
   std::vector<std::int64_t> offsets;
   std::int64_t peak = std::numeric_limits<std::int64_t>::max();
-  std::int64_t restarts = 0;
-  std::size_t packed_by = std::numeric_limits<std::size_t>::max();  // the order of the last packing
+  std::array<std::int64_t, 2> restarts{};  // of each family
 
-  // Long before large before loaded, loaded large long, loaded long large (the orders of MiniMalloc), and by size times
-  // length, length squared and length cubed. Load: the most bytes alive during the buffer's life.
+  // Load: the most bytes alive during the buffer's life. Length of volumes: in sections.
   void rank() {
     const Sections sections(instance);
     std::vector<double> live(sections.count, 0), most(instance.size(), 0), lengths, areas;
     for (std::size_t i = 0; i < instance.size(); ++i)
       for (const Range& range : sections.of(i))
         for (std::uint32_t s = range.first; s < range.last; ++s) live[s] += static_cast<double>(instance[i].size);
-    std::array<std::vector<double>, 3> volumes;
+    constexpr std::array<double, 3> powers{1.5, 2, 3};
+    std::array<std::vector<double>, powers.size()> volumes;
     for (std::size_t i = 0; i < instance.size(); ++i) {
       for (const Range& range : sections.of(i))
         for (std::uint32_t s = range.first; s < range.last; ++s) most[i] = std::max(most[i], live[s]);
       lengths.push_back(static_cast<double>(instance[i].upper) - static_cast<double>(instance[i].lower));
       areas.push_back(lengths.back() * static_cast<double>(instance[i].size));
       const Range hull = sections.hull(i);
-      double volume = static_cast<double>(instance[i].size);
-      for (std::vector<double>& v : volumes) v.push_back(volume *= static_cast<double>(hull.last - hull.first));
+      for (std::size_t k = 0; k < powers.size(); ++k)
+        volumes[k].push_back(static_cast<double>(instance[i].size) *
+                             std::pow(static_cast<double>(hull.last - hull.first), powers[k]));
     }
     const std::vector<float> load = ranks(most), length = ranks(lengths), area = ranks(areas);
     const auto order = [&](const std::vector<float>& a, const std::vector<float>& b, const std::vector<float>& c) {
@@ -77,20 +78,12 @@ struct Restarts::Part {
     for (const std::vector<double>& v : volumes) orders.push_back(ranks(v));
   }
 
-  // Each order once as it is; then with noise, and every other restart in the order that packed last.
-  [[nodiscard]] std::size_t order(std::int64_t restart) const {
-    const auto count = static_cast<std::int64_t>(orders.size());
-    if (restart < count) return static_cast<std::size_t>(restart);
-    if (restart % 2 == 1 && packed_by < orders.size()) return packed_by;
-    return static_cast<std::size_t>(restart / 2 % count);
-  }
-  [[nodiscard]] std::vector<float> priority(std::int64_t restart, std::uint64_t seed) const {
-    std::vector<float> result = orders[order(restart)];
-    if (restart < static_cast<std::int64_t>(orders.size())) return result;
+  // Each order of the family once as it is, then with noise.
+  [[nodiscard]] std::vector<float> priority(Family family, std::int64_t restart, std::uint64_t seed) const {
+    std::vector<float> result = orders[static_cast<std::size_t>(family * 3 + restart % 3)];
     std::mt19937_64 random(seed * 0x9e3779b97f4a7c15ULL + static_cast<std::uint64_t>(restart));
-    const auto below_one = [&] { return static_cast<float>(random() >> 40) * 0x1p-24F; };
-    const float noise = least_noise + (most_noise - least_noise) * below_one();
-    for (float& r : result) r += noise * below_one();
+    if (restart >= 3)
+      for (float& r : result) r += noise * static_cast<float>(random() >> 40) * 0x1p-24F;
     return result;
   }
 };
@@ -116,7 +109,7 @@ Restarts::Restarts(const Instance& instance, std::uint64_t seed, int threads)
 
 Restarts::~Restarts() = default;
 
-Skyline::Verdict Restarts::run(std::int64_t peak, const std::function<bool()>& interrupted) {
+Skyline::Verdict Restarts::run(std::int64_t peak, Family family, const std::function<bool()>& interrupted) {
   const auto open = std::find_if(parts_.begin(), parts_.end(), [&](const auto& part) { return part->peak > peak; });
   if (open == parts_.end()) return Skyline::Verdict::packed;
   Part& part = **open;
@@ -124,21 +117,19 @@ Skyline::Verdict Restarts::run(std::int64_t peak, const std::function<bool()>& i
   const auto search = [&](std::size_t thread) {
     std::unique_ptr<Skyline>& skyline = part.searches[thread];
     if (!skyline) skyline = std::make_unique<Skyline>(part.instance);
-    const std::int64_t restart = part.restarts + static_cast<std::int64_t>(thread);
-    const auto nodes = static_cast<std::int64_t>(
-        nodes_per_buffer * static_cast<double>(part.instance.size()) *
-        static_cast<double>(luby(restart / static_cast<std::int64_t>(part.orders.size()) + 1)));
-    verdicts[thread] = skyline->search(peak, part.priority(restart, seed_), nodes + 8, interrupted);
+    const std::int64_t restart = part.restarts[family] + static_cast<std::int64_t>(thread);
+    const auto nodes = static_cast<std::int64_t>(nodes_per_buffer * static_cast<double>(part.instance.size()) *
+                                                 static_cast<double>(luby(restart / 3 + 1)));
+    verdicts[thread] = skyline->search(peak, part.priority(family, restart, seed_), nodes + 8, interrupted);
   };
   std::vector<std::thread> others;
   for (std::size_t thread = 1; thread < verdicts.size(); ++thread) others.emplace_back(search, thread);
   search(0);
   for (std::thread& other : others) other.join();
-  part.restarts += threads_;
+  part.restarts[family] += threads_;
   for (std::size_t thread = 0; thread < verdicts.size(); ++thread) {
     if (verdicts[thread] == Skyline::Verdict::refuted) return Skyline::Verdict::refuted;
     if (verdicts[thread] != Skyline::Verdict::packed) continue;
-    part.packed_by = part.order(part.restarts - threads_ + static_cast<std::int64_t>(thread));
     part.offsets = part.searches[thread]->offsets();
     part.peak = 0;
     for (std::size_t i = 0; i < part.offsets.size(); ++i)

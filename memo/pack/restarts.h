@@ -21,9 +21,14 @@ class Restarts {
   Restarts(const Restarts&) = delete;
   Restarts& operator=(const Restarts&) = delete;
 
+  // Orders by which buffers go first. keys: long before large before loaded, loaded large long, loaded long large
+  // (those of MiniMalloc), best where no section has room to spare. volume: by size times length
+  // to the power of 1.5, 2 and 3, best above the bound.
+  enum Family : std::uint8_t { keys, volume };
+
   // One more search per thread for a packing with at most `peak`, in a part that has none yet. Packed when all parts
   // have one, refuted when one of them has none, else cut off.
-  Skyline::Verdict run(std::int64_t peak, const std::function<bool()>& interrupted);
+  Skyline::Verdict run(std::int64_t peak, Family family, const std::function<bool()>& interrupted);
   // After Verdict::packed.
   [[nodiscard]] std::vector<std::int64_t> offsets() const;
 
