@@ -1,6 +1,6 @@
 // Times memo's packer: one line of CSV for each instance and seed, on one thread.
 //   bench_pack [--capacity BYTES] [--time-limit SECONDS] [--seeds N] [--mip] FILE.csv...   packs files
-//   bench_pack --random BUFFERS...                                               packs random instances once
+//   bench_pack [--rounds N] --random BUFFERS...                                  packs random instances once
 #include <fmt/format.h>
 #include <sys/resource.h>
 
@@ -38,7 +38,8 @@ std::int64_t resident_bytes() {
   return std::int64_t{usage.ru_maxrss} * 1024;
 }
 
-// What PyTorch's caching allocator would reserve for the same requests in order of time, frees first at equal times.
+// What PyTorch's caching allocator would reserve for the same requests in order of time, frees first at equal times; a
+// buffer with gaps in its life keeps its block.
 std::int64_t reserved_bytes(const Instance& instance) {
   struct Event {
     std::int64_t time;
@@ -97,6 +98,8 @@ int main(int argc, char** argv) {
       options.time_limit = std::stod(value());
     } else if (argument == "--seeds") {
       seeds = std::stoull(value());
+    } else if (argument == "--rounds") {
+      options.rounds = std::stoll(value());
     } else if (argument == "--mip") {
       options.method = memo::pack::Method::mip;
     } else if (argument == "--random") {

@@ -1,6 +1,6 @@
 """Records the allocations of a small Transformers training loop on a CPU as a packing CSV, sizes rounded up to 64 bytes.
 
-record_trace.py FAMILY LAYERS STEPS OUT.csv [--eager] [--checkpointing]     FAMILY: gpt2, llama, qwen3
+record_trace.py FAMILY LAYERS STEPS OUT.csv [--eager] [--checkpointing] [--scale N]     FAMILY: gpt2, llama, qwen3
 
 Time counts mallocs and frees, as PyTorch's profiler saw them. The first step, which makes the optimizer's moments, is not
 recorded; lengths of the samples vary from step to step. What is still alive at the end dies there.
@@ -25,7 +25,9 @@ def record(arguments: argparse.Namespace) -> list[tuple[int, int, int]]:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     layers = {"n_layer" if arguments.family == "gpt2" else "num_hidden_layers": arguments.layers}
-    config = AutoConfig.for_model(arguments.family, vocab_size=512, **SHAPES[arguments.family], **layers)
+    scaled = {"n_embd", "n_positions", "hidden_size", "intermediate_size", "n_head", "num_attention_heads", "num_key_value_heads"}
+    shape = {k: v * arguments.scale if k in scaled else v for k, v in SHAPES[arguments.family].items()}
+    config = AutoConfig.for_model(arguments.family, vocab_size=512 * arguments.scale, **shape, **layers)
     attention = "eager" if arguments.eager else "sdpa"
     model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).train()
     if arguments.checkpointing:
@@ -33,7 +35,7 @@ def record(arguments: argparse.Namespace) -> list[tuple[int, int, int]]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, foreach=False)
 
     def step(k: int) -> None:
-        ids = torch.randint(0, 512, (2, LENGTHS[k % len(LENGTHS)]))
+        ids = torch.randint(0, 512, (2, LENGTHS[k % len(LENGTHS)] * arguments.scale))
         optimizer.zero_grad()
         model(input_ids=ids, labels=ids).loss.backward()
         optimizer.step()
@@ -70,6 +72,7 @@ def main() -> None:
     parser.add_argument("out")
     parser.add_argument("--eager", action="store_true")
     parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--scale", type=int, default=1, help="times the sizes of the model and the lengths of its samples")
     arguments = parser.parse_args()
     rows = record(arguments)
     with open(arguments.out, "w") as file:

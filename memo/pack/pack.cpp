@@ -193,7 +193,7 @@ class Search {
   [[nodiscard]] Aim next_aim(std::int64_t turn, std::int64_t grain) const {
     if (options_.capacity) return {*options_.capacity, turn % 4 == 3 ? Restarts::volume : Restarts::keys};
     if (turn % (turn < 1000 ? 2 : 8) == 0) return {best_.lower_bound, Restarts::keys};
-    constexpr std::array<std::int64_t, 5> eighths{7, 6, 5, 6, 4};
+    constexpr std::array<std::int64_t, 5> eighths{8, 7, 6, 8, 4};
     const std::int64_t steps = (ceiling() - best_.lower_bound) / grain;
     return {best_.lower_bound + grain * (steps * eighths[static_cast<std::size_t>(turn / 2 % 5)] / 8),
             Restarts::volume};
