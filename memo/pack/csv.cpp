@@ -213,12 +213,13 @@ class Reader {
     return value;
   }
 
-  // No packing that wastes less than one alignment per buffer, above the highest fixed end, may overflow.
+  // No packing that wastes less than one alignment per buffer, above the highest fixed end, may overflow. Fixed buffers
+  // lie below that end.
   bool within_63_bits(const Buffer& b) {
     std::int64_t end = 0, sum = 0;
     if (b.fixed && __builtin_add_overflow(*b.fixed, b.size, &end)) return false;
     highest_fixed_end_ = std::max(highest_fixed_end_, end);
-    return !__builtin_add_overflow(padded_sizes_, b.size, &padded_sizes_) &&
+    return !__builtin_add_overflow(padded_sizes_, b.fixed ? 0 : b.size, &padded_sizes_) &&
            !__builtin_add_overflow(padded_sizes_, b.alignment, &padded_sizes_) &&
            !__builtin_add_overflow(padded_sizes_, highest_fixed_end_, &sum);
   }

@@ -20,7 +20,7 @@ struct Gap {
 
 // Holds for every instance given to this folder's functions: lower < upper, size > 0, alignment > 0, gaps are not
 // empty, in order, apart from each other and inside of the life, a fixed offset is a non-negative multiple of the
-// alignment, fixed buffers do not overlap, and all sizes with their padding, above the highest fixed end, fit 63 bits.
+// alignment, fixed buffers do not overlap, and the highest fixed end plus all other sizes plus all padding fits 63 bits.
 struct Buffer {
   std::int64_t lower = 0, upper = 0;  // alive in [lower, upper)
   std::int64_t size = 0;              // bytes, > 0

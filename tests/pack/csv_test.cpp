@@ -137,6 +137,15 @@ TEST(Csv, ReadsBackWhatItWritesAsFixedOffsets) {
 TEST(Csv, SaysWhichFileCannotBeRead) { EXPECT_THAT(read_csv("no/such.csv").error().message, HasSubstr("no/such.csv")); }
 
 // Garbage gives a table or one line, and a table is always safe to pack.
+// A buffer of most of the address space, fixed where it was packed, is read back: it counts once.
+TEST(Csv, ReadsBackItsLargestPacking) {
+  const Result<Csv> csv = parse_csv("id,lower,upper,size\n1,0,5,9223332036854775807\n", "in.csv");
+  ASSERT_TRUE(csv) << csv.error().message;
+  const Packing packing = pack(csv->instance);
+  EXPECT_EQ(packing.peak, 9223332036854775807);
+  EXPECT_TRUE(parse_csv(format_csv(*csv, packing.offsets), "out.csv"));
+}
+
 TEST(Csv, SurvivesAnyBytes) {
   const std::string seed =
       "id,lower,upper,size,alignment,offset,hint,gaps\na,0,5,10,4,8,3,\nb,2,9,7,,,,3-5 6-7\nc,5,9,1,,0,,\n";
