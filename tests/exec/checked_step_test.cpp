@@ -73,7 +73,7 @@ struct Setting {
         arena(static_cast<std::size_t>(plan.program.arena.value())),
         tier(plan.program.tier_bytes.at(0).value()),
         compute(plan, arena.data(), stride) {
-    compute.initialise({&tier});
+    EXPECT_TRUE(compute.initialise({&tier}));
   }
   // `forgotten`: the copy whose wait the executor forgets, -1: none.
   Outcome checked(CopyEngine& engine, int forgotten = -1) {
@@ -95,7 +95,7 @@ TEST(CheckedStep, PlansRunCleanWithTheBitsOfAnUncheckedStep) {
   for (const auto& [name, plan] : small_plans(3, 5)) {
     Setting plain(plan), checked(plan);
     std::fill(plain.arena.begin(), plain.arena.end(), std::byte{0x11});  // as whatever was there before
-    plain.compute.initialise({&plain.tier});
+    EXPECT_TRUE(plain.compute.initialise({&plain.tier}));
     const auto engine = cpu_copy_engine({&checked.tier});
     checked.tier.delay(1, std::chrono::microseconds(200));
     ImmediateCopies copies(plain.tier);

@@ -23,7 +23,7 @@ class FakeCompute : public Compute {
       : plan_(plan), arena_(arena), stride_(stride), index_(plan.profile.flow), places_(index_, plan.program) {}
 
   // The content of lasting tensors before the first step, wherever they are between steps.
-  void initialise(const std::vector<TierStore*>& stores) {
+  Status initialise(const std::vector<TierStore*>& stores) {
     for (const plan::Residency& r : plan_.program.residencies)
       if (r.origin == plan::Origin::held) fill(arena_ + r.offset.value(), tensor(r).bytes.value(), seed(tensor(r)));
     for (const plan::Copy& copy : plan_.program.copies) {
@@ -32,8 +32,9 @@ class FakeCompute : public Compute {
       std::byte* memory = arena_ + r.offset.value();
       fill(memory, tensor(r).bytes.value(), seed(tensor(r)));
       const std::int64_t bytes = round_up(tensor(r).bytes, plan::copy_alignment).value();
-      (void)stores[static_cast<std::size_t>(copy.tier)]->write(copy.tier_offset.value(), memory, bytes);
+      MEMO_CHECKED(stores[static_cast<std::size_t>(copy.tier)]->write(copy.tier_offset.value(), memory, bytes));
     }
+    return {};
   }
 
   Status run(int call) override {
