@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstring>
 #include <random>
+#include <sstream>
 
 namespace memo::exec {
 namespace {
@@ -29,6 +30,24 @@ const char* name_of(Fault fault) {
   static constexpr const char* names[] = {"disk full",  "I/O error",   "torn write", "lost write",
                                           "short read", "flipped bit", "stall"};
   return names[static_cast<std::size_t>(fault)];
+}
+
+Result<Faults> parse_faults(const std::string& text) {
+  Faults faults;
+  std::istringstream in(text);
+  char colon = ':';
+  std::string kind;
+  bool good = static_cast<bool>(in >> faults.seed);
+  if (good && in.peek() == ':') good = static_cast<bool>(in >> colon >> faults.rate);
+  if (good && in.peek() == ':') {
+    std::getline(in >> colon, kind);
+    std::erase_if(faults.kinds, [&](Fault fault) { return name_of(fault) != kind; });
+    good = !faults.kinds.empty();
+  }
+  if (!good || !(in >> std::ws).eof())
+    return bad_input(
+        fmt::format("faults '{}': write SEED, SEED:RATE or SEED:RATE:KIND, such as 7:0.01:flipped bit", text));
+  return faults;
 }
 
 FaultyTier::FaultyTier(std::unique_ptr<TierStore> store, Faults faults)

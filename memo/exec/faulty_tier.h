@@ -33,6 +33,9 @@ struct Faults {
   std::vector<Fault> kinds{std::begin(all_faults), std::end(all_faults)};  // those that may happen
 };
 
+// "SEED", "SEED:RATE" or "SEED:RATE:KIND".
+Result<Faults> parse_faults(const std::string& text);
+
 class FaultyTier final : public TierStore {
  public:
   FaultyTier(std::unique_ptr<TierStore> store, Faults faults);

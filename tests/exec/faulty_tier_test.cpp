@@ -85,6 +85,19 @@ TEST(FaultyTier, AStallEndsWhenItIsTold) {
   EXPECT_TRUE(tier.read(0, bytes.data(), block));
 }
 
+TEST(FaultyTier, IsDescribedInALine) {
+  const auto some = parse_faults("7:0.5:flipped bit");
+  ASSERT_TRUE(some);
+  EXPECT_EQ(some->seed, 7u);
+  EXPECT_EQ(some->rate, 0.5);
+  EXPECT_EQ(some->kinds, std::vector{Fault::flipped_bit});
+  const auto all = parse_faults("3");
+  ASSERT_TRUE(all);
+  EXPECT_EQ(all->kinds.size(), std::size(all_faults));
+  for (const char* wrong : {"", "x", "1:", "1:x", "1:0.5:", "1:0.5:mould", "1 2", "1:0.5 2"})
+    EXPECT_FALSE(parse_faults(wrong)) << wrong;
+}
+
 TEST(FaultyTier, ASeedHasItsFaults) {
   std::vector<std::byte> bytes(block);
   const auto faults_of = [&](std::uint64_t seed) {
