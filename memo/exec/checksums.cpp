@@ -20,51 +20,60 @@ class ChecksummedTier final : public TierStore {
 
   Status write(std::int64_t offset, const std::byte* from, std::int64_t bytes) override {
     const std::uint64_t hash = XXH3_64bits(from, static_cast<std::size_t>(bytes));
-    forget(offset, bytes);  // also where the write fails: what is there then, nobody knows
+    note(offset, {bytes, {}});
     MEMO_CHECKED(store_->write(offset, from, bytes));
-    const std::lock_guard lock(mutex_);
-    written_[offset] = {bytes, hash};
+    note(offset, {bytes, hash});
     return {};
   }
 
   Status read(std::int64_t offset, std::byte* to, std::int64_t bytes) override {
-    const std::optional<std::uint64_t> expected = hash_of(offset, bytes);
-    if (!expected)
+    const std::optional<Written> written = find(offset, bytes);
+    if (written && (written->bytes != bytes || !written->hash))
       return run_time_error(fmt::format("{} tier: {} at offset {} are read, but were not written as a whole", name_,
                                         format_bytes(Bytes(bytes)), offset));
     MEMO_CHECKED(store_->read(offset, to, bytes));
+    if (!written) return {};
     const std::uint64_t found = XXH3_64bits(to, static_cast<std::size_t>(bytes));
-    if (found == *expected) return {};
+    if (found == *written->hash) return {};
     return run_time_error(
         fmt::format("{} tier: {} at offset {} are not what was written there (checksum {:016x}, "
                     "not {:016x}): the disk or the memory is damaged",
-                    name_, format_bytes(Bytes(bytes)), offset, found, *expected));
+                    name_, format_bytes(Bytes(bytes)), offset, found, *written->hash));
   }
 
  private:
   struct Written {
     std::int64_t bytes;
-    std::uint64_t hash;
+    std::optional<std::uint64_t> hash;  // none while it is written, and after that failed
   };
+  using Writes = std::map<std::int64_t, Written>;  // by offset; no two overlap
 
-  void forget(std::int64_t offset, std::int64_t bytes) {
-    const std::lock_guard lock(mutex_);
-    auto first = written_.lower_bound(offset);
-    if (first != written_.begin() && std::prev(first)->first + std::prev(first)->second.bytes > offset) --first;
-    written_.erase(first, written_.lower_bound(offset + bytes));
+  // The first write that overlaps a range, or the end.
+  Writes::iterator first_in(std::int64_t offset, std::int64_t bytes) {
+    auto first = writes_.lower_bound(offset);
+    if (first != writes_.begin() && std::prev(first)->first + std::prev(first)->second.bytes > offset) --first;
+    return first != writes_.end() && first->first < offset + bytes ? first : writes_.end();
   }
 
-  std::optional<std::uint64_t> hash_of(std::int64_t offset, std::int64_t bytes) {
+  void note(std::int64_t offset, const Written& written) {
     const std::lock_guard lock(mutex_);
-    const auto found = written_.find(offset);
-    if (found == written_.end() || found->second.bytes != bytes) return {};
-    return found->second.hash;
+    if (const auto first = first_in(offset, written.bytes); first != writes_.end())
+      writes_.erase(first, writes_.lower_bound(offset + written.bytes));
+    writes_[offset] = written;
+  }
+
+  // What was written to a range: as it is, without a hash where the write was of another place; none: nothing was.
+  std::optional<Written> find(std::int64_t offset, std::int64_t bytes) {
+    const std::lock_guard lock(mutex_);
+    const auto first = first_in(offset, bytes);
+    if (first == writes_.end()) return {};
+    return first->first == offset ? first->second : Written{0, {}};
   }
 
   const std::unique_ptr<TierStore> store_;
   const std::string name_;
-  std::mutex mutex_;                         // guards:
-  std::map<std::int64_t, Written> written_;  // by offset; no two overlap
+  std::mutex mutex_;  // guards:
+  Writes writes_;
 };
 
 }  // namespace

@@ -8,7 +8,7 @@ import pytest
 from conftest import memo
 
 DEEP = dict(family="llama", hidden=64, layers=6, heads=4, kv_heads=4, ffn=128, vocab=256)
-TRAIN = {"context": 512, "block": 64, "steps": 2}
+TRAIN = {"context": 512, "block": 64, "steps": 2, "min_lr_ratio": 1}
 
 
 def digests(run):
