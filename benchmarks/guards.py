@@ -3,12 +3,14 @@
     python benchmarks/guards.py --context 4096 --limit 700MiB --rounds 3
 
 The model and tokens of main_job.py, under a limit that makes tensors travel. Prints a Markdown table: seconds of a step
-(the median of the later ones; with check mode every step is checked), its ratio to that of a run without both, the copies' time
-of a core, and that as a share of the step on all cores. Exits with 1 when losses differ.
+(the first, and the median of the later ones; with check mode every step is checked) and of the cores in the whole process, with
+their ratios to a run without both, and what copies took of a core in the last step. The cores' seconds hold where other programs
+run beside. Exits with 1 when losses differ.
 """
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -26,9 +28,12 @@ MODES = {
 
 def run(options, job, plan, out, flags):
     command = [options.memo, "train", job, "--plan", plan, "--out", out, *flags]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cores = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     steps = [json.loads(line)["seconds"] for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return steps, json.loads((out / "summary.json").read_text())
+    return steps, cores, json.loads((out / "summary.json").read_text())
 
 
 def main():
@@ -50,17 +55,19 @@ def main():
                 runs[mode].append(run(options, job, plan, folder / f"{mode}-{i}", flags))
     rows, base = [], None
     for mode, of in runs.items():
-        first = statistics.median(steps[0] for steps, _ in of)
-        later = statistics.median(s for steps, _ in of for s in steps[1:])
-        copying = statistics.median(summary["copy_cpu_seconds"] for _, summary in of)
-        base = base or (first, later)
-        moved = (of[0][1]["bytes_out"] + of[0][1]["bytes_in"]) / 1e9
-        rows.append([mode, f"{first:.2f}", f"{first / base[0]:.3f}", f"{later:.2f}", f"{later / base[1]:.3f}",
-                     f"{moved:.2f}", f"{copying:.2f}", f"{100 * copying / later / here['cores']:.2f} %"])
-    print(markdown(["with", "first step s", "ratio", "later steps s", "ratio", "GB copied", "copies, s of a core", "share of a step"], rows))
+        first = statistics.median(steps[0] for steps, *_ in of)
+        later = statistics.median(s for steps, *_ in of for s in steps[1:])
+        cores = statistics.median(c for _, c, _ in of)
+        copying = statistics.median(summary["copy_cpu_seconds"] for *_, summary in of)
+        base = base or (first, later, cores)
+        moved = (of[0][2]["bytes_out"] + of[0][2]["bytes_in"]) / 1e9
+        times = [f(x, y) for x, y in zip((first, later, cores), base) for f in (lambda x, _: f"{x:.2f}", lambda x, y: f"{x / y:.3f}")]
+        rows.append([mode, *times, f"{moved:.2f}", f"{copying:.2f}"])
+    header = ["with", "first step s", "ratio", "later steps s", "ratio", "cores s", "ratio", "GB copied a step", "copies, s of a core"]
+    print(markdown(header, rows))
     if options.output:
         options.output.write_text(json.dumps({"version": 1, "machine": here, "runs": runs}, indent=1) + "\n")
-    return 0 if len({summary["loss_digest"] for of in runs.values() for _, summary in of}) == 1 else 1
+    return 0 if len({summary["loss_digest"] for of in runs.values() for *_, summary in of}) == 1 else 1
 
 
 if __name__ == "__main__":
