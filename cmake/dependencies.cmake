@@ -18,6 +18,8 @@ pkg_check_modules(uring REQUIRED IMPORTED_TARGET liburing)
 add_library(liburing ALIAS PkgConfig::uring)
 pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)
 add_library(PCRE2::8 ALIAS PkgConfig::pcre2)
+pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
+add_library(xxhash ALIAS PkgConfig::xxhash)
 
 # The report's chart library is what Debian's libjs-chart.js installs.
 find_package(ZLIB REQUIRED)

@@ -2,52 +2,14 @@
 // then no more work per call than the program asks for.
 #include "memo/exec/executor.h"
 
-#include <fmt/format.h>
-
 #include <span>
-#include <utility>
 
 #include "memo/base/check.h"
+#include "memo/exec/by_boundary.h"
+#include "memo/exec/names.h"
 
 namespace memo::exec {
 namespace {
-
-// Copies grouped by a boundary, in list order within it: a counting sort, since boundaries are 0..calls.
-class ByBoundary {
- public:
-  ByBoundary(const std::vector<plan::Copy>& copies, int plan::Copy::*boundary, std::size_t calls)
-      : first_(calls + 2), order_(copies.size()) {
-    for (const plan::Copy& copy : copies) ++first_[static_cast<std::size_t>(copy.*boundary) + 1];
-    for (std::size_t k = 1; k < first_.size(); ++k) first_[k] += first_[k - 1];
-    std::vector<std::size_t> next = first_;
-    for (std::size_t i = 0; i < copies.size(); ++i)
-      order_[next[static_cast<std::size_t>(copies[i].*boundary)]++] = static_cast<int>(i);
-  }
-
-  [[nodiscard]] std::span<const int> at(std::size_t k) const {
-    return std::span(order_).subspan(first_[k], first_[k + 1] - first_[k]);
-  }
-
- private:
-  std::vector<std::size_t> first_;  // [calls + 2]: where boundary k begins in order_
-  std::vector<int> order_;          // [copies]
-};
-
-std::string place(int layer, int block, int group) {
-  std::string text = fmt::format("layer {}", layer);
-  if (block >= 0) text += fmt::format(", block {}", block);
-  if (group >= 0) text += fmt::format(", group {}", group);
-  return text;
-}
-
-std::string describe_call(const plan::Program& program, std::size_t k) {
-  const plan::Call& call = program.calls[k];
-  const char* phase = call.phase == plan::Phase::forward    ? "forward"
-                      : call.phase == plan::Phase::backward ? "backward"
-                                                            : "rerun";
-  return fmt::format("call {} ({} of segment {}, {})", k, phase, call.segment,
-                     place(call.layer, call.block, call.group));
-}
 
 const plan::Residency& residency_of(const plan::Program& program, int copy) {
   return program.residencies[static_cast<std::size_t>(program.copies[static_cast<std::size_t>(copy)].residency)];
@@ -55,14 +17,6 @@ const plan::Residency& residency_of(const plan::Program& program, int copy) {
 
 const plan::Tensor& tensor_of(const plan::Program& program, int copy) {
   return program.tensors[static_cast<std::size_t>(residency_of(program, copy).tensor)];
-}
-
-std::string describe_copy(const plan::Program& program, int index) {
-  const plan::Copy& copy = program.copies[static_cast<std::size_t>(index)];
-  const plan::Tensor& tensor = tensor_of(program, index);
-  return fmt::format("copy {} (class {}, {}, {} tier {})", index, tensor.cls,
-                     place(tensor.layer, tensor.block, tensor.group),
-                     copy.direction == plan::Direction::out ? "out to" : "in from", copy.tier);
 }
 
 CopyRequest request_of(const plan::Program& program, int index, std::byte* arena) {
@@ -85,7 +39,7 @@ tl::unexpected<Error> abandon(CopyEngine& copies, const std::string& where, cons
 }  // namespace
 
 Result<StepReport> run_step(const plan::Program& program, std::byte* arena, Compute& compute, CopyEngine& copies,
-                            std::size_t calls) {
+                            std::size_t calls, const model::Dataflow& names) {
   const std::size_t all = program.calls.size();
   MEMO_CHECK(calls <= all, "a step runs calls of its program");
   for (const plan::Copy& copy : program.copies)
@@ -103,7 +57,7 @@ Result<StepReport> run_step(const plan::Program& program, std::byte* arena, Comp
       const double asked = copies.now();
       for (const int i : due)
         if (const Status ended = copies.wait(tickets[static_cast<std::size_t>(i)]); !ended)
-          return abandon(copies, describe_copy(program, i), ended.error());
+          return abandon(copies, name_of_copy(names, program, static_cast<std::size_t>(i)), ended.error());
       report.stall += Seconds(copies.now() - asked);
     }
     if (k == calls) break;
@@ -114,7 +68,7 @@ Result<StepReport> run_step(const plan::Program& program, std::byte* arena, Comp
     }
     const double start = copies.now();
     if (const Status ran = compute.run(static_cast<int>(k)); !ran)
-      return abandon(copies, describe_call(program, k), ran.error());
+      return abandon(copies, name_of_call(names, program, k), ran.error());
     report.calls.push_back({.index = static_cast<int>(k), .start = start, .end = copies.now()});
   }
   MEMO_CHECKED(copies.drain());

@@ -64,9 +64,9 @@ struct StepReport {
 
 // The first `calls` calls of `program` (all of a whole step), with the copies that start before their end. `arena`
 // points at the program's arena. A failed call or copy ends the step: the error names it, copies in flight are drained,
-// the arena's fixed regions are as the calls left them.
+// the arena's fixed regions are as the calls left them. `names` has the names of classes and segments for errors.
 Result<StepReport> run_step(const plan::Program& program, std::byte* arena, Compute& compute, CopyEngine& copies,
-                            std::size_t calls);
+                            std::size_t calls, const model::Dataflow& names = {});
 inline Result<StepReport> run_step(const plan::Program& program, std::byte* arena, Compute& compute,
                                    CopyEngine& copies) {
   return run_step(program, arena, compute, copies, program.calls.size());

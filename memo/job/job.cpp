@@ -57,6 +57,16 @@ Key number(std::string name, std::string expected, bool (*allowed)(double), Fiel
 }
 
 template <class Field>
+Key seconds(std::string name, Field field) {
+  return {std::move(name), "a number of seconds above 0", [=](const toml::node& node, Job& job) {
+            if (!node.is_number()) return false;
+            const double value = *node.value<double>();
+            field(job) = Seconds(value);
+            return std::isfinite(value) && value > 0;
+          }};
+}
+
+template <class Field>
 Key size(std::string name, Field field) {
   return {std::move(name), "a size such as \"512MiB\" or \"0\"", [=](const toml::node& node, Job& job) {
             const std::string text =
@@ -171,6 +181,10 @@ const std::vector<Key>& keys() {
       path("memory.disk", "the path of a folder", MEMO_FIELD(memory.disk)),
       size("memory.disk_limit", MEMO_FIELD(memory.disk_limit)),
       integer("memory.slots", 0, MEMO_FIELD(memory.slots)),
+      one_of<Checksums>("memory.checksums", "\"none\", \"disk\" or \"all\"",
+                        {{"none", Checksums::none}, {"disk", Checksums::disk}, {"all", Checksums::all}},
+                        MEMO_FIELD(memory.checksums)),
+      seconds("memory.watchdog", MEMO_FIELD(memory.watchdog)),
   };
   return all;
 }

@@ -47,6 +47,8 @@ struct TrainOptions {
 // sequence adds to them.
 inline bool early_updates(const TrainOptions& options) { return options.clip == 0 && options.batch == 1; }
 
+enum class Checksums { none, disk, all };  // of which tiers what is written is verified when it is read
+
 struct MemoryLimits {
   std::string device = "auto";
   Bytes device_limit;        // 0: none
@@ -54,6 +56,8 @@ struct MemoryLimits {
   std::optional<Path> disk;  // folder of the disk tier; none: no disk tier
   Bytes disk_limit;          // 0: what the folder has free
   int slots = 0;             // staging slots per swapped class; 0: the plan chooses
+  Checksums checksums = Checksums::disk;
+  Seconds watchdog{120};  // without any progress of a copy, after which a run ends
 };
 
 struct Job {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "memo/base/check.h"
+
 namespace memo::plan {
 
 TensorIndex::TensorIndex(const model::Dataflow& flow) : flow_(flow) {
@@ -69,6 +71,23 @@ Operands operands(const model::Dataflow& flow, const TensorIndex& index, const C
   const model::Segment& segment = flow.segments[static_cast<std::size_t>(call.segment)];
   const model::Side& side = call.phase == Phase::backward ? segment.backward : segment.forward;
   return {expand(side.reads, flow, index, call), expand(side.writes, flow, index, call)};
+}
+
+Places::Places(const TensorIndex& index, const Program& program)
+    : program_(program), residencies_(static_cast<std::size_t>(index.size())) {
+  for (std::size_t r = 0; r < program.residencies.size(); ++r) {
+    const Tensor& tensor = program.tensors[static_cast<std::size_t>(program.residencies[r].tensor)];
+    const int number = index.of(tensor.cls, tensor.layer, tensor.block, tensor.group);
+    residencies_[static_cast<std::size_t>(number)].push_back(static_cast<int>(r));
+  }
+}
+
+const Residency& Places::of(int tensor, int call) const {
+  for (const int r : residencies_[static_cast<std::size_t>(tensor)]) {
+    const Residency& residency = program_.residencies[static_cast<std::size_t>(r)];
+    if (residency.begin <= call && call < residency.end) return residency;
+  }
+  MEMO_CHECK(false, "a validated plan holds every operand of a call");
 }
 
 }  // namespace memo::plan

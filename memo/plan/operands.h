@@ -35,4 +35,17 @@ struct Operands {
 
 Operands operands(const model::Dataflow& flow, const TensorIndex& index, const Call& call);
 
+// Where a program has its tensors while a call runs.
+class Places {
+ public:
+  Places(const TensorIndex& index, const Program& program);
+  // Of the residencies that hold the tensor (of the index) at the call's boundary, the first in the program's list.
+  // Aborts when there is none, which no validated plan has of an operand.
+  [[nodiscard]] const Residency& of(int tensor, int call) const;
+
+ private:
+  const Program& program_;
+  std::vector<std::vector<int>> residencies_;  // of each tensor of the index
+};
+
 }  // namespace memo::plan

@@ -15,18 +15,7 @@ PlannedMemory::PlannedMemory(const plan::Plan& plan, std::byte* arena) : plan_(p
   const plan::Program& program = plan.program;
   const model::Dataflow& flow = plan.profile.flow;
   const plan::TensorIndex index(flow);
-  std::vector<std::vector<int>> stays(at(index.size()));  // residencies of each tensor
-  for (std::size_t r = 0; r < program.residencies.size(); ++r) {
-    const plan::Tensor& tensor = program.tensors[at(program.residencies[r].tensor)];
-    stays[at(index.of(tensor.cls, tensor.layer, tensor.block, tensor.group))].push_back(static_cast<int>(r));
-  }
-  const auto address = [&](int tensor, int call) {
-    for (int r : stays[at(tensor)]) {
-      const plan::Residency& residency = program.residencies[at(r)];
-      if (residency.begin <= call && call < residency.end) return arena_ + residency.offset.value();
-    }
-    MEMO_CHECK(false, "a validated plan holds every operand of a call");
-  };
+  const plan::Places places(index, program);
   const auto add = [&](const std::vector<plan::Operand>& list, int call) {
     begin_.push_back(operands_.size());
     for (const plan::Operand& operand : list) {
@@ -35,7 +24,7 @@ PlannedMemory::PlannedMemory(const plan::Plan& plan, std::byte* arena) : plan_(p
                             : operand.sequence              ? flow.block * operand.blocks
                                                             : flow.block_tokens(tensor.block);
       if (flow.classes[at(tensor.cls)].lasting()) continue;  // where it always is: memo/torch/session.cpp
-      operands_.push_back({operand.tensor, address(operand.tensor, call),
+      operands_.push_back({operand.tensor, arena_ + places.of(operand.tensor, call).offset.value(),
                            flow.classes[at(tensor.cls)].row * tokens.value(), tokens.value(), tensor.cls,
                            tensor.group});
     }

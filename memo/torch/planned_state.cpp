@@ -3,6 +3,8 @@
 #include <optional>
 #include <set>
 
+#include "memo/exec/names.h"
+
 namespace memo::edge {
 namespace {
 
@@ -42,20 +44,23 @@ PlannedState::PlannedState(const plan::Plan& plan, std::byte* arena, const std::
     const plan::Tensor& tensor = program.tensors[static_cast<std::size_t>(r.tensor)];
     const auto found = find(tensor);
     if (!found || !paged.insert(*found).second) continue;
-    paged_[found->first].push_back({arena + r.offset.value(), round_up(tensor.bytes, plan::copy_alignment),
-                                    copy.tier_offset, static_cast<std::size_t>(copy.tier)});
+    paged_[found->first].push_back({exec::name_of_tensor(plan.profile.flow, tensor), arena + r.offset.value(),
+                                    round_up(tensor.bytes, plan::copy_alignment), copy.tier_offset,
+                                    static_cast<std::size_t>(copy.tier)});
   }
 }
 
 Status PlannedState::fetch(const StateGroup& group) {
   for (const Paged& p : paged_[group])
-    MEMO_CHECKED(stores_[p.tier]->read(p.tier_offset.value(), p.memory, p.bytes.value()));
+    if (const Status read = stores_[p.tier]->read(p.tier_offset.value(), p.memory, p.bytes.value()); !read)
+      return fail(read.error().kind, p.name + ": " + read.error().message);
   return {};
 }
 
 Status PlannedState::store(const StateGroup& group) {
   for (const Paged& p : paged_[group])
-    MEMO_CHECKED(stores_[p.tier]->write(p.tier_offset.value(), p.memory, p.bytes.value()));
+    if (const Status wrote = stores_[p.tier]->write(p.tier_offset.value(), p.memory, p.bytes.value()); !wrote)
+      return fail(wrote.error().kind, p.name + ": " + wrote.error().message);
   return {};
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <string>
 #include <vector>
 
 #include "memo/exec/tier.h"
@@ -21,6 +22,7 @@ class PlannedState final : public StatePager {
 
  private:
   struct Paged {
+    std::string name;
     std::byte* memory;
     Bytes bytes, tier_offset;
     std::size_t tier;

@@ -6,8 +6,10 @@
 #include <chrono>
 
 #include "memo/base/check.h"
+#include "memo/exec/checksums.h"
 #include "memo/exec/cpu_copies.h"
 #include "memo/exec/tier.h"
+#include "memo/exec/watchdog.h"
 #include "memo/plan/for_job.h"
 #include "memo/torch/allocator.h"
 #include "memo/torch/arena.h"
@@ -21,13 +23,24 @@ namespace {
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
+Result<std::unique_ptr<exec::TierStore>> open_tier(const plan::Tier& tier, Bytes bytes, const job::MemoryLimits& memory,
+                                                   const Guards& guards, exec::Watchdog* dog) {
+  if (!memory.disk) return bad_input("the plan uses a disk tier: set memory.disk to a folder");
+  MEMO_TRY(std::unique_ptr<exec::TierStore> store, exec::disk_tier(*memory.disk, bytes));
+  if (guards.faults) store = std::make_unique<exec::FaultyTier>(std::move(store), *guards.faults);
+  if (dog) store = exec::watched(std::move(store), *dog, tier.name);
+  const job::Checksums least = tier.name == "disk" ? job::Checksums::disk : job::Checksums::all;
+  return memory.checksums >= least ? exec::checksummed(std::move(store), tier.name) : std::move(store);
+}
+
 }  // namespace
 
 struct Session::Impl {
   Impl(plan::Plan given, const model::Shape& shape, const job::Job& job, Arena mapped,
-       std::vector<std::unique_ptr<exec::TierStore>> opened)
+       std::unique_ptr<exec::Watchdog> watchdog, std::vector<std::unique_ptr<exec::TierStore>> opened)
       : plan(std::move(given)),
         arena(std::move(mapped)),
+        dog(std::move(watchdog)),
         tiers(std::move(opened)),
         stores(addresses(tiers)),
         planned(plan, arena.data(), stores),
@@ -37,7 +50,8 @@ struct Session::Impl {
         segments(plan.profile.flow, decoder,
                  [this](const StateGroup& group) { state.update(group, options, step, lr); }),
         options(job.train),
-        copies(exec::cpu_copy_engine(stores)),
+        engine(exec::cpu_copy_engine(stores)),
+        watched(dog ? exec::watched(*engine, *dog, plan.program, plan.profile.flow) : nullptr),
         runner(plan, arena.data(), segments, scalar_type(job.model.dtype), state) {}
 
   static std::vector<exec::TierStore*> addresses(const std::vector<std::unique_ptr<exec::TierStore>>& tiers) {
@@ -48,6 +62,7 @@ struct Session::Impl {
 
   plan::Plan plan;
   Arena arena;
+  std::unique_ptr<exec::Watchdog> dog;                  // none: nobody watches
   std::vector<std::unique_ptr<exec::TierStore>> tiers;  // none where the plan uses none
   std::vector<exec::TierStore*> stores;
   PlannedState planned;
@@ -55,7 +70,7 @@ struct Session::Impl {
   Decoder decoder;
   Segments segments;
   job::TrainOptions options;
-  std::unique_ptr<exec::CopyEngine> copies;
+  std::unique_ptr<exec::CopyEngine> engine, watched;
   Runner runner;
   double lr = 0;
   std::int64_t step = 0;
@@ -65,7 +80,8 @@ struct Session::Impl {
 Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Session::~Session() = default;
 
-Result<std::unique_ptr<Session>> Session::open(plan::Plan plan, const model::Shape& shape, const job::Job& job) {
+Result<std::unique_ptr<Session>> Session::open(plan::Plan plan, const model::Shape& shape, const job::Job& job,
+                                               const Guards& guards) {
   install_allocator();
   install_saved_tensor_hooks();
   if (const auto failures = plan::validate(plan, 1); !failures.empty())
@@ -75,22 +91,29 @@ Result<std::unique_ptr<Session>> Session::open(plan::Plan plan, const model::Sha
     if (i >= plan.profile.fixed.size() || plan.profile.fixed[i].bytes != wanted[i].bytes)
       return bad_input(fmt::format("the plan is for another model: its {} differ; make a new plan", wanted[i].name));
   MEMO_TRY(Arena arena, Arena::map(plan.program.arena));
+  std::unique_ptr<exec::Watchdog> dog;
+  if (guards.on_stall) dog = std::make_unique<exec::Watchdog>(job.memory.watchdog, guards.on_stall);
   std::vector<std::unique_ptr<exec::TierStore>> tiers;
-  for (const Bytes bytes : plan.program.tier_bytes) {
+  for (std::size_t i = 0; i < plan.program.tier_bytes.size(); ++i) {
+    const Bytes bytes = plan.program.tier_bytes[i];
     tiers.emplace_back();
     if (bytes == Bytes(0)) continue;
-    if (!job.memory.disk) return bad_input("the plan uses a disk tier: set memory.disk to a folder");
-    MEMO_TRY(tiers.back(), exec::disk_tier(*job.memory.disk, bytes));
+    MEMO_TRY(tiers.back(), open_tier(plan.profile.tiers[i], bytes, job.memory, guards, dog.get()));
   }
-  return std::unique_ptr<Session>(
-      new Session(std::make_unique<Impl>(std::move(plan), shape, job, std::move(arena), std::move(tiers))));
+  return std::unique_ptr<Session>(new Session(
+      std::make_unique<Impl>(std::move(plan), shape, job, std::move(arena), std::move(dog), std::move(tiers))));
 }
 
 const plan::Plan& Session::plan() const { return impl_->plan; }
 ModelState& Session::state() { return impl_->state; }
 
-Result<StepResult> Session::step(const std::vector<Sample>& samples, std::int64_t step, double lr) {
+Result<StepResult> Session::step(const std::vector<Sample>& samples, std::int64_t step, double lr, bool check) {
   Impl& s = *impl_;
+  exec::CopyEngine& streams = s.watched ? *s.watched : *s.engine;
+  std::optional<exec::CheckedStep> checked;
+  if (check) checked.emplace(s.plan, s.arena.data(), s.runner, streams);
+  exec::Compute& compute = checked ? checked->compute() : s.runner;
+  exec::CopyEngine& copies = checked ? checked->copies() : streams;
   MEMO_CHECK(static_cast<int>(samples.size()) == s.plan.sequences, "a step takes the plan's number of sequences");
   const double start = now();
   const Bytes before = heap_use().live;
@@ -108,7 +131,8 @@ Result<StepResult> Session::step(const std::vector<Sample>& samples, std::int64_
     const std::size_t calls = i + 1 < samples.size()
                                   ? static_cast<std::size_t>(plan::update_begin(s.plan.profile.flow, s.plan.program))
                                   : s.plan.program.calls.size();
-    MEMO_TRY(exec::StepReport report, exec::run_step(s.plan.program, s.arena.data(), s.runner, *s.copies, calls));
+    MEMO_TRY(exec::StepReport report,
+             exec::run_step(s.plan.program, s.arena.data(), compute, copies, calls, s.plan.profile.flow));
     report.step += result.report.step;
     report.stall += result.report.stall;
     report.copy_cpu += result.report.copy_cpu;
@@ -120,6 +144,7 @@ Result<StepResult> Session::step(const std::vector<Sample>& samples, std::int64_
   result.loss = s.segments.loss_sum / static_cast<double>(targets);
   result.gradient_norm = s.state.gradient_norm();
   result.seconds = Seconds(now() - start);
+  if (checked) result.check = checked->report();
   return result;
 }
 

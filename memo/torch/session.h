@@ -3,11 +3,15 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "memo/exec/checked_step.h"
 #include "memo/exec/executor.h"
+#include "memo/exec/faulty_tier.h"
 #include "memo/job/job.h"
 #include "memo/plan/plan.h"
 #include "memo/torch/model_state.h"
@@ -20,20 +24,30 @@ struct StepResult {
   double gradient_norm = 0;  // global, before clipping
   Seconds seconds;           // the whole step
   exec::StepReport report;   // sums over the sequences; spans of the last one
+  std::optional<exec::CheckReport> check;
+};
+
+struct Guards {
+  // Called on another thread when no copy has moved for the job's memory.watchdog; it is to end the process
+  // (memo/exec/watchdog.h). None: nobody watches.
+  std::function<void(const std::string&)> on_stall;
+  std::optional<exec::Faults> faults;  // of the disk tier, for tests
 };
 
 class Session {
  public:
   // Fails when the arena or a tier cannot be had; before that when the plan does not validate.
-  static Result<std::unique_ptr<Session>> open(plan::Plan plan, const model::Shape& shape, const job::Job& job);
+  static Result<std::unique_ptr<Session>> open(plan::Plan plan, const model::Shape& shape, const job::Job& job,
+                                               const Guards& guards = {});
   ~Session();
 
   [[nodiscard]] const plan::Plan& plan() const;
   [[nodiscard]] ModelState& state();
 
   // `samples`: the plan's number of sequences; `step` counts from 1 (AdamW's bias correction). After a failure the
-  // weights are those before the step, unless the optimizer itself failed.
-  Result<StepResult> step(const std::vector<Sample>& samples, std::int64_t step, double lr);
+  // weights are those before the step, unless the optimizer itself failed. `check`: in check mode
+  // (memo/exec/checked_step.h).
+  Result<StepResult> step(const std::vector<Sample>& samples, std::int64_t step, double lr, bool check = false);
 
   // Pages of the arena that steps have touched, and the most that LibTorch took from the heap during steps.
   [[nodiscard]] Bytes device_peak() const;

@@ -101,7 +101,9 @@ class Training {
           make_sample(at::tensor(data_.window(first, context + 1), at::kLong), data_.document_starts(first, context)));
     }
     const double lr = lr_at(job_.train, step);
-    MEMO_TRY(StepResult result, session_->step(samples, step, lr));
+    const bool first = seconds_.empty();
+    const bool check = request_.check == CheckSteps::every || (request_.check == CheckSteps::first && first);
+    MEMO_TRY(StepResult result, session_->step(samples, step, lr, check));
     if (!std::isfinite(result.loss) || !std::isfinite(result.gradient_norm))
       return run_time_error(
           fmt::format("step {}: loss {} and gradient norm {} are not finite; what was saved in {} stays "
@@ -119,6 +121,7 @@ class Training {
                         result.report.stall,
                         static_cast<double>(context * job_.train.batch) / result.seconds.value()};
     MEMO_CHECKED(metrics.add(line));
+    if (result.check && request_.on_check) request_.on_check(step, *result.check);
     if (request_.on_step) request_.on_step(line);
     report_ = std::move(result.report);
     return {};
@@ -233,7 +236,7 @@ Result<Summary> train(const job::Job& job, const plan::Plan& plan, const Dataset
                     "norm first; plan the job again",
                     job.train.clip));
   MEMO_CHECKED(make_folder(request.out));
-  MEMO_TRY(auto session, Session::open(plan, shape, job));
+  MEMO_TRY(auto session, Session::open(plan, shape, job, request.guards));
   return Training(job, request, shape, data, std::move(session)).run();
 }
 

@@ -10,6 +10,7 @@
 #include "memo/job/job.h"
 #include "memo/plan/plan.h"
 #include "memo/torch/dataset.h"
+#include "memo/torch/session.h"
 
 namespace memo::edge {
 
@@ -35,10 +36,15 @@ struct Summary {
   std::string first_departure;
 };
 
+enum class CheckSteps { none, first, every };  // first: of this process
+
 struct TrainRequest {
   Path out;
   bool resume = false;
+  CheckSteps check = CheckSteps::first;
+  Guards guards;
   std::function<void(const StepLine&)> on_step;
+  std::function<void(std::int64_t step, const exec::CheckReport&)> on_check;  // of a step that ran clean in check mode
   const std::atomic<int>* interrupted = nullptr;  // > 0: finish the step, save, return ErrorKind::interrupted
 };
 

@@ -49,6 +49,8 @@ host_limit = "0"
 disk = "scratch"
 disk_limit = 1_000
 slots = 4
+checksums = "all"
+watchdog = 2.5
 )";
 
 constexpr const char* least = R"([model]
@@ -119,6 +121,8 @@ TEST_F(JobFile, EveryKeyIsRead) {
   EXPECT_EQ(job->memory.disk, folder_ / "scratch");
   EXPECT_EQ(job->memory.disk_limit, Bytes(1000));
   EXPECT_EQ(job->memory.slots, 4);
+  EXPECT_EQ(job->memory.checksums, Checksums::all);
+  EXPECT_EQ(job->memory.watchdog, Seconds(2.5));
 }
 
 TEST_F(JobFile, TheLeastJobIsAModelAndAContext) {
@@ -229,6 +233,8 @@ TEST_F(JobFile, OtherTablesAreCheckedToo) {
       {"[memory]\ndisk_limit = 1.5", "'memory.disk_limit' must be a size"},
       {"[memory]\ndisk = 3", "'memory.disk' must be the path of a folder, found the integer 3"},
       {"[memory]\nslots = -2", "'memory.slots'"},
+      {"[memory]\nchecksums = true", "'memory.checksums' must be \"none\", \"disk\" or \"all\", found true"},
+      {"[memory]\nwatchdog = 0", "'memory.watchdog' must be a number of seconds above 0, found the integer 0"},
       {"[data]\nfiles = []", "'data.files' must be a list of one or more file names"},
       {"[data]\nfiles = \"a.txt\"", "'data.files' must be a list of one or more file names, found the string"},
       {"[data]\nfiles = [\"a\", 1]", "'data.files' must be a list"},

@@ -7,7 +7,6 @@
 #include <nlohmann/json.hpp>
 
 #include "memo/base/text.h"
-#include "memo/cli/interrupts.h"
 #include "memo/cli/planning.h"
 #include "memo/cli/torch/progress.h"
 #include "memo/cli/torch/verbs.h"
@@ -69,7 +68,6 @@ Status compare(const Options& options) {
   MEMO_TRY(const plan::Profile profile, profile_for(job, options.profile));
   MEMO_CHECKED(plan::write_profile(profile, Path(options.out) / "profile.json"));
   std::vector<Row> rows;
-  const std::atomic<int>& interrupted = interrupts();
   for (const std::string& strategy : options.strategies) {
     const auto plan = plan_for(job, profile, strategy);
     if (!plan) {
@@ -79,12 +77,9 @@ Status compare(const Options& options) {
       continue;
     }
     say(describe(*plan));
-    edge::TrainRequest request;
-    request.out = Path(options.out) / strategy;
+    edge::TrainRequest request = shown_run(Path(options.out) / strategy, job, *plan);
     std::error_code ignored;
     std::filesystem::remove_all(request.out, ignored);  // a comparison is measured anew each time
-    request.on_step = step_progress(job, *plan);
-    request.interrupted = &interrupted;
     MEMO_TRY(edge::Summary summary, edge::train(job, *plan, data, request));
     rows.push_back({strategy, std::move(summary), ""});
   }

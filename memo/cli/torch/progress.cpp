@@ -6,6 +6,8 @@
 #include <cstdio>
 
 #include "memo/base/text.h"
+#include "memo/cli/interrupts.h"
+#include "memo/cli/planning.h"
 #include "memo/model/shape.h"
 
 namespace memo::cli {
@@ -39,14 +41,36 @@ void show(const plan::Plan& plan, double flops, const edge::StepLine& line) {
   std::fflush(stderr);
 }
 
+void show_check(std::int64_t step, const exec::CheckReport& check) {
+  say(
+      fmt::format("check: step {} ran clean: {} accesses of three streams, {} pairs in conflict, each ordered by an "
+                  "event; {} poisoned while free or not filled",
+                  step, check.accesses, check.conflicts, format_bytes(check.poisoned)));
+}
+
+// At once: a thread that waits for a dead disk in the kernel cannot be joined.
+[[noreturn]] void end_stalled(const Path& out, const std::string& what) {
+  say(
+      one_line(fmt::format("memo: {}; the disk hangs, or is slower than memory.watchdog allows; what was saved in {} "
+                           "stays valid: go on with --resume",
+                           what, out.string())));
+  ::_exit(static_cast<int>(ErrorKind::run_time));
+}
+
 }  // namespace
 
-std::function<void(const edge::StepLine&)> step_progress(const job::Job& job, const plan::Plan& plan) {
+edge::TrainRequest shown_run(const Path& out, const job::Job& job, const plan::Plan& plan) {
   const Result<model::Shape> shape = model::job_shape(job);
   // Of documents apart, attention is less by what the data decides.
   const bool known = shape && !job.data.documents_apart;
   const double flops = known ? job.train.batch * model::model_flops(*shape, job.train.context, true) : 0;
-  return [&plan, flops](const edge::StepLine& line) { show(plan, flops, line); };
+  edge::TrainRequest request;
+  request.out = out;
+  request.on_step = [&plan, flops](const edge::StepLine& line) { show(plan, flops, line); };
+  request.on_check = show_check;
+  request.guards.on_stall = [out](const std::string& what) { end_stalled(out, what); };
+  request.interrupted = &interrupts();
+  return request;
 }
 
 }  // namespace memo::cli

@@ -7,7 +7,6 @@
 #include <memory>
 
 #include "memo/base/text.h"
-#include "memo/cli/interrupts.h"
 #include "memo/cli/planning.h"
 #include "memo/cli/torch/progress.h"
 #include "memo/cli/torch/verbs.h"
@@ -18,8 +17,8 @@ namespace memo::cli {
 namespace {
 
 struct Options {
-  std::string job, out, strategy = "memo";
-  std::optional<std::string> profile, plan, tensorboard;
+  std::string job, out, strategy = "memo", check = "first";
+  std::optional<std::string> profile, plan, tensorboard, faults;
   std::vector<std::string> set;
   bool resume = false, json = false;
 };
@@ -31,6 +30,11 @@ Result<plan::Plan> find_plan(const Options& options, const job::Job& job) {
     return plan;
   }
   return plan_job(job, options.profile, options.strategy);
+}
+
+edge::CheckSteps check_steps(const std::string& check) {
+  if (check == "every") return edge::CheckSteps::every;
+  return check == "off" ? edge::CheckSteps::none : edge::CheckSteps::first;
 }
 
 std::string against(double measured, double predicted) {
@@ -71,12 +75,13 @@ Status train(const Options& options) {
   }
   MEMO_TRY(const plan::Plan plan, find_plan(options, job));
   if (!options.json) say(describe(plan));
-  edge::TrainRequest request;
-  request.out = options.out;
+  edge::TrainRequest request = shown_run(options.out, job, plan);
   request.resume = options.resume;
-  request.on_step = step_progress(job, plan);
   if (events) request.on_step = with_events(*std::move(events), std::move(request.on_step));
-  request.interrupted = &interrupts();
+  request.check = check_steps(options.check);
+  if (options.faults) {
+    MEMO_TRY(request.guards.faults, exec::parse_faults(*options.faults));
+  }
   MEMO_TRY(const edge::Summary s, edge::train(job, plan, data, request));
   if (options.json) {
     fmt::print("{}\n", edge::summary_json(s));
@@ -106,6 +111,11 @@ void add_train(CLI::App& app, Action& action) {
   verb->add_option("--profile", options->profile, "A profile of this job; measured when absent");
   verb->add_option("--plan", options->plan, "A plan of this job; made when absent");
   verb->add_option("--tensorboard", options->tensorboard, "Folder for TensorBoard's files: each step's figures");
+  verb->add_flag("--check{every}", options->check,
+                 "Check mode for every step: accesses of all streams ordered, free memory poisoned (default: the first "
+                 "step; --check=off: none)")
+      ->check(CLI::IsMember({"first", "every", "off"}));
+  verb->add_option("--faults", options->faults)->group("");  // for tests: SEED[:RATE[:KIND]], of the disk tier
   verb->add_flag("--resume", options->resume, "Go on from the newest checkpoint in the run folder");
   verb->add_option("--set", options->set, "Override a key of the job: key=value")->allow_extra_args(false);
   verb->add_flag("--json", options->json, "Print summary.json on stdout and nothing else");

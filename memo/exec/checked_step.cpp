@@ -1,0 +1,234 @@
+#include "memo/exec/checked_step.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <unordered_map>
+
+#include "memo/exec/by_boundary.h"
+#include "memo/exec/names.h"
+#include "memo/exec/ordering.h"
+#include "memo/plan/operands.h"
+
+namespace memo::exec {
+namespace {
+
+constexpr int poison = 0xFF;    // a byte; any float type of these bytes is a NaN, and none that arithmetic makes
+constexpr int arena_space = 0;  // of Ordering; tier i is space i + 1
+constexpr const char* stream_names[] = {"compute", "out", "in"};
+
+std::size_t at(int i) { return static_cast<std::size_t>(i); }
+
+// What an access is of. Each has a number for the ordering.
+struct What {
+  enum Kind { operand, workspace, fixed, copy, given, freed } kind;
+  int number = 0;     // of the call or copy; of the boundary at which a slot is given or freed
+  int residency = 0;  // of all but workspace, fixed and copy
+};
+
+}  // namespace
+
+struct CheckedStep::Impl final : Compute, CopyEngine {
+  Impl(const plan::Plan& plan, std::byte* arena, Compute& compute, CopyEngine& copies)
+      : flow(plan.profile.flow),
+        program(plan.program),
+        arena(arena),
+        inner_compute(compute),
+        inner_copies(copies),
+        index(flow),
+        places(index, program),
+        begins(program.residencies, &plan::Residency::begin, program.calls.size()),
+        ends(program.residencies, &plan::Residency::end, program.calls.size()) {}
+
+  // Compute.
+  Status run(int call) override {
+    enter(call);
+    const plan::Call& what = program.calls[at(call)];
+    const plan::Operands operands = plan::operands(flow, index, what);
+    for (const plan::Operand& operand : operands.reads) use(call, operand, false);
+    for (const plan::Operand& operand : operands.writes) use(call, operand, true);
+    const Bytes workspace = program.transients[at(what.trace)].bytes;
+    record(Stream::compute, true, range(what.workspace, workspace), {What::workspace, call});
+    if (touches_fixed(what))
+      for (const plan::Region& region : program.fixed)
+        record(Stream::compute, true, range(region.offset, region.bytes), {What::fixed, call});
+    for (const plan::Operand& operand : operands.reads) look_for_poison(call, operand, "reads");
+    if (violation) return run_time_error(*violation);
+    fill(what.workspace, workspace);
+    MEMO_CHECKED(inner_compute.run(call));
+    for (const plan::Operand& operand : operands.writes) look_for_poison(call, operand, "leaves");
+    return violation ? Status(run_time_error(*violation)) : Status();
+  }
+
+  // CopyEngine.
+  Ticket start(const CopyRequest& request, int i) override {
+    enter(program.copies[at(i)].at);
+    const bool out = request.direction == plan::Direction::out;
+    const Stream stream = out ? Stream::out : Stream::in;
+    ordering.join(stream, ordering.event(Stream::compute));
+    const std::int64_t device = request.device - arena;
+    record(stream, !out, range(Bytes(device), request.bytes), {What::copy, i});
+    record(stream, out, range(request.tier_offset, request.bytes, request.tier + 1), {What::copy, i});
+    const Ticket ticket = inner_copies.start(request, i);
+    ended[ticket] = ordering.event(stream);
+    return ticket;
+  }
+  Status wait(Ticket ticket) override {
+    MEMO_CHECKED(inner_copies.wait(ticket));
+    ordering.join(Stream::compute, ended.at(ticket));
+    return {};
+  }
+  // The end of a play: whatever is not held from step to step is free.
+  Status drain() override {
+    if (boundary >= 0) enter(boundary + 1);
+    const Status drained = inner_copies.drain();
+    ordering.all_ended();
+    whats.clear();
+    ended.clear();
+    for (const plan::Residency& r : program.residencies)
+      if (boundary >= 0 && r.origin != plan::Origin::held && r.begin < boundary && r.end > boundary) fill(r);
+    boundary = -1;
+    if (!drained) return drained;
+    return violation ? Status(run_time_error(*violation)) : Status();
+  }
+  [[nodiscard]] double now() const override { return inner_copies.now(); }
+  std::vector<Span> take_spans(plan::Direction direction) override { return inner_copies.take_spans(direction); }
+
+  // At boundary k, after compute's waits and before anything else: slots change owners. Both changes are writes of the
+  // compute stream.
+  void enter(int k) {
+    if (k == boundary) return;
+    boundary = k;
+    for (const auto& [list, kind] : {std::pair(&ends, What::freed), {&begins, What::given}})
+      for (const int r : list->at(at(k))) {
+        const plan::Residency& residency = program.residencies[at(r)];
+        if (residency.origin == plan::Origin::held) continue;
+        record(Stream::compute, true, range(residency.offset, bytes_of(residency)), {kind, k, r});
+        fill(residency);
+      }
+  }
+
+  // Calls `visit` with each block of an operand: its residency, and where it lies. A sequence is one buffer from its
+  // block 0 on.
+  template <class Visit>
+  void each_block(int call, const plan::Operand& operand, Visit visit) const {
+    plan::Tensor tensor = index.tensor(operand.tensor);
+    Bytes offset = places.of(operand.tensor, call).offset;
+    for (int i = 0; i < operand.blocks; ++i, ++tensor.block) {
+      const plan::Residency& r = places.of(index.of(tensor.cls, tensor.layer, tensor.block, tensor.group), call);
+      visit(r, offset);
+      offset += bytes_of(r);
+    }
+  }
+
+  void use(int call, const plan::Operand& operand, bool write) {
+    each_block(call, operand, [&](const plan::Residency& r, Bytes offset) {
+      const auto number = static_cast<int>(&r - program.residencies.data());
+      record(Stream::compute, write, range(offset, bytes_of(r)), {What::operand, call, number});
+    });
+  }
+
+  // A word of each page is enough to see a copy that was not made or a slot that was given away.
+  void look_for_poison(int call, const plan::Operand& operand, const char* verb) {
+    constexpr std::int64_t page = 4096, word = sizeof(std::uint64_t);
+    each_block(call, operand, [&](const plan::Residency& r, Bytes offset) {
+      for (std::int64_t i = 0; i + word <= bytes_of(r).value() && !violation; i += page) {
+        std::uint64_t value = 0;
+        std::memcpy(&value, arena + offset.value() + i, word);
+        if (value == ~std::uint64_t{0})
+          violation = fmt::format(
+              "check: {} {} {} without content: byte {} of the arena has the pattern of a slot that "
+              "was freed or not filled",
+              name_of_call(flow, program, at(call)), verb, tensor(r), offset.value() + i);
+      }
+    });
+  }
+
+  [[nodiscard]] bool touches_fixed(const plan::Call& call) const {
+    const model::Stage stage = flow.segments[at(call.segment)].stage;
+    return stage == model::Stage::embedding || stage == model::Stage::loss || stage == model::Stage::optimizer;
+  }
+
+  void fill(const plan::Residency& r) { fill(r.offset, bytes_of(r)); }
+  // Not after a violation: what a copy in flight still reads is left to the error.
+  void fill(Bytes offset, Bytes bytes) {
+    if (violation || bytes == Bytes(0)) return;
+    std::memset(arena + offset.value(), poison, static_cast<std::size_t>(bytes.value()));
+    poisoned += bytes;
+  }
+
+  [[nodiscard]] static Range range(Bytes offset, Bytes bytes, int space = arena_space) {
+    return {space, offset.value(), (offset + bytes).value()};
+  }
+  [[nodiscard]] Bytes bytes_of(const plan::Residency& r) const { return program.tensors[at(r.tensor)].bytes; }
+  [[nodiscard]] std::string tensor(const plan::Residency& r) const {
+    return name_of_tensor(flow, program.tensors[at(r.tensor)]);
+  }
+
+  void record(Stream stream, bool write, const Range& where, const What& what) {
+    const std::optional<Race> race = ordering.access(stream, write, where, static_cast<int>(whats.size()));
+    whats.push_back(what);
+    if (!race || violation) return;
+    violation =
+        fmt::format("check: {} and {} race for bytes {} to {} of {}: no event orders the two", describe(race->first),
+                    describe(race->second), race->where.begin, race->where.end,
+                    race->where.space == arena_space ? "the arena" : fmt::format("tier {}", race->where.space - 1));
+  }
+
+  [[nodiscard]] std::string describe(const Access& access) const {
+    const What& what = whats[at(access.what)];
+    const char* verb = access.write ? "writes" : "reads";
+    const plan::Residency* residency = &program.residencies[at(what.residency)];
+    std::string text;
+    switch (what.kind) {
+      case What::operand:
+        text = fmt::format("{} {} {}", name_of_call(flow, program, at(what.number)), verb, tensor(*residency));
+        break;
+      case What::workspace:
+        text = fmt::format("{} {} its workspace", name_of_call(flow, program, at(what.number)), verb);
+        break;
+      case What::fixed:
+        text = fmt::format("{} {} fixed memory", name_of_call(flow, program, at(what.number)), verb);
+        break;
+      case What::copy:
+        text = fmt::format("{} {}", name_of_copy(flow, program, at(what.number)), verb);
+        break;
+      case What::given:
+      case What::freed:
+        text = fmt::format("boundary {} {} the slot of {}", what.number, what.kind == What::given ? "gives" : "frees",
+                           tensor(*residency));
+        break;
+    }
+    return fmt::format("[{}] {}", stream_names[static_cast<std::size_t>(access.stream)], text);
+  }
+
+  const model::Dataflow& flow;
+  const plan::Program& program;
+  std::byte* const arena;
+  Compute& inner_compute;
+  CopyEngine& inner_copies;
+  const plan::TensorIndex index;
+  const plan::Places places;
+  const ByBoundary begins, ends;  // residencies
+
+  Ordering ordering;
+  std::vector<What> whats;
+  std::unordered_map<Ticket, Clock> ended;  // per copy of this play
+  int boundary = -1;                        // the last one entered; -1: none of this play
+  std::optional<std::string> violation;     // the first
+  Bytes poisoned;
+};
+
+CheckedStep::CheckedStep(const plan::Plan& plan, std::byte* arena, Compute& compute, CopyEngine& copies)
+    : impl_(std::make_unique<Impl>(plan, arena, compute, copies)) {}
+CheckedStep::~CheckedStep() = default;
+
+Compute& CheckedStep::compute() { return *impl_; }
+CopyEngine& CheckedStep::copies() { return *impl_; }
+CheckReport CheckedStep::report() const {
+  return {impl_->ordering.accesses(), impl_->ordering.conflicts(), impl_->poisoned};
+}
+
+}  // namespace memo::exec

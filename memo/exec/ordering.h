@@ -1,0 +1,72 @@
+// Which accesses to memory are ordered by events: vector clocks with one component a stream (Mattern 1989), and for
+// each range of bytes the last write and each stream's last read, as FastTrack keeps them
+// (doi 10.1145/1542476.1542490). Streams run in order, so whatever comes after a stream's last access comes after its
+// earlier ones.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <vector>
+
+#include "memo/base/units.h"
+
+namespace memo::exec {
+
+enum class Stream { compute, out, in };
+inline constexpr std::size_t streams = 3;
+
+// Per stream, how much of its work comes before.
+using Clock = std::array<std::int64_t, streams>;
+
+struct Range {  // of bytes, [begin, end) of an address space: the arena or a tier
+  int space = 0;
+  std::int64_t begin = 0, end = 0;
+};
+
+struct Access {
+  Stream stream = Stream::compute;
+  bool write = false;
+  std::int64_t clock = 0;  // of its stream
+  int what = 0;            // the caller's name for it
+};
+
+struct Race {  // two accesses to `where`, one of them a write, that no event orders
+  Access first, second;
+  Range where;
+};
+
+class Ordering {
+ public:
+  // What `stream` does from now on comes after the work that `event` is the clock of.
+  void join(Stream stream, const Clock& event);
+  // Work of `stream` ends here: what follows is not before an event that was taken up to now. Returns that event.
+  Clock event(Stream stream);
+
+  // Records an access and returns the first race with an earlier one. Empty ranges are no access.
+  std::optional<Race> access(Stream stream, bool write, const Range& range, int what);
+  // All streams have ended all their work.
+  void all_ended();
+
+  [[nodiscard]] std::int64_t accesses() const { return accesses_; }
+  [[nodiscard]] std::int64_t conflicts() const { return conflicts_; }  // of two streams, one writing; ordered or not
+
+ private:
+  struct Cell {  // the last accesses to a range; -1: none
+    std::int64_t end = 0;
+    int write = -1;
+    std::array<int, streams> reads{-1, -1, -1};
+  };
+  using Cells = std::map<std::int64_t, Cell>;  // by begin
+
+  static void split(Cells& cells, std::int64_t at);
+  std::optional<Race> against(int earlier, const Access& access, const Range& where);
+
+  std::array<Clock, streams> clocks_{{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}};  // no event yet has what a stream does now
+  std::vector<Access> log_;                                               // since all had ended
+  std::map<int, Cells> spaces_;
+  std::int64_t accesses_ = 0, conflicts_ = 0;
+};
+
+}  // namespace memo::exec
