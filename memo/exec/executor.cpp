@@ -112,6 +112,7 @@ Result<StepReport> run_step(const plan::Program& program, std::byte* arena, Comp
       (request.direction == plan::Direction::out ? report.bytes_out : report.bytes_in) += request.bytes;
       tickets[static_cast<std::size_t>(i)] = copies.start(request, i);
     }
+    copies.submit();
     const double start = copies.now();
     if (const Status ran = compute.run(static_cast<int>(k)); !ran)
       return abandon(copies, describe_call(program, k), ran.error());

@@ -1,0 +1,27 @@
+#include "memo/cuda/clock.h"
+
+#include <algorithm>
+
+namespace memo::cuda {
+
+Result<Clock> Clock::start(cudaStream_t stream) {
+  Clock clock;
+  MEMO_TRY(clock.anchor_, make_event(cudaEventBlockingSync));
+  MEMO_CHECKED(clock.anchor(stream));
+  return clock;
+}
+
+Status Clock::anchor(cudaStream_t stream) {
+  MEMO_CHECKED(check(cudaStreamSynchronize(stream), "wait for the GPU"));
+  anchor_time_ = now();
+  MEMO_CHECKED(check(cudaEventRecord(anchor_.get(), stream), "note the time"));
+  return check(cudaEventSynchronize(anchor_.get()), "wait for the GPU");
+}
+
+Result<double> Clock::at(cudaEvent_t event, double earliest) const {
+  float milliseconds = 0;
+  MEMO_CHECKED(check(cudaEventElapsedTime(&milliseconds, anchor_.get(), event), "ask when a copy ran"));
+  return std::clamp(anchor_time_ + 1e-3 * static_cast<double>(milliseconds), earliest, std::max(earliest, now()));
+}
+
+}  // namespace memo::cuda
