@@ -47,7 +47,7 @@ void Machine::destroy(StreamState& stream) {
     for (const auto& one : streams_)
       if (one.get() == &stream) demand({one, stream.given});
     stream.stopping = true;
-    changed_.notify_all();
+    stream.wake.notify_one();
   }
   stream.thread.join();
   const std::lock_guard lock(mutex_);
@@ -58,28 +58,35 @@ void Machine::work(const std::shared_ptr<StreamState>& shared) {
   StreamState& stream = *shared;
   std::unique_lock lock(mutex_);
   const auto may_run = [&] {
-    return !stream.queue.empty() && (stream.pace != Pace::late || stream.queue.front().number <= stream.demanded);
+    return !stream.queue.empty() && !stream.running &&
+           (stream.pace != Pace::late || stream.queue.front().number <= stream.demanded);
   };
   while (true) {
-    changed_.wait(lock, [&] { return may_run() || (stream.stopping && stream.queue.empty()); });
+    stream.wake.wait(lock, [&] { return may_run() || (stream.stopping && stream.queue.empty()); });
     if (stream.queue.empty()) return;
-    Operation& next = stream.queue.front();
-    if (next.after.stream != nullptr) {
-      changed_.wait(lock, [&] { return next.after.reached(); });
-    } else {
-      std::chrono::microseconds pause{0};
-      if (stream.pace == Pace::random)
-        pause = std::chrono::microseconds(
-            std::uniform_int_distribution<std::int64_t>(0, stream.most_delay.count())(stream.random));
-      lock.unlock();
-      if (pause.count() > 0) std::this_thread::sleep_for(pause);
-      next.run();
-      lock.lock();
-    }
-    stream.queue.pop_front();
-    ++stream.ended;
-    changed_.notify_all();
+    const Point after = stream.queue.front().after;
+    progress_.wait(lock, [&] { return after.reached(); });
+    run_front(lock, stream);
   }
+}
+
+void Machine::run_front(std::unique_lock<std::mutex>& lock, StreamState& stream) {
+  stream.running = true;
+  std::chrono::microseconds pause{0};
+  if (stream.pace == Pace::random)
+    pause = std::chrono::microseconds(
+        std::uniform_int_distribution<std::int64_t>(0, stream.most_delay.count())(stream.random));
+  if (const auto run = std::move(stream.queue.front().run)) {
+    lock.unlock();
+    if (pause.count() > 0) std::this_thread::sleep_for(pause);
+    run();
+    lock.lock();
+  }
+  stream.queue.pop_front();
+  ++stream.ended;
+  stream.running = false;
+  stream.wake.notify_one();
+  progress_.notify_all();
 }
 
 void Machine::give(const std::shared_ptr<StreamState>& stream, std::function<void()> run, Point after) {
@@ -89,10 +96,12 @@ void Machine::give(const std::shared_ptr<StreamState>& stream, std::function<voi
 
 void Machine::push(std::unique_lock<std::mutex>& lock, StreamState& stream, std::function<void()> run, Point after) {
   const std::int64_t number = ++stream.given;
+  const bool next = stream.queue.empty() && after.reached();
   stream.queue.push_back({number, std::move(run), std::move(after)});
-  changed_.notify_all();
-  if (stream.pace != Pace::prompt) return;
-  changed_.wait(lock, [&] { return stream.ended >= number || !stream.queue.front().after.reached(); });
+  if (stream.pace == Pace::prompt && next) return run_front(lock, stream);
+  stream.wake.notify_one();
+  if (stream.pace == Pace::prompt)
+    progress_.wait(lock, [&] { return stream.ended >= number || !stream.queue.front().after.reached(); });
 }
 
 void Machine::record(const std::shared_ptr<EventState>& event, const std::shared_ptr<StreamState>& stream) {
@@ -130,12 +139,12 @@ void Machine::demand(const Point& point) {
   point.stream->demanded = point.number;
   for (const Operation& operation : point.stream->queue)
     if (operation.number <= point.number) demand(operation.after);
-  changed_.notify_all();
+  point.stream->wake.notify_one();
 }
 
 void Machine::wait(std::unique_lock<std::mutex>& lock, const Point& point) {
   demand(point);
-  changed_.wait(lock, [&] { return point.reached(); });
+  progress_.wait(lock, [&] { return point.reached(); });
 }
 
 void Machine::wait_on_host(const Point& point) {
@@ -262,7 +271,7 @@ std::int64_t Machine::calls(const std::string& function) {
 void Machine::set_pace(StreamState& stream, Pace pace) {
   const std::lock_guard lock(mutex_);
   stream.pace = pace;
-  changed_.notify_all();
+  stream.wake.notify_one();
 }
 
 void Machine::set_early_events(StreamState& stream) {

@@ -38,11 +38,13 @@ struct StreamState {
   Pace pace = Pace::prompt;
   std::mt19937_64 random;
   std::chrono::microseconds most_delay{0};
-  std::deque<Operation> queue;  // its front may be running
+  std::deque<Operation> queue;
   std::int64_t given = 0, ended = 0;
   std::int64_t demanded = 0;  // the host waits for operations up to this
   bool early_events = false;
   bool stopping = false;
+  bool running = false;          // the front of the queue, by whichever thread
+  std::condition_variable wake;  // of the thread
   std::thread thread;
 };
 
@@ -102,13 +104,14 @@ class Machine {
     int after;
   };
   void work(const std::shared_ptr<StreamState>& stream);
+  void run_front(std::unique_lock<std::mutex>& lock, StreamState& stream);
   void push(std::unique_lock<std::mutex>& lock, StreamState& stream, std::function<void()> run, Point after = {});
   void demand(const Point& point);
   void wait(std::unique_lock<std::mutex>& lock, const Point& point);
 
   Settings settings_;
   std::mutex mutex_;
-  std::condition_variable changed_;
+  std::condition_variable progress_;  // of any stream
   std::set<std::shared_ptr<StreamState>> streams_;
   int made_streams_ = 0;
   std::map<std::byte*, Allocation> device_;
