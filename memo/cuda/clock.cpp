@@ -7,12 +7,12 @@ namespace memo::cuda {
 Result<Clock> Clock::start(cudaStream_t stream) {
   Clock clock;
   MEMO_TRY(clock.anchor_, make_event(cudaEventBlockingSync));
+  MEMO_CHECKED(check(cudaStreamSynchronize(stream), "wait for the GPU"));
   MEMO_CHECKED(clock.anchor(stream));
   return clock;
 }
 
 Status Clock::anchor(cudaStream_t stream) {
-  MEMO_CHECKED(check(cudaStreamSynchronize(stream), "wait for the GPU"));
   anchor_time_ = now();
   MEMO_CHECKED(check(cudaEventRecord(anchor_.get(), stream), "note the time"));
   return check(cudaEventSynchronize(anchor_.get()), "wait for the GPU");

@@ -9,12 +9,13 @@ namespace memo::cuda {
 
 class Clock {
  public:
+  // Waits for what `stream` was given.
   static Result<Clock> start(cudaStream_t stream);
 
   // Seconds since the clock was made.
   [[nodiscard]] double now() const { return std::chrono::duration<double>(Steady::now() - epoch_).count(); }
-  // Places the anchor behind what `stream` was given and waits for it. The runtime tells times between events as
-  // floats of milliseconds, so an anchor is good for minutes.
+  // A new anchor, on a stream that has nothing to do. The runtime tells times between events as floats of milliseconds,
+  // so an anchor is good for minutes.
   Status anchor(cudaStream_t stream);
   // When an event that has ended was reached. It was not reached before `earliest`, whatever the anchor's error.
   Result<double> at(cudaEvent_t event, double earliest) const;

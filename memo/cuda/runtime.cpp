@@ -14,7 +14,9 @@ const char* advice(cudaError_t error) {
     case cudaErrorSystemDriverMismatch:
     case cudaErrorCompatNotSupportedOnDevice:
     case cudaErrorStubLibrary:
-      return "install NVIDIA's driver for this CUDA version or a newer one (nvidia-smi shows what is there)";
+      return "this machine has no driver of NVIDIA, or one too old for this CUDA version: install a newer one "
+             "(nvidia-smi "
+             "shows what is there)";
     case cudaErrorDevicesUnavailable:
     case cudaErrorDeviceAlreadyInUse:
       return "another process holds the GPU for itself: end it (nvidia-smi shows it) or take another GPU";

@@ -110,15 +110,15 @@ class PatternStep : public exec::Compute {
       const std::size_t count = task.self->words(task.tensor);
       for (std::size_t i = 0; i < count; ++i) word[i] = pattern_word(task.tensor, task.version, i);
     });
-    sure(check(cudaMemcpyAsync(arena_ + offset.value(), fill_.data(), 4 * words(tensor), cudaMemcpyHostToDevice,
-                               compute()),
-               "write a tensor"));
+    sure(check(
+        cudaMemcpyAsync(arena_ + offset.value(), fill_.data(), 4 * words(tensor), cudaMemcpyHostToDevice, compute()),
+        "write a tensor"));
   }
 
   void check_content(int tensor, Bytes offset) {
-    sure(check(cudaMemcpyAsync(seen_.data(), arena_ + offset.value(), 4 * words(tensor), cudaMemcpyDeviceToHost,
-                               compute()),
-               "read a tensor"));
+    sure(check(
+        cudaMemcpyAsync(seen_.data(), arena_ + offset.value(), 4 * words(tensor), cudaMemcpyDeviceToHost, compute()),
+        "read a tensor"));
     launch(tensor, [](Task& task) {
       const auto* word = reinterpret_cast<const std::uint32_t*>(task.self->seen_.data());
       task.self->compare(word, task.tensor, task.version);

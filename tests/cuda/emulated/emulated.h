@@ -20,7 +20,7 @@ namespace memo::cuda::emulated {
 // When a stream runs what it was given, as soon as its waits allow:
 //   prompt  before the call that gives it returns
 //   late    not before the host waits for it, or for something that waits for it: as late as any GPU could be
-//   random  after a random time each
+//   random  one in four after a random time, the others at once
 // prompt and late leave nothing to chance but what the threads of the host do at once.
 enum class Pace { prompt, late, random };
 

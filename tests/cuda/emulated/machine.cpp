@@ -75,7 +75,7 @@ void Machine::run_front(std::unique_lock<std::mutex>& lock, StreamState& stream)
   std::chrono::microseconds pause{0};
   if (stream.pace == Pace::random)
     pause = std::chrono::microseconds(
-        std::uniform_int_distribution<std::int64_t>(0, stream.most_delay.count())(stream.random));
+        std::uniform_int_distribution(-3 * stream.most_delay.count(), stream.most_delay.count())(stream.random));
   if (const auto run = std::move(stream.queue.front().run)) {
     lock.unlock();
     if (pause.count() > 0) std::this_thread::sleep_for(pause);

@@ -48,37 +48,38 @@ TEST_P(PlantedBug, IsFound) {
   const Bug& it = GetParam();
   const plan::Plan plan = swapped_plan(1);
   EXPECT_EQ(wrong_words(plan, plan.program, it.tier, it.paces), 0) << "without the bug";
-  EXPECT_GT(wrong_words(plan, plan.program, it.tier, [&](Gpu& gpu) {
-    it.paces(gpu);
-    it.bug(gpu);
-  }), 0);
+  EXPECT_GT(wrong_words(plan, plan.program, it.tier,
+                        [&](Gpu& gpu) {
+                          it.paces(gpu);
+                          it.bug(gpu);
+                        }),
+            0);
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Cuda, PlantedBug,
-    testing::Values(
-        Bug{"AStagingSlotIsReusedBeforeItsCopyToTheGpuEnds", Tier::staged, paces(prompt, prompt, late),
-            [](Gpu& gpu) { omit("cudaEventSynchronize", gpu.device->in()); }},
-        Bug{"AStagingSlotIsReadBeforeItsCopyFromTheGpuEnds", Tier::staged, paces(prompt, late, prompt),
-            [](Gpu& gpu) { omit("cudaEventSynchronize", gpu.device->out()); }},
-        Bug{"APrefetchStartsBeforeItsWriteEnds", Tier::registered, paces(prompt, late, prompt),
-            [](Gpu& gpu) { omit("cudaStreamWaitEvent", gpu.device->in()); }},
-        Bug{"AStagedPrefetchOverwritesWhatComputeStillReads", Tier::staged, paces(late, prompt, prompt),
-            [](Gpu& gpu) { omit("cudaStreamWaitEvent", gpu.device->in()); }},
-        Bug{"ACopyOutStartsBeforeItsTensorIsWritten", Tier::registered, paces(late, prompt, prompt),
-            [](Gpu& gpu) { omit("cudaStreamWaitEvent", gpu.device->out()); }},
-        Bug{"AStagedCopyOutStartsBeforeItsTensorIsWritten", Tier::staged, paces(late, prompt, prompt),
-            [](Gpu& gpu) { omit("cudaStreamWaitEvent", gpu.device->out()); }},
-        Bug{"AnEventIsRecordedBeforeTheCopyInThatItStandsFor", Tier::registered, paces(late, late, late),
-            [](Gpu& gpu) { record_early(gpu.device->in()); }},
-        Bug{"AnEventIsRecordedBeforeTheCopyOutThatItStandsFor", Tier::registered, paces(late, late, late),
-            [](Gpu& gpu) { record_early(gpu.device->out()); }},
-        Bug{"AnEventIsRecordedBeforeTheWorkThatItStandsFor", Tier::registered, paces(late, prompt, prompt),
-            [](Gpu& gpu) { record_early(gpu.device->compute()); }},
-        Bug{"AFreedSlotIsReadByACopyOut", Tier::registered, paces(prompt, late, prompt),
-            [](Gpu& gpu) { omit("cudaStreamWaitEvent", gpu.device->compute()); }},
-        Bug{"ASlotIsReadBeforeItIsFilled", Tier::staged, paces(prompt, prompt, late),
-            [](Gpu& gpu) { omit("cudaStreamWaitEvent", gpu.device->compute()); }}),
+    testing::Values(Bug{"AStagingSlotIsReusedBeforeItsCopyToTheGpuEnds", Tier::staged, paces(prompt, prompt, late),
+                        [](Gpu& gpu) { omit("cudaEventSynchronize", gpu.device->in()); }},
+                    Bug{"AStagingSlotIsReadBeforeItsCopyFromTheGpuEnds", Tier::staged, paces(prompt, late, prompt),
+                        [](Gpu& gpu) { omit("cudaEventSynchronize", gpu.device->out()); }},
+                    Bug{"APrefetchStartsBeforeItsWriteEnds", Tier::registered, paces(prompt, late, prompt),
+                        [](Gpu& gpu) { omit("cudaStreamWaitEvent", gpu.device->in()); }},
+                    Bug{"AStagedPrefetchOverwritesWhatComputeStillReads", Tier::staged, paces(late, prompt, prompt),
+                        [](Gpu& gpu) { omit("cudaStreamWaitEvent", gpu.device->in()); }},
+                    Bug{"ACopyOutStartsBeforeItsTensorIsWritten", Tier::registered, paces(late, prompt, prompt),
+                        [](Gpu& gpu) { omit("cudaStreamWaitEvent", gpu.device->out()); }},
+                    Bug{"AStagedCopyOutStartsBeforeItsTensorIsWritten", Tier::staged, paces(late, prompt, prompt),
+                        [](Gpu& gpu) { omit("cudaStreamWaitEvent", gpu.device->out()); }},
+                    Bug{"AnEventIsRecordedBeforeTheCopyInThatItStandsFor", Tier::registered, paces(late, late, late),
+                        [](Gpu& gpu) { record_early(gpu.device->in()); }},
+                    Bug{"AnEventIsRecordedBeforeTheCopyOutThatItStandsFor", Tier::registered, paces(late, late, late),
+                        [](Gpu& gpu) { record_early(gpu.device->out()); }},
+                    Bug{"AnEventIsRecordedBeforeTheWorkThatItStandsFor", Tier::registered, paces(late, prompt, prompt),
+                        [](Gpu& gpu) { record_early(gpu.device->compute()); }},
+                    Bug{"AFreedSlotIsReadByACopyOut", Tier::registered, paces(prompt, late, prompt),
+                        [](Gpu& gpu) { omit("cudaStreamWaitEvent", gpu.device->compute()); }},
+                    Bug{"ASlotIsReadBeforeItIsFilled", Tier::staged, paces(prompt, prompt, late),
+                        [](Gpu& gpu) { omit("cudaStreamWaitEvent", gpu.device->compute()); }}),
     [](const auto& info) { return info.param.name; });
 
 // The same in programs, as a planner that errs would write them.
