@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "memo/base/check.h"
+#include "memo/cuda/events.h"
 #include "memo/cuda/lane.h"
 
 namespace memo::cuda {
@@ -12,8 +13,12 @@ using exec::Ticket;
 
 class CudaCopyEngine final : public exec::CopyEngine {
  public:
-  CudaCopyEngine(const Device& device, std::vector<exec::TierStore*> tiers, Clock clock, Event drained)
-      : device_(device), tiers_(std::move(tiers)), clock_(std::move(clock)), drained_(std::move(drained)) {}
+  CudaCopyEngine(const Device& device, std::vector<exec::TierStore*> tiers, Clock clock, Moments moments, Event drained)
+      : device_(device),
+        tiers_(std::move(tiers)),
+        clock_(std::move(clock)),
+        moments_(std::move(moments)),
+        drained_(std::move(drained)) {}
   CudaCopyEngine(const CudaCopyEngine&) = delete;
   CudaCopyEngine& operator=(const CudaCopyEngine&) = delete;
   ~CudaCopyEngine() override {
@@ -32,6 +37,7 @@ class CudaCopyEngine final : public exec::CopyEngine {
     return lane(request.direction).start(request, index) * 2 + (request.direction == plan::Direction::in ? 1 : 0);
   }
   void submit() override {
+    moments_.gather(clock_);
     out_->submit();
     in_->submit();
   }
@@ -44,9 +50,12 @@ class CudaCopyEngine final : public exec::CopyEngine {
     out_->settle();
     in_->settle();
     const Status streams = end_of_streams();
-    const Status out = out_->finish(streams), in = in_->finish(streams);
-    return !out ? out : !in ? in : clock_.anchor(device_.compute());
+    const Status out = out_->finish(streams), in = in_->finish(streams), moments = moments_.finish(clock_);
+    for (const Status* status : {&out, &in, &moments}) MEMO_CHECKED(*status);
+    return clock_.anchor(device_.compute());
   }
+  void note_moment() override { moments_.note(); }
+  std::vector<double> take_moments() override { return moments_.take(); }
   [[nodiscard]] double now() const override { return clock_.now(); }
   std::vector<exec::Span> take_spans(plan::Direction direction) override { return lane(direction).take_spans(); }
 
@@ -65,6 +74,7 @@ class CudaCopyEngine final : public exec::CopyEngine {
   const Device& device_;
   const std::vector<exec::TierStore*> tiers_;
   Clock clock_;
+  Moments moments_;
   const Event drained_;
   std::unique_ptr<Lane> out_, in_;  // last: their threads use the rest
 };
@@ -74,8 +84,10 @@ class CudaCopyEngine final : public exec::CopyEngine {
 Result<std::unique_ptr<exec::CopyEngine>> copy_engine(const Device& device, std::vector<exec::TierStore*> tiers,
                                                       const StagingSize& staging) {
   MEMO_TRY(Clock clock, Clock::start(device.compute()));
+  MEMO_TRY(Moments moments, Moments::of(device.compute()));
   MEMO_TRY(Event drained, make_event(cudaEventDisableTiming | cudaEventBlockingSync));
-  auto engine = std::make_unique<CudaCopyEngine>(device, std::move(tiers), std::move(clock), std::move(drained));
+  auto engine = std::make_unique<CudaCopyEngine>(device, std::move(tiers), std::move(clock), std::move(moments),
+                                                 std::move(drained));
   MEMO_CHECKED(engine->open(staging));
   return engine;
 }

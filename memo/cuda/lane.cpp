@@ -24,11 +24,8 @@ Result<std::unique_ptr<Lane>> Lane::open(const Device& device, plan::Direction d
                                          const std::vector<exec::TierStore*>& tiers, const Clock& clock,
                                          const StagingSize& size) {
   MEMO_TRY(Event given, make_event(cudaEventDisableTiming));
-  std::unique_ptr<Lane> lane(new Lane(device, direction, tiers, clock, std::move(given)));
-  for (std::size_t i = 0; i < prepared_events; ++i) {
-    MEMO_TRY(Event event, make_event(cudaEventDefault));
-    lane->events_.push_back(std::move(event));
-  }
+  MEMO_TRY(EventPool events, EventPool::of(256));
+  std::unique_ptr<Lane> lane(new Lane(device, direction, tiers, clock, std::move(given), std::move(events)));
   const auto reached = [](const exec::TierStore* tier) { return tier->pinned(0, 0) != nullptr; };
   if (!std::ranges::all_of(tiers, reached)) {
     MEMO_TRY(lane->staging_, Staging::open(
@@ -41,13 +38,14 @@ Result<std::unique_ptr<Lane>> Lane::open(const Device& device, plan::Direction d
 }
 
 Lane::Lane(const Device& device, plan::Direction direction, const std::vector<exec::TierStore*>& tiers,
-           const Clock& clock, Event given)
+           const Clock& clock, Event given, EventPool events)
     : compute_(device.compute()),
       stream_(direction == plan::Direction::out ? device.out() : device.in()),
       direction_(direction),
       tiers_(tiers),
       clock_(clock),
-      given_(std::move(given)) {}
+      given_(std::move(given)),
+      events_(std::move(events)) {}
 
 std::int64_t Lane::start(const CopyRequest& request, int index) {
   const std::lock_guard lock(mutex_);
@@ -75,9 +73,9 @@ Status Lane::submit_one(std::size_t number, bool& ordered) {
   exec::TierStore* tier = tiers_[static_cast<std::size_t>(r.tier)];
   std::byte* const pinned = tier->pinned(r.tier_offset.value(), r.bytes.value());
   if (pinned == nullptr) {
-    MEMO_TRY(t.after, take_event());
+    MEMO_TRY(t.after, events_.take());
     if (direction_ == plan::Direction::in) {
-      MEMO_TRY(t.end, take_event());
+      MEMO_TRY(t.end, events_.take());
     }
     MEMO_CHECKED(check(cudaEventRecord(t.after.get(), compute_), "note what compute was given"));
     t.state = State::staged;
@@ -89,8 +87,8 @@ Status Lane::submit_one(std::size_t number, bool& ordered) {
     MEMO_CHECKED(check(cudaEventRecord(given_.get(), compute_), "note what compute was given"));
     MEMO_CHECKED(check(cudaStreamWaitEvent(stream_, given_.get(), 0), "order copies behind compute"));
   }
-  MEMO_TRY(t.begin, take_event());
-  MEMO_TRY(t.end, take_event());
+  MEMO_TRY(t.begin, events_.take());
+  MEMO_TRY(t.end, events_.take());
   MEMO_CHECKED(check(cudaEventRecord(t.begin.get(), stream_), "note the start of a copy"));
   const auto bytes = static_cast<std::size_t>(r.bytes.value());
   MEMO_CHECKED(check(direction_ == plan::Direction::out
@@ -160,16 +158,15 @@ void Lane::gather(const Status& streams) {
     Transfer& t = transfers_[gathered_];
     if (t.state == State::staged) return;
     if (t.state == State::given) {
-      const cudaError_t ended = cudaEventQuery(t.end.get());
-      if (ended == cudaErrorNotReady) (void)cudaGetLastError();
-      if (ended == cudaErrorNotReady && streams) return;
-      Status status = ended == cudaErrorNotReady ? streams : check(ended, "ask whether a copy has ended");
+      const Result<bool> ended = has_ended(t.end.get());
+      if (ended && !*ended && streams) return;
+      Status status = !ended ? Status(tl::unexpected(ended.error())) : *ended ? Status() : streams;
       if (status) status = time(t);
       if (!status) fail(gathered_, status.error());
     }
     if (t.state != State::failed) note_spans(gathered_);
     for (Event* event : {&t.after, &t.begin, &t.end})
-      if (*event) events_.push_back(std::move(*event));
+      if (*event) events_.put(std::move(*event));
   }
 }
 
@@ -203,13 +200,6 @@ void Lane::fail(std::size_t number, const Error& error) {
 
 std::size_t Lane::end_of(std::size_t number) const {
   return number + 1 < transfers_.size() ? transfers_[number + 1].first : copies_.size();
-}
-
-Result<Event> Lane::take_event() {
-  if (events_.empty()) return make_event(cudaEventDefault);
-  Event event = std::move(events_.back());
-  events_.pop_back();
-  return event;
 }
 
 }  // namespace memo::cuda

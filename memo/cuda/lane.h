@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "memo/cuda/clock.h"
+#include "memo/cuda/events.h"
 #include "memo/cuda/staging.h"
 #include "memo/exec/executor.h"
 
@@ -52,14 +53,13 @@ class Lane {
   };
 
   Lane(const Device& device, plan::Direction direction, const std::vector<exec::TierStore*>& tiers, const Clock& clock,
-       Event given);
+       Event given, EventPool events);
   Status submit_one(std::size_t number, bool& ordered);
   void staged(std::size_t number, double start, double end, Status status);
   void gather(const Status& streams);
   Status time(Transfer& t);
   void note_spans(std::size_t number);
   void fail(std::size_t number, const Error& error);
-  Result<Event> take_event();
   [[nodiscard]] std::size_t end_of(std::size_t number) const;  // of its copies
 
   const cudaStream_t compute_, stream_;
@@ -75,8 +75,8 @@ class Lane {
   std::vector<Transfer> transfers_;
   std::size_t submitted_ = 0, gathered_ = 0;  // of transfers_
   std::size_t staged_ = 0;                    // how many are
-  std::vector<Event> events_;                 // with times, for use
-  std::map<std::int64_t, Error> failures_;    // by number; kept, so that a copy fails however often it is waited for
+  EventPool events_;
+  std::map<std::int64_t, Error> failures_;  // by number; kept, so that a copy fails however often it is waited for
   std::vector<exec::Span> spans_;
   double last_end_ = 0;               // of the spans
   std::unique_ptr<Staging> staging_;  // last: its thread uses the rest

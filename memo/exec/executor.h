@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "memo/base/result.h"
@@ -55,8 +56,15 @@ class CopyEngine {
   virtual Status drain() = 0;
   // Seconds since an arbitrary start, on the clock of the spans.
   virtual double now() const = 0;
+  // Notes the moment at which all that compute was given so far has ended. `take_moments`: those noted since it was
+  // last called, in order; valid after drain.
+  virtual void note_moment() { moments_.push_back(now()); }
+  virtual std::vector<double> take_moments() { return std::exchange(moments_, {}); }
   // Spans of copies that ended since the last call; valid after drain.
   virtual std::vector<Span> take_spans(plan::Direction direction) = 0;
+
+ private:
+  std::vector<double> moments_;
 };
 
 struct StepReport {

@@ -257,6 +257,29 @@ TYPED_TEST_P(CopyEngineContract, SpansTellWhenEachCopyRan) {
   }
 }
 
+TYPED_TEST_P(CopyEngineContract, MomentsTellHowFarComputeWas) {
+  FakeTier tier(this->block);
+  const auto engine = this->backend.engine({&tier});
+  std::byte* memory = this->backend.memory(this->block);
+  for (int step = 0; step < 2; ++step) {
+    const double before = engine->now();
+    engine->note_moment();
+    const Ticket ticket = engine->start(this->copy_of(memory, this->out, 0), 0);
+    ASSERT_TRUE(engine->wait(ticket));
+    engine->note_moment();
+    ASSERT_TRUE(engine->drain());
+    const double after = engine->now();
+    const std::vector<double> moments = engine->take_moments();
+    const std::vector<Span> spans = engine->take_spans(this->out);
+    ASSERT_EQ(moments.size(), 2u);
+    ASSERT_EQ(spans.size(), 1u);
+    EXPECT_LE(before, moments[0]);
+    EXPECT_LE(moments[0], moments[1]);
+    EXPECT_LE(moments[1], after);
+  }
+  EXPECT_TRUE(engine->take_moments().empty()) << "moments are taken once";
+}
+
 TYPED_TEST_P(CopyEngineContract, ADestroyedEngineHasEndedItsCopies) {
   FakeTier tier(32 * this->block);
   tier.delay(6, std::chrono::microseconds(500));
@@ -308,7 +331,7 @@ REGISTER_TYPED_TEST_SUITE_P(CopyEngineContract, BytesReturnAsTheyLeftInAnyOrderA
                             StartDoesNotWaitForTheCopyNorOneDirectionForTheOther,
                             WhatComputeDoesAfterAWaitComesAfterTheCopy, DrainReturnsWhenBothDirectionsHaveEnded,
                             AFailureStaysWithItsTicketAndStopsNoOther, SpansTellWhenEachCopyRan,
-                            ADestroyedEngineHasEndedItsCopies, EachCopyGoesToTheTierItNames,
-                            AnIdleEngineAndAWaitTakeNoProcessorTime);
+                            MomentsTellHowFarComputeWas, ADestroyedEngineHasEndedItsCopies,
+                            EachCopyGoesToTheTierItNames, AnIdleEngineAndAWaitTakeNoProcessorTime);
 
 }  // namespace memo::exec

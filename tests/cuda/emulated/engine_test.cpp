@@ -1,7 +1,9 @@
 // What the engine asks of the runtime: large copies, and nothing in a step that could stop the GPU or the host.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <map>
+#include <thread>
 
 #include "tests/cuda/emulated/gpu.h"
 #include "tests/cuda/pattern_step.h"
@@ -101,6 +103,35 @@ TEST(EngineInAStep, NothingIsAllocatedRegisteredOrWaitedForByTheHost) {
     EXPECT_EQ(drained.at("cudaMalloc"), begin.at("cudaMalloc"));
     EXPECT_EQ(step.wrong, 0);
   }
+}
+
+// Calls are enqueued at once and run later: what is reported is when they ran.
+TEST(EngineInAStep, TheReportTellsWhenCallsRanOnTheGpu) {
+  static constexpr std::chrono::milliseconds call_time{3};
+  Gpu gpu({.pace = Pace::late});
+  struct Sleep : exec::Compute {
+    explicit Sleep(cudaStream_t on) : stream(on) {}
+    Status run(int) override {
+      return check(cudaLaunchHostFunc(
+                       stream, [](void*) { std::this_thread::sleep_for(call_time); }, nullptr),
+                   "run");
+    }
+    cudaStream_t stream;
+  } compute(gpu.device->compute());
+  plan::Program program;
+  program.calls.resize(3);
+  const auto engine = gpu.engine({});
+  const double before = engine->now();
+  const auto report = exec::run_step(program, nullptr, compute, *engine);
+  ASSERT_TRUE(report);
+  ASSERT_EQ(report->calls.size(), 3u);
+  double end = before;
+  for (const exec::Span& call : report->calls) {
+    EXPECT_GE(call.start, end);
+    EXPECT_GE(call.end - call.start, 0.99 * std::chrono::duration<double>(call_time).count());
+    end = call.end;
+  }
+  EXPECT_LE(end, engine->now());
 }
 
 }  // namespace

@@ -1,0 +1,69 @@
+#include "memo/cuda/events.h"
+
+namespace memo::cuda {
+
+Result<EventPool> EventPool::of(int count) {
+  EventPool pool;
+  for (int i = 0; i < count; ++i) {
+    MEMO_TRY(Event event, make_event(cudaEventDefault));
+    pool.put(std::move(event));
+  }
+  return pool;
+}
+
+Result<Event> EventPool::take() {
+  if (free_.empty()) return make_event(cudaEventDefault);
+  Event event = std::move(free_.back());
+  free_.pop_back();
+  return event;
+}
+
+Result<bool> has_ended(cudaEvent_t event) {
+  const cudaError_t result = cudaEventQuery(event);
+  if (result != cudaErrorNotReady) {
+    MEMO_CHECKED(check(result, "ask whether the GPU has come to a point"));
+    return true;
+  }
+  (void)cudaGetLastError();
+  return false;
+}
+
+Result<Moments> Moments::of(cudaStream_t stream) {
+  MEMO_TRY(EventPool events, EventPool::of(256));
+  return Moments(stream, std::move(events));
+}
+
+void Moments::note() {
+  if (status_) status_ = note_one();
+}
+
+void Moments::gather(const Clock& clock) {
+  if (status_) status_ = gather_some(clock);
+}
+
+Status Moments::finish(const Clock& clock) {
+  gather(clock);
+  pending_.clear();  // of a stream that failed
+  return std::exchange(status_, {});
+}
+
+Status Moments::note_one() {
+  MEMO_TRY(Event event, events_.take());
+  MEMO_CHECKED(check(cudaEventRecord(event.get(), stream_), "note the time"));
+  pending_.push_back(std::move(event));
+  return {};
+}
+
+Status Moments::gather_some(const Clock& clock) {
+  while (!pending_.empty()) {
+    MEMO_TRY(const bool ended, has_ended(pending_.front().get()));
+    if (!ended) break;
+    MEMO_TRY(const double time, clock.at(pending_.front().get(), times_.empty() ? 0 : times_.back()));
+    times_.push_back(time);
+    events_.put(std::move(pending_.front()));
+    pending_.pop_front();
+  }
+  return {};
+}
+
+}  // namespace memo::cuda
