@@ -83,9 +83,10 @@ Status Lane::submit_one(std::size_t number, bool& ordered) {
     staging_->put({r, tier, t.after.get(), t.end.get(), static_cast<std::int64_t>(number)});
     return {};
   }
-  if (!std::exchange(ordered, true)) {
+  if (!ordered) {
     MEMO_CHECKED(check(cudaEventRecord(given_.get(), compute_), "note what compute was given"));
     MEMO_CHECKED(check(cudaStreamWaitEvent(stream_, given_.get(), 0), "order copies behind compute"));
+    ordered = true;
   }
   MEMO_TRY(t.begin, events_.take());
   MEMO_TRY(t.end, events_.take());
@@ -123,8 +124,10 @@ Status Lane::wait(std::int64_t number) {
     const auto at = static_cast<std::size_t>(above - transfers_.begin()) - 1;
     progress_.wait(lock, [&] { return transfers_[at].state != State::staged; });
     Transfer& t = transfers_[at];
-    if (t.state == State::given && !std::exchange(t.waited, true))
+    if (t.state == State::given && !t.waited) {
       MEMO_CHECKED(check(cudaStreamWaitEvent(compute_, t.end.get(), 0), "order compute behind a copy"));
+      t.waited = true;
+    }
   }
   const auto failure = failures_.find(number);
   return failure == failures_.end() ? Status() : Status(tl::unexpected(failure->second));
