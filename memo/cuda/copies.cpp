@@ -54,7 +54,7 @@ class CudaCopyEngine final : public exec::CopyEngine {
     for (const Status* status : {&out, &in, &moments}) MEMO_CHECKED(*status);
     return clock_.anchor(device_.compute());
   }
-  void note_moment() override { moments_.note(); }
+  void note_moment() override { moments_.note(clock_); }
   std::vector<double> take_moments() override { return moments_.take(); }
   [[nodiscard]] double now() const override { return clock_.now(); }
   std::vector<exec::Span> take_spans(plan::Direction direction) override { return lane(direction).take_spans(); }

@@ -1,5 +1,7 @@
 #include "memo/cuda/events.h"
 
+#include <algorithm>
+
 namespace memo::cuda {
 
 Result<EventPool> EventPool::of(int count) {
@@ -33,8 +35,8 @@ Result<Moments> Moments::of(cudaStream_t stream) {
   return Moments(stream, std::move(events));
 }
 
-void Moments::note() {
-  if (status_) status_ = note_one();
+void Moments::note(const Clock& clock) {
+  if (status_) status_ = note_one(clock.now());
 }
 
 void Moments::gather(const Clock& clock) {
@@ -47,20 +49,22 @@ Status Moments::finish(const Clock& clock) {
   return std::exchange(status_, {});
 }
 
-Status Moments::note_one() {
+Status Moments::note_one(double now) {
   MEMO_TRY(Event event, events_.take());
   MEMO_CHECKED(check(cudaEventRecord(event.get(), stream_), "note the time"));
-  pending_.push_back(std::move(event));
+  pending_.push_back({std::move(event), now});
   return {};
 }
 
 Status Moments::gather_some(const Clock& clock) {
   while (!pending_.empty()) {
-    MEMO_TRY(const bool ended, has_ended(pending_.front().get()));
+    Moment& oldest = pending_.front();
+    MEMO_TRY(const bool ended, has_ended(oldest.event.get()));
     if (!ended) break;
-    MEMO_TRY(const double time, clock.at(pending_.front().get(), times_.empty() ? 0 : times_.back()));
+    const double earliest = times_.empty() ? oldest.noted : std::max(oldest.noted, times_.back());
+    MEMO_TRY(const double time, clock.at(oldest.event.get(), earliest));
     times_.push_back(time);
-    events_.put(std::move(pending_.front()));
+    events_.put(std::move(oldest.event));
     pending_.pop_front();
   }
   return {};

@@ -28,7 +28,7 @@ class Moments {
  public:
   static Result<Moments> of(cudaStream_t stream);
 
-  void note();
+  void note(const Clock& clock);
   // Learns the times of those that have come.
   void gather(const Clock& clock);
   // Of all, when the stream has ended what it was given. The first failure since the last finish.
@@ -37,12 +37,16 @@ class Moments {
 
  private:
   Moments(cudaStream_t stream, EventPool events) : stream_(stream), events_(std::move(events)) {}
-  Status note_one();
+  Status note_one(double now);
   Status gather_some(const Clock& clock);
 
   cudaStream_t stream_;
   EventPool events_;
-  std::deque<Event> pending_;
+  struct Moment {
+    Event event;
+    double noted = 0;  // on the host: it is not earlier
+  };
+  std::deque<Moment> pending_;
   std::vector<double> times_;
   Status status_;
 };

@@ -41,7 +41,7 @@ void set_pace(cudaStream_t stream, Pace pace);
 // Planted bugs: calls of `function` about `stream` do nothing and report success (of cudaEventSynchronize: for events
 // last recorded there) ...
 void omit(const std::string& function, cudaStream_t stream);
-// ... or events recorded on `stream` leave out the last thing that it was given.
+// ... or events recorded on `stream` leave out the last copy or function that it was given.
 void record_early(cudaStream_t stream);
 
 // Calls of `function` fail from now on, after `after` more that do not. "": of any.

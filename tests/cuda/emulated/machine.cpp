@@ -91,6 +91,7 @@ void Machine::run_front(std::unique_lock<std::mutex>& lock, StreamState& stream)
 
 void Machine::give(const std::shared_ptr<StreamState>& stream, std::function<void()> run, Point after) {
   std::unique_lock lock(mutex_);
+  if (run) stream->last_work = stream->given + 1;
   push(lock, *stream, std::move(run), std::move(after));
 }
 
@@ -107,7 +108,7 @@ void Machine::push(std::unique_lock<std::mutex>& lock, StreamState& stream, std:
 void Machine::record(const std::shared_ptr<EventState>& event, const std::shared_ptr<StreamState>& stream) {
   std::unique_lock lock(mutex_);
   const std::int64_t recording = ++event->recordings;
-  event->point = {stream, stream->given + (stream->early_events ? -1 : 1)};
+  event->point = {stream, stream->early_events ? stream->last_work - 1 : stream->given + 1};
   push(lock, *stream, [this, event, recording] {
     const std::lock_guard inner(mutex_);
     if (event->recordings == recording) event->time = Steady::now();

@@ -40,7 +40,8 @@ struct StreamState {
   std::chrono::microseconds most_delay{0};
   std::deque<Operation> queue;
   std::int64_t given = 0, ended = 0;
-  std::int64_t demanded = 0;  // the host waits for operations up to this
+  std::int64_t demanded = 0;   // the host waits for operations up to this
+  std::int64_t last_work = 0;  // of those, the last that is no wait and no event
   bool early_events = false;
   bool stopping = false;
   bool running = false;          // the front of the queue, by whichever thread
