@@ -40,6 +40,21 @@ TEST(CudaErrors, AGpuThatAnotherProcessHolds) {
   EXPECT_THAT(Device::open().error().message, one_line_with("another process holds the GPU"));
 }
 
+TEST(CudaErrors, ADriverThatDoesNotKnowTheGpusNode) {
+  const Fresh machine({});
+  fail("cudaDeviceGetAttribute", cudaErrorInvalidValue);
+  EXPECT_EQ(sure(Device::open()).host_node(), -1);
+  EXPECT_EQ(cudaGetLastError(), cudaSuccess);
+}
+
+TEST(CudaErrors, NoMemoryForAnEvent) {
+  Gpu gpu;
+  fail("cudaEventCreateWithFlags", cudaErrorMemoryAllocation, 20);
+  const auto engine = copy_engine(*gpu.device, {});
+  ASSERT_FALSE(engine);
+  EXPECT_THAT(engine.error().message, one_line_with("make an event", "out of memory", "nvidia-smi"));
+}
+
 TEST(CudaErrors, OutOfDeviceMemory) {
   Gpu gpu({.device_bytes = 3 << 20});
   gpu.memory(1 << 20);
