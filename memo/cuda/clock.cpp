@@ -18,10 +18,12 @@ Status Clock::anchor(cudaStream_t stream) {
   return check(cudaEventSynchronize(anchor_.get()), "wait for the GPU");
 }
 
-Result<double> Clock::at(cudaEvent_t event, double earliest) const {
+Result<double> Clock::at(cudaEvent_t event, double earliest) {
   float milliseconds = 0;
   MEMO_CHECKED(check(cudaEventElapsedTime(&milliseconds, anchor_.get(), event), "ask when a copy ran"));
-  return std::clamp(anchor_time_ + 1e-3 * static_cast<double>(milliseconds), earliest, std::max(earliest, now()));
+  const double after_anchor = 1e-3 * static_cast<double>(milliseconds);
+  anchor_time_ = std::max(anchor_time_, earliest - after_anchor);
+  return std::min(anchor_time_ + after_anchor, std::max(earliest, now()));
 }
 
 }  // namespace memo::cuda

@@ -17,8 +17,9 @@ class Clock {
   // A new anchor, on a stream that has nothing to do. The runtime tells times between events as floats of milliseconds,
   // so an anchor is good for minutes.
   Status anchor(cudaStream_t stream);
-  // When an event that has ended was reached. It was not reached before `earliest`, whatever the anchor's error.
-  Result<double> at(cudaEvent_t event, double earliest) const;
+  // When an event that has ended was reached. The host knows that this was not before `earliest`: where the anchor says
+  // otherwise, it lies later than was thought.
+  Result<double> at(cudaEvent_t event, double earliest);
 
  private:
   using Steady = std::chrono::steady_clock;

@@ -35,15 +35,15 @@ Result<Moments> Moments::of(cudaStream_t stream) {
   return Moments(stream, std::move(events));
 }
 
-void Moments::note(const Clock& clock) {
+void Moments::note(Clock& clock) {
   if (status_) status_ = note_one(clock.now());
 }
 
-void Moments::gather(const Clock& clock) {
+void Moments::gather(Clock& clock) {
   if (status_) status_ = gather_some(clock);
 }
 
-Status Moments::finish(const Clock& clock) {
+Status Moments::finish(Clock& clock) {
   gather(clock);
   pending_.clear();  // of a stream that failed
   return std::exchange(status_, {});
@@ -56,7 +56,7 @@ Status Moments::note_one(double now) {
   return {};
 }
 
-Status Moments::gather_some(const Clock& clock) {
+Status Moments::gather_some(Clock& clock) {
   while (!pending_.empty()) {
     Moment& oldest = pending_.front();
     MEMO_TRY(const bool ended, has_ended(oldest.event.get()));

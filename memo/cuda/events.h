@@ -28,17 +28,17 @@ class Moments {
  public:
   static Result<Moments> of(cudaStream_t stream);
 
-  void note(const Clock& clock);
+  void note(Clock& clock);
   // Learns the times of those that have come.
-  void gather(const Clock& clock);
+  void gather(Clock& clock);
   // Of all, when the stream has ended what it was given. The first failure since the last finish.
-  Status finish(const Clock& clock);
+  Status finish(Clock& clock);
   std::vector<double> take() { return std::exchange(times_, {}); }
 
  private:
   Moments(cudaStream_t stream, EventPool events) : stream_(stream), events_(std::move(events)) {}
   Status note_one(double now);
-  Status gather_some(const Clock& clock);
+  Status gather_some(Clock& clock);
 
   cudaStream_t stream_;
   EventPool events_;

@@ -21,7 +21,7 @@ bool neighbours(const CopyRequest& a, const CopyRequest& b) {
 }  // namespace
 
 Result<std::unique_ptr<Lane>> Lane::open(const Device& device, plan::Direction direction,
-                                         const std::vector<exec::TierStore*>& tiers, const Clock& clock,
+                                         const std::vector<exec::TierStore*>& tiers, Clock& clock,
                                          const StagingSize& size) {
   MEMO_TRY(Event given, make_event(cudaEventDisableTiming));
   MEMO_TRY(EventPool events, EventPool::of(256));
@@ -37,8 +37,8 @@ Result<std::unique_ptr<Lane>> Lane::open(const Device& device, plan::Direction d
   return lane;
 }
 
-Lane::Lane(const Device& device, plan::Direction direction, const std::vector<exec::TierStore*>& tiers,
-           const Clock& clock, Event given, EventPool events)
+Lane::Lane(const Device& device, plan::Direction direction, const std::vector<exec::TierStore*>& tiers, Clock& clock,
+           Event given, EventPool events)
     : compute_(device.compute()),
       stream_(direction == plan::Direction::out ? device.out() : device.in()),
       direction_(direction),

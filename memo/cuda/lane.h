@@ -20,7 +20,7 @@ class Lane {
  public:
   // `staging`: null when the GPU reaches every tier. All must outlive the lane.
   static Result<std::unique_ptr<Lane>> open(const Device& device, plan::Direction direction,
-                                            const std::vector<exec::TierStore*>& tiers, const Clock& clock,
+                                            const std::vector<exec::TierStore*>& tiers, Clock& clock,
                                             const StagingSize& staging);
 
   // As of CopyEngine; copies are numbered from 0.
@@ -52,7 +52,7 @@ class Lane {
     Event after, begin, end;  // staged out: after; staged in: after, end; otherwise begin, end
   };
 
-  Lane(const Device& device, plan::Direction direction, const std::vector<exec::TierStore*>& tiers, const Clock& clock,
+  Lane(const Device& device, plan::Direction direction, const std::vector<exec::TierStore*>& tiers, Clock& clock,
        Event given, EventPool events);
   Status submit_one(std::size_t number, bool& ordered);
   void staged(std::size_t number, double start, double end, Status status);
@@ -65,7 +65,7 @@ class Lane {
   const cudaStream_t compute_, stream_;
   const plan::Direction direction_;
   const std::vector<exec::TierStore*>& tiers_;
-  const Clock& clock_;
+  Clock& clock_;
   const Event given_;  // what compute was given when copies were submitted last
 
   std::mutex mutex_;  // guards all below
