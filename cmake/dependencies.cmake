@@ -1,4 +1,5 @@
-# Third-party libraries: Debian's packages, and two wheels from PyPI (torch, highsbox) found through MEMO_PYTHON.
+# Third-party libraries: Debian's packages, and wheels from PyPI (torch, highsbox, CUDA's headers and runtime) found
+# through MEMO_PYTHON.
 find_package(Threads REQUIRED)
 find_package(fmt REQUIRED)
 find_package(nlohmann_json REQUIRED)
@@ -36,6 +37,19 @@ memo_python_folder(highsbox highsbox_folder)
 add_library(highs SHARED IMPORTED)
 set_target_properties(highs PROPERTIES IMPORTED_LOCATION ${highsbox_folder}/highs_dist/lib/libhighs.so)
 target_include_directories(highs SYSTEM INTERFACE ${highsbox_folder}/highs_dist/include/highs)
+
+# CUDA's runtime API: a toolkit, or the wheels nvidia-cuda-runtime and nvidia-cuda-crt.
+execute_process(COMMAND ${MEMO_PYTHON} -c "import sysconfig; print(sysconfig.get_path('purelib'))"
+                OUTPUT_VARIABLE site_packages OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+set(cuda_folders ${site_packages}/nvidia/cu13 ENV CUDA_HOME /usr/local/cuda)
+find_path(CUDA_HEADERS crt/host_defines.h PATHS ${cuda_folders} PATH_SUFFIXES include NO_DEFAULT_PATH REQUIRED)
+add_library(cuda_headers INTERFACE)
+target_include_directories(cuda_headers SYSTEM INTERFACE ${CUDA_HEADERS})
+if(MEMO_CUDA)
+  find_library(CUDA_RUNTIME NAMES cudart libcudart.so.13 PATHS ${cuda_folders} PATH_SUFFIXES lib lib64 NO_DEFAULT_PATH REQUIRED)
+  add_library(cuda_runtime SHARED IMPORTED)
+  set_target_properties(cuda_runtime PROPERTIES IMPORTED_LOCATION ${CUDA_RUNTIME})
+endif()
 
 if(MEMO_TORCH)
   memo_python_folder(torch torch_folder)

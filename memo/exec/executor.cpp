@@ -33,6 +33,7 @@ tl::unexpected<Error> abandon(CopyEngine& copies, const std::string& where, cons
   (void)copies.drain();  // the error that ended the step is the one that is reported
   copies.take_spans(plan::Direction::out);
   copies.take_spans(plan::Direction::in);
+  copies.take_moments();
   return fail(error.kind, where + ": " + error.message);
 }
 
@@ -49,30 +50,35 @@ Result<StepReport> run_step(const plan::Program& program, std::byte* arena, Comp
   const ByBoundary waits(program.copies, &plan::Copy::before, all);
   std::vector<Ticket> tickets(program.copies.size());
   StepReport report;
-  report.calls.reserve(calls);
 
+  // Two moments a boundary: compute has ended the call before it, and the copies that the call behind it waits for.
   const double began = copies.now();
   for (std::size_t k = 0; k <= calls; ++k) {
-    if (const std::span<const int> due = waits.at(k); !due.empty()) {
-      const double asked = copies.now();
-      for (const int i : due)
-        if (const Status ended = copies.wait(tickets[static_cast<std::size_t>(i)]); !ended)
-          return abandon(copies, name_of_copy(names, program, static_cast<std::size_t>(i)), ended.error());
-      report.stall += Seconds(copies.now() - asked);
-    }
+    copies.note_moment();
+    for (const int i : waits.at(k))
+      if (const Status ended = copies.wait(tickets[static_cast<std::size_t>(i)]); !ended)
+        return abandon(copies, name_of_copy(names, program, static_cast<std::size_t>(i)), ended.error());
+    copies.note_moment();
     if (k == calls) break;
     for (const int i : starts.at(k)) {
       const CopyRequest request = request_of(program, i, arena);
       (request.direction == plan::Direction::out ? report.bytes_out : report.bytes_in) += request.bytes;
       tickets[static_cast<std::size_t>(i)] = copies.start(request, i);
     }
-    const double start = copies.now();
+    copies.submit();
     if (const Status ran = compute.run(static_cast<int>(k)); !ran)
       return abandon(copies, name_of_call(names, program, k), ran.error());
-    report.calls.push_back({.index = static_cast<int>(k), .start = start, .end = copies.now()});
   }
   MEMO_CHECKED(copies.drain());
   report.step = Seconds(copies.now() - began);
+  const std::vector<double> moments = copies.take_moments();
+  MEMO_CHECK(moments.size() == 2 * (calls + 1), "an engine tells each moment that it was to note");
+  report.calls.reserve(calls);
+  for (std::size_t k = 0; k <= calls; ++k) {
+    report.stall += Seconds(moments[2 * k + 1] - moments[2 * k]);
+    if (k < calls)
+      report.calls.push_back({.index = static_cast<int>(k), .start = moments[2 * k + 1], .end = moments[2 * k + 2]});
+  }
   report.copies_out = copies.take_spans(plan::Direction::out);
   report.copies_in = copies.take_spans(plan::Direction::in);
   for (const auto* spans : {&report.copies_out, &report.copies_in})

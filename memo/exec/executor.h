@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "memo/base/result.h"
@@ -38,21 +39,32 @@ struct Span {                 // one finished piece of work on a stream
 
 // The copy streams, one per direction, each in order (contract: tests/exec/copy_engine_contract.h).
 //  - start: the copy begins after everything the compute stream was given so far, and after earlier copies of its
-//    direction. Never blocks for the copy itself.
+//    direction to or from the same tier. Never blocks for the copy itself.
+//  - submit: compute is given something next. An engine may hold copies back up to here, or to the next wait or drain,
+//    to move neighbours at once; those share a failure.
 //  - wait: whatever compute is given next begins after the copy has ended. Returns the copy's failure, if it
 //    failed, each time it is asked. Copies after a failed one still run.
-//  - drain: returns when every copy has ended, on the host's clock, with the first failure since the last drain.
+//  - drain: returns when every copy, and all that compute was given, has ended, on the host's clock, with the first
+//    failure since the last drain.
 // Tickets increase within a direction. A destroyed engine has ended every copy.
 class CopyEngine {
  public:
   virtual ~CopyEngine() = default;
   virtual Ticket start(const CopyRequest& request, int index) = 0;
+  virtual void submit() {}
   virtual Status wait(Ticket ticket) = 0;
   virtual Status drain() = 0;
   // Seconds since an arbitrary start, on the clock of the spans.
   virtual double now() const = 0;
+  // Notes the moment at which all that compute was given so far has ended. `take_moments`: those noted since it was
+  // last called, in order; valid after drain.
+  virtual void note_moment() { moments_.push_back(now()); }
+  virtual std::vector<double> take_moments() { return std::exchange(moments_, {}); }
   // Spans of copies that ended since the last call; valid after drain.
   virtual std::vector<Span> take_spans(plan::Direction direction) = 0;
+
+ private:
+  std::vector<double> moments_;
 };
 
 struct StepReport {

@@ -17,6 +17,8 @@ class TierStore {
   virtual ~TierStore() = default;
   virtual Status write(std::int64_t offset, const std::byte* from, std::int64_t bytes) = 0;
   virtual Status read(std::int64_t offset, std::byte* to, std::int64_t bytes) = 0;
+  // Those bytes in memory that a device copies to and from by itself; null: they pass through write and read.
+  [[nodiscard]] virtual std::byte* pinned(std::int64_t /*offset*/, std::int64_t /*bytes*/) const { return nullptr; }
 };
 
 // Memory of the host: one mapping of exactly `bytes`.

@@ -1,0 +1,47 @@
+#include "memo/cuda/device.h"
+
+#include <fmt/format.h>
+
+#include "memo/base/text.h"
+
+namespace memo::cuda {
+
+Result<Device> Device::open() {
+  int count = 0;
+  MEMO_CHECKED(check(cudaGetDeviceCount(&count), "use a GPU"));
+  if (count > 1)
+    return bad_input(fmt::format(
+        "CUDA: {} GPUs are visible and Memo uses one; choose it, for example with CUDA_VISIBLE_DEVICES=0", count));
+  MEMO_CHECKED(check(cudaSetDevice(0), "use the GPU"));
+  Device device;
+  for (Stream* stream : {&device.compute_, &device.out_, &device.in_}) {
+    cudaStream_t made = nullptr;
+    MEMO_CHECKED(check(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking), "make a stream"));
+    stream->reset(made);
+  }
+  // Drivers older than the attribute refuse the question.
+  if (cudaDeviceGetAttribute(&device.host_node_, cudaDevAttrHostNumaId, 0) != cudaSuccess) {
+    (void)cudaGetLastError();
+    device.host_node_ = -1;
+  }
+  return device;
+}
+
+Result<DeviceMemory> Device::allocate(Bytes bytes) {
+  void* memory = nullptr;
+  const cudaError_t result = cudaMalloc(&memory, static_cast<std::size_t>(bytes.value()));
+  if (result != cudaErrorMemoryAllocation) {
+    MEMO_CHECKED(check(result, "allocate memory of the GPU"));
+    return DeviceMemory(static_cast<std::byte*>(memory));
+  }
+  (void)cudaGetLastError();
+  std::size_t free = 0, total = 0;
+  MEMO_CHECKED(check(cudaMemGetInfo(&free, &total), "ask for the GPU's free memory"));
+  return run_time_error(fmt::format(
+      "CUDA: cannot allocate {} of the GPU's memory in one piece: {} of {} are free; end other processes on the GPU "
+      "(nvidia-smi shows them), or lower [memory] device_limit",
+      format_bytes(bytes), format_bytes(Bytes(static_cast<std::int64_t>(free))),
+      format_bytes(Bytes(static_cast<std::int64_t>(total)))));
+}
+
+}  // namespace memo::cuda

@@ -1,0 +1,37 @@
+// The GPU: its three streams and its memory.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "memo/base/units.h"
+#include "memo/cuda/runtime.h"
+
+namespace memo::cuda {
+
+struct FreeDevice {
+  void operator()(std::byte* memory) const { cudaFree(memory); }
+};
+using DeviceMemory = std::unique_ptr<std::byte, FreeDevice>;
+
+// One GPU. None of its streams waits for the legacy default stream nor is waited for by it.
+class Device {
+ public:
+  // The only GPU that the process sees (CUDA_VISIBLE_DEVICES). Fails where there is none, or more than one.
+  static Result<Device> open();
+
+  [[nodiscard]] cudaStream_t compute() const { return compute_.get(); }
+  [[nodiscard]] cudaStream_t out() const { return out_.get(); }
+  [[nodiscard]] cudaStream_t in() const { return in_.get(); }
+  // The node of the host's memory that is nearest to the GPU; -1: the host has one, or the driver does not know.
+  [[nodiscard]] int host_node() const { return host_node_; }
+
+  // Memory of the GPU, exactly `bytes`, in one piece, aligned to 256.
+  static Result<DeviceMemory> allocate(Bytes bytes);
+
+ private:
+  Stream compute_, out_, in_;
+  int host_node_ = -1;
+};
+
+}  // namespace memo::cuda

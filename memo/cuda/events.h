@@ -1,0 +1,54 @@
+// Events that are used again and again, and the moments of a stream that they tell.
+#pragma once
+
+#include <deque>
+#include <utility>
+#include <vector>
+
+#include "memo/cuda/clock.h"
+
+namespace memo::cuda {
+
+// Events with times. Another one is made only when more are in use than ever before.
+class EventPool {
+ public:
+  static Result<EventPool> of(int count);
+  Result<Event> take();
+  void put(Event event) { free_.push_back(std::move(event)); }
+
+ private:
+  std::vector<Event> free_;
+};
+
+// Whether the event has ended; does not wait for it.
+Result<bool> has_ended(cudaEvent_t event);
+
+// When a stream had ended what it was given, at each `note`.
+class Moments {
+ public:
+  static Result<Moments> of(cudaStream_t stream);
+
+  void note(Clock& clock);
+  // Learns the times of those that have come.
+  void gather(Clock& clock);
+  // Of all, when the stream has ended what it was given. The first failure since the last finish.
+  Status finish(Clock& clock);
+  std::vector<double> take() { return std::exchange(times_, {}); }
+
+ private:
+  Moments(cudaStream_t stream, EventPool events) : stream_(stream), events_(std::move(events)) {}
+  Status note_one(double now);
+  Status gather_some(Clock& clock);
+
+  cudaStream_t stream_;
+  EventPool events_;
+  struct Moment {
+    Event event;
+    double noted = 0;  // on the host: it is not earlier
+  };
+  std::deque<Moment> pending_;
+  std::vector<double> times_;
+  Status status_;
+};
+
+}  // namespace memo::cuda

@@ -1,0 +1,223 @@
+// The functions of the runtime, on the emulated machine.
+#include <cuda_runtime_api.h>
+
+#include <cstring>
+
+#include "tests/cuda/emulated/machine.h"
+
+using namespace memo::cuda::emulated;
+
+// The handles that CUDA's headers declare.
+struct CUstream_st {
+  std::shared_ptr<StreamState> state;
+};
+struct CUevent_st {
+  std::shared_ptr<EventState> state;
+};
+
+namespace {
+
+thread_local cudaError_t last_error = cudaSuccess;
+
+cudaError_t note(cudaError_t result) {
+  if (result != cudaSuccess) last_error = result;
+  return result;
+}
+
+}  // namespace
+
+#define ENTER()                                                                                                \
+  if (const cudaError_t entered = machine().enter(static_cast<const char*>(__func__)); entered != cudaSuccess) \
+  return note(entered)
+
+namespace memo::cuda::emulated {
+
+void reset(const Settings& settings) { machine().reset(settings); }
+void set_pace(cudaStream_t stream, Pace pace) { machine().set_pace(*stream->state, pace); }
+void omit(const std::string& function, cudaStream_t stream) { machine().plant(function, stream->state.get()); }
+void record_early(cudaStream_t stream) { machine().set_early_events(*stream->state); }
+void fail(const std::string& function, cudaError_t error, int after) { machine().fail(function, error, after); }
+void heal() { machine().heal(); }
+std::int64_t calls(const std::string& function) { return machine().calls(function); }
+
+}  // namespace memo::cuda::emulated
+
+// Devices and errors.
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  ENTER();
+  *count = machine().settings().devices;
+  return *count > 0 ? cudaSuccess : note(cudaErrorNoDevice);
+}
+
+cudaError_t cudaSetDevice(int device) {
+  ENTER();
+  return device >= 0 && device < machine().settings().devices ? cudaSuccess : note(cudaErrorInvalidDevice);
+}
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  ENTER();
+  if (attribute != cudaDevAttrHostNumaId) return note(cudaErrorInvalidValue);
+  *value = 0;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); }
+
+const char* cudaGetErrorName(cudaError_t error) {
+  switch (error) {
+#define NAME(error) \
+  case error:       \
+    return #error
+    NAME(cudaSuccess);
+    NAME(cudaErrorInvalidValue);
+    NAME(cudaErrorMemoryAllocation);
+    NAME(cudaErrorInsufficientDriver);
+    NAME(cudaErrorDevicesUnavailable);
+    NAME(cudaErrorNoDevice);
+    NAME(cudaErrorInvalidDevice);
+    NAME(cudaErrorInvalidResourceHandle);
+    NAME(cudaErrorNotReady);
+    NAME(cudaErrorIllegalAddress);
+    NAME(cudaErrorHostMemoryAlreadyRegistered);
+    NAME(cudaErrorHostMemoryNotRegistered);
+    NAME(cudaErrorLaunchFailure);
+    NAME(cudaErrorNotPermitted);
+#undef NAME
+    default:
+      return "another error";
+  }
+}
+
+const char* cudaGetErrorString(cudaError_t error) { return cudaGetErrorName(error); }
+
+// Streams.
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  ENTER();
+  *stream = new CUstream_st{machine().make_stream()};
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  machine().destroy(*stream->state);
+  delete stream;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  ENTER();
+  machine().wait_for(stream->state);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  ENTER();
+  if (machine().omitted(__func__, stream->state.get())) return cudaSuccess;
+  machine().give(stream->state, {}, machine().point_of(*event->state));
+  return cudaSuccess;
+}
+
+cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
+  ENTER();
+  machine().give(stream->state, [function, data] {
+    in_host_function() = true;
+    function(data);
+    in_host_function() = false;
+  });
+  return cudaSuccess;
+}
+
+// Events.
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
+  ENTER();
+  *event = new CUevent_st{std::make_shared<EventState>()};
+  (*event)->state->timed = (flags & cudaEventDisableTiming) == 0;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  ENTER();
+  machine().record(event->state, stream->state);
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  ENTER();
+  return machine().has_ended(*event->state) ? cudaSuccess : note(cudaErrorNotReady);
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  ENTER();
+  const Point point = machine().point_of(*event->state);
+  if (!machine().omitted(__func__, point.stream.get())) machine().wait_on_host(point);
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
+  ENTER();
+  const auto seconds = machine().elapsed(*start->state, *end->state);
+  if (!seconds) return note(seconds.error());
+  *milliseconds = static_cast<float>(*seconds * 1e3);
+  return cudaSuccess;
+}
+
+// Memory.
+
+cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
+  ENTER();
+  *memory = machine().allocate(bytes);
+  return *memory != nullptr ? cudaSuccess : note(cudaErrorMemoryAllocation);
+}
+
+cudaError_t cudaFree(void* memory) { return machine().free(memory) ? cudaSuccess : note(cudaErrorInvalidValue); }
+
+cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
+  ENTER();
+  *free = static_cast<std::size_t>(machine().free_bytes());
+  *total = static_cast<std::size_t>(machine().settings().device_bytes);
+  return cudaSuccess;
+}
+
+cudaError_t cudaHostRegister(void* memory, std::size_t bytes, unsigned) {
+  ENTER();
+  return note(machine().register_host(memory, bytes));
+}
+
+cudaError_t cudaHostUnregister(void* memory) {
+  return machine().unregister_host(memory) ? cudaSuccess : note(cudaErrorHostMemoryNotRegistered);
+}
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  ENTER();
+  const bool to_host = kind == cudaMemcpyDeviceToHost, from_host = kind == cudaMemcpyHostToDevice;
+  const auto bytes_at = [=](const void* address, bool on_host) -> std::byte* {
+    if (!on_host) return machine().device_bytes(address, bytes);
+    auto* host = static_cast<std::byte*>(const_cast<void*>(address));
+    return machine().is_registered(address, bytes) ? host : nullptr;
+  };
+  if (bytes_at(to, to_host) == nullptr || bytes_at(from, from_host) == nullptr) return note(cudaErrorInvalidValue);
+  machine().give(stream->state, [=] {
+    std::byte* const target = bytes_at(to, to_host);
+    const std::byte* const source = bytes_at(from, from_host);
+    if (target == nullptr || source == nullptr)
+      machine().break_down(cudaErrorIllegalAddress);  // given back since the copy was enqueued
+    else
+      std::memcpy(target, source, bytes);
+  });
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void* memory, int value, std::size_t bytes, cudaStream_t stream) {
+  ENTER();
+  std::byte* const target = machine().device_bytes(memory, bytes);
+  if (target == nullptr) return note(cudaErrorInvalidValue);
+  machine().give(stream->state, [=] { std::memset(target, value, bytes); });
+  return cudaSuccess;
+}

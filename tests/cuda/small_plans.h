@@ -1,0 +1,49 @@
+// Plans of a few layers and blocks, made by the planner's own parts, that use the tier in every way there is.
+#pragma once
+
+#include "memo/plan/build.h"
+#include "memo/plan/streaming.h"
+#include "tests/plan/synthetic_profile.h"
+
+namespace memo::cuda {
+
+inline plan::Profile small_profile() {
+  plan::Profile profile = plan::synthetic_profile(
+      {.hidden = 64, .layers = 3, .heads = 4, .kv_heads = 2, .ffn = 192, .groups = 2, .context = 256, .block = 64});
+  profile.fixed = {{"weights", Bytes(4096)}, {"gradients", Bytes(4096)}, {"optimizer", Bytes(4096)}};
+  for (plan::Trace& trace : profile.traces)
+    for (plan::Request& request : trace.requests) request.bytes = Bytes(16 << 10);
+  return profile;
+}
+
+inline plan::Plan plan_of(plan::Profile profile, std::vector<plan::ClassPlacement> placement, int slots) {
+  plan::Plan plan;
+  plan.strategy = "memo";
+  plan.slots = slots;
+  plan.profile = std::move(profile);
+  plan.placement = std::move(placement);
+  plan::Built built = plan::build_program(plan.profile, plan.placement, {slots, false, false});
+  plan.program = std::move(built.program);
+  plan.predicted.device_peak = plan.program.arena;
+  plan.predicted.device_lower_bound = built.lower_bound;
+  for (const plan::Copy& copy : plan.program.copies) {
+    const int tensor = plan.program.residencies[static_cast<std::size_t>(copy.residency)].tensor;
+    (copy.direction == plan::Direction::out ? plan.predicted.bytes_out : plan.predicted.bytes_in) +=
+        plan.program.tensors[static_cast<std::size_t>(tensor)].bytes;
+  }
+  return plan;
+}
+
+// All that can be leaves through a ring of `slots` between forward and backward, and returns.
+inline plan::Plan swapped_plan(int slots) {
+  const plan::Profile profile = small_profile();
+  return plan_of(profile, plan::place_swapped(profile, 0).classes, slots);
+}
+// Also between passes, and all weights, gradients and optimizer state are paged.
+inline plan::Plan paged_plan(int slots) {
+  const plan::Profile profile = small_profile();
+  const plan::Placement streamed = plan::streamed(plan::place_swapped(profile, 0), profile, 0);
+  return plan_of(profile, plan::paged(streamed, profile, 0, plan::Paged::weights, 3).classes, slots);
+}
+
+}  // namespace memo::cuda
