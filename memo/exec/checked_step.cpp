@@ -93,7 +93,10 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
     if (!drained) return drained;
     return violation ? Status(run_time_error(*violation)) : Status();
   }
+  void submit() override { inner_copies.submit(); }
   [[nodiscard]] double now() const override { return inner_copies.now(); }
+  void note_moment() override { inner_copies.note_moment(); }
+  std::vector<double> take_moments() override { return inner_copies.take_moments(); }
   std::vector<Span> take_spans(plan::Direction direction) override { return inner_copies.take_spans(direction); }
 
   // At boundary k, after compute's waits and before anything else: slots change owners. Both changes are writes of the

@@ -78,7 +78,10 @@ class WatchedCopies final : public CopyEngine {
     started_.clear();
     return engine_.drain();
   }
+  void submit() override { engine_.submit(); }
   [[nodiscard]] double now() const override { return engine_.now(); }
+  void note_moment() override { engine_.note_moment(); }
+  std::vector<double> take_moments() override { return engine_.take_moments(); }
   std::vector<Span> take_spans(plan::Direction direction) override { return engine_.take_spans(direction); }
 
  private:
