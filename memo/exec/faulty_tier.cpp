@@ -106,10 +106,8 @@ std::vector<Fault> FaultyTier::injected() const {
 }
 
 void FaultyTier::end_stalls() {
-  {
-    const std::lock_guard lock(mutex_);
-    stalls_end_ = true;
-  }
+  const std::lock_guard lock(mutex_);  // while it notifies too: who is released may destroy the tier at once
+  stalls_end_ = true;
   released_.notify_all();
 }
 

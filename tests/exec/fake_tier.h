@@ -41,10 +41,8 @@ class FakeTier : public TierStore {
     held_[static_cast<int>(direction)] = true;
   }
   void release(plan::Direction direction) {
-    {
-      const std::lock_guard lock(mutex_);
-      held_[static_cast<int>(direction)] = false;
-    }
+    const std::lock_guard lock(mutex_);  // while it notifies too: who is released may destroy the tier at once
+    held_[static_cast<int>(direction)] = false;
     released_.notify_all();
   }
 
