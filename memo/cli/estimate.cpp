@@ -1,5 +1,6 @@
 // memo estimate: what fits and how fast it would be on GPUs that are not here, planned and simulated like a run.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <charconv>
 #include <cstdio>
@@ -90,13 +91,6 @@ Result<on_paper::Task> task_of(const Options& options) {
   return task;
 }
 
-std::string strategy_names() {
-  std::string names;
-  for (const on_paper::Strategy& strategy : on_paper::strategies())
-    names += (names.empty() ? "" : ", ") + strategy.name;
-  return names;
-}
-
 std::vector<on_paper::Strategy> searched() {
   std::vector<on_paper::Strategy> strategies = on_paper::strategies();
   std::erase_if(strategies, [](const on_paper::Strategy& strategy) { return strategy.in_memo; });
@@ -183,7 +177,9 @@ void add_estimate(CLI::App& app, Action& action) {
   verb->add_option("--batch", options->batch,
                    "Sequences a step of all GPUs; one for each data parallel rank when absent")
       ->check(CLI::PositiveNumber);
-  verb->add_option("--strategy", options->strategy, "One of " + strategy_names())->capture_default_str();
+  verb->add_option("--strategy", options->strategy,
+                   fmt::format("One of {}", fmt::join(on_paper::strategy_names(), ", ")))
+      ->capture_default_str();
   verb->add_option("--tensor", options->tensor, "Tensor parallel degree; without degrees the fastest are taken")
       ->check(CLI::PositiveNumber);
   verb->add_option("--ring", options->ring, "Context parallel degree")->check(CLI::PositiveNumber);

@@ -14,7 +14,6 @@
 #include <thread>
 #include <vector>
 
-#include "memo/base/check.h"
 #include "memo/base/text.h"
 
 namespace memo::cuda {
@@ -68,28 +67,6 @@ std::string locked_limit() {
   return format_bytes(Bytes(static_cast<std::int64_t>(limit.rlim_cur)));
 }
 
-class HostTier final : public exec::TierStore {
- public:
-  HostTier(HostMemory memory, std::int64_t capacity) : memory_(std::move(memory)), capacity_(capacity) {}
-
-  Status write(std::int64_t offset, const std::byte* from, std::int64_t bytes) override {
-    std::memcpy(pinned(offset, bytes), from, static_cast<std::size_t>(bytes));
-    return {};
-  }
-  Status read(std::int64_t offset, std::byte* to, std::int64_t bytes) override {
-    std::memcpy(to, pinned(offset, bytes), static_cast<std::size_t>(bytes));
-    return {};
-  }
-  [[nodiscard]] std::byte* pinned(std::int64_t offset, std::int64_t bytes) const override {
-    MEMO_CHECK(offset >= 0 && bytes >= 0 && bytes <= capacity_ - offset, "a copy lies inside its tier");
-    return memory_.data() + offset;
-  }
-
- private:
-  const HostMemory memory_;
-  const std::int64_t capacity_;
-};
-
 }  // namespace
 
 void UnmapHost::operator()(std::byte* memory) const {
@@ -125,7 +102,8 @@ Result<HostMemory> HostMemory::map(const Device& device, Bytes bytes, std::strin
 
 Result<std::unique_ptr<exec::TierStore>> host_tier(const Device& device, Bytes bytes) {
   MEMO_TRY(HostMemory memory, HostMemory::map(device, bytes, "host tier"));
-  return std::make_unique<HostTier>(std::move(memory), bytes.value());
+  const auto owner = std::make_shared<HostMemory>(std::move(memory));
+  return exec::memory_tier(std::shared_ptr<std::byte>(owner, owner->data()), bytes, true);
 }
 
 }  // namespace memo::cuda

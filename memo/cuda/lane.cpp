@@ -10,9 +10,8 @@ namespace {
 
 using exec::CopyRequest;
 
-constexpr Bytes most_merged(std::int64_t{8}
-                            << 20);           // longer ones are no faster, and what waits for a part waits longer
-constexpr std::size_t prepared_events = 512;  // more are made when more copies are in flight than ever before
+// Longer ones are no faster, and what waits for a part waits longer.
+constexpr Bytes most_merged(std::int64_t{8} << 20);
 
 bool neighbours(const CopyRequest& a, const CopyRequest& b) {
   return a.tier == b.tier && a.device + a.bytes.value() == b.device && a.tier_offset + a.bytes == b.tier_offset;

@@ -96,12 +96,16 @@ const std::vector<Strategy>& strategies() {
   return all;
 }
 
-Result<Strategy> find_strategy(const std::string& name) {
+std::vector<std::string> strategy_names() {
   std::vector<std::string> names;
-  for (const Strategy& strategy : strategies()) {
-    if (strategy.name == name) return strategy;
-    names.push_back(strategy.name);
-  }
+  for (const Strategy& strategy : strategies()) names.push_back(strategy.name);
+  return names;
+}
+
+Result<Strategy> find_strategy(const std::string& name) {
+  const auto found = std::ranges::find(strategies(), name, &Strategy::name);
+  if (found != strategies().end()) return *found;
+  const std::vector<std::string> names = strategy_names();
   return bad_input(
       fmt::format("unknown strategy '{}'{}; known: {}", name, did_you_mean(name, names), fmt::join(names, ", ")));
 }

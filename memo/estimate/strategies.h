@@ -17,6 +17,7 @@ struct Strategy {
 };
 
 const std::vector<Strategy>& strategies();
+std::vector<std::string> strategy_names();
 Result<Strategy> find_strategy(const std::string& name);
 
 }  // namespace memo::estimate

@@ -21,6 +21,9 @@ class TierStore {
   [[nodiscard]] virtual std::byte* pinned(std::int64_t /*offset*/, std::int64_t /*bytes*/) const { return nullptr; }
 };
 
+// Memory that is there already. `pinned`: a device copies to and from it by itself.
+std::unique_ptr<TierStore> memory_tier(std::shared_ptr<std::byte> memory, Bytes bytes, bool pinned);
+
 // Memory of the host: one mapping of exactly `bytes`.
 Result<std::unique_ptr<TierStore>> host_tier(Bytes bytes);
 
