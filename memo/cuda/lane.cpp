@@ -25,7 +25,7 @@ Result<std::unique_ptr<Lane>> Lane::open(const Device& device, plan::Direction d
   MEMO_TRY(Event given, make_event(cudaEventDisableTiming));
   MEMO_TRY(EventPool events, EventPool::of(256));
   std::unique_ptr<Lane> lane(new Lane(device, direction, tiers, clock, std::move(given), std::move(events)));
-  const auto reached = [](const exec::TierStore* tier) { return tier->pinned(0, 0) != nullptr; };
+  const auto reached = [](const exec::TierStore* tier) { return tier == nullptr || tier->pinned(0, 0) != nullptr; };
   if (!std::ranges::all_of(tiers, reached)) {
     MEMO_TRY(lane->staging_, Staging::open(
                                  device, direction, size, [&clock] { return clock.now(); },

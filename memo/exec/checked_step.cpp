@@ -6,6 +6,7 @@
 #include <cstring>
 #include <optional>
 #include <unordered_map>
+#include <vector>
 
 #include "memo/exec/by_boundary.h"
 #include "memo/exec/names.h"
@@ -30,13 +31,27 @@ struct What {
 
 }  // namespace
 
+Status ArenaBytes::fill(std::byte* to, Bytes bytes, int value) {
+  std::memset(to, value, static_cast<std::size_t>(bytes.value()));
+  return {};
+}
+
+Status ArenaBytes::read(const std::byte* from, Bytes stride, std::span<std::uint64_t> words) {
+  for (std::uint64_t& word : words) {
+    std::memcpy(&word, from, sizeof word);
+    from += stride.value();
+  }
+  return {};
+}
+
 struct CheckedStep::Impl final : Compute, CopyEngine {
-  Impl(const plan::Plan& plan, std::byte* arena, Compute& compute, CopyEngine& copies)
+  Impl(const plan::Plan& plan, std::byte* arena, Compute& compute, CopyEngine& copies, ArenaBytes& bytes)
       : flow(plan.profile.flow),
         program(plan.program),
         arena(arena),
         inner_compute(compute),
         inner_copies(copies),
+        memory(bytes),
         index(flow),
         places(index, program),
         begins(program.residencies, &plan::Residency::begin, program.calls.size()),
@@ -137,15 +152,18 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
   void look_for_poison(int call, const plan::Operand& operand, const char* verb) {
     constexpr std::int64_t page = 4096, word = sizeof(std::uint64_t);
     each_block(call, operand, [&](const plan::Residency& r, Bytes offset) {
-      for (std::int64_t i = 0; i + word <= bytes_of(r).value() && !violation; i += page) {
-        std::uint64_t value = 0;
-        std::memcpy(&value, arena + offset.value() + i, word);
-        if (value == ~std::uint64_t{0})
-          violation = fmt::format(
-              "check: {} {} {} without content: byte {} of the arena has the pattern of a slot that "
-              "was freed or not filled",
-              name_of_call(flow, program, at(call)), verb, tensor(r), offset.value() + i);
+      if (violation || bytes_of(r).value() < word) return;
+      words.resize(static_cast<std::size_t>((bytes_of(r).value() - word) / page + 1));
+      if (const Status read = memory.read(arena + offset.value(), Bytes(page), words); !read) {
+        violation = read.error().message;
+        return;
       }
+      const auto found = std::ranges::find(words, ~std::uint64_t{0});
+      if (found == words.end()) return;
+      violation = fmt::format(
+          "check: {} {} {} without content: byte {} of the arena has the pattern of a slot that was freed or not "
+          "filled",
+          name_of_call(flow, program, at(call)), verb, tensor(r), offset.value() + page * (found - words.begin()));
     });
   }
 
@@ -158,7 +176,8 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
   // Not after a violation: what a copy in flight still reads is left to the error.
   void fill(Bytes offset, Bytes bytes) {
     if (violation || bytes == Bytes(0)) return;
-    std::memset(arena + offset.value(), poison, static_cast<std::size_t>(bytes.value()));
+    if (const Status filled = memory.fill(arena + offset.value(), bytes, poison); !filled)
+      violation = filled.error().message;
     poisoned += bytes;
   }
 
@@ -212,6 +231,7 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
   std::byte* const arena;
   Compute& inner_compute;
   CopyEngine& inner_copies;
+  ArenaBytes& memory;
   const plan::TensorIndex index;
   const plan::Places places;
   const ByBoundary begins, ends;  // residencies
@@ -222,10 +242,12 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
   int boundary = -1;                        // the last one entered; -1: none of this play
   std::optional<std::string> violation;     // the first
   Bytes poisoned;
+  std::vector<std::uint64_t> words;  // read last
 };
 
-CheckedStep::CheckedStep(const plan::Plan& plan, std::byte* arena, Compute& compute, CopyEngine& copies)
-    : impl_(std::make_unique<Impl>(plan, arena, compute, copies)) {}
+CheckedStep::CheckedStep(const plan::Plan& plan, std::byte* arena, Compute& compute, CopyEngine& copies,
+                         ArenaBytes& bytes)
+    : impl_(std::make_unique<Impl>(plan, arena, compute, copies, bytes)) {}
 CheckedStep::~CheckedStep() = default;
 
 Compute& CheckedStep::compute() { return *impl_; }

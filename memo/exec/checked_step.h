@@ -5,7 +5,9 @@
 // one that leaves it where it should write.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "memo/exec/executor.h"
@@ -19,13 +21,23 @@ struct CheckReport {
   Bytes poisoned;
 };
 
+// The arena's bytes as check mode fills and reads them, in the order of what compute is given: here, memory of the
+// host.
+class ArenaBytes {
+ public:
+  virtual ~ArenaBytes() = default;
+  virtual Status fill(std::byte* to, Bytes bytes, int value);
+  // words[i]: the 8 bytes at from + i * stride.
+  virtual Status read(const std::byte* from, Bytes stride, std::span<std::uint64_t> words);
+};
+
 // Wraps what a step of `plan` runs on: `run_step` is given `compute()` and `copies()` in place of those wrapped, which
-// with the plan and the arena must outlive it. The arena is memory that this thread can write. The first violation ends
+// with the plan and the arena must outlive it, as must `bytes`. The first violation ends
 // the step as an error of the call that comes next, or of `drain`; a copy that races with another is still made, so
 // what the arena holds after an error is worthless. Several sequences of a step may be played one after the other.
 class CheckedStep {
  public:
-  CheckedStep(const plan::Plan& plan, std::byte* arena, Compute& compute, CopyEngine& copies);
+  CheckedStep(const plan::Plan& plan, std::byte* arena, Compute& compute, CopyEngine& copies, ArenaBytes& bytes);
   ~CheckedStep();
   [[nodiscard]] Compute& compute();
   [[nodiscard]] CopyEngine& copies();

@@ -3,15 +3,19 @@
 #include <fmt/format.h>
 #include <xxhash.h>
 
-#include <iterator>
-#include <map>
+#include <algorithm>
 #include <mutex>
-#include <optional>
+#include <vector>
 
+#include "memo/base/check.h"
 #include "memo/base/text.h"
+#include "memo/plan/program.h"
 
 namespace memo::exec {
 namespace {
+
+constexpr std::int64_t page = plan::copy_alignment;
+constexpr std::uint64_t never_written = 0, not_whole = 1;  // instead of a page's checksum
 
 class ChecksummedTier final : public TierStore {
  public:
@@ -19,61 +23,62 @@ class ChecksummedTier final : public TierStore {
       : store_(std::move(store)), name_(std::move(name)) {}
 
   Status write(std::int64_t offset, const std::byte* from, std::int64_t bytes) override {
-    const std::uint64_t hash = XXH3_64bits(from, static_cast<std::size_t>(bytes));
-    note(offset, {bytes, {}});
+    const std::vector<std::uint64_t> sums = sums_of(offset, from, bytes);
+    note(offset, std::vector(sums.size(), not_whole));
     MEMO_CHECKED(store_->write(offset, from, bytes));
-    note(offset, {bytes, hash});
+    note(offset, sums);
     return {};
   }
 
   Status read(std::int64_t offset, std::byte* to, std::int64_t bytes) override {
-    const std::optional<Written> written = find(offset, bytes);
-    if (written && (written->bytes != bytes || !written->hash))
-      return run_time_error(fmt::format("{} tier: {} at offset {} are read, but were not written as a whole", name_,
-                                        format_bytes(Bytes(bytes)), offset));
+    const std::vector<std::uint64_t> wanted = noted(offset, bytes);
     MEMO_CHECKED(store_->read(offset, to, bytes));
-    if (!written) return {};
-    const std::uint64_t found = XXH3_64bits(to, static_cast<std::size_t>(bytes));
-    if (found == *written->hash) return {};
-    return run_time_error(
-        fmt::format("{} tier: {} at offset {} are not what was written there (checksum {:016x}, "
-                    "not {:016x}): the disk or the memory is damaged",
-                    name_, format_bytes(Bytes(bytes)), offset, found, *written->hash));
+    const std::vector<std::uint64_t> found = sums_of(offset, to, bytes);
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      if (wanted[i] == found[i] || wanted[i] == never_written) continue;
+      const std::string size = format_bytes(Bytes(page));
+      const std::int64_t at = offset + static_cast<std::int64_t>(i) * page;
+      if (wanted[i] == not_whole)
+        return run_time_error(
+            fmt::format("{} tier: {} at offset {} are read, but were not written as a whole", name_, size, at));
+      return run_time_error(
+          fmt::format("{} tier: {} at offset {} are not what was written there (checksum {:016x}, not {:016x}): "
+                      "the disk or the memory is damaged",
+                      name_, size, at, found[i], wanted[i]));
+    }
+    return {};
   }
 
  private:
-  struct Written {
-    std::int64_t bytes;
-    std::optional<std::uint64_t> hash;  // none while it is written, and after that failed
-  };
-  using Writes = std::map<std::int64_t, Written>;  // by offset; no two overlap
-
-  // The first write that overlaps a range, or the end.
-  Writes::iterator first_in(std::int64_t offset, std::int64_t bytes) {
-    auto first = writes_.lower_bound(offset);
-    if (first != writes_.begin() && std::prev(first)->first + std::prev(first)->second.bytes > offset) --first;
-    return first != writes_.end() && first->first < offset + bytes ? first : writes_.end();
+  static std::vector<std::uint64_t> sums_of(std::int64_t offset, const std::byte* memory, std::int64_t bytes) {
+    MEMO_CHECK(offset % page == 0 && bytes % page == 0, "whole pages are copied");
+    std::vector<std::uint64_t> sums(static_cast<std::size_t>(bytes / page));
+    for (std::uint64_t& sum : sums) {
+      sum = std::max(XXH3_64bits(memory, static_cast<std::size_t>(page)), not_whole + 1);
+      memory += page;
+    }
+    return sums;
   }
 
-  void note(std::int64_t offset, const Written& written) {
+  void note(std::int64_t offset, const std::vector<std::uint64_t>& sums) {
+    const auto first = static_cast<std::size_t>(offset / page);
     const std::lock_guard lock(mutex_);
-    if (const auto first = first_in(offset, written.bytes); first != writes_.end())
-      writes_.erase(first, writes_.lower_bound(offset + written.bytes));
-    writes_[offset] = written;
+    if (sums_.size() < first + sums.size()) sums_.resize(first + sums.size(), never_written);
+    std::ranges::copy(sums, sums_.begin() + static_cast<std::ptrdiff_t>(first));
   }
 
-  // What was written to a range: as it is, without a hash where the write was of another place; none: nothing was.
-  std::optional<Written> find(std::int64_t offset, std::int64_t bytes) {
+  std::vector<std::uint64_t> noted(std::int64_t offset, std::int64_t bytes) {
+    std::vector<std::uint64_t> result(static_cast<std::size_t>(bytes / page), never_written);
+    const auto first = static_cast<std::size_t>(offset / page);
     const std::lock_guard lock(mutex_);
-    const auto first = first_in(offset, bytes);
-    if (first == writes_.end()) return {};
-    return first->first == offset ? first->second : Written{0, {}};
+    for (std::size_t i = 0; i < result.size() && first + i < sums_.size(); ++i) result[i] = sums_[first + i];
+    return result;
   }
 
   const std::unique_ptr<TierStore> store_;
   const std::string name_;
-  std::mutex mutex_;  // guards:
-  Writes writes_;
+  std::mutex mutex_;                 // guards:
+  std::vector<std::uint64_t> sums_;  // of every page up to the last that was written
 };
 
 }  // namespace

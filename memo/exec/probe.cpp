@@ -16,33 +16,34 @@ constexpr double compute_seconds = 0.25;  // how long `work` is timed, alone and
 
 class Probe {
  public:
-  Probe(TierStore& store, Bytes bytes, Bytes request)
-      : engine_(cpu_copy_engine({&store})),
-        request_(round_up(request, page)),
+  // `request`: a multiple of a page.
+  Probe(CopyEngine& engine, std::byte* memory, Bytes bytes, Bytes request)
+      : engine_(engine),
+        request_(request),
         count_(std::max<std::int64_t>(2, bytes.value() / request_.value())),
-        out_(buffer()),
-        in_(buffer()) {}
+        out_(memory),
+        in_(memory + request.value()) {}
 
   // Seconds until `count_` copies of each given direction have ended.
   Result<double> run(bool out, bool in) {
-    const double start = engine_->now();
+    const double start = engine_.now();
     enqueue(out, in);
-    MEMO_CHECKED(engine_->drain());
-    return engine_->now() - start;
+    MEMO_CHECKED(engine_.drain());
+    return engine_.now() - start;
   }
 
   // Seconds per call of `work`, with copies in both directions running all the time when `busy`.
   Result<double> time_work(const std::function<void()>& work, bool busy) {
     work();
-    const double start = engine_->now();
+    const double start = engine_.now();
     int calls = 0;
     if (busy) enqueue(true, true);
-    while (engine_->now() - start < compute_seconds) {
+    while (engine_.now() - start < compute_seconds) {
       work();
       ++calls;
     }
-    const double elapsed = engine_->now() - start;
-    MEMO_CHECKED(engine_->drain());
+    const double elapsed = engine_.now() - start;
+    MEMO_CHECKED(engine_.drain());
     return elapsed / std::max(calls, 1);
   }
 
@@ -51,30 +52,26 @@ class Probe {
   }
 
  private:
-  using Memory = std::unique_ptr<std::byte, decltype(&std::free)>;
-  [[nodiscard]] Memory buffer() const {
-    auto* memory = static_cast<std::byte*>(std::aligned_alloc(page, static_cast<std::size_t>(request_.value())));
-    std::fill_n(memory, request_.value(), std::byte{0x5a});
-    return {memory, &std::free};
-  }
   void enqueue(bool out, bool in) {
     for (int i = 0; i < count_; ++i) {
       const Bytes offset = request_ * i;
-      if (out) engine_->start({out_.get(), request_, Direction::out, 0, offset}, i);
-      if (in) engine_->start({in_.get(), request_, Direction::in, 0, offset}, i);
+      if (out) engine_.start({out_, request_, Direction::out, 0, offset}, i);
+      if (in) engine_.start({in_, request_, Direction::in, 0, offset}, i);
     }
+    engine_.submit();
   }
 
-  std::unique_ptr<CopyEngine> engine_;
+  CopyEngine& engine_;
   Bytes request_;
   std::int64_t count_;
-  Memory out_, in_;
+  std::byte *out_, *in_;
 };
 
 }  // namespace
 
-Result<TierRates> measure_tier(TierStore& store, Bytes bytes, Bytes request, const std::function<void()>& work) {
-  Probe probe(store, bytes, request);
+Result<TierRates> measure_tier(CopyEngine& engine, std::byte* memory, Bytes bytes, Bytes request,
+                               const std::function<void()>& work) {
+  Probe probe(engine, memory, bytes, request);
   MEMO_CHECKED(probe.run(true, false));  // the first pass over new extents is not typical
   MEMO_TRY(const double write, probe.run(true, false));
   MEMO_TRY(const double read, probe.run(false, true));
@@ -86,6 +83,15 @@ Result<TierRates> measure_tier(TierStore& store, Bytes bytes, Bytes request, con
   rates.read_with_write = std::min(rates.read_with_write, rates.read);
   rates.compute_slowdown = std::clamp(shared / alone, 1.0, 2.0);
   return rates;
+}
+
+Result<TierRates> measure_tier(TierStore& store, Bytes bytes, Bytes request, const std::function<void()>& work) {
+  const Bytes whole = round_up(request, page);
+  const auto size = static_cast<std::size_t>(2 * whole.value());
+  const std::unique_ptr<std::byte, decltype(&std::free)> memory(static_cast<std::byte*>(std::aligned_alloc(page, size)),
+                                                                &std::free);
+  std::fill_n(memory.get(), size, std::byte{0x5a});
+  return measure_tier(*cpu_copy_engine({&store}), memory.get(), bytes, whole, work);
 }
 
 }  // namespace memo::exec

@@ -1,4 +1,4 @@
-// The arena behind arena.h, by the system's mmap, mincore and madvise.
+// The arena behind arena.h, by the system's mmap and mincore.
 #include "memo/torch/arena.h"
 
 #include <sys/mman.h>
@@ -42,22 +42,31 @@ Result<Arena> Arena::map(Bytes bytes) {
   return Arena(begin, bytes);
 }
 
+Arena::Arena(std::shared_ptr<std::byte> memory, Bytes bytes)
+    : data_(memory.get()), bytes_(bytes), other_(std::move(memory)) {
+  if (data_ != nullptr) register_arena(data_, bytes_);
+}
+
 Arena::Arena(Arena&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, Bytes(0))) {}
+    : data_(std::exchange(other.data_, nullptr)),
+      bytes_(std::exchange(other.bytes_, Bytes(0))),
+      other_(std::move(other.other_)) {}
 
 Arena& Arena::operator=(Arena&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(bytes_, other.bytes_);
+  std::swap(other_, other.other_);
   return *this;
 }
 
 Arena::~Arena() {
   if (data_ == nullptr) return;
   withdraw_arena(data_);
-  munmap(data_, static_cast<std::size_t>(bytes_.value()));
+  if (!other_) munmap(data_, static_cast<std::size_t>(bytes_.value()));
 }
 
 Bytes Arena::resident() const {
+  if (other_) return bytes_;
   constexpr std::int64_t pages_at_once = 1 << 16;
   std::vector<unsigned char> in_memory(pages_at_once);
   std::int64_t pages = 0;
@@ -68,16 +77,6 @@ Bytes Arena::resident() const {
                            [](unsigned char page) { return (page & 1) != 0; });
   }
   return Bytes(pages * page_bytes());
-}
-
-void Arena::drop(Bytes offset, Bytes bytes) {
-  MEMO_CHECK(offset >= Bytes(0) && bytes >= Bytes(0) && offset + bytes <= bytes_, "what is dropped lies in the arena");
-  const std::int64_t begin = round_up(offset, page_bytes()).value();
-  const std::int64_t past = (offset + bytes).value();
-  // The last page is whole when the arena ends in it.
-  const std::int64_t end = past == bytes_.value() ? round_up(bytes_, page_bytes()).value() : past - past % page_bytes();
-  if (begin >= end) return;
-  MEMO_CHECK(madvise(data_ + begin, static_cast<std::size_t>(end - begin), MADV_DONTNEED) == 0, "an arena is mapped");
 }
 
 }  // namespace memo::edge

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 
 #include "memo/base/result.h"
 #include "memo/base/units.h"
@@ -14,6 +15,8 @@ class Arena {
  public:
   // `bytes` of zeros, from a page's start. Fails when the address space has no room.
   static Result<Arena> map(Bytes bytes);
+  // `bytes` of another device's memory, which `memory` keeps; all of them count as resident.
+  Arena(std::shared_ptr<std::byte> memory, Bytes bytes);
   Arena(Arena&& other) noexcept;
   Arena& operator=(Arena&& other) noexcept;
   ~Arena();
@@ -22,13 +25,12 @@ class Arena {
   [[nodiscard]] Bytes bytes() const { return bytes_; }
   // Of the pages that are in memory now; whole pages count.
   [[nodiscard]] Bytes resident() const;
-  // Gives the whole pages inside [offset, offset + bytes) back to the system; they read as zeros afterwards.
-  void drop(Bytes offset, Bytes bytes);
 
  private:
   Arena(std::byte* data, Bytes bytes) : data_(data), bytes_(bytes) {}
   std::byte* data_ = nullptr;
   Bytes bytes_;
+  std::shared_ptr<std::byte> other_;  // null: a mapping of our own
 };
 
 }  // namespace memo::edge

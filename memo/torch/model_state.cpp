@@ -1,7 +1,7 @@
 #include "memo/torch/model_state.h"
 
 #include <ATen/CPUGeneratorImpl.h>
-#include <ATen/ops/from_blob.h>
+#include <ATen/ops/empty.h>
 
 #include <cmath>
 #include <map>
@@ -9,6 +9,7 @@
 
 #include "memo/base/check.h"
 #include "memo/base/text.h"
+#include "memo/torch/device.h"
 #include "memo/torch/optimizer.h"
 
 namespace memo::edge {
@@ -17,8 +18,8 @@ namespace {
 int element_bytes(job::DType dtype) { return dtype == job::DType::bfloat16 ? 2 : 4; }
 
 // Cuts the next tensor from a region.
-at::Tensor cut(std::byte*& memory, const model::ParameterSpec& spec, at::ScalarType dtype) {
-  at::Tensor tensor = at::from_blob(memory, spec.shape, at::TensorOptions().dtype(dtype));
+at::Tensor cut(std::byte*& memory, const model::ParameterSpec& spec, at::ScalarType dtype, at::Device device) {
+  at::Tensor tensor = tensor_at(memory, spec.shape, dtype, device);
   memory += model::parameter_bytes(spec, static_cast<std::int64_t>(c10::elementSize(dtype))).value();
   return tensor;
 }
@@ -50,7 +51,8 @@ StateRegions WholeState::regions(std::byte* memory, const StateGroup& group) con
 }
 
 ModelState::ModelState(const model::Shape& shape, job::DType dtype,
-                       const std::function<StateRegions(const StateGroup&)>& regions, StatePager* pager)
+                       const std::function<StateRegions(const StateGroup&)>& regions, StatePager* pager,
+                       at::Device device)
     : specs_(model::parameters(shape)),
       squares_(specs_.size()),
       pager_(pager),
@@ -61,10 +63,11 @@ ModelState::ModelState(const model::Shape& shape, job::DType dtype,
     const model::ParameterSpec& spec = specs_[i];
     const StateGroup group = group_of(i);
     auto& [weights, gradients, optimizer] = next.try_emplace(group, regions(group)).first->second;
-    parameters_.push_back({spec.name, cut(weights, spec, scalar_type(dtype)), cut(gradients, spec, at::kFloat)});
-    first_.push_back(cut(optimizer, spec, at::kFloat));
-    second_.push_back(cut(optimizer, spec, at::kFloat));
-    masters_.push_back(dtype == job::DType::bfloat16 ? cut(optimizer, spec, at::kFloat) : parameters_.back().value);
+    const auto next_floats = [&](std::byte*& memory) { return cut(memory, spec, at::kFloat, device); };
+    parameters_.push_back({spec.name, cut(weights, spec, scalar_type(dtype), device), next_floats(gradients)});
+    first_.push_back(next_floats(optimizer));
+    second_.push_back(next_floats(optimizer));
+    masters_.push_back(dtype == job::DType::bfloat16 ? next_floats(optimizer) : parameters_.back().value);
   }
 }
 
@@ -111,13 +114,20 @@ Status ModelState::change(const std::function<Status(std::size_t i)>& change) {
 
 Status ModelState::initialise(std::uint64_t seed) {
   const at::Generator generator = at::detail::createCPUGenerator(seed);
+  const auto normal = [&](at::Tensor& to, double std) {  // the same numbers on every device
+    if (to.is_cpu()) {
+      to.normal_(0, std, generator);
+    } else {
+      to.copy_(at::empty(to.sizes(), at::kFloat).normal_(0, std, generator));
+    }
+  };
   return change([&](std::size_t i) -> Status {
     switch (specs_[i].init) {
       case model::Init::normal:
-        masters_[i].normal_(0, init_std_, generator);
+        normal(masters_[i], init_std_);
         break;
       case model::Init::residual_normal:
-        masters_[i].normal_(0, init_std_ / std::sqrt(2.0 * static_cast<double>(layers_)), generator);
+        normal(masters_[i], init_std_ / std::sqrt(2.0 * static_cast<double>(layers_)));
         break;
       case model::Init::zero:
         masters_[i].zero_();
@@ -136,7 +146,8 @@ Result<std::uint64_t> ModelState::gradient_digest() {
   std::uint64_t digest = fnv1a(nullptr, 0);
   for (std::size_t i = 0; i < specs_.size(); ++i) {
     MEMO_CHECKED(bring(i));
-    digest = fnv1a(parameters_[i].gradient.const_data_ptr(), parameters_[i].gradient.nbytes(), digest);
+    const at::Tensor gradient = parameters_[i].gradient.cpu();
+    digest = fnv1a(gradient.const_data_ptr(), gradient.nbytes(), digest);
   }
   return digest;
 }

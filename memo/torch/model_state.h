@@ -49,10 +49,10 @@ class StatePager {
 
 class ModelState {
  public:
-  // `regions(group)` is memory that outlives the state; groups that never are in memory at once may share it. `pager`
-  // (none: all stay in memory) outlives the state too.
+  // `regions(group)` is memory of `device` that outlives the state; groups that never are in memory at once may share
+  // it. `pager` (none: all stay in memory) outlives the state too.
   ModelState(const model::Shape& shape, job::DType dtype, const std::function<StateRegions(const StateGroup&)>& regions,
-             StatePager* pager = nullptr);
+             StatePager* pager = nullptr, at::Device device = at::kCPU);
 
   [[nodiscard]] const std::vector<model::ParameterSpec>& specs() const { return specs_; }
   // The tensors of parameter i have their content while its group is in memory: see `bring`.

@@ -25,8 +25,7 @@ std::map<int, Piece> pieces(const model::Dataflow& flow) {
 
 }  // namespace
 
-PlannedState::PlannedState(const plan::Plan& plan, std::byte* arena, const std::vector<exec::TierStore*>& stores)
-    : stores_(stores) {
+PlannedState::PlannedState(const plan::Plan& plan, std::byte* arena, exec::CopyEngine& engine) : engine_(engine) {
   const plan::Program& program = plan.program;
   for (std::size_t kind = 0; kind < 3; ++kind) regions_[{}][kind] = arena + program.fixed[kind].offset.value();
   const std::map<int, Piece> piece_of = pieces(plan.profile.flow);
@@ -44,24 +43,30 @@ PlannedState::PlannedState(const plan::Plan& plan, std::byte* arena, const std::
     const plan::Tensor& tensor = program.tensors[static_cast<std::size_t>(r.tensor)];
     const auto found = find(tensor);
     if (!found || !paged.insert(*found).second) continue;
-    paged_[found->first].push_back({exec::name_of_tensor(plan.profile.flow, tensor), arena + r.offset.value(),
-                                    round_up(tensor.bytes, plan::copy_alignment), copy.tier_offset,
-                                    static_cast<std::size_t>(copy.tier)});
+    paged_[found->first].push_back({exec::name_of_tensor(plan.profile.flow, tensor),
+                                    {.device = arena + r.offset.value(),
+                                     .bytes = round_up(tensor.bytes, plan::copy_alignment),
+                                     .tier = copy.tier,
+                                     .tier_offset = copy.tier_offset}});
   }
 }
 
-Status PlannedState::fetch(const StateGroup& group) {
-  for (const Paged& p : paged_[group])
-    if (const Status read = stores_[p.tier]->read(p.tier_offset.value(), p.memory, p.bytes.value()); !read)
-      return fail(read.error().kind, p.name + ": " + read.error().message);
-  return {};
+Status PlannedState::move(const StateGroup& group, plan::Direction direction) {
+  std::vector<std::pair<const Paged*, exec::Ticket>> moving;
+  for (Paged& paged : paged_[group]) {
+    paged.request.direction = direction;
+    moving.emplace_back(&paged, engine_.start(paged.request, 0));
+  }
+  Status result;
+  for (const auto& [paged, ticket] : moving)
+    if (const Status moved = engine_.wait(ticket); result && !moved)
+      result = fail(moved.error().kind, paged->name + ": " + moved.error().message);
+  const Status drained = engine_.drain();
+  engine_.take_spans(direction);  // of no step
+  return result ? drained : result;
 }
 
-Status PlannedState::store(const StateGroup& group) {
-  for (const Paged& p : paged_[group])
-    if (const Status wrote = stores_[p.tier]->write(p.tier_offset.value(), p.memory, p.bytes.value()); !wrote)
-      return fail(wrote.error().kind, p.name + ": " + wrote.error().message);
-  return {};
-}
+Status PlannedState::fetch(const StateGroup& group) { return move(group, plan::Direction::in); }
+Status PlannedState::store(const StateGroup& group) { return move(group, plan::Direction::out); }
 
 }  // namespace memo::edge

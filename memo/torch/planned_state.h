@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "memo/exec/tier.h"
+#include "memo/exec/executor.h"
 #include "memo/plan/plan.h"
 #include "memo/torch/model_state.h"
 
@@ -13,8 +13,8 @@ namespace memo::edge {
 
 class PlannedState final : public StatePager {
  public:
-  // All must outlive it; `stores[i]` is the plan's tier i.
-  PlannedState(const plan::Plan& plan, std::byte* arena, const std::vector<exec::TierStore*>& stores);
+  // All must outlive it. The engine is idle whenever something is fetched or stored.
+  PlannedState(const plan::Plan& plan, std::byte* arena, exec::CopyEngine& engine);
 
   [[nodiscard]] StateRegions regions(const StateGroup& group) const { return regions_.at(group); }
   Status fetch(const StateGroup& group) override;
@@ -23,11 +23,10 @@ class PlannedState final : public StatePager {
  private:
   struct Paged {
     std::string name;
-    std::byte* memory;
-    Bytes bytes, tier_offset;
-    std::size_t tier;
+    exec::CopyRequest request;
   };
-  const std::vector<exec::TierStore*>& stores_;
+  Status move(const StateGroup& group, plan::Direction direction);
+  exec::CopyEngine& engine_;
   std::map<StateGroup, StateRegions> regions_;
   std::map<StateGroup, std::vector<Paged>> paged_;
 };

@@ -69,8 +69,9 @@ double attention_seconds(const std::vector<std::pair<Length, double>>& measured,
 
 class Profiler {
  public:
-  Profiler(const job::Job& job, const model::Shape& shape, const std::function<void(const std::string&)>& say)
-      : job_(job), shape_(shape), one_layer_(shape), say_(say) {
+  Profiler(const job::Job& job, const model::Shape& shape, Device& device,
+           const std::function<void(const std::string&)>& say)
+      : job_(job), shape_(shape), one_layer_(shape), device_(device), say_(say) {
     one_layer_.layers = 1;
     groups_ = job_groups(job, shape);
     block_ = plan::job_block(job);
@@ -81,7 +82,7 @@ class Profiler {
     plan::Profile profile;
     profile.model = fmt::format("{} {} x {}, {}", shape_.family, shape_.layers, shape_.hidden,
                                 element_bytes_ == 2 ? "bfloat16" : "float32");
-    profile.device = fmt::format("cpu, {} threads", at::get_num_threads());
+    profile.device = device_.name();
     profile.fixed = plan::fixed_memory(shape_, job_.model.dtype);
     MEMO_CHECKED(record_at(shape_, job_.train.context, profile));
     for (const Tokens context : contexts()) MEMO_CHECKED(measure(context));
@@ -99,7 +100,7 @@ class Profiler {
       }
       trace.seconds = Seconds(seconds);
     }
-    MEMO_CHECKED(add_disk(profile));
+    MEMO_CHECKED(add_tier(profile));
     return profile;
   }
 
@@ -152,14 +153,18 @@ class Profiler {
   // The table and traces of a context, without times.
   Status record_at(const model::Shape& shape, Tokens context, plan::Profile& profile) {
     const WholeState whole(one_layer_, job_.model.dtype);
-    MEMO_TRY(const Arena memory, Arena::map(whole.bytes()));
-    ModelState state(one_layer_, job_.model.dtype,
-                     [&](const StateGroup& group) { return whole.regions(memory.data(), group); });
+    MEMO_TRY(const Arena memory, device_.map(whole.bytes()));
+    ModelState state(
+        one_layer_, job_.model.dtype, [&](const StateGroup& group) { return whole.regions(memory.data(), group); },
+        nullptr, device_.of_tensors());
     const Decoder decoder(one_layer_, groups_, state.parameters());
     profile.flow = model::decoder_dataflow(shape, element_bytes_, groups_, context, block_);
     const std::span<const std::byte> parameters(memory.data(), static_cast<std::size_t>(whole.bytes().value()));
-    MEMO_TRY(profile.traces, record(profile.flow, decoder, scalar_type(job_.model.dtype), parameters,
-                                    [&](const StateGroup& group) { state.update(group, job_.train, 1, 0.0); }));
+    MEMO_TRY(profile.traces, run_on(device_, [&] {
+               return record(
+                   profile.flow, decoder, scalar_type(job_.model.dtype), parameters,
+                   [&](const StateGroup& group) { state.update(group, job_.train, 1, 0.0); }, device_.of_tensors());
+             }));
     return {};
   }
 
@@ -170,8 +175,8 @@ class Profiler {
     small.fixed = plan::fixed_memory(one_layer_, job_.model.dtype);
     MEMO_CHECKED(record_at(one_layer_, context, small));
     MEMO_TRY(plan::Plan plan, sim::make_plan(small, {"resident", Bytes(0), 0}));
-    MEMO_TRY(auto session, Session::open(std::move(plan), one_layer_, job_));
-    MEMO_CHECKED(session->state().initialise(job_.seed));
+    MEMO_TRY(auto session, Session::open(std::move(plan), one_layer_, job_, device_));
+    MEMO_CHECKED(run_on(device_, [&] { return session->state().initialise(job_.seed); }));
     const std::vector<Sample> samples{make_sample(at::randint(shape_.vocab, {context.value() + 1}, at::kLong))};
     std::map<std::pair<int, bool>, std::vector<double>> core;
     double spent = 0;
@@ -198,9 +203,14 @@ class Profiler {
     return {};
   }
 
-  // The disk tier's rates, through the same copy streams that a run uses.
+  Status add_tier(plan::Profile& profile) {
+    if (job_.memory.host_limit > Bytes(0) && job_.memory.disk)
+      return bad_input("a plan has one tier so far: set memory.host_limit or memory.disk, not both");
+    if (job_.memory.host_limit > Bytes(0)) return add_host(profile);
+    return job_.memory.disk ? add_disk(profile) : Status();
+  }
+
   Status add_disk(plan::Profile& profile) {
-    if (!job_.memory.disk) return {};
     std::error_code error;
     const auto space = std::filesystem::space(*job_.memory.disk, error);
     if (error)
@@ -216,19 +226,41 @@ class Profiler {
     constexpr std::int64_t page = 4096;                                            // direct I/O's alignment
     const std::int64_t half = std::max(page, capacity.value() / 2 / page * page);  // a probe has two requests at least
     const Bytes request = std::min(Bytes(8 << 20), Bytes(half));
-    const Bytes probe = std::max(request * 2, std::min(Bytes(192 << 20), capacity));
-    MEMO_TRY(const auto store, exec::disk_tier(*job_.memory.disk, round_up(probe, page)));
-    const at::Tensor a = at::full({512, 512}, 0.5, at::kFloat), b = a.clone();
-    at::Tensor c = at::empty({512, 512}, at::kFloat);
-    MEMO_TRY(const exec::TierRates rates, exec::measure_tier(*store, probe, request, [&] { at::mm_out(c, a, b); }));
-    profile.tiers.push_back({"disk", capacity, rates.write, rates.read, rates.write_with_read, rates.read_with_write,
-                             rates.compute_slowdown, 4096});
+    const Bytes probe = round_up(std::max(request * 2, std::min(Bytes(192 << 20), capacity)), page);
+    MEMO_TRY(const auto store, exec::disk_tier(*job_.memory.disk, probe));
+    return add_rates("disk", *store, capacity, probe, round_up(request, page), page, profile);
+  }
+
+  Status add_host(plan::Profile& profile) {
+    if (say_) say_("profile: host tier");
+    constexpr Bytes request(16 << 20);
+    const Bytes capacity = job_.memory.host_limit, probe = request * 8;
+    MEMO_TRY(const auto store, device_.host_tier(probe));
+    return add_rates("host", *store, capacity, probe, request, plan::copy_alignment, profile);
+  }
+
+  // A tier's rates, through the same copy streams that a run uses.
+  Status add_rates(const char* name, exec::TierStore& store, Bytes capacity, Bytes probe, Bytes request,
+                   std::int64_t alignment, plan::Profile& profile) {
+    MEMO_TRY(const auto engine, device_.copy_engine({&store}));
+    MEMO_TRY(const Arena memory, device_.map(request * 2));
+    const auto options = at::dtype(at::kFloat).device(device_.of_tensors());
+    at::Tensor a, b, c;
+    device_.run([&] { a = at::full({512, 512}, 0.5, options), b = a.clone(), c = at::empty({512, 512}, options); });
+    const auto work = [&] {
+      device_.run([&] { at::mm_out(c, a, b); });
+      device_.finish();
+    };
+    MEMO_TRY(const exec::TierRates rates, exec::measure_tier(*engine, memory.data(), probe, request, work));
+    profile.tiers.push_back({name, capacity, rates.write, rates.read, rates.write_with_read, rates.read_with_write,
+                             rates.compute_slowdown, alignment});
     return {};
   }
 
   const job::Job& job_;
   const model::Shape& shape_;
   model::Shape one_layer_;
+  Device& device_;
   const std::function<void(const std::string&)>& say_;
   Tokens block_;
   int groups_ = 1, element_bytes_ = 4;
@@ -245,13 +277,12 @@ int job_groups(const job::Job& job, const model::Shape& shape) {
   return 1;
 }
 
-Result<plan::Profile> profile_job(const job::Job& job, const std::function<void(const std::string&)>& say) {
+Result<plan::Profile> profile_job(const job::Job& job, Device& device,
+                                  const std::function<void(const std::string&)>& say) {
   install_allocator();
   install_saved_tensor_hooks();
-  if (job.memory.host_limit > Bytes(0))
-    return bad_input("memory.host_limit is a tier for GPUs; on the CPU the device is the host's memory: leave it out");
   MEMO_TRY(const model::Shape shape, model::job_shape(job));
-  return Profiler(job, shape, say).run();
+  return Profiler(job, shape, device, say).run();
 }
 
 }  // namespace memo::edge

@@ -7,13 +7,15 @@
 #include "memo/job/job.h"
 #include "memo/model/shape.h"
 #include "memo/plan/profile.h"
+#include "memo/torch/device.h"
 
 namespace memo::edge {
 
 // Head groups as the job says; "auto" takes as many as leave every thread a query head.
 int job_groups(const job::Job& job, const model::Shape& shape);
 
-// `say` gets lines of progress.
-Result<plan::Profile> profile_job(const job::Job& job, const std::function<void(const std::string&)>& say = {});
+// On `device`; `say` gets lines of progress.
+Result<plan::Profile> profile_job(const job::Job& job, Device& device,
+                                  const std::function<void(const std::string&)>& say = {});
 
 }  // namespace memo::edge

@@ -46,8 +46,8 @@ struct OperandTensor {
 class Recorder {
  public:
   Recorder(model::Dataflow& flow, const Decoder& decoder, at::ScalarType dtype, std::span<const std::byte> parameters,
-           const Segments::Update& update)
-      : flow_(flow), segments_(flow, decoder, update), dtype_(dtype), parameters_(parameters) {}
+           const Segments::Update& update, at::Device device)
+      : flow_(flow), segments_(flow, decoder, update), dtype_(dtype), parameters_(parameters), device_(device) {}
 
   Result<std::vector<plan::Trace>> run() {
     std::vector<Tokens> sizes{flow_.block_tokens(0)};
@@ -74,7 +74,7 @@ class Recorder {
     const model::TensorClass& cls = flow_.classes[at_index(use.cls)];
     const at::ScalarType dtype = cls.name == "lse" ? at::kFloat : dtype_;
     const auto columns = cls.row.value() / static_cast<std::int64_t>(c10::elementSize(dtype));
-    return at::full({tokens.value(), columns}, 0.01, at::TensorOptions().dtype(dtype));
+    return at::full({tokens.value(), columns}, 0.01, at::dtype(dtype).device(device_));
   }
   std::vector<OperandTensor> operands(const std::vector<model::Use>& uses, Tokens tokens) const {
     std::vector<OperandTensor> result;
@@ -90,8 +90,8 @@ class Recorder {
     for (const OperandTensor& operand : operands) result.push_back(operand.tensor);
     return result;
   }
-  static Where block_of(Tokens tokens) {
-    const at::Tensor ids = at::zeros({tokens.value()}, at::kLong);
+  Where block_of(Tokens tokens) const {
+    const at::Tensor ids = at::zeros({tokens.value()}, at::dtype(at::kLong).device(device_));
     return {.layer = 0, .tokens = ids, .targets = ids, .positions = ids};
   }
 
@@ -268,6 +268,7 @@ class Recorder {
   Segments segments_;
   at::ScalarType dtype_;
   std::span<const std::byte> parameters_;
+  at::Device device_;
   std::vector<plan::Trace> traces_;
   std::map<std::string, std::size_t> saved_uses_;  // how many reads were added to a segment's backward side
 };
@@ -275,8 +276,9 @@ class Recorder {
 }  // namespace
 
 Result<std::vector<plan::Trace>> record(model::Dataflow& flow, const Decoder& decoder, at::ScalarType dtype,
-                                        std::span<const std::byte> parameters, const Segments::Update& update) {
-  return Recorder(flow, decoder, dtype, parameters, update).run();
+                                        std::span<const std::byte> parameters, const Segments::Update& update,
+                                        at::Device device) {
+  return Recorder(flow, decoder, dtype, parameters, update, device).run();
 }
 
 }  // namespace memo::edge

@@ -11,8 +11,9 @@ namespace memo::edge {
 
 // `flow` has the context and block to record for; what segments save beyond their operands is added to its table.
 // The traces have no times. `dtype` is the compute dtype, `parameters` the memory of the model's state, `update` the
-// optimizer.
+// optimizer. Runs on `device`, as work of it.
 Result<std::vector<plan::Trace>> record(model::Dataflow& flow, const Decoder& decoder, at::ScalarType dtype,
-                                        std::span<const std::byte> parameters, const Segments::Update& update);
+                                        std::span<const std::byte> parameters, const Segments::Update& update,
+                                        at::Device device);
 
 }  // namespace memo::edge

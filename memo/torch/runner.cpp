@@ -1,9 +1,7 @@
 #include "memo/torch/runner.h"
 
-#include <ATen/ops/from_blob.h>
 #include <fmt/format.h>
 
-#include <cstring>
 #include <exception>
 
 #include "memo/base/check.h"
@@ -17,8 +15,9 @@ std::size_t at_index(int i) { return static_cast<std::size_t>(i); }
 
 }  // namespace
 
-Runner::Runner(const plan::Plan& plan, std::byte* arena, Segments& segments, at::ScalarType dtype, ModelState& state)
-    : plan_(plan), memory_(plan, arena), segments_(segments), dtype_(dtype), state_(state) {
+Runner::Runner(const plan::Plan& plan, std::byte* arena, Segments& segments, at::ScalarType dtype, ModelState& state,
+               Device& device)
+    : plan_(plan), memory_(plan, arena), segments_(segments), dtype_(dtype), state_(state), device_(device) {
   find_gradients();
 }
 
@@ -42,13 +41,14 @@ void Runner::find_gradients() {
 void Runner::begin_sequence(const Sample& sample, bool first) {
   first_sequence_ = first;
   MEMO_CHECK(sample.tokens.numel() == plan_.profile.flow.context.value(), "a sample has the plan's context");
-  sample_ = &sample;
+  const auto here = [&](const at::Tensor& tensor) { return tensor.to(device_.of_tensors(), /*non_blocking=*/true); };
+  sample_ = {here(sample.tokens), here(sample.targets), here(sample.positions), sample.starts};
   graphs_.clear();
 }
 
 Status Runner::run(int call) {
   try {
-    run_call(call);
+    device_.run([&] { run_call(call); });
     return {};
   } catch (const std::exception& error) {
     const std::string text = error.what();
@@ -101,21 +101,21 @@ void Runner::settle(int call, const std::vector<at::Tensor>& results) {
                            plan_.profile.flow.classes[at_index(writes[i].cls)].name));
     const at::Tensor whole = results[i].contiguous();
     MEMO_CHECK(static_cast<std::int64_t>(whole.nbytes()) <= writes[i].bytes.value(), "a result has its class's size");
-    std::memcpy(writes[i].address, whole.const_data_ptr(), whole.nbytes());
+    tensor_at(writes[i].address, whole.sizes(), whole.scalar_type(), whole.device()).copy_(whole);
   }
 }
 
 Where Runner::where(const plan::Call& call) const {
   Where result;
   result.layer = call.layer;
-  result.starts = sample_->starts;
+  result.starts = sample_.starts;
   if (call.block >= 0) {
     const model::Dataflow& flow = plan_.profile.flow;
     const std::int64_t tokens = flow.block_tokens(call.block).value();
     const std::int64_t first = call.block * flow.block.value();
-    result.tokens = sample_->tokens.narrow(0, first, tokens);
-    result.targets = sample_->targets.narrow(0, first, tokens);
-    result.positions = sample_->positions.narrow(0, first, tokens);
+    result.tokens = sample_.tokens.narrow(0, first, tokens);
+    result.targets = sample_.targets.narrow(0, first, tokens);
+    result.positions = sample_.positions.narrow(0, first, tokens);
   }
   return result;
 }
@@ -124,7 +124,7 @@ at::Tensor Runner::view(const PlannedOperand& operand) const {
   const model::TensorClass& cls = plan_.profile.flow.classes[at_index(operand.cls)];
   const at::ScalarType dtype = cls.name == "lse" || cls.name.find(".saved") != std::string::npos ? at::kFloat : dtype_;
   const std::int64_t columns = cls.row.value() / static_cast<std::int64_t>(c10::elementSize(dtype));
-  return at::from_blob(operand.address, {operand.tokens, columns}, at::TensorOptions().dtype(dtype));
+  return tensor_at(operand.address, {operand.tokens, columns}, dtype, device_.of_tensors());
 }
 
 std::optional<std::any> Runner::pack(const at::Tensor& tensor) {
@@ -142,8 +142,8 @@ at::Tensor Runner::unpack(const std::any& handle) {
   const auto& saved = std::any_cast<const Saved&>(handle);
   for (const PlannedOperand& operand : memory_.reads(current_))
     if (operand.tensor == saved.tensor)
-      return at::from_blob(operand.address + saved.byte_offset, saved.sizes, saved.strides,
-                           at::TensorOptions().dtype(saved.dtype));
+      return tensor_at(operand.address + saved.byte_offset, saved.sizes, saved.strides, saved.dtype,
+                       device_.of_tensors());
   MEMO_CHECK(false, "a backward call reads what its forward call saved");
 }
 

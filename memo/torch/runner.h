@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "memo/exec/executor.h"
+#include "memo/torch/device.h"
 #include "memo/torch/planned_memory.h"
 #include "memo/torch/sample.h"
 #include "memo/torch/saved_tensors.h"
@@ -20,9 +21,10 @@ class Runner final : public exec::Compute, private SavedTensorKeeper {
  public:
   // All must outlive the runner. `dtype` is the compute dtype. The runner zeroes a layer's gradients before the first
   // call of a step that adds to them, and has them measured after the last.
-  Runner(const plan::Plan& plan, std::byte* arena, Segments& segments, at::ScalarType dtype, ModelState& state);
+  Runner(const plan::Plan& plan, std::byte* arena, Segments& segments, at::ScalarType dtype, ModelState& state,
+         Device& device);
 
-  // Calls that follow work on `sample`, which must outlive them; on the first one of a step if `first`.
+  // Calls that follow work on `sample`; on the first one of a step if `first`.
   void begin_sequence(const Sample& sample, bool first);
   Status run(int call) override;
 
@@ -53,13 +55,14 @@ class Runner final : public exec::Compute, private SavedTensorKeeper {
   Segments& segments_;
   at::ScalarType dtype_;
   ModelState& state_;
+  Device& device_;
   struct Gradients {  // of a group: the calls that add to them
     StateGroup group;
     int first = -1, last = -1;
   };
   std::vector<Gradients> gradients_;
-  std::vector<int> gradients_of_;   // per call, into gradients_, or -1
-  const Sample* sample_ = nullptr;  // of the sequence
+  std::vector<int> gradients_of_;  // per call, into gradients_, or -1
+  Sample sample_;                  // of the sequence, on the device
   bool first_sequence_ = true;
   int current_ = -1;
   std::unordered_map<std::int64_t, Graph> graphs_;  // by segment, layer, block

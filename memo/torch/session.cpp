@@ -7,12 +7,10 @@
 
 #include "memo/base/check.h"
 #include "memo/exec/checksums.h"
-#include "memo/exec/cpu_copies.h"
 #include "memo/exec/tier.h"
 #include "memo/exec/watchdog.h"
 #include "memo/plan/for_job.h"
 #include "memo/torch/allocator.h"
-#include "memo/torch/arena.h"
 #include "memo/torch/planned_state.h"
 #include "memo/torch/runner.h"
 #include "memo/torch/saved_tensors.h"
@@ -23,10 +21,16 @@ namespace {
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-Result<std::unique_ptr<exec::TierStore>> open_tier(const plan::Tier& tier, Bytes bytes, const job::MemoryLimits& memory,
-                                                   const Guards& guards, exec::Watchdog* dog) {
+Result<std::unique_ptr<exec::TierStore>> open_store(const plan::Tier& tier, Bytes bytes,
+                                                    const job::MemoryLimits& memory, Device& device) {
+  if (tier.name == "host") return device.host_tier(bytes);
   if (!memory.disk) return bad_input("the plan uses a disk tier: set memory.disk to a folder");
-  MEMO_TRY(std::unique_ptr<exec::TierStore> store, exec::disk_tier(*memory.disk, bytes));
+  return exec::disk_tier(*memory.disk, bytes);
+}
+
+Result<std::unique_ptr<exec::TierStore>> open_tier(const plan::Tier& tier, Bytes bytes, const job::MemoryLimits& memory,
+                                                   Device& device, const Guards& guards, exec::Watchdog* dog) {
+  MEMO_TRY(std::unique_ptr<exec::TierStore> store, open_store(tier, bytes, memory, device));
   if (guards.faults) store = std::make_unique<exec::FaultyTier>(std::move(store), *guards.faults);
   if (dog) store = exec::watched(std::move(store), *dog, tier.name);
   const job::Checksums least = tier.name == "disk" ? job::Checksums::disk : job::Checksums::all;
@@ -36,52 +40,51 @@ Result<std::unique_ptr<exec::TierStore>> open_tier(const plan::Tier& tier, Bytes
 }  // namespace
 
 struct Session::Impl {
-  Impl(plan::Plan given, const model::Shape& shape, const job::Job& job, Arena mapped,
-       std::unique_ptr<exec::Watchdog> watchdog, std::vector<std::unique_ptr<exec::TierStore>> opened)
+  Impl(plan::Plan given, const model::Shape& shape, const job::Job& job, Device& on, Arena mapped,
+       std::unique_ptr<exec::Watchdog> watchdog, std::vector<std::unique_ptr<exec::TierStore>> opened,
+       std::vector<exec::TierStore*> addresses, std::unique_ptr<exec::CopyEngine> streams)
       : plan(std::move(given)),
+        device(on),
         arena(std::move(mapped)),
         dog(std::move(watchdog)),
         tiers(std::move(opened)),
-        stores(addresses(tiers)),
-        planned(plan, arena.data(), stores),
+        stores(std::move(addresses)),
+        engine(std::move(streams)),
+        planned(plan, arena.data(), *engine),
         state(
-            shape, job.model.dtype, [this](const StateGroup& group) { return planned.regions(group); }, &planned),
+            shape, job.model.dtype, [this](const StateGroup& group) { return planned.regions(group); }, &planned,
+            device.of_tensors()),
         decoder(shape, plan.profile.flow.groups, state.parameters()),
         segments(plan.profile.flow, decoder,
                  [this](const StateGroup& group) { state.update(group, options, step, lr); }),
         options(job.train),
-        engine(exec::cpu_copy_engine(stores)),
         watched(dog ? exec::watched(*engine, *dog, plan.program, plan.profile.flow) : nullptr),
-        runner(plan, arena.data(), segments, scalar_type(job.model.dtype), state) {}
-
-  static std::vector<exec::TierStore*> addresses(const std::vector<std::unique_ptr<exec::TierStore>>& tiers) {
-    std::vector<exec::TierStore*> result;
-    for (const auto& tier : tiers) result.push_back(tier.get());
-    return result;
-  }
+        runner(plan, arena.data(), segments, scalar_type(job.model.dtype), state, device) {}
 
   plan::Plan plan;
+  Device& device;
   Arena arena;
   std::unique_ptr<exec::Watchdog> dog;                  // none: nobody watches
   std::vector<std::unique_ptr<exec::TierStore>> tiers;  // none where the plan uses none
   std::vector<exec::TierStore*> stores;
+  std::unique_ptr<exec::CopyEngine> engine;
   PlannedState planned;
   ModelState state;
   Decoder decoder;
   Segments segments;
   job::TrainOptions options;
-  std::unique_ptr<exec::CopyEngine> engine, watched;
+  std::unique_ptr<exec::CopyEngine> watched;
   Runner runner;
   double lr = 0;
   std::int64_t step = 0;
-  Bytes heap_peak;
+  Bytes unplanned_peak;
 };
 
 Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Session::~Session() = default;
 
 Result<std::unique_ptr<Session>> Session::open(plan::Plan plan, const model::Shape& shape, const job::Job& job,
-                                               const Guards& guards) {
+                                               Device& device, const Guards& guards) {
   install_allocator();
   install_saved_tensor_hooks();
   if (const auto failures = plan::validate(plan, 1); !failures.empty())
@@ -90,7 +93,7 @@ Result<std::unique_ptr<Session>> Session::open(plan::Plan plan, const model::Sha
   for (std::size_t i = 0; i < wanted.size(); ++i)
     if (i >= plan.profile.fixed.size() || plan.profile.fixed[i].bytes != wanted[i].bytes)
       return bad_input(fmt::format("the plan is for another model: its {} differ; make a new plan", wanted[i].name));
-  MEMO_TRY(Arena arena, Arena::map(plan.program.arena));
+  MEMO_TRY(Arena arena, device.map(plan.program.arena));
   std::unique_ptr<exec::Watchdog> dog;
   if (guards.on_stall) dog = std::make_unique<exec::Watchdog>(job.memory.watchdog, guards.on_stall);
   std::vector<std::unique_ptr<exec::TierStore>> tiers;
@@ -98,10 +101,14 @@ Result<std::unique_ptr<Session>> Session::open(plan::Plan plan, const model::Sha
     const Bytes bytes = plan.program.tier_bytes[i];
     tiers.emplace_back();
     if (bytes == Bytes(0)) continue;
-    MEMO_TRY(tiers.back(), open_tier(plan.profile.tiers[i], bytes, job.memory, guards, dog.get()));
+    MEMO_TRY(tiers.back(), open_tier(plan.profile.tiers[i], bytes, job.memory, device, guards, dog.get()));
   }
-  return std::unique_ptr<Session>(new Session(
-      std::make_unique<Impl>(std::move(plan), shape, job, std::move(arena), std::move(dog), std::move(tiers))));
+  std::vector<exec::TierStore*> stores;
+  for (const auto& tier : tiers) stores.push_back(tier.get());
+  MEMO_TRY(std::unique_ptr<exec::CopyEngine> engine, device.copy_engine(stores));
+  return std::unique_ptr<Session>(
+      new Session(std::make_unique<Impl>(std::move(plan), shape, job, device, std::move(arena), std::move(dog),
+                                         std::move(tiers), std::move(stores), std::move(engine))));
 }
 
 const plan::Plan& Session::plan() const { return impl_->plan; }
@@ -111,16 +118,16 @@ Result<StepResult> Session::step(const std::vector<Sample>& samples, std::int64_
   Impl& s = *impl_;
   exec::CopyEngine& streams = s.watched ? *s.watched : *s.engine;
   std::optional<exec::CheckedStep> checked;
-  if (check) checked.emplace(s.plan, s.arena.data(), s.runner, streams);
+  if (check) checked.emplace(s.plan, s.arena.data(), s.runner, streams, s.device.bytes());
   exec::Compute& compute = checked ? checked->compute() : s.runner;
   exec::CopyEngine& copies = checked ? checked->copies() : streams;
   MEMO_CHECK(static_cast<int>(samples.size()) == s.plan.sequences, "a step takes the plan's number of sequences");
   const double start = now();
-  const Bytes before = heap_use().live;
-  reset_heap_peak();
+  const Bytes before = s.device.unplanned().live;
+  s.device.reset_unplanned_peak();
   s.step = step;
   s.lr = lr;
-  s.state.begin_step();
+  s.device.run([&] { s.state.begin_step(); });
   s.segments.loss_sum = 0;
   StepResult result;
   std::int64_t targets = 0;
@@ -140,7 +147,7 @@ Result<StepResult> Session::step(const std::vector<Sample>& samples, std::int64_
     report.bytes_in += result.report.bytes_in;
     result.report = std::move(report);
   }
-  s.heap_peak = std::max(s.heap_peak, heap_use().peak - before);
+  s.unplanned_peak = std::max(s.unplanned_peak, s.device.unplanned().peak - before);
   result.loss = s.segments.loss_sum / static_cast<double>(targets);
   result.gradient_norm = s.state.gradient_norm();
   result.seconds = Seconds(now() - start);
@@ -148,7 +155,7 @@ Result<StepResult> Session::step(const std::vector<Sample>& samples, std::int64_
   return result;
 }
 
-Bytes Session::device_peak() const { return impl_->arena.resident() + impl_->heap_peak; }
+Bytes Session::device_peak() const { return impl_->arena.resident() + impl_->unplanned_peak; }
 std::int64_t Session::departure_count() const { return impl_->runner.departure_count(); }
 const std::vector<std::string>& Session::departures() const { return impl_->runner.departures(); }
 

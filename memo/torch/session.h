@@ -14,6 +14,7 @@
 #include "memo/exec/faulty_tier.h"
 #include "memo/job/job.h"
 #include "memo/plan/plan.h"
+#include "memo/torch/device.h"
 #include "memo/torch/model_state.h"
 #include "memo/torch/sample.h"
 
@@ -36,13 +37,14 @@ struct Guards {
 
 class Session {
  public:
-  // Fails when the arena or a tier cannot be had; before that when the plan does not validate.
+  // Fails when the arena or a tier cannot be had; before that when the plan does not validate. The device must outlive
+  // the session.
   static Result<std::unique_ptr<Session>> open(plan::Plan plan, const model::Shape& shape, const job::Job& job,
-                                               const Guards& guards = {});
+                                               Device& device, const Guards& guards = {});
   ~Session();
 
   [[nodiscard]] const plan::Plan& plan() const;
-  [[nodiscard]] ModelState& state();
+  [[nodiscard]] ModelState& state();  // its tensors are for work that the device runs
 
   // `samples`: the plan's number of sequences; `step` counts from 1 (AdamW's bias correction). After a failure the
   // weights are those before the step, unless the optimizer itself failed. `check`: in check mode

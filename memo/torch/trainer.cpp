@@ -28,11 +28,11 @@ double median(std::vector<double> values) {
 class Training {
  public:
   Training(const job::Job& job, const TrainRequest& request, const model::Shape& shape, const Dataset& data,
-           std::unique_ptr<Session> session)
-      : job_(job), request_(request), shape_(shape), data_(data), session_(std::move(session)) {}
+           Device& device, std::unique_ptr<Session> session)
+      : job_(job), request_(request), shape_(shape), data_(data), device_(device), session_(std::move(session)) {}
 
   Result<Summary> run() {
-    MEMO_CHECKED(start());  // first: a run that is refused leaves the folder as it is
+    MEMO_CHECKED(run_on(device_, [&] { return start(); }));  // first: a run that is refused leaves the folder as it is
     MEMO_CHECKED(plan::write_plan(session_->plan(), request_.out / "plan.json"));
     MEMO_TRY(MetricsFile metrics, MetricsFile::open(request_.out, static_cast<std::int64_t>(losses_.size())));
     reset_peak_rss();
@@ -41,7 +41,8 @@ class Training {
       MEMO_CHECKED(one_step(step, metrics));
       const bool stop = request_.interrupted && request_.interrupted->load() > 0;
       const std::int64_t every = job_.train.checkpoint_every;
-      if (step == steps || stop || (every > 0 && step % every == 0)) MEMO_CHECKED(checkpoint(step));
+      if (step == steps || stop || (every > 0 && step % every == 0))
+        MEMO_CHECKED(run_on(device_, [&] { return checkpoint(step); }));
       if (stop && step < steps) {
         MEMO_CHECKED(finish());
         return fail(ErrorKind::interrupted, fmt::format("stopped after step {}, saved in {}; go on with --resume", step,
@@ -197,6 +198,7 @@ class Training {
   const TrainRequest& request_;
   model::Shape shape_;
   const Dataset& data_;
+  Device& device_;
   std::unique_ptr<Session> session_;
   std::vector<double> losses_, seconds_, stalls_;
   std::string gradient_digest_;
@@ -221,7 +223,8 @@ Result<Dataset> open_data(const job::Job& job) {
   return data;
 }
 
-Result<Summary> train(const job::Job& job, const plan::Plan& plan, const Dataset& data, const TrainRequest& request) {
+Result<Summary> train(const job::Job& job, const plan::Plan& plan, const Dataset& data, Device& device,
+                      const TrainRequest& request) {
   MEMO_TRY(const model::Shape shape, model::job_shape(job));
   const Bytes limit = job.memory.device_limit, peak = plan.program.arena;
   if (limit > Bytes(0) && peak > limit)
@@ -236,8 +239,8 @@ Result<Summary> train(const job::Job& job, const plan::Plan& plan, const Dataset
                     "norm first; plan the job again",
                     job.train.clip));
   MEMO_CHECKED(make_folder(request.out));
-  MEMO_TRY(auto session, Session::open(plan, shape, job, request.guards));
-  return Training(job, request, shape, data, std::move(session)).run();
+  MEMO_TRY(auto session, Session::open(plan, shape, job, device, request.guards));
+  return Training(job, request, shape, data, device, std::move(session)).run();
 }
 
 }  // namespace memo::edge

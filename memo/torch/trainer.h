@@ -55,7 +55,8 @@ Result<Dataset> open_data(const job::Job& job);
 // An error when `out` holds a run that is not to be resumed.
 Status check_run_folder(const Path& out, bool resume);
 
-Result<Summary> train(const job::Job& job, const plan::Plan& plan, const Dataset& data, const TrainRequest& request);
+Result<Summary> train(const job::Job& job, const plan::Plan& plan, const Dataset& data, Device& device,
+                      const TrainRequest& request);
 
 // The contract's summary.json.
 std::string summary_json(const Summary& summary);

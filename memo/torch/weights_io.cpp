@@ -87,7 +87,7 @@ Status save_weights(ModelState& state, const Path& folder) {
       sources.push_back({part.name, dtype, stored_shape(rows, part),
                          [&state, i, rows, part, scratch]() -> Result<std::span<const std::byte>> {
                            MEMO_CHECKED(state.bring(i));
-                           *scratch = part.transposed ? rows.t().contiguous() : rows;
+                           *scratch = (part.transposed ? rows.t().contiguous() : rows).cpu();
                            return bytes_of(*scratch);
                          }});
     }
@@ -97,12 +97,14 @@ Status save_weights(ModelState& state, const Path& folder) {
 
 Status save_optimizer(ModelState& state, const Path& file) {
   std::vector<TensorSource> sources;
+  const auto scratch = std::make_shared<at::Tensor>();
   for (std::size_t i = 0; i < state.specs().size(); ++i)
     for (const Named& named : optimizer_tensors(state, i))
       sources.push_back({named.name, TensorDType::f32, named.tensor.sizes().vec(),
-                         [&state, i, tensor = named.tensor]() -> Result<std::span<const std::byte>> {
+                         [&state, i, tensor = named.tensor, scratch]() -> Result<std::span<const std::byte>> {
                            MEMO_CHECKED(state.bring(i));
-                           return bytes_of(tensor);
+                           *scratch = tensor.cpu();
+                           return bytes_of(*scratch);
                          }});
   return write_tensor_file(file, sources);
 }

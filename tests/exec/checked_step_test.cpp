@@ -77,7 +77,8 @@ struct Setting {
   }
   // `forgotten`: the copy whose wait the executor forgets, -1: none.
   Outcome checked(CopyEngine& engine, int forgotten = -1) {
-    CheckedStep step(plan, arena.data(), compute, engine);
+    ArenaBytes bytes;
+    CheckedStep step(plan, arena.data(), compute, engine, bytes);
     Forgetful copies(step.copies(), forgotten);
     const auto ran =
         run_step(plan.program, arena.data(), step.compute(), copies, plan.program.calls.size(), plan.profile.flow);
@@ -298,7 +299,8 @@ TEST(CheckedStep, SeveralSequencesOfAStepRunClean) {
     if (plan::updates_early(plan.profile.flow, plan.program)) continue;  // only with one sequence a step
     Setting setting(plan);
     const auto engine = cpu_copy_engine({&setting.tier});
-    CheckedStep step(plan, setting.arena.data(), setting.compute, *engine);
+    ArenaBytes bytes;
+    CheckedStep step(plan, setting.arena.data(), setting.compute, *engine, bytes);
     const auto first = static_cast<std::size_t>(plan::update_begin(plan.profile.flow, plan.program));
     for (const std::size_t calls : {first, first, plan.program.calls.size()}) {
       const auto ran = run_step(plan.program, setting.arena.data(), step.compute(), step.copies(), calls);

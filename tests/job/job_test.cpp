@@ -226,8 +226,7 @@ TEST_F(JobFile, OtherTablesAreCheckedToo) {
     std::string lines, says;  // after the fourth line
   };
   const std::vector<Case> cases{
-      {"[memory]\ndevice = \"cuda\"",
-       ":6: 'memory.device' must be \"auto\" or \"cpu\" (this build has no CUDA backend)"},
+      {"[memory]\ndevice = \"gpu\"", ":6: 'memory.device' must be \"auto\", \"cpu\" or \"cuda\""},
       {"[memory]\ndevice_limit = \"1 GiBB\"", ":6: 'memory.device_limit' must be a size such as \"512MiB\" or \"0\""},
       {"[memory]\nhost_limit = -1", "'memory.host_limit' must be a size"},
       {"[memory]\ndisk_limit = 1.5", "'memory.disk_limit' must be a size"},

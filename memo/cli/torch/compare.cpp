@@ -67,6 +67,7 @@ Status compare(const Options& options) {
   MEMO_CHECKED(make_folder(options.out));
   MEMO_TRY(const plan::Profile profile, profile_for(job, options.profile));
   MEMO_CHECKED(plan::write_profile(profile, Path(options.out) / "profile.json"));
+  MEMO_TRY(const auto device, open_device(job));
   std::vector<Row> rows;
   for (const std::string& strategy : options.strategies) {
     const auto plan = plan_for(job, profile, strategy);
@@ -80,7 +81,7 @@ Status compare(const Options& options) {
     edge::TrainRequest request = shown_run(Path(options.out) / strategy, job, *plan);
     std::error_code ignored;
     std::filesystem::remove_all(request.out, ignored);  // a comparison is measured anew each time
-    MEMO_TRY(edge::Summary summary, edge::train(job, *plan, data, request));
+    MEMO_TRY(edge::Summary summary, edge::train(job, *plan, data, *device, request));
     rows.push_back({strategy, std::move(summary), ""});
   }
   MEMO_CHECKED(write_atomically(Path(options.out) / "compare.json", json_text(rows) + "\n"));

@@ -74,6 +74,7 @@ Status train(const Options& options) {
     MEMO_TRY(events, report::EventFile::create(*options.tensorboard, seconds_since_1970()));
   }
   MEMO_TRY(const plan::Plan plan, find_plan(options, job));
+  MEMO_TRY(const auto device, open_device(job));
   if (!options.json) say(describe(plan));
   edge::TrainRequest request = shown_run(options.out, job, plan);
   request.resume = options.resume;
@@ -82,7 +83,7 @@ Status train(const Options& options) {
   if (options.faults) {
     MEMO_TRY(request.guards.faults, exec::parse_faults(*options.faults));
   }
-  MEMO_TRY(const edge::Summary s, edge::train(job, plan, data, request));
+  MEMO_TRY(const edge::Summary s, edge::train(job, plan, data, *device, request));
   if (options.json) {
     fmt::print("{}\n", edge::summary_json(s));
     return {};

@@ -12,6 +12,9 @@ void add_tensor_verbs(CLI::App& app, Action& action) {
   add_eval(app, action);
 }
 
-Result<plan::Profile> measure_profile(const job::Job& job) { return edge::profile_job(job, say); }
+Result<plan::Profile> measure_profile(const job::Job& job) {
+  MEMO_TRY(const auto device, open_device(job));
+  return edge::profile_job(job, *device, say);
+}
 
 }  // namespace memo::cli

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "tests/cuda/backend.h"
-#include "tests/cuda/emulated/emulated.h"
+#include "tests/cuda/emulated/runtime/emulated.h"
 
 namespace memo::cuda::emulated {
 

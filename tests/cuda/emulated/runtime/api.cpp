@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "tests/cuda/emulated/machine.h"
+#include "tests/cuda/emulated/runtime/machine.h"
 
 using namespace memo::cuda::emulated;
 
@@ -39,6 +39,8 @@ void record_early(cudaStream_t stream) { machine().set_early_events(*stream->sta
 void fail(const std::string& function, cudaError_t error, int after) { machine().fail(function, error, after); }
 void heal() { machine().heal(); }
 std::int64_t calls(const std::string& function) { return machine().calls(function); }
+Kernel::Kernel(cudaStream_t stream) { machine().begin_kernel(stream->state); }
+Kernel::~Kernel() { machine().end_kernel(); }
 
 }  // namespace memo::cuda::emulated
 
@@ -210,6 +212,23 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
       machine().break_down(cudaErrorIllegalAddress);  // given back since the copy was enqueued
     else
       std::memcpy(target, source, bytes);
+  });
+  return cudaSuccess;
+}
+
+// From the device: rows of `width` bytes.
+cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch,
+                              std::size_t width, std::size_t height, cudaMemcpyKind kind, cudaStream_t stream) {
+  ENTER();
+  if (height == 0) return cudaSuccess;
+  auto* const target = static_cast<std::byte*>(to);
+  const std::byte* const source = machine().device_bytes(from, from_pitch * (height - 1) + width);
+  if (kind != cudaMemcpyDeviceToHost || source == nullptr ||
+      !machine().is_registered(to, to_pitch * (height - 1) + width))
+    return note(cudaErrorInvalidValue);
+  machine().give(stream->state, [=] {
+    for (std::size_t row = 0; row < height; ++row)
+      std::memcpy(target + row * to_pitch, source + row * from_pitch, width);
   });
   return cudaSuccess;
 }

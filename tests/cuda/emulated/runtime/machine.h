@@ -13,7 +13,7 @@
 #include <tl/expected.hpp>
 #include <utility>
 
-#include "tests/cuda/emulated/emulated.h"
+#include "tests/cuda/emulated/runtime/emulated.h"
 
 namespace memo::cuda::emulated {
 
@@ -79,6 +79,8 @@ class Machine {
   void* allocate(std::size_t bytes);  // null: there is not enough
   bool free(void* memory);
   [[nodiscard]] std::int64_t free_bytes();
+  void begin_kernel(const std::shared_ptr<StreamState>& stream);
+  void end_kernel();
   cudaError_t register_host(void* memory, std::size_t bytes);
   bool unregister_host(void* memory);
   std::byte* device_bytes(const void* address, std::size_t bytes);  // null: not all inside one allocation
@@ -106,6 +108,7 @@ class Machine {
   };
   void work(const std::shared_ptr<StreamState>& stream);
   void run_front(std::unique_lock<std::mutex>& lock, StreamState& stream);
+  void protect(int protection);
   void push(std::unique_lock<std::mutex>& lock, StreamState& stream, std::function<void()> run, Point after = {});
   void demand(const Point& point);
   void wait(std::unique_lock<std::mutex>& lock, const Point& point);
@@ -116,6 +119,7 @@ class Machine {
   std::set<std::shared_ptr<StreamState>> streams_;
   int made_streams_ = 0;
   std::map<std::byte*, Allocation> device_;
+  int kernels_ = 0;  // that run now, one inside another
   std::map<std::byte*, std::size_t> registered_;
   std::map<std::string, std::int64_t> calls_;
   std::map<std::string, Failure> failures_;

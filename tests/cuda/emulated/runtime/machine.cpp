@@ -1,4 +1,4 @@
-#include "tests/cuda/emulated/machine.h"
+#include "tests/cuda/emulated/runtime/machine.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -168,7 +168,8 @@ void* Machine::allocate(std::size_t bytes) {
   if (free_bytes() < static_cast<std::int64_t>(bytes)) return nullptr;
   const int file = ::memfd_create("device", MFD_CLOEXEC);
   MEMO_CHECK(file >= 0 && ::ftruncate(file, static_cast<off_t>(bytes)) == 0, "the host has memory for the device's");
-  void* address = ::mmap(nullptr, bytes, PROT_NONE, MAP_SHARED, file, 0);
+  const int protection = kernels_ > 0 ? PROT_READ | PROT_WRITE : PROT_NONE;
+  void* address = ::mmap(nullptr, bytes, protection, MAP_SHARED, file, 0);
   void* alias = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
   MEMO_CHECK(address != MAP_FAILED && alias != MAP_FAILED, "the device's memory can be mapped");
   ::close(file);
@@ -186,6 +187,22 @@ bool Machine::free(void* memory) {
   ::munmap(found->second.alias, found->second.bytes);
   device_.erase(found);
   return true;
+}
+
+void Machine::begin_kernel(const std::shared_ptr<StreamState>& stream) {
+  if (kernels_++ > 0) return;
+  wait_for(stream);
+  protect(PROT_READ | PROT_WRITE);
+}
+
+void Machine::end_kernel() {
+  if (--kernels_ == 0) protect(PROT_NONE);
+}
+
+void Machine::protect(int protection) {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [address, allocation] : device_)
+    MEMO_CHECK(::mprotect(address, allocation.bytes, protection) == 0, "the device's memory is mapped");
 }
 
 std::int64_t Machine::free_bytes() {

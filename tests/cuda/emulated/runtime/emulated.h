@@ -48,6 +48,16 @@ void record_early(cudaStream_t stream);
 void fail(const std::string& function, cudaError_t error, int after = 0);
 void heal();
 
+// While it lives the host may touch the device's memory, as a kernel on `stream` would: behind all that the stream was
+// given. They nest; one thread at a time.
+class Kernel {
+ public:
+  explicit Kernel(cudaStream_t stream);
+  Kernel(const Kernel&) = delete;
+  Kernel& operator=(const Kernel&) = delete;
+  ~Kernel();
+};
+
 // How often `function` was called since the last reset.
 std::int64_t calls(const std::string& function);
 
