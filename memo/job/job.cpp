@@ -174,6 +174,7 @@ const std::vector<Key>& keys() {
       number("train.weight_decay", "a number of at least 0", not_negative, MEMO_FIELD(train.weight_decay)),
       number("train.clip", "a number of at least 0", not_negative, MEMO_FIELD(train.clip)),
       integer("train.checkpoint_every", 0, MEMO_FIELD(train.checkpoint_every)),
+      integer("train.keep_checkpoints", 0, MEMO_FIELD(train.keep_checkpoints)),
       one_of<std::string>("memory.device", "\"auto\" or \"cpu\" (this build has no CUDA backend)",
                           {{"auto", "auto"}, {"cpu", "cpu"}}, MEMO_FIELD(memory.device)),
       size("memory.device_limit", MEMO_FIELD(memory.device_limit)),

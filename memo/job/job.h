@@ -41,6 +41,7 @@ struct TrainOptions {
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1;
   double clip = 1.0;         // global norm of gradients; 0: no clipping
   int checkpoint_every = 0;  // steps; 0: only at the end
+  int keep_checkpoints = 2;  // the newest that stay; 0: all
 };
 
 // Whether parameters may be updated before the step has all gradients: no norm of them all clips them, and no later

@@ -12,6 +12,7 @@
 #include "memo/torch/dataset.h"
 #include "memo/torch/optimizer.h"
 #include "memo/torch/run_files.h"
+#include "memo/torch/saver.h"
 #include "memo/torch/session.h"
 #include "memo/torch/weights_io.h"
 
@@ -29,7 +30,12 @@ class Training {
  public:
   Training(const job::Job& job, const TrainRequest& request, const model::Shape& shape, const Dataset& data,
            std::unique_ptr<Session> session)
-      : job_(job), request_(request), shape_(shape), data_(data), session_(std::move(session)) {}
+      : job_(job),
+        request_(request),
+        shape_(shape),
+        data_(data),
+        session_(std::move(session)),
+        saver_(request.out, job.train.keep_checkpoints) {}
 
   Result<Summary> run() {
     MEMO_CHECKED(start());  // first: a run that is refused leaves the folder as it is
@@ -41,7 +47,9 @@ class Training {
       MEMO_CHECKED(one_step(step, metrics));
       const bool stop = request_.interrupted && request_.interrupted->load() > 0;
       const std::int64_t every = job_.train.checkpoint_every;
-      if (step == steps || stop || (every > 0 && step % every == 0)) MEMO_CHECKED(checkpoint(step));
+      const bool ends = step == steps || stop;
+      if (!ends && every > 0 && step % every == 0) save_beside(step);
+      if (ends) MEMO_CHECKED(checkpoint(step));
       if (stop && step < steps) {
         MEMO_CHECKED(finish());
         return fail(ErrorKind::interrupted, fmt::format("stopped after step {}, saved in {}; go on with --resume", step,
@@ -56,16 +64,19 @@ class Training {
   // Weights: the newest checkpoint of the run, else the model's folder, else random.
   Status start() {
     MEMO_CHECKED(check_run_folder(request_.out, request_.resume));
-    MEMO_TRY(const std::optional<Path> latest, latest_checkpoint(request_.out));
+    MEMO_TRY(const std::optional<LatestCheckpoint> latest, latest_checkpoint(request_.out));
     ModelState& state = session_->state();
     if (latest) {
-      MEMO_CHECKED(load_weights(state, *latest));
-      MEMO_CHECKED(load_optimizer(state, *latest / "state.safetensors"));
-      MEMO_TRY(CheckpointState saved, read_state(*latest));
+      const Path& folder = latest->path;
+      for (const std::string& damage : latest->damaged)
+        note(fmt::format("{}; going on from {}", damage, folder.filename().string()));
+      MEMO_TRY(CheckpointState saved, read_state(folder));
       MEMO_TRY(const std::string digest, job_digest());
       if (saved.job_digest != digest)
         return bad_input(
-            fmt::format("{}: is of another job (model, dtype, seed, context or data differ)", latest->string()));
+            fmt::format("{}: is of another job (model, dtype, seed, context or data differ)", folder.string()));
+      MEMO_CHECKED(load_weights(state, folder));
+      MEMO_CHECKED(load_optimizer(state, folder / "state.safetensors"));
       if (saved.step >= job_.train.steps)
         return bad_input(
             fmt::format("{} has done all {} steps: raise train.steps to go on", request_.out.string(), saved.step));
@@ -142,23 +153,41 @@ class Training {
     return hex16(fnv1a(text.data(), text.size()));
   }
 
-  Status checkpoint(std::int64_t step) {
-    constexpr int keep_last = 2;
-    MEMO_TRY(const std::uint64_t gradients, session_->state().gradient_digest());
-    gradient_digest_ = hex16(gradients);
-    MEMO_TRY(const Path folder, begin_checkpoint(request_.out, step));
-    MEMO_CHECKED(save_weights(session_->state(), folder));
+  Status save(std::int64_t step) {
     const std::optional<Path> like =
         job_.model.path ? std::optional<Path>(*job_.model.path / "config.json") : std::nullopt;
     MEMO_TRY(const std::string config, model::config_text(shape_, job_.model.dtype, like));
-    MEMO_CHECKED(write_atomically(folder / "config.json", config));
-    MEMO_CHECKED(save_optimizer(session_->state(), folder / "state.safetensors"));
     MEMO_TRY(const std::string digest, job_digest());
-    MEMO_CHECKED(write_state(folder, {step, job_.seed, digest, losses_}));
-    return commit_checkpoint(folder, request_.out, step, keep_last);
+    return saver_.save(session_->state(), {step, job_.seed, digest, losses_}, config);
+  }
+
+  // A run does not end because a checkpoint on its way could not be saved: older ones stay.
+  void save_beside(std::int64_t step) {
+    end_save();
+    if (const Status saved = save(step); !saved) note_unsaved(step, saved.error());
+  }
+  void end_save() {
+    const std::int64_t step = saver_.last_step();
+    if (const Status saved = saver_.wait(); !saved) note_unsaved(step, saved.error());
+  }
+  void note_unsaved(std::int64_t step, const Error& error) const {
+    note(fmt::format("no checkpoint after step {}: {}; the run goes on, what was saved before stays valid", step,
+                     error.message));
+  }
+
+  Status checkpoint(std::int64_t step) {
+    end_save();
+    MEMO_CHECKED(save(step));
+    return saver_.wait();
+  }
+
+  void note(const std::string& line) const {
+    if (request_.on_note) request_.on_note(line);
   }
 
   Status finish() {
+    MEMO_TRY(const std::uint64_t gradients, session_->state().gradient_digest());
+    gradient_digest_ = hex16(gradients);
     if (!seconds_.empty()) MEMO_CHECKED(write_timeline(session_->plan(), report_, request_.out / "timeline.json"));
     return write_atomically(request_.out / "summary.json", summary_json(summary()) + "\n");
   }
@@ -201,15 +230,16 @@ class Training {
   std::vector<double> losses_, seconds_, stalls_;
   std::string gradient_digest_;
   exec::StepReport report_;
+  CheckpointSaver saver_;
 };
 
 }  // namespace
 
 Status check_run_folder(const Path& out, bool resume) {
-  MEMO_TRY(const std::optional<Path> latest, latest_checkpoint(out));
-  if (latest && !resume)
+  MEMO_TRY(const std::optional<Path> newest, newest_checkpoint_name(out));
+  if (newest && !resume)
     return bad_input(fmt::format("{} holds a run already ({}): go on with --resume, or name another folder",
-                                 out.string(), latest->filename().string()));
+                                 out.string(), newest->string()));
   return {};
 }
 

@@ -45,7 +45,8 @@ struct TrainRequest {
   Guards guards;
   std::function<void(const StepLine&)> on_step;
   std::function<void(std::int64_t step, const exec::CheckReport&)> on_check;  // of a step that ran clean in check mode
-  const std::atomic<int>* interrupted = nullptr;  // > 0: finish the step, save, return ErrorKind::interrupted
+  std::function<void(const std::string&)> on_note;  // what the user is to know, a line each; the run goes on
+  const std::atomic<int>* interrupted = nullptr;    // > 0: finish the step, save, return ErrorKind::interrupted
 };
 
 // The job's data, fit for its model and context: opened first, so that what is wrong with it is said before anything is
