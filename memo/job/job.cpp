@@ -173,6 +173,8 @@ const std::vector<Key>& keys() {
       number("train.eps", "a number above 0", positive, MEMO_FIELD(train.eps)),
       number("train.weight_decay", "a number of at least 0", not_negative, MEMO_FIELD(train.weight_decay)),
       number("train.clip", "a number of at least 0", not_negative, MEMO_FIELD(train.clip)),
+      one_of<NotFinite>("train.not_finite", "\"stop\" or \"skip\"",
+                        {{"stop", NotFinite::stop}, {"skip", NotFinite::skip}}, MEMO_FIELD(train.not_finite)),
       integer("train.checkpoint_every", 0, MEMO_FIELD(train.checkpoint_every)),
       integer("train.keep_checkpoints", 0, MEMO_FIELD(train.keep_checkpoints)),
       one_of<std::string>("memory.device", "\"auto\" or \"cpu\" (this build has no CUDA backend)",

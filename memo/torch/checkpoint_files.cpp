@@ -121,11 +121,9 @@ Status remove_old(const Path& run, std::int64_t step, int keep_last) {
 }  // namespace
 
 Result<FileSum> write_state(const Path& checkpoint, const CheckpointState& state) {
-  const json about{{"version", 1},
-                   {"step", state.step},
-                   {"seed", state.seed},
-                   {"job_digest", state.job_digest},
-                   {"losses", state.losses}};
+  const json about{{"version", 1},           {"step", state.step},
+                   {"seed", state.seed},     {"job_digest", state.job_digest},
+                   {"losses", state.losses}, {"skipped", state.skipped}};
   return write_hashed(checkpoint / "state.json", about.dump() + "\n");
 }
 
@@ -142,6 +140,7 @@ Result<CheckpointState> read_state(const Path& checkpoint) {
     state.job_digest = about.at("job_digest").get<std::string>();
     for (const json& loss : about.at("losses"))  // null: JSON has no NaN
       state.losses.push_back(loss.is_null() ? std::numeric_limits<double>::quiet_NaN() : loss.get<double>());
+    state.skipped = about.at("skipped").get<std::vector<std::int64_t>>();
     return state;
   } catch (const json::exception& error) {
     return bad_input(fmt::format("{}: {}; the file is damaged", file.string(), error.what()));

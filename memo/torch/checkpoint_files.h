@@ -23,7 +23,8 @@ struct CheckpointState {
   std::int64_t step = 0;  // steps done
   std::uint64_t seed = 0;
   std::string job_digest;
-  std::vector<double> losses;  // of all steps done
+  std::vector<double> losses;         // of all steps done; NaN: not finite
+  std::vector<std::int64_t> skipped;  // steps that changed nothing
   bool operator==(const CheckpointState&) const = default;
 };
 Result<FileSum> write_state(const Path& checkpoint, const CheckpointState& state);

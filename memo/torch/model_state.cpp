@@ -144,6 +144,7 @@ Result<std::uint64_t> ModelState::gradient_digest() {
 void ModelState::begin_step() {
   brought_.reset();
   norm_.reset();
+  refused_ = updated_ = false;
   zero_gradients({});
 }
 
@@ -155,12 +156,22 @@ void ModelState::measure_gradients(const StateGroup& group) {
   for (const std::size_t i : members(group)) squares_[i] = sum_of_squares(parameters_[i].gradient);
 }
 
-void ModelState::update(const StateGroup& group, const job::TrainOptions& options, std::int64_t step, double lr) {
+std::string ModelState::not_finite(const StateGroup& group) const {
+  for (const std::size_t i : members(group))
+    if (!std::isfinite(squares_[i])) return specs_[i].name;
+  return {};
+}
+
+void ModelState::update(const StateGroup& group, const job::TrainOptions& options, std::int64_t step, double lr,
+                        double loss) {
   // Of updates that come early only the last, of no layer, finds all gradients measured.
   if (!norm_ && (options.clip > 0 || group == StateGroup{})) {
     measure_gradients({});
     norm_ = std::sqrt(std::accumulate(squares_.begin(), squares_.end(), 0.0));  // in the order of the parameters
   }
+  refused_ |= !std::isfinite(loss) || (norm_ ? !std::isfinite(*norm_) : !not_finite(group).empty());
+  if (refused_) return;
+  updated_ = true;
   std::vector<at::Tensor> masters, gradients, first, second;
   std::vector<bool> decays;
   for (const std::size_t i : members(group)) {

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "memo/base/result.h"
@@ -74,10 +75,15 @@ class ModelState {
   void begin_step();  // zeroes the gradients of no layer
   void zero_gradients(const StateGroup& group);
   void measure_gradients(const StateGroup& group);  // complete now: their squares count for the norm
-  // The optimizer's step of a group: clips by the norm of all gradients, AdamW, casts.
-  void update(const StateGroup& group, const job::TrainOptions& options, std::int64_t step, double lr);
+  // The optimizer's step of a group: clips by the norm of all gradients, AdamW, casts. Does nothing from the first
+  // group on of a step whose `loss` or whose gradients are not finite, as far as they are known then.
+  void update(const StateGroup& group, const job::TrainOptions& options, std::int64_t step, double lr, double loss);
   // The gradients' norm before clipping, after the last update of a step, that of no layer.
   [[nodiscard]] double gradient_norm() const { return norm_.value_or(0); }
+  [[nodiscard]] bool refused() const { return refused_; }  // an update of this step did nothing
+  [[nodiscard]] bool updated() const { return updated_; }  // one of this step did something
+  // The name of a parameter of the group whose measured gradient is not finite, or "".
+  [[nodiscard]] std::string not_finite(const StateGroup& group) const;
 
  private:
   [[nodiscard]] StateGroup group_of(std::size_t i) const;
@@ -89,6 +95,7 @@ class ModelState {
   std::vector<at::Tensor> masters_, first_, second_;
   std::vector<double> squares_;  // of the gradients of each parameter
   std::optional<double> norm_;
+  bool refused_ = false, updated_ = false;
   std::optional<StateGroup> brought_;
   StatePager* pager_;
   double init_std_;

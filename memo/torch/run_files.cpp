@@ -24,13 +24,15 @@ Result<MetricsFile> MetricsFile::open(const Path& run, std::int64_t steps) {
 }
 
 Status MetricsFile::add(const StepLine& line) {
-  const nlohmann::ordered_json object{{"step", line.step},
-                                      {"loss", line.loss},
-                                      {"lr", line.lr},
-                                      {"gradient_norm", line.gradient_norm},
-                                      {"seconds", line.seconds.value()},
-                                      {"stall_seconds", line.stall.value()},
-                                      {"tokens_per_second", line.tokens_per_second}};
+  nlohmann::ordered_json object{{"step", line.step},
+                                {"loss", line.loss},
+                                {"lr", line.lr},
+                                {"gradient_norm", line.gradient_norm},
+                                {"seconds", line.seconds.value()},
+                                {"stall_seconds", line.stall.value()},
+                                {"tokens_per_second", line.tokens_per_second}};
+  if (line.skipped) object["skipped"] = true;
+  if (line.spike) object["spike"] = true;
   std::ofstream file(path_, std::ios::app);
   file << object.dump() << '\n';
   file.flush();

@@ -48,7 +48,7 @@ struct Session::Impl {
             shape, job.model.dtype, [this](const StateGroup& group) { return planned.regions(group); }, &planned),
         decoder(shape, plan.profile.flow.groups, state.parameters()),
         segments(plan.profile.flow, decoder,
-                 [this](const StateGroup& group) { state.update(group, options, step, lr); }),
+                 [this](const StateGroup& group) { state.update(group, options, update, lr, segments.loss_sum); }),
         options(job.train),
         engine(exec::cpu_copy_engine(stores)),
         watched(dog ? exec::watched(*engine, *dog, plan.program, plan.profile.flow) : nullptr),
@@ -73,7 +73,7 @@ struct Session::Impl {
   std::unique_ptr<exec::CopyEngine> engine, watched;
   Runner runner;
   double lr = 0;
-  std::int64_t step = 0;
+  std::int64_t update = 0;
   Bytes heap_peak;
 };
 
@@ -107,21 +107,22 @@ Result<std::unique_ptr<Session>> Session::open(plan::Plan plan, const model::Sha
 const plan::Plan& Session::plan() const { return impl_->plan; }
 ModelState& Session::state() { return impl_->state; }
 
-Result<StepResult> Session::step(const std::vector<Sample>& samples, std::int64_t step, double lr, bool check) {
+Result<StepResult> Session::step(const std::vector<Sample>& samples, std::int64_t update, double lr, Watch watch) {
   Impl& s = *impl_;
   exec::CopyEngine& streams = s.watched ? *s.watched : *s.engine;
   std::optional<exec::CheckedStep> checked;
-  if (check) checked.emplace(s.plan, s.arena.data(), s.runner, streams);
+  if (watch == Watch::order) checked.emplace(s.plan, s.arena.data(), s.runner, streams);
   exec::Compute& compute = checked ? checked->compute() : s.runner;
   exec::CopyEngine& copies = checked ? checked->copies() : streams;
   MEMO_CHECK(static_cast<int>(samples.size()) == s.plan.sequences, "a step takes the plan's number of sequences");
   const double start = now();
   const Bytes before = heap_use().live;
   reset_heap_peak();
-  s.step = step;
+  s.update = update;
   s.lr = lr;
   s.state.begin_step();
   s.segments.loss_sum = 0;
+  s.runner.look_for_not_finite(watch == Watch::numbers);
   StepResult result;
   std::int64_t targets = 0;
   for (const Sample& sample : samples) targets += target_count(sample);
@@ -143,11 +144,14 @@ Result<StepResult> Session::step(const std::vector<Sample>& samples, std::int64_
   s.heap_peak = std::max(s.heap_peak, heap_use().peak - before);
   result.loss = s.segments.loss_sum / static_cast<double>(targets);
   result.gradient_norm = s.state.gradient_norm();
+  result.finite = !s.state.refused();
+  result.not_finite = s.runner.not_finite();
   result.seconds = Seconds(now() - start);
   if (checked) result.check = checked->report();
   return result;
 }
 
+bool Session::unchanged() const { return !impl_->state.updated(); }
 Bytes Session::device_peak() const { return impl_->arena.resident() + impl_->heap_peak; }
 std::int64_t Session::departure_count() const { return impl_->runner.departure_count(); }
 const std::vector<std::string>& Session::departures() const { return impl_->runner.departures(); }

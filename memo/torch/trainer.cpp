@@ -5,15 +5,17 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <limits>
 
 #include "memo/base/text.h"
 #include "memo/torch/checkpoint_files.h"
 #include "memo/torch/dataset.h"
+#include "memo/torch/loss_spike.h"
 #include "memo/torch/optimizer.h"
 #include "memo/torch/run_files.h"
 #include "memo/torch/saver.h"
 #include "memo/torch/session.h"
+#include "memo/torch/steady_step.h"
 #include "memo/torch/weights_io.h"
 
 namespace memo::edge {
@@ -81,6 +83,8 @@ class Training {
         return bad_input(
             fmt::format("{} has done all {} steps: raise train.steps to go on", request_.out.string(), saved.step));
       losses_ = std::move(saved.losses);
+      skipped_ = std::move(saved.skipped);
+      saved_ = saved.step;
       return {};
     }
     MEMO_CHECKED(state.initialise(job_.seed));
@@ -114,13 +118,13 @@ class Training {
     const double lr = lr_at(job_.train, step);
     const bool first = seconds_.empty();
     const bool check = request_.check == CheckSteps::every || (request_.check == CheckSteps::first && first);
-    MEMO_TRY(StepResult result, session_->step(samples, step, lr, check));
-    if (!std::isfinite(result.loss) || !std::isfinite(result.gradient_norm))
-      return run_time_error(
-          fmt::format("step {}: loss {} and gradient norm {} are not finite; what was saved in {} stays "
-                      "as it is: lower train.lr and go on with --resume",
-                      step, result.loss, result.gradient_norm, request_.out.string()));
-    losses_.push_back(result.loss);
+    const auto told = [&](const std::string& line) { note(fmt::format("step {}: {}", step, line)); };
+    MEMO_TRY(StepResult result, steady_step(*session_, samples, step - static_cast<std::int64_t>(skipped_.size()), lr,
+                                            check ? Watch::order : Watch::nothing, told));
+    if (!result.finite) MEMO_CHECKED(skip(step, result));
+    const auto spike = loss_spike(losses_, result.loss);
+    // JSON has one NaN: resuming gives the same losses.
+    losses_.push_back(std::isfinite(result.loss) ? result.loss : std::numeric_limits<double>::quiet_NaN());
     seconds_.push_back(result.seconds.value());
     stalls_.push_back(result.report.stall.value());
     const StepLine line{step,
@@ -130,12 +134,46 @@ class Training {
                         result.gradient_norm,
                         result.seconds,
                         result.report.stall,
-                        static_cast<double>(context * job_.train.batch) / result.seconds.value()};
+                        static_cast<double>(context * job_.train.batch) / result.seconds.value(),
+                        !result.finite,
+                        spike.has_value()};
     MEMO_CHECKED(metrics.add(line));
     if (result.check && request_.on_check) request_.on_check(step, *result.check);
     if (request_.on_step) request_.on_step(line);
+    if (spike)
+      told(fmt::format("the loss of {:.4f} is a spike: steps before had {:.4f}, with a deviation of {:.4f}",
+                       result.loss, spike->mean, spike->deviation));
     report_ = std::move(result.report);
     return {};
+  }
+
+  // A step that is not finite: an error, with the state before it saved, unless the job skips such steps.
+  Status skip(std::int64_t step, const StepResult& result) {
+    constexpr std::size_t most_in_a_row = 10;
+    const std::string what =
+        fmt::format("loss {} and gradient norm {} are not finite{}", result.loss, result.gradient_norm,
+                    result.not_finite.empty() ? "" : "; the first that is not: " + result.not_finite);
+    const auto in_a_row =
+        std::find_if(skipped_.rbegin(), skipped_.rend(), [&, n = step](std::int64_t at) mutable { return at != --n; });
+    const bool too_many = static_cast<std::size_t>(in_a_row - skipped_.rbegin()) >= most_in_a_row;
+    if (job_.train.not_finite == job::NotFinite::skip && !too_many) {
+      note(fmt::format("step {}: {}; it is skipped and changes nothing", step, what));
+      skipped_.push_back(step);
+      return {};
+    }
+    return run_time_error(
+        fmt::format("step {}: {}; {}lower train.lr, or set train.not_finite = \"skip\", and go on with "
+                    "--resume",
+                    step, what, keep_last_good()));
+  }
+
+  // Saves the state before a step that failed, where it is still there; says what is saved.
+  std::string keep_last_good() {
+    end_save();
+    const auto done = static_cast<std::int64_t>(losses_.size());
+    if (session_->unchanged() && done > 0 && done != saved_) (void)checkpoint(done);
+    if (saved_ == 0) return {};
+    return fmt::format("the state after step {} is saved in {}; ", saved_, request_.out.string());
   }
 
   // Of what a checkpoint cannot be moved across; steps, limits, strategy and block size may change.
@@ -158,7 +196,7 @@ class Training {
         job_.model.path ? std::optional<Path>(*job_.model.path / "config.json") : std::nullopt;
     MEMO_TRY(const std::string config, model::config_text(shape_, job_.model.dtype, like));
     MEMO_TRY(const std::string digest, job_digest());
-    return saver_.save(session_->state(), {step, job_.seed, digest, losses_}, config);
+    return saver_.save(session_->state(), {step, job_.seed, digest, losses_, skipped_}, config);
   }
 
   // A run does not end because a checkpoint on its way could not be saved: older ones stay.
@@ -168,7 +206,8 @@ class Training {
   }
   void end_save() {
     const std::int64_t step = saver_.last_step();
-    if (const Status saved = saver_.wait(); !saved) note_unsaved(step, saved.error());
+    if (const Status saved = saver_.wait(); !saved) return note_unsaved(step, saved.error());
+    if (step >= 0) saved_ = step;
   }
   void note_unsaved(std::int64_t step, const Error& error) const {
     note(fmt::format("no checkpoint after step {}: {}; the run goes on, what was saved before stays valid", step,
@@ -178,7 +217,9 @@ class Training {
   Status checkpoint(std::int64_t step) {
     end_save();
     MEMO_CHECKED(save(step));
-    return saver_.wait();
+    MEMO_CHECKED(saver_.wait());
+    saved_ = step;
+    return {};
   }
 
   void note(const std::string& line) const {
@@ -228,6 +269,8 @@ class Training {
   const Dataset& data_;
   std::unique_ptr<Session> session_;
   std::vector<double> losses_, seconds_, stalls_;
+  std::vector<std::int64_t> skipped_;  // steps
+  std::int64_t saved_ = 0;             // the step of the newest checkpoint that is whole; 0: none
   std::string gradient_digest_;
   exec::StepReport report_;
   CheckpointSaver saver_;

@@ -19,6 +19,8 @@ struct StepLine {
   double loss = 0, lr = 0, gradient_norm = 0;
   Seconds seconds, stall;
   double tokens_per_second = 0;
+  bool skipped = false;  // the step was not finite and changed nothing
+  bool spike = false;    // of the loss (memo/torch/loss_spike.h)
 };
 
 struct Summary {
