@@ -44,10 +44,16 @@ PlannedState::PlannedState(const plan::Plan& plan, std::byte* arena, const std::
     const plan::Tensor& tensor = program.tensors[static_cast<std::size_t>(r.tensor)];
     const auto found = find(tensor);
     if (!found || !paged.insert(*found).second) continue;
-    paged_[found->first].push_back({exec::name_of_tensor(plan.profile.flow, tensor), arena + r.offset.value(),
-                                    round_up(tensor.bytes, plan::copy_alignment), copy.tier_offset,
-                                    static_cast<std::size_t>(copy.tier)});
+    paged_[found->first].push_back({exec::name_of_tensor(plan.profile.flow, tensor), found->second == 1,
+                                    arena + r.offset.value(), round_up(tensor.bytes, plan::copy_alignment),
+                                    copy.tier_offset, static_cast<std::size_t>(copy.tier)});
   }
+}
+
+Status PlannedState::write(const Paged& p) {
+  if (const Status wrote = stores_[p.tier]->write(p.tier_offset.value(), p.memory, p.bytes.value()); !wrote)
+    return fail(wrote.error().kind, p.name + ": " + wrote.error().message);
+  return {};
 }
 
 Status PlannedState::fetch(const StateGroup& group) {
@@ -58,9 +64,14 @@ Status PlannedState::fetch(const StateGroup& group) {
 }
 
 Status PlannedState::store(const StateGroup& group) {
-  for (const Paged& p : paged_[group])
-    if (const Status wrote = stores_[p.tier]->write(p.tier_offset.value(), p.memory, p.bytes.value()); !wrote)
-      return fail(wrote.error().kind, p.name + ": " + wrote.error().message);
+  for (const Paged& p : paged_[group]) MEMO_CHECKED(write(p));
+  return {};
+}
+
+Status PlannedState::rewrite_gradients() {
+  for (const auto& [group, paged] : paged_)
+    for (const Paged& p : paged)
+      if (p.gradients) MEMO_CHECKED(write(p));
   return {};
 }
 

@@ -19,14 +19,18 @@ class PlannedState final : public StatePager {
   [[nodiscard]] StateRegions regions(const StateGroup& group) const { return regions_.at(group); }
   Status fetch(const StateGroup& group) override;
   Status store(const StateGroup& group) override;
+  // Gives gradients that are paged a content on their tiers, any, after a step that failed while it wrote them.
+  Status rewrite_gradients();
 
  private:
   struct Paged {
     std::string name;
+    bool gradients;
     std::byte* memory;
     Bytes bytes, tier_offset;
     std::size_t tier;
   };
+  Status write(const Paged& p);
   const std::vector<exec::TierStore*>& stores_;
   std::map<StateGroup, StateRegions> regions_;
   std::map<StateGroup, std::vector<Paged>> paged_;

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <utility>
 
 #include "memo/base/check.h"
 #include "memo/exec/checksums.h"
@@ -23,25 +25,50 @@ namespace {
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
+// Tells whether anything failed.
+class NotedTier final : public exec::TierStore {
+ public:
+  NotedTier(std::unique_ptr<TierStore> store, std::shared_ptr<std::atomic<bool>> failed)
+      : store_(std::move(store)), failed_(std::move(failed)) {}
+  Status write(std::int64_t offset, const std::byte* from, std::int64_t bytes) override {
+    return noted(store_->write(offset, from, bytes));
+  }
+  Status read(std::int64_t offset, std::byte* to, std::int64_t bytes) override {
+    return noted(store_->read(offset, to, bytes));
+  }
+
+ private:
+  Status noted(Status status) {
+    if (!status) *failed_ = true;
+    return status;
+  }
+  const std::unique_ptr<TierStore> store_;
+  const std::shared_ptr<std::atomic<bool>> failed_;
+};
+
 Result<std::unique_ptr<exec::TierStore>> open_tier(const plan::Tier& tier, Bytes bytes, const job::MemoryLimits& memory,
-                                                   const Guards& guards, exec::Watchdog* dog) {
+                                                   const Guards& guards, exec::Watchdog* dog,
+                                                   const std::shared_ptr<std::atomic<bool>>& failed) {
   if (!memory.disk) return bad_input("the plan uses a disk tier: set memory.disk to a folder");
   MEMO_TRY(std::unique_ptr<exec::TierStore> store, exec::disk_tier(*memory.disk, bytes));
   if (guards.faults) store = std::make_unique<exec::FaultyTier>(std::move(store), *guards.faults);
   if (dog) store = exec::watched(std::move(store), *dog, tier.name);
   const job::Checksums least = tier.name == "disk" ? job::Checksums::disk : job::Checksums::all;
-  return memory.checksums >= least ? exec::checksummed(std::move(store), tier.name) : std::move(store);
+  if (memory.checksums >= least) store = exec::checksummed(std::move(store), tier.name);
+  return std::make_unique<NotedTier>(std::move(store), failed);
 }
 
 }  // namespace
 
 struct Session::Impl {
   Impl(plan::Plan given, const model::Shape& shape, const job::Job& job, Arena mapped,
-       std::unique_ptr<exec::Watchdog> watchdog, std::vector<std::unique_ptr<exec::TierStore>> opened)
+       std::unique_ptr<exec::Watchdog> watchdog, std::vector<std::unique_ptr<exec::TierStore>> opened,
+       std::shared_ptr<std::atomic<bool>> failed)
       : plan(std::move(given)),
         arena(std::move(mapped)),
         dog(std::move(watchdog)),
         tiers(std::move(opened)),
+        tier_failed(std::move(failed)),
         stores(addresses(tiers)),
         planned(plan, arena.data(), stores),
         state(
@@ -64,6 +91,8 @@ struct Session::Impl {
   Arena arena;
   std::unique_ptr<exec::Watchdog> dog;                  // none: nobody watches
   std::vector<std::unique_ptr<exec::TierStore>> tiers;  // none where the plan uses none
+  std::shared_ptr<std::atomic<bool>> tier_failed;       // in this step
+  bool step_failed = false;                             // the last one
   std::vector<exec::TierStore*> stores;
   PlannedState planned;
   ModelState state;
@@ -94,14 +123,15 @@ Result<std::unique_ptr<Session>> Session::open(plan::Plan plan, const model::Sha
   std::unique_ptr<exec::Watchdog> dog;
   if (guards.on_stall) dog = std::make_unique<exec::Watchdog>(job.memory.watchdog, guards.on_stall);
   std::vector<std::unique_ptr<exec::TierStore>> tiers;
+  const auto failed = std::make_shared<std::atomic<bool>>(false);
   for (std::size_t i = 0; i < plan.program.tier_bytes.size(); ++i) {
     const Bytes bytes = plan.program.tier_bytes[i];
     tiers.emplace_back();
     if (bytes == Bytes(0)) continue;
-    MEMO_TRY(tiers.back(), open_tier(plan.profile.tiers[i], bytes, job.memory, guards, dog.get()));
+    MEMO_TRY(tiers.back(), open_tier(plan.profile.tiers[i], bytes, job.memory, guards, dog.get(), failed));
   }
-  return std::unique_ptr<Session>(new Session(
-      std::make_unique<Impl>(std::move(plan), shape, job, std::move(arena), std::move(dog), std::move(tiers))));
+  return std::unique_ptr<Session>(new Session(std::make_unique<Impl>(
+      std::move(plan), shape, job, std::move(arena), std::move(dog), std::move(tiers), std::move(failed))));
 }
 
 const plan::Plan& Session::plan() const { return impl_->plan; }
@@ -118,6 +148,8 @@ Result<StepResult> Session::step(const std::vector<Sample>& samples, std::int64_
   const double start = now();
   const Bytes before = heap_use().live;
   reset_heap_peak();
+  *s.tier_failed = false;
+  if (std::exchange(s.step_failed, true)) MEMO_CHECKED(s.planned.rewrite_gradients());
   s.update = update;
   s.lr = lr;
   s.state.begin_step();
@@ -148,9 +180,11 @@ Result<StepResult> Session::step(const std::vector<Sample>& samples, std::int64_
   result.not_finite = s.runner.not_finite();
   result.seconds = Seconds(now() - start);
   if (checked) result.check = checked->report();
+  s.step_failed = false;
   return result;
 }
 
+bool Session::tier_failed() const { return *impl_->tier_failed; }
 bool Session::unchanged() const { return !impl_->state.updated(); }
 Bytes Session::device_peak() const { return impl_->arena.resident() + impl_->heap_peak; }
 std::int64_t Session::departure_count() const { return impl_->runner.departure_count(); }

@@ -51,6 +51,9 @@ class Session {
   // `samples`: the plan's number of sequences; `update` counts from 1 (AdamW's bias correction).
   Result<StepResult> step(const std::vector<Sample>& samples, std::int64_t update, double lr,
                           Watch watch = Watch::nothing);
+  // An operation of a tier failed in the last step. The next one may be the same step: a step that failed has changed
+  // nothing but what `unchanged` says.
+  [[nodiscard]] bool tier_failed() const;
   // The state is that before the last step, which changed none of it.
   [[nodiscard]] bool unchanged() const;
 

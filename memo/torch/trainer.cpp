@@ -40,13 +40,16 @@ class Training {
         saver_(request.out, job.train.keep_checkpoints) {}
 
   Result<Summary> run() {
-    MEMO_CHECKED(start());  // first: a run that is refused leaves the folder as it is
-    MEMO_CHECKED(plan::write_plan(session_->plan(), request_.out / "plan.json"));
-    MEMO_TRY(MetricsFile metrics, MetricsFile::open(request_.out, static_cast<std::int64_t>(losses_.size())));
+    MEMO_TRY(digest_, job_digest(job_, shape_, data_));
+    MEMO_CHECKED(begin());
     reset_peak_rss();
     const std::int64_t steps = job_.train.steps;
-    for (std::int64_t step = static_cast<std::int64_t>(losses_.size()) + 1; step <= steps; ++step) {
-      MEMO_CHECKED(one_step(step, metrics));
+    while (done() < steps) {
+      if (const Status stepped = one_step(done() + 1); !stepped) {
+        MEMO_CHECKED(recover(stepped.error()));
+        continue;
+      }
+      const std::int64_t step = done();
       const bool stop = request_.interrupted && request_.interrupted->load() > 0;
       const std::int64_t every = job_.train.checkpoint_every;
       const bool ends = step == steps || stop;
@@ -63,50 +66,43 @@ class Training {
   }
 
  private:
-  // Weights: the newest checkpoint of the run, else the model's folder, else random.
+  [[nodiscard]] std::int64_t done() const { return static_cast<std::int64_t>(losses_.size()); }  // steps
+
+  Status begin() {
+    MEMO_CHECKED(start());  // first: a run that is refused leaves the folder as it is
+    MEMO_CHECKED(plan::write_plan(session_->plan(), request_.out / "plan.json"));
+    MEMO_TRY(metrics_, MetricsFile::open(request_.out, done()));
+    return {};
+  }
+
   Status start() {
-    MEMO_CHECKED(check_run_folder(request_.out, request_.resume));
-    MEMO_TRY(const std::optional<LatestCheckpoint> latest, latest_checkpoint(request_.out));
-    ModelState& state = session_->state();
-    if (latest) {
-      const Path& folder = latest->path;
-      for (const std::string& damage : latest->damaged)
-        note(fmt::format("{}; going on from {}", damage, folder.filename().string()));
-      MEMO_TRY(CheckpointState saved, read_state(folder));
-      MEMO_TRY(const std::string digest, job_digest());
-      if (saved.job_digest != digest)
-        return bad_input(
-            fmt::format("{}: is of another job (model, dtype, seed, context or data differ)", folder.string()));
-      MEMO_CHECKED(load_weights(state, folder));
-      MEMO_CHECKED(load_optimizer(state, folder / "state.safetensors"));
-      if (saved.step >= job_.train.steps)
-        return bad_input(
-            fmt::format("{} has done all {} steps: raise train.steps to go on", request_.out.string(), saved.step));
-      losses_ = std::move(saved.losses);
-      skipped_ = std::move(saved.skipped);
-      saved_ = saved.step;
-      return {};
-    }
-    MEMO_CHECKED(state.initialise(job_.seed));
-    if (!job_.model.path) return {};
-    MEMO_TRY(const bool weights, has_weights(*job_.model.path));
-    return weights ? load_weights(state, *job_.model.path) : Status();
+    MEMO_TRY(CheckpointState done, start_state(session_->state(), job_, digest_, request_.out, request_.on_note));
+    if (done.step >= job_.train.steps)
+      return bad_input(
+          fmt::format("{} has done all {} steps: raise train.steps to go on", request_.out.string(), done.step));
+    losses_ = std::move(done.losses);
+    skipped_ = std::move(done.skipped);
+    saved_ = done.step;
+    return {};
   }
 
-  // A folder without weights is a shape. Weights in another format are not to be replaced by random ones in silence.
-  static Result<bool> has_weights(const Path& folder) {
-    std::error_code ignored;
-    std::optional<Path> other;
-    for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
-      if (entry.path().string().find(".safetensors") != std::string::npos) return true;
-      if (entry.path().filename().string().starts_with("pytorch_model")) other = entry.path();
-    }
-    if (!other) return false;
-    return bad_input(fmt::format("{}: only *.safetensors are read; save the model again with safe_serialization=True",
-                                 other->string()));
+  // What to do after a step that failed: an error, with the state before it saved; or nothing, since the run goes on
+  // from there without the tier that failed.
+  Status recover(const Error& error) {
+    const std::string kept = keep_last_good();
+    if (!session_->tier_failed()) return tl::unexpected(error);
+    const std::string end = kept + "go on with --resume";
+    if (!request_.replan) return fail(error.kind, fmt::format("{}; {}", error.message, end));
+    Result<plan::Plan> plan = request_.replan(Bytes(0));
+    if (!plan)
+      return fail(error.kind, fmt::format("{}; {}; without the tier: {}", error.message, end, plan.error().message));
+    request_.on_note(fmt::format("{}; {}the run goes on without the tier: degraded", error.message, kept));
+    session_.reset();
+    MEMO_TRY(session_, Session::open(*std::move(plan), shape_, job_, request_.guards));
+    return begin();
   }
 
-  Status one_step(std::int64_t step, MetricsFile& metrics) {
+  Status one_step(std::int64_t step) {
     const std::int64_t context = job_.train.context.value();
     std::vector<Sample> samples;
     for (std::int64_t i = 0; i < job_.train.batch; ++i) {
@@ -118,7 +114,7 @@ class Training {
     const double lr = lr_at(job_.train, step);
     const bool first = seconds_.empty();
     const bool check = request_.check == CheckSteps::every || (request_.check == CheckSteps::first && first);
-    const auto told = [&](const std::string& line) { note(fmt::format("step {}: {}", step, line)); };
+    const auto told = [&](const std::string& line) { request_.on_note(fmt::format("step {}: {}", step, line)); };
     MEMO_TRY(StepResult result, steady_step(*session_, samples, step - static_cast<std::int64_t>(skipped_.size()), lr,
                                             check ? Watch::order : Watch::nothing, told));
     if (!result.finite) MEMO_CHECKED(skip(step, result));
@@ -137,7 +133,7 @@ class Training {
                         static_cast<double>(context * job_.train.batch) / result.seconds.value(),
                         !result.finite,
                         spike.has_value()};
-    MEMO_CHECKED(metrics.add(line));
+    MEMO_CHECKED(metrics_->add(line));
     if (result.check && request_.on_check) request_.on_check(step, *result.check);
     if (request_.on_step) request_.on_step(line);
     if (spike)
@@ -157,7 +153,7 @@ class Training {
         std::find_if(skipped_.rbegin(), skipped_.rend(), [&, n = step](std::int64_t at) mutable { return at != --n; });
     const bool too_many = static_cast<std::size_t>(in_a_row - skipped_.rbegin()) >= most_in_a_row;
     if (job_.train.not_finite == job::NotFinite::skip && !too_many) {
-      note(fmt::format("step {}: {}; it is skipped and changes nothing", step, what));
+      request_.on_note(fmt::format("step {}: {}; it is skipped and changes nothing", step, what));
       skipped_.push_back(step);
       return {};
     }
@@ -170,33 +166,16 @@ class Training {
   // Saves the state before a step that failed, where it is still there; says what is saved.
   std::string keep_last_good() {
     end_save();
-    const auto done = static_cast<std::int64_t>(losses_.size());
-    if (session_->unchanged() && done > 0 && done != saved_) (void)checkpoint(done);
+    if (session_->unchanged() && done() > 0 && done() != saved_) (void)checkpoint(done());
     if (saved_ == 0) return {};
     return fmt::format("the state after step {} is saved in {}; ", saved_, request_.out.string());
-  }
-
-  // Of what a checkpoint cannot be moved across; steps, limits, strategy and block size may change.
-  Result<std::string> job_digest() const {
-    MEMO_TRY(std::string text, model::config_text(shape_, job_.model.dtype));
-    text += fmt::format("|{}|{}|{}", static_cast<int>(job_.model.dtype), job_.seed, job_.train.context.value());
-    if (job_.train.batch > 1) text += fmt::format("|{} sequences", job_.train.batch);
-    // Of the data, which may be large: how much it is, and how it begins and ends.
-    const std::int64_t tokens = data_.tokens(), some = job_.train.context.value();
-    text += fmt::format("|{}", tokens);
-    for (const std::int64_t first : {std::int64_t{0}, tokens - some}) {
-      const std::vector<std::int64_t> window = data_.window(first, some);
-      text += "|" + hex16(fnv1a(window.data(), window.size() * sizeof(std::int64_t)));
-    }
-    return hex16(fnv1a(text.data(), text.size()));
   }
 
   Status save(std::int64_t step) {
     const std::optional<Path> like =
         job_.model.path ? std::optional<Path>(*job_.model.path / "config.json") : std::nullopt;
     MEMO_TRY(const std::string config, model::config_text(shape_, job_.model.dtype, like));
-    MEMO_TRY(const std::string digest, job_digest());
-    return saver_.save(session_->state(), {step, job_.seed, digest, losses_, skipped_}, config);
+    return saver_.save(session_->state(), {step, job_.seed, digest_, losses_, skipped_}, config);
   }
 
   // A run does not end because a checkpoint on its way could not be saved: older ones stay.
@@ -210,8 +189,8 @@ class Training {
     if (step >= 0) saved_ = step;
   }
   void note_unsaved(std::int64_t step, const Error& error) const {
-    note(fmt::format("no checkpoint after step {}: {}; the run goes on, what was saved before stays valid", step,
-                     error.message));
+    request_.on_note(fmt::format("no checkpoint after step {}: {}; the run goes on, what was saved before stays valid",
+                                 step, error.message));
   }
 
   Status checkpoint(std::int64_t step) {
@@ -220,10 +199,6 @@ class Training {
     MEMO_CHECKED(saver_.wait());
     saved_ = step;
     return {};
-  }
-
-  void note(const std::string& line) const {
-    if (request_.on_note) request_.on_note(line);
   }
 
   Status finish() {
@@ -271,7 +246,8 @@ class Training {
   std::vector<double> losses_, seconds_, stalls_;
   std::vector<std::int64_t> skipped_;  // steps
   std::int64_t saved_ = 0;             // the step of the newest checkpoint that is whole; 0: none
-  std::string gradient_digest_;
+  std::string digest_, gradient_digest_;
+  std::optional<MetricsFile> metrics_;
   exec::StepReport report_;
   CheckpointSaver saver_;
 };
@@ -308,8 +284,9 @@ Result<Summary> train(const job::Job& job, const plan::Plan& plan, const Dataset
         fmt::format("the plan updates layers before all gradients are there, but train.clip = {} needs their "
                     "norm first; plan the job again",
                     job.train.clip));
+  MEMO_CHECKED(check_run_folder(request.out, request.resume));
   MEMO_CHECKED(make_folder(request.out));
-  MEMO_TRY(auto session, Session::open(plan, shape, job, request.guards));
+  MEMO_TRY(auto session, open_session(job, plan, shape, request.guards, request.replan, request.on_note));
   return Training(job, request, shape, data, std::move(session)).run();
 }
 

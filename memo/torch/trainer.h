@@ -10,6 +10,7 @@
 #include "memo/job/job.h"
 #include "memo/plan/plan.h"
 #include "memo/torch/dataset.h"
+#include "memo/torch/run_start.h"
 #include "memo/torch/session.h"
 
 namespace memo::edge {
@@ -47,8 +48,9 @@ struct TrainRequest {
   Guards guards;
   std::function<void(const StepLine&)> on_step;
   std::function<void(std::int64_t step, const exec::CheckReport&)> on_check;  // of a step that ran clean in check mode
-  std::function<void(const std::string&)> on_note;  // what the user is to know, a line each; the run goes on
-  const std::atomic<int>* interrupted = nullptr;    // > 0: finish the step, save, return ErrorKind::interrupted
+  Note on_note = [](const std::string&) {};
+  Replan replan;  // of the same job, asked when the slow tier fails; none: the run ends then
+  const std::atomic<int>* interrupted = nullptr;  // > 0: finish the step, save, return ErrorKind::interrupted
 };
 
 // The job's data, fit for its model and context: opened first, so that what is wrong with it is said before anything is
