@@ -22,6 +22,8 @@ add_library(PCRE2::8 ALIAS PkgConfig::pcre2)
 pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
 add_library(xxhash ALIAS PkgConfig::xxhash)
 
+find_package(OpenSSL REQUIRED COMPONENTS Crypto)
+
 # The report's chart library is what Debian's libjs-chart.js installs.
 find_package(ZLIB REQUIRED)
 find_file(MEMO_CHART_JS chart.min.js PATHS /usr/share/javascript/chart.js REQUIRED)

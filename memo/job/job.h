@@ -63,6 +63,8 @@ struct MemoryLimits {
   Bytes disk_limit;          // 0: what the folder has free
   int slots = 0;             // staging slots per swapped class; 0: the plan chooses
   Checksums checksums = Checksums::disk;
+  bool encrypt = false;    // the disk tier, with a key that lives in memory only
+  bool core_dumps = true;  // whether a core dump of the process may hold its memory
   Seconds watchdog{120};  // without any progress of a copy, after which a run ends
 };
 

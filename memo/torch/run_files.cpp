@@ -1,8 +1,13 @@
 #include "memo/torch/run_files.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -10,6 +15,19 @@
 #include "memo/sim/simulate.h"
 
 namespace memo::edge {
+
+Result<RunLock> RunLock::take(const Path& run) {
+  RunLock lock(::open(run.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (lock.fd_ < 0) return run_time_error(fmt::format("{}: cannot open: {}", run.string(), std::strerror(errno)));
+  if (::flock(lock.fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+    return bad_input(
+        fmt::format("{}: another memo writes there; wait for its end, or name another folder", run.string()));
+  return lock;
+}
+
+RunLock::~RunLock() {
+  if (fd_ >= 0) ::close(fd_);
+}
 
 Result<MetricsFile> MetricsFile::open(const Path& run, std::int64_t steps) {
   const Path path = run / "metrics.jsonl";

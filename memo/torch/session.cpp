@@ -10,6 +10,7 @@
 #include "memo/base/check.h"
 #include "memo/exec/checksums.h"
 #include "memo/exec/cpu_copies.h"
+#include "memo/exec/encryption.h"
 #include "memo/exec/tier.h"
 #include "memo/exec/watchdog.h"
 #include "memo/plan/for_job.h"
@@ -52,6 +53,9 @@ Result<std::unique_ptr<exec::TierStore>> open_tier(const plan::Tier& tier, Bytes
   if (!memory.disk) return bad_input("the plan uses a disk tier: set memory.disk to a folder");
   MEMO_TRY(std::unique_ptr<exec::TierStore> store, exec::disk_tier(*memory.disk, bytes));
   if (guards.faults) store = std::make_unique<exec::FaultyTier>(std::move(store), *guards.faults);
+  if (memory.encrypt) {
+    MEMO_TRY(store, exec::encrypted(std::move(store)));
+  }
   if (dog) store = exec::watched(std::move(store), *dog, tier.name);
   const job::Checksums least = tier.name == "disk" ? job::Checksums::disk : job::Checksums::all;
   if (memory.checksums >= least) store = exec::checksummed(std::move(store), tier.name);

@@ -286,6 +286,7 @@ Result<Summary> train(const job::Job& job, const plan::Plan& plan, const Dataset
                     job.train.clip));
   MEMO_CHECKED(check_run_folder(request.out, request.resume));
   MEMO_CHECKED(make_folder(request.out));
+  MEMO_TRY(const RunLock lock, RunLock::take(request.out));
   MEMO_TRY(auto session, open_session(job, plan, shape, request.guards, request.replan, request.on_note));
   return Training(job, request, shape, data, std::move(session)).run();
 }
