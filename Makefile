@@ -1,11 +1,11 @@
-# make demo | test | build | bench | validate: each does the set-up that is still missing. See README.md.
+# make demo | test | build | bench | gpu | validate | soak | soak-short: each does the set-up that is still missing. See README.md.
 PYTHON ?= python3
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := g++ cmake ninja-build pkg-config python3-venv libcli11-dev nlohmann-json3-dev libtomlplusplus-dev \
-            libfmt-dev libexpected-dev libgtest-dev libgmock-dev liburing-dev libcsv-dev libpcre2-dev libxxhash-dev zlib1g-dev \
+            libfmt-dev libexpected-dev libgtest-dev libgmock-dev liburing-dev libcsv-dev libpcre2-dev libxxhash-dev libssl-dev zlib1g-dev \
             libjs-chart.js chromium
 
-.PHONY: demo test build bench validate clean format
+.PHONY: demo test build bench gpu validate soak soak-short clean format
 demo: build/build.ninja
 	cmake --build build --target memo
 	scripts/demo
@@ -13,9 +13,18 @@ test: build
 	scripts/test
 bench: build
 	scripts/bench
+gpu: build/build.ninja
+	scripts/gpu
 validate: build/build.ninja
 	cmake --build build --target memo
 	.venv/bin/python benchmarks/validate.py
+# Kills and resumes: 30 minutes, and what CI takes of it.
+soak: build/build.ninja
+	cmake --build build --target memo
+	.venv/bin/python benchmarks/soak.py --minutes 30 --least 200
+soak-short: build/build.ninja
+	cmake --build build --target memo
+	.venv/bin/python benchmarks/soak.py --minutes 3 --least 20
 build: build/build.ninja
 	cmake --build build
 

@@ -1,11 +1,12 @@
-"""What check mode and checksums cost, in one run: steps of one plan with each, in turns.
+"""What check mode, checksums, encryption and checkpoints cost, in one run: steps of one plan with each, in turns.
 
     python benchmarks/guards.py --context 4096 --limit 700MiB --rounds 3
 
-The model and tokens of main_job.py, under a limit that makes tensors travel. Prints a Markdown table: seconds of a step
-(the first, and the median of the later ones; with check mode every step is checked) and of the cores in the whole process, with
-their ratios to a run without both, and what copies took of a core in the last step. The cores' seconds hold where other programs
-run beside. Exits with 1 when losses differ.
+The model and tokens of main_job.py, under a limit that makes tensors travel. Prints a Markdown table: seconds of the first
+step, of a later one (the median of the times between the ends of two steps, so with what is saved between them; with
+check mode every step is checked, with checkpoints one is saved after every step) and of the cores in the whole process,
+with their ratios to a run with none of them, and what copies took of a core in the last step. The cores' seconds hold where
+other programs run beside. Exits with 1 when losses differ.
 """
 
 import argparse
@@ -15,25 +16,38 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from main_job import apart, common_arguments, machine, make_inputs, markdown, write_job
 
+CHECKSUMS = ["--set", 'memory.checksums="disk"']
+NOTHING = ["--set", 'memory.checksums="none"']
 MODES = {
-    "neither": ["--check=off", "--set", 'memory.checksums="none"'],
-    "checksums": ["--check=off", "--set", 'memory.checksums="disk"'],
-    "check mode": ["--check", "--set", 'memory.checksums="none"'],
+    "none": ["--check=off", *NOTHING],
+    "checksums": ["--check=off", *CHECKSUMS],
+    "encryption": ["--check=off", *NOTHING, "--set", "memory.encrypt=true"],
+    "check mode": ["--check", *NOTHING],
+    "a checkpoint each step": ["--check=off", *NOTHING, "--set", "train.checkpoint_every=1"],
 }
 
 
 def run(options, job, plan, out, flags):
+    """(seconds of the first step and between the ends of steps, seconds of cores, summary)"""
     command = [options.memo, "train", job, "--plan", plan, "--out", out, *flags]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, bufsize=1)
+    text, ends = [], []
+    for line in process.stderr:
+        text.append(line)
+        if line.startswith("step "):
+            ends.append(time.monotonic())
+    if process.wait() != 0:
+        raise SystemExit("".join(text[-3:]))
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cores = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    steps = [json.loads(line)["seconds"] for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return steps, cores, json.loads((out / "summary.json").read_text())
+    first = json.loads((out / "metrics.jsonl").read_text().splitlines()[0])["seconds"]
+    return [first, *(b - a for a, b in zip(ends, ends[1:]))], cores, json.loads((out / "summary.json").read_text())
 
 
 def main():
@@ -63,7 +77,7 @@ def main():
         moved = (of[0][2]["bytes_out"] + of[0][2]["bytes_in"]) / 1e9
         times = [f(x, y) for x, y in zip((first, later, cores), base) for f in (lambda x, _: f"{x:.2f}", lambda x, y: f"{x / y:.3f}")]
         rows.append([mode, *times, f"{moved:.2f}", f"{copying:.2f}"])
-    header = ["with", "first step s", "ratio", "later steps s", "ratio", "cores s", "ratio", "GB copied a step", "copies, s of a core"]
+    header = ["with", "first step s", "ratio", "a later step s", "ratio", "cores s", "ratio", "GB copied a step", "copies, s of a core"]
     print(markdown(header, rows))
     if options.output:
         options.output.write_text(json.dumps({"version": 1, "machine": here, "runs": runs}, indent=1) + "\n")

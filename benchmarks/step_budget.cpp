@@ -68,7 +68,7 @@ class Step {
     add("activation", "backward", per_block_, [this] { activate_backward(h_, model::Activation::silu, a_, dh_); });
     add("residual", "copy", 2 * per_block_, [this] { y_.copy_(x_); });
     add("residual", "gradient", 2 * per_block_, [this] { y_.add_(x_); });
-    add("loss", "cross entropy", blocks_, [this] { cross_entropy_in_place(logits_, targets_, 1e-6, losses_.data()); });
+    add("loss", "cross entropy", blocks_, [this] { cross_entropy_in_place(logits_, targets_, 1e-6, losses_); });
     add("embedding", "forward", blocks_, [this] { gather_rows(targets_, w_vocabulary_, positions_, {}, y_); });
     add("embedding", "backward", blocks_, [this] { add_rows(targets_, y_, d_vocabulary_); });
     add("optimizer", "update", 1, [this] { update(); });
@@ -120,7 +120,7 @@ class Step {
   Heads rope_;
   Norm norm_;
   std::vector<Work> works_;
-  std::vector<double> losses_ = std::vector<double>(block);
+  at::Tensor losses_ = at::empty({block}, at::kDouble);
   at::Tensor positions_ = at::arange(block), targets_ = at::randint(vocabulary, {block});
   at::Tensor x_ = rows(block, hidden), y_ = rows(block, hidden), o_ = rows(block, heads*dim), raw_ = rows(block, qkv),
              h_ = rows(block, 2 * ffn), dh_ = rows(block, 2 * ffn), a_ = rows(block, ffn),

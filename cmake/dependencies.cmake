@@ -22,6 +22,8 @@ add_library(PCRE2::8 ALIAS PkgConfig::pcre2)
 pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
 add_library(xxhash ALIAS PkgConfig::xxhash)
 
+find_package(OpenSSL REQUIRED COMPONENTS Crypto)
+
 # The report's chart library is what Debian's libjs-chart.js installs.
 find_package(ZLIB REQUIRED)
 find_file(MEMO_CHART_JS chart.min.js PATHS /usr/share/javascript/chart.js REQUIRED)
@@ -45,6 +47,14 @@ set(cuda_folders ${site_packages}/nvidia/cu13 ENV CUDA_HOME /usr/local/cuda)
 find_path(CUDA_HEADERS crt/host_defines.h PATHS ${cuda_folders} PATH_SUFFIXES include NO_DEFAULT_PATH REQUIRED)
 add_library(cuda_headers INTERFACE)
 target_include_directories(cuda_headers SYSTEM INTERFACE ${CUDA_HEADERS})
+# nvcc compiles memo/kernels where there is one. With a LibTorch of CUDA too, the command trains on a GPU.
+include(CheckLanguage)
+check_language(CUDA)
+if(CMAKE_CUDA_COMPILER)
+  set(CMAKE_CUDA_ARCHITECTURES 80 86 89 90 100 CACHE STRING "GPUs to compile kernels for")
+  set(CMAKE_CUDA_STANDARD 17)
+  enable_language(CUDA)
+endif()
 if(MEMO_CUDA)
   find_library(CUDA_RUNTIME NAMES cudart libcudart.so.13 PATHS ${cuda_folders} PATH_SUFFIXES lib lib64 NO_DEFAULT_PATH REQUIRED)
   add_library(cuda_runtime SHARED IMPORTED)

@@ -1,5 +1,6 @@
 #include "memo/cli/machine.h"
 
+#include <fmt/format.h>
 #include <liburing.h>
 #include <sys/resource.h>
 
@@ -114,6 +115,13 @@ Machine look_at_machine() {
   machine.io_uring = has_io_uring();
   machine.nvidia = std::filesystem::exists("/proc/driver/nvidia/version");
   return machine;
+}
+
+Status keep_memory_from_core_dumps() {
+  constexpr const char* filter = "/proc/self/coredump_filter";
+  std::ofstream file(filter);
+  file << "0" << std::flush;
+  return file ? Status() : run_time_error(fmt::format("memory.core_dumps = false: cannot write {}", filter));
 }
 
 Result<Disk> measure_disk(const Path& folder, int cores) {

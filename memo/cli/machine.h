@@ -31,4 +31,7 @@ struct Disk {
 // Writes and reads a file of 256 MiB in `folder` past the page cache, for a few seconds.
 Result<Disk> measure_disk(const Path& folder, int cores);
 
+// Core dumps of this process hold none of its memory from now on.
+Status keep_memory_from_core_dumps();
+
 }  // namespace memo::cli

@@ -114,10 +114,12 @@ Key family(std::string name) {
           }};
 }
 
-Key tied(std::string name) {
-  return {std::move(name), "true or false", [](const toml::node& node, Job& job) {
-            job.model.tied = node.value_exact<bool>();
-            return job.model.tied.has_value();
+template <class Field>
+Key yes_or_no(std::string name, Field field) {
+  return {std::move(name), "true or false", [=](const toml::node& node, Job& job) {
+            const auto value = node.value_exact<bool>();
+            if (value) field(job) = *value;
+            return value.has_value();
           }};
 }
 
@@ -150,7 +152,7 @@ const std::vector<Key>& keys() {
       integer("model.head_dim", 1, MEMO_FIELD(model.head_dim)),
       integer("model.ffn", 1, MEMO_FIELD(model.ffn)),
       integer("model.vocab", 1, MEMO_FIELD(model.vocab)),
-      tied("model.tied"),
+      yes_or_no("model.tied", MEMO_FIELD(model.tied)),
       one_of<DType>("model.dtype", "\"float32\" or \"bfloat16\"",
                     {{"float32", DType::float32}, {"bfloat16", DType::bfloat16}}, MEMO_FIELD(model.dtype)),
       files("data.files"),
@@ -173,7 +175,10 @@ const std::vector<Key>& keys() {
       number("train.eps", "a number above 0", positive, MEMO_FIELD(train.eps)),
       number("train.weight_decay", "a number of at least 0", not_negative, MEMO_FIELD(train.weight_decay)),
       number("train.clip", "a number of at least 0", not_negative, MEMO_FIELD(train.clip)),
+      one_of<NotFinite>("train.not_finite", "\"stop\" or \"skip\"",
+                        {{"stop", NotFinite::stop}, {"skip", NotFinite::skip}}, MEMO_FIELD(train.not_finite)),
       integer("train.checkpoint_every", 0, MEMO_FIELD(train.checkpoint_every)),
+      integer("train.keep_checkpoints", 0, MEMO_FIELD(train.keep_checkpoints)),
       one_of<std::string>("memory.device", "\"auto\", \"cpu\" or \"cuda\"",
                           {{"auto", "auto"}, {"cpu", "cpu"}, {"cuda", "cuda"}}, MEMO_FIELD(memory.device)),
       size("memory.device_limit", MEMO_FIELD(memory.device_limit)),
@@ -184,6 +189,8 @@ const std::vector<Key>& keys() {
       one_of<Checksums>("memory.checksums", "\"none\", \"disk\" or \"all\"",
                         {{"none", Checksums::none}, {"disk", Checksums::disk}, {"all", Checksums::all}},
                         MEMO_FIELD(memory.checksums)),
+      yes_or_no("memory.encrypt", MEMO_FIELD(memory.encrypt)),
+      yes_or_no("memory.core_dumps", MEMO_FIELD(memory.core_dumps)),
       seconds("memory.watchdog", MEMO_FIELD(memory.watchdog)),
   };
   return all;

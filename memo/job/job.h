@@ -30,6 +30,8 @@ struct DataSource {
   std::int64_t end_token = -1;       // ends a document, as the end of a file does; -1: none
 };
 
+enum class NotFinite { stop, skip };  // what becomes of a run whose loss or gradient norm is not finite
+
 struct TrainOptions {
   Tokens context, block;  // block 0: "auto"
   int head_groups = 0;    // 0: "auto"
@@ -39,13 +41,17 @@ struct TrainOptions {
   double min_lr_ratio = 0.1;  // of lr, reached at the last step (cosine)
   int warmup_steps = 0;
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1;
-  double clip = 1.0;         // global norm of gradients; 0: no clipping
+  double clip = 1.0;  // global norm of gradients; 0: no clipping
+  NotFinite not_finite = NotFinite::stop;
   int checkpoint_every = 0;  // steps; 0: only at the end
+  int keep_checkpoints = 2;  // the newest that stay; 0: all
 };
 
-// Whether parameters may be updated before the step has all gradients: no norm of them all clips them, and no later
-// sequence adds to them.
-inline bool early_updates(const TrainOptions& options) { return options.clip == 0 && options.batch == 1; }
+// Whether parameters may be updated before the step has all gradients: no norm of them all clips them or decides
+// whether the step is skipped, and no later sequence adds to them.
+inline bool early_updates(const TrainOptions& options) {
+  return options.clip == 0 && options.batch == 1 && options.not_finite == NotFinite::stop;
+}
 
 enum class Checksums { none, disk, all };  // of which tiers what is written is verified when it is read
 
@@ -57,7 +63,9 @@ struct MemoryLimits {
   Bytes disk_limit;          // 0: what the folder has free
   int slots = 0;             // staging slots per swapped class; 0: the plan chooses
   Checksums checksums = Checksums::disk;
-  Seconds watchdog{120};  // without any progress of a copy, after which a run ends
+  bool encrypt = false;    // the disk tier, with a key that lives in memory only
+  bool core_dumps = true;  // whether a core dump of the process may hold its memory
+  Seconds watchdog{120};   // without any progress of a copy, after which a run ends
 };
 
 struct Job {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <sstream>
 
 #include "memo/plan/json_cursor.h"
@@ -20,6 +21,11 @@ auto checked(const nlohmann::json& document, const std::string& where, Read&& re
   auto value = read(JsonCursor(document, "", failure));
   if (!failure.empty()) return bad_input(fmt::format("{}: {}", where, failure));
   return value;
+}
+
+// JSON has no NaN: null stands for a number that is not finite.
+double number_or_nan(const JsonCursor& at) {
+  return !at.failed() && at.value().is_null() ? std::numeric_limits<double>::quiet_NaN() : at.number();
 }
 
 // Rows of [index, start, end] in microseconds.
@@ -76,9 +82,9 @@ Result<std::vector<Step>> read_metrics(const Path& path) {
     MEMO_TRY(const Step step, checked(object, where, [](const JsonCursor& at) {
                Step result;
                result.step = at.at("step").bytes().value();
-               result.loss = at.at("loss").number();
+               result.loss = number_or_nan(at.at("loss"));
                result.lr = at.at("lr").number();
-               result.gradient_norm = at.at("gradient_norm").number();
+               result.gradient_norm = number_or_nan(at.at("gradient_norm"));
                result.seconds = Seconds(at.at("seconds").number());
                result.stall = Seconds(at.at("stall_seconds").number());
                return result;

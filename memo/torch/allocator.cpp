@@ -29,7 +29,11 @@ struct alignas(allocation_alignment) Header {  // lies right before a heap block
 
 std::atomic<std::int64_t> heap_live{0}, heap_peak{0};
 
-void* heap_allocate(std::size_t bytes, std::uint64_t recorder) {
+struct CpuHeap final : Heap {
+  void* allocate(std::size_t bytes, std::uint64_t recorder) override;
+};
+
+void* CpuHeap::allocate(std::size_t bytes, std::uint64_t recorder) {
   void* base = nullptr;
   if (bytes >= mapped_from) {
     base = mmap(nullptr, bytes + sizeof(Header), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -76,7 +80,7 @@ State& state() {
   return *state;
 }
 
-bool in_arena(const std::byte* begin, std::size_t bytes) {
+bool all_in_arena(const std::byte* begin, std::size_t bytes) {
   const Ranges& arenas = *state().current_arenas.load(std::memory_order_acquire);
   return std::any_of(arenas.begin(), arenas.end(),
                      [&](const Range& arena) { return arena.begin <= begin && begin + bytes <= arena.end; });
@@ -88,22 +92,16 @@ thread_local AllocationScope* innermost = nullptr;
 
 struct Allocations final : c10::Allocator {
   static void* take(std::size_t bytes) {
-    if (bytes == 0) return nullptr;
-    return innermost != nullptr ? innermost->serve(bytes) : heap_allocate(bytes, 0);
+    static CpuHeap heap;
+    return bytes == 0 ? nullptr : allocate_in_scope(bytes, heap);
   }
   static void give(void* address) {
     if (address == nullptr) return;
-    if (in_arena(static_cast<std::byte*>(address), 1)) return tell_scopes(address, 0, 0);
+    if (in_arena(address)) return tell_scopes(address, 0, 0);
     auto* header = static_cast<Header*>(address) - 1;
     // Told before it is freed, or another thread could be given, and log, the same address first.
     if (header->recorder != 0) tell_scopes(address, header->bytes, header->recorder);
     heap_free(header);
-  }
-  static void tell_scopes(const void* address, std::size_t bytes, std::uint64_t recorder) {
-    const std::lock_guard lock(state().mutex);
-    const auto& scopes = state().scopes;
-    std::any_of(scopes.rbegin(), scopes.rend(),
-                [&](AllocationScope* scope) { return scope->freed(address, bytes, recorder); });
   }
 
   c10::DataPtr allocate(std::size_t bytes) override {
@@ -113,6 +111,19 @@ struct Allocations final : c10::Allocator {
   c10::DeleterFnPtr raw_deleter() const override { return &give; }
   void copy_data(void* to, const void* from, std::size_t bytes) const override { default_copy_data(to, from, bytes); }
 };
+
+void* allocate_in_scope(std::size_t bytes, Heap& heap) {
+  return innermost != nullptr ? innermost->serve(bytes, heap) : heap.allocate(bytes, 0);
+}
+
+void tell_scopes(const void* address, std::size_t bytes, std::uint64_t recorder) {
+  const std::lock_guard lock(state().mutex);
+  const auto& scopes = state().scopes;
+  std::any_of(scopes.rbegin(), scopes.rend(),
+              [&](AllocationScope* scope) { return scope->freed(address, bytes, recorder); });
+}
+
+bool in_arena(const void* address) { return all_in_arena(static_cast<const std::byte*>(address), 1); }
 
 void install_allocator() {
   static const bool installed = [] {
@@ -163,8 +174,8 @@ RecordingScope::RecordingScope() {
 
 RecordingScope::~RecordingScope() { leave(); }
 
-void* RecordingScope::serve(std::size_t bytes) {
-  void* address = heap_allocate(bytes, recorder_);
+void* RecordingScope::serve(std::size_t bytes, Heap& heap) {
+  void* address = heap.allocate(bytes, recorder_);
   const std::lock_guard lock(state().mutex);
   events_.push_back({true, address, Bytes(static_cast<std::int64_t>(bytes))});
   return address;
@@ -178,7 +189,7 @@ bool RecordingScope::freed(const void* address, std::size_t bytes, std::uint64_t
 
 PlannedScope::PlannedScope(const std::vector<PlannedRequest>& requests) : requests_(requests) {
   for (const PlannedRequest& request : requests) {
-    MEMO_CHECK(in_arena(request.address, static_cast<std::size_t>(request.bytes.value())),
+    MEMO_CHECK(all_in_arena(request.address, static_cast<std::size_t>(request.bytes.value())),
                "planned addresses lie in a registered arena");
     MEMO_CHECK(reinterpret_cast<std::uintptr_t>(request.address) % allocation_alignment == 0,
                "planned addresses are aligned");
@@ -201,9 +212,9 @@ const std::vector<Departure>& PlannedScope::finish() {
   return departures_;
 }
 
-void* PlannedScope::serve(std::size_t bytes) {
+void* PlannedScope::serve(std::size_t bytes, Heap& heap) {
   void* address = planned_address(bytes);
-  return address != nullptr ? address : heap_allocate(bytes, 0);
+  return address != nullptr ? address : heap.allocate(bytes, 0);
 }
 
 void* PlannedScope::planned_address(std::size_t bytes) {

@@ -30,6 +30,20 @@ void reset_heap_peak();  // peak = live
 void register_arena(const std::byte* begin, Bytes bytes);
 void withdraw_arena(const std::byte* begin);
 
+// Where the allocations of a device go that no plan places.
+class Heap {
+ public:
+  virtual ~Heap() = default;
+  // `recorder`: to be told to scopes when the block is freed.
+  virtual void* allocate(std::size_t bytes, std::uint64_t recorder) = 0;
+};
+
+// For allocators of other devices than the CPU. An allocation of this thread: by its innermost scope, else from the
+// heap; and that a block was freed, before it can be given to another: `recorder` of its allocation, 0 if none.
+void* allocate_in_scope(std::size_t bytes, Heap& heap);
+void tell_scopes(const void* address, std::size_t bytes, std::uint64_t recorder);
+bool in_arena(const void* address);
+
 // Scopes of one thread nest; the innermost serves its allocations. At parallel regions LibTorch's own worker threads
 // allocate without a scope.
 class AllocationScope {
@@ -44,11 +58,12 @@ class AllocationScope {
   void leave();
 
  private:
-  virtual void* serve(std::size_t bytes) = 0;
+  virtual void* serve(std::size_t bytes, Heap& heap) = 0;
   // True if the block is this scope's. `recorder`: of the recording scope that made the block, 0 if none did.
   virtual bool freed(const void* address, std::size_t bytes, std::uint64_t recorder) = 0;
   AllocationScope* outer_ = nullptr;
-  friend struct Allocations;
+  friend void* allocate_in_scope(std::size_t bytes, Heap& heap);
+  friend void tell_scopes(const void* address, std::size_t bytes, std::uint64_t recorder);
 };
 
 struct AllocationEvent {
@@ -66,7 +81,7 @@ class RecordingScope final : public AllocationScope {
   [[nodiscard]] const std::vector<AllocationEvent>& events() const { return events_; }
 
  private:
-  void* serve(std::size_t bytes) override;
+  void* serve(std::size_t bytes, Heap& heap) override;
   bool freed(const void* address, std::size_t bytes, std::uint64_t recorder) override;
   std::uint64_t recorder_;
   std::vector<AllocationEvent> events_;
@@ -110,7 +125,7 @@ class PlannedScope final : public AllocationScope {
     int request;          // which allocation of the call
     std::size_t planned;  // index into requests_
   };
-  void* serve(std::size_t bytes) override;
+  void* serve(std::size_t bytes, Heap& heap) override;
   bool freed(const void* address, std::size_t bytes, std::uint64_t recorder) override;
   void* planned_address(std::size_t bytes);
   [[nodiscard]] bool in_use(const PlannedRequest& wanted) const;

@@ -11,6 +11,7 @@
 
 #include "memo/base/check.h"
 #include "memo/torch/attention_kernels.h"
+#include "memo/torch/kernels_gpu.h"
 #include "memo/torch/kernels_rows.h"
 
 namespace memo::edge {
@@ -74,6 +75,7 @@ void backward(const attention::Backward<T>& operands) {
 
 std::tuple<at::Tensor, at::Tensor> causal_attention(const at::Tensor& qkv, const GroupHeads& heads, const Mask& mask,
                                                     std::optional<QueryRange> given) {
+  MEMO_ON_GPU(qkv, causal_attention(qkv, heads, mask, given));
   const at::AutoDispatchBelowADInplaceOrView plain;
   check(qkv, heads, mask);
   const QueryRange range = given.value_or(QueryRange{0, qkv.size(0)});
@@ -87,6 +89,7 @@ std::tuple<at::Tensor, at::Tensor> causal_attention(const at::Tensor& qkv, const
 std::tuple<at::Tensor, at::Tensor, at::Tensor> causal_attention_backward(const at::Tensor& d_o, const at::Tensor& qkv,
                                                                          const at::Tensor& o, const at::Tensor& lse,
                                                                          const GroupHeads& heads, const Mask& mask) {
+  MEMO_ON_GPU(qkv, causal_attention_backward(d_o, qkv, o, lse, heads, mask));
   const at::AutoDispatchBelowADInplaceOrView plain;
   check(qkv, heads, mask);
   const std::int64_t tokens = qkv.size(0);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -12,7 +13,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "memo/torch/durable.h"
+#include "memo/torch/manifest.h"
 #include "memo/torch/safetensors.h"
 
 namespace memo::edge {
@@ -74,6 +75,18 @@ Status remove_partial(const Path& run) {
   return {};
 }
 
+// Brings a file's bytes, or a folder's list of names, to the disk.
+Status sync_path(const Path& path) {
+  const auto failed_to = [&](const char* doing, int error) {
+    return run_time_error(fmt::format("{}: cannot {}: {}", path.string(), doing, std::strerror(error)));
+  };
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return failed_to("open", errno);
+  const int error = ::fsync(fd) == 0 ? 0 : errno;
+  ::close(fd);
+  return error == 0 ? Status() : failed_to("sync", error);
+}
+
 Status sync_all(const Path& folder) {
   std::error_code error;
   fs::recursive_directory_iterator at(folder, error);
@@ -107,13 +120,11 @@ Status remove_old(const Path& run, std::int64_t step, int keep_last) {
 
 }  // namespace
 
-Status write_state(const Path& checkpoint, const CheckpointState& state) {
-  const json about{{"version", 1},
-                   {"step", state.step},
-                   {"seed", state.seed},
-                   {"job_digest", state.job_digest},
-                   {"losses", state.losses}};
-  return write_atomically(checkpoint / "state.json", about.dump() + "\n");
+Result<FileSum> write_state(const Path& checkpoint, const CheckpointState& state) {
+  const json about{{"version", 1},           {"step", state.step},
+                   {"seed", state.seed},     {"job_digest", state.job_digest},
+                   {"losses", state.losses}, {"skipped", state.skipped}};
+  return write_hashed(checkpoint / "state.json", about.dump() + "\n");
 }
 
 Result<CheckpointState> read_state(const Path& checkpoint) {
@@ -129,6 +140,7 @@ Result<CheckpointState> read_state(const Path& checkpoint) {
     state.job_digest = about.at("job_digest").get<std::string>();
     for (const json& loss : about.at("losses"))  // null: JSON has no NaN
       state.losses.push_back(loss.is_null() ? std::numeric_limits<double>::quiet_NaN() : loss.get<double>());
+    state.skipped = about.at("skipped").get<std::vector<std::int64_t>>();
     return state;
   } catch (const json::exception& error) {
     return bad_input(fmt::format("{}: {}; the file is damaged", file.string(), error.what()));
@@ -153,6 +165,7 @@ Status commit_checkpoint(const Path& temporary, const Path& run, std::int64_t st
 }
 
 Status check_checkpoint(const Path& checkpoint, std::int64_t step) {
+  MEMO_CHECKED(check_files(checkpoint));
   MEMO_CHECKED(read_json(checkpoint / "config.json"));
   MEMO_CHECKED(TensorFiles::open_folder(checkpoint));
   MEMO_CHECKED(TensorFiles::open_file(checkpoint / "state.safetensors"));
@@ -162,16 +175,25 @@ Status check_checkpoint(const Path& checkpoint, std::int64_t step) {
                                (checkpoint / "state.json").string(), state.step, step));
 }
 
-Result<std::optional<Path>> latest_checkpoint(const Path& run) {
+Result<std::optional<LatestCheckpoint>> latest_checkpoint(const Path& run) {
   MEMO_TRY(const auto found, checkpoints(run));
-  std::optional<Error> first;
+  LatestCheckpoint latest;
   for (auto at = found.rbegin(); at != found.rend(); ++at) {
-    const Status status = check_checkpoint(at->second, at->first);
-    if (status) return at->second;
-    if (!first) first = status.error();
+    Status whole = check_checkpoint(at->second, at->first);
+    if (whole) whole = verify_files(at->second);
+    if (whole) {
+      latest.path = at->second;
+      return latest;
+    }
+    latest.damaged.push_back(whole.error().message);
   }
-  if (!first) return std::nullopt;
-  return bad_input(fmt::format("{}: no checkpoint is whole; the last one: {}", run.string(), first->message));
+  if (found.empty()) return std::nullopt;
+  return bad_input(fmt::format("{}: no checkpoint is whole; the last one: {}", run.string(), latest.damaged.front()));
+}
+
+Result<std::optional<Path>> newest_checkpoint_name(const Path& run) {
+  MEMO_TRY(const auto found, checkpoints(run));
+  return found.empty() ? std::nullopt : std::optional(found.rbegin()->second.filename());
 }
 
 }  // namespace memo::edge

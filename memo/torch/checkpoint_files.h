@@ -4,6 +4,7 @@
 //     config.json, model.safetensors    (or shards and model.safetensors.index.json)
 //     state.safetensors                 optimizer moments, float32 master weights
 //     state.json                        CheckpointState; "version": 1
+//     manifest.json                     the hash of each of these (memo/torch/manifest.h)
 //   RUN/.checkpoint-<step>.partial/     one that is being written or removed
 #pragma once
 
@@ -14,6 +15,7 @@
 
 #include "memo/base/file.h"
 #include "memo/base/result.h"
+#include "memo/torch/manifest.h"
 
 namespace memo::edge {
 
@@ -21,10 +23,11 @@ struct CheckpointState {
   std::int64_t step = 0;  // steps done
   std::uint64_t seed = 0;
   std::string job_digest;
-  std::vector<double> losses;  // of all steps done
+  std::vector<double> losses;         // of all steps done; NaN: not finite
+  std::vector<std::int64_t> skipped;  // steps that changed nothing
   bool operator==(const CheckpointState&) const = default;
 };
-Status write_state(const Path& checkpoint, const CheckpointState& state);
+Result<FileSum> write_state(const Path& checkpoint, const CheckpointState& state);
 Result<CheckpointState> read_state(const Path& checkpoint);
 
 // A new folder to write the checkpoint into. Removes what earlier processes left unfinished in `run`, so one run at a
@@ -35,9 +38,17 @@ Result<Path> begin_checkpoint(const Path& run, std::int64_t step);
 // folder that check_checkpoint refuses.
 Status commit_checkpoint(const Path& temporary, const Path& run, std::int64_t step, int keep_last);
 
-// All files are there, untruncated (headers are read, not weights), and of one step.
+// All files of the manifest are there with their sizes (headers are read, not weights), and of one step.
 Status check_checkpoint(const Path& checkpoint, std::int64_t step);
-// The last one that check_checkpoint accepts; nothing when `run` has none at all. Fails when it has some, all damaged.
-Result<std::optional<Path>> latest_checkpoint(const Path& run);
+
+struct LatestCheckpoint {
+  Path path;
+  std::vector<std::string> damaged;  // what is wrong with newer ones, the newest first
+};
+// The last one that check_checkpoint accepts and whose bytes are those of its manifest: all are read. Nothing when
+// `run` has none at all. Fails when it has some, all damaged.
+Result<std::optional<LatestCheckpoint>> latest_checkpoint(const Path& run);
+// Looks at names alone.
+Result<std::optional<Path>> newest_checkpoint_name(const Path& run);
 
 }  // namespace memo::edge

@@ -2,6 +2,7 @@
 
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
 
 #include <algorithm>
 #include <cmath>
@@ -46,6 +47,25 @@ std::vector<float> rotary_frequencies(const model::Shape& shape) {
   }
   return result;
 }
+
+// Of a block's tokens, float64. On the CPU their memory is not LibTorch's, which would plan it.
+class TokenLosses {
+ public:
+  explicit TokenLosses(const at::Tensor& x)
+      : host_(x.is_cpu() ? static_cast<std::size_t>(x.size(0)) : 0),
+        all_(x.is_cpu() ? at::from_blob(host_.data(), {x.size(0)}, at::kDouble)
+                        : at::empty({x.size(0)}, x.options().dtype(at::kDouble))) {}
+  [[nodiscard]] at::Tensor at(std::int64_t first, std::int64_t count) const { return all_.narrow(0, first, count); }
+  void add_to(LossSum& sum) const {
+    for (const double value : host_) sum.host += value;
+    if (!all_.is_cpu()) sum.on_device.add_(all_.sum());
+  }
+  [[nodiscard]] at::Tensor as_float() const { return all_.to(at::kFloat); }
+
+ private:
+  std::vector<double> host_;
+  at::Tensor all_;
+};
 
 }  // namespace
 
@@ -178,36 +198,33 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> Decoder::attention_backward(const
   return causal_attention_backward(d_o, qkv, o, lse, impl_->group_heads(), {starts, impl_->shape.sliding_window});
 }
 
-at::Tensor Decoder::loss(const at::Tensor& x, const at::Tensor& targets, double scale, double& loss_sum) const {
+at::Tensor Decoder::loss(const at::Tensor& x, const at::Tensor& targets, double scale, LossSum& loss_sum) const {
   const at::AutoDispatchBelowADInplaceOrView plain;
   at::Tensor d = at::empty(x.sizes(), x.options()), head_gradient = impl_->head.gradient;
-  std::vector<double> losses(static_cast<std::size_t>(x.size(0)));
+  const TokenLosses losses(x);
   impl_->for_tiles(x, [&](std::int64_t first, std::int64_t n, const at::Tensor& normed, at::Tensor& logits) {
-    cross_entropy_in_place(logits, targets.narrow(0, first, n), scale, losses.data() + first);
+    cross_entropy_in_place(logits, targets.narrow(0, first, n), scale, losses.at(first, n));
     at::Tensor rows = d.narrow(0, first, n);
     linear_backward(logits, impl_->head.value, rows);
     add_weight_gradient(logits, normed, head_gradient);
     normalise_backward(x.narrow(0, first, n), impl_->final_norm, rows);
   });
-  for (const double value : losses) loss_sum += value;
+  losses.add_to(loss_sum);
   return d;
 }
 
 at::Tensor Decoder::token_losses(const at::Tensor& x, const at::Tensor& targets) const {
   const at::AutoDispatchBelowADInplaceOrView plain;
-  std::vector<double> losses(static_cast<std::size_t>(x.size(0)));
+  const TokenLosses losses(x);
   impl_->for_tiles(x, [&](std::int64_t first, std::int64_t n, const at::Tensor&, const at::Tensor& logits) {
-    cross_entropy(logits, targets.narrow(0, first, n), losses.data() + first);
+    cross_entropy(logits, targets.narrow(0, first, n), losses.at(first, n));
   });
-  at::Tensor result = at::empty({x.size(0)}, at::TensorOptions().dtype(at::kFloat));
-  std::transform(losses.begin(), losses.end(), result.mutable_data_ptr<float>(),
-                 [](double loss) { return static_cast<float>(loss); });
-  return result;
+  return losses.as_float();
 }
 
 at::Tensor Decoder::logits(const at::Tensor& x) const {
   const at::AutoDispatchBelowADInplaceOrView plain;
-  at::Tensor result = at::empty({x.size(0), impl_->shape.vocab}, at::TensorOptions().dtype(at::kFloat));
+  at::Tensor result = at::empty({x.size(0), impl_->shape.vocab}, x.options().dtype(at::kFloat));
   impl_->for_tiles(x, [&](std::int64_t first, std::int64_t n, const at::Tensor&, const at::Tensor& logits) {
     result.narrow(0, first, n).copy_(logits);
   });

@@ -18,6 +18,7 @@
 
 #include "memo/model/parameters.h"
 #include "memo/model/shape.h"
+#include "memo/torch/loss_sum.h"
 
 namespace memo::edge {
 
@@ -57,7 +58,7 @@ class Decoder {
   // Final norm, LM head and cross entropy, forward and backward together, in tiles of rows so that no transient is
   // larger than a few MiB: adds each token's loss (natural log) to `loss_sum` and returns d = scale * d(loss_sum)/dx
   // [T, h]; accumulates the gradients of head and final norm. `targets` [T] int64; < 0: no loss there.
-  at::Tensor loss(const at::Tensor& x, const at::Tensor& targets, double scale, double& loss_sum) const;
+  at::Tensor loss(const at::Tensor& x, const at::Tensor& targets, double scale, LossSum& loss_sum) const;
   // Forward only: per-token losses [T] float32.
   at::Tensor token_losses(const at::Tensor& x, const at::Tensor& targets) const;
   at::Tensor logits(const at::Tensor& x) const;  // [T, V] float32

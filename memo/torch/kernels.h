@@ -1,6 +1,7 @@
 // Element-wise kernels of the decoder, vectorised (kernels_simd.h) and parallel over rows, and its matrix products.
 // float32 or bfloat16 in memory, float32 inside. The same bits on every run and at any number of threads: sums over
-// rows go by chunks of fixed size. Tensors are contiguous, or rows of a wider tensor where it says so.
+// rows go by chunks of fixed size. Tensors are contiguous, or rows of a wider tensor where it says so. On a GPU they
+// are those of kernels_gpu.h.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -48,10 +49,10 @@ void split_heads(const at::Tensor& qk, const at::Tensor& v, const Heads& heads, 
 void split_heads_backward(const std::vector<at::Tensor>& groups, const at::Tensor& qk, const Heads& heads,
                           const at::Tensor& positions, at::Tensor& raw);
 
-// ---- cross entropy: logits [R, V] -> losses [R] double, 0 where targets < 0
-void cross_entropy(const at::Tensor& logits, const at::Tensor& targets, double* losses);
+// ---- cross entropy: logits [R, V] -> losses [R] float64, 0 where targets < 0
+void cross_entropy(const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& losses);
 // The same, and logits become scale * d(loss)/d(logits).
-void cross_entropy_in_place(at::Tensor& logits, const at::Tensor& targets, double scale, double* losses);
+void cross_entropy_in_place(at::Tensor& logits, const at::Tensor& targets, double scale, const at::Tensor& losses);
 
 // ---- tables and biases
 // x[t] = embedding[tokens[t]] (+ table[positions[t]] if defined)

@@ -1,5 +1,6 @@
 // Cross entropy over rows of logits: loss = log(sum e^(l - m)) + m - l[target], m the row's largest logit.
 #include "memo/torch/kernels.h"
+#include "memo/torch/kernels_gpu.h"
 #include "memo/torch/kernels_rows.h"
 #include "memo/torch/kernels_simd.h"
 
@@ -57,12 +58,14 @@ void run(const at::Tensor& logits, at::Tensor* gradient, const at::Tensor& targe
 
 }  // namespace
 
-void cross_entropy(const at::Tensor& logits, const at::Tensor& targets, double* losses) {
-  run(logits, nullptr, targets, 1.0, losses);
+void cross_entropy(const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& losses) {
+  MEMO_ON_GPU(logits, cross_entropy(logits, targets, losses));
+  run(logits, nullptr, targets, 1.0, losses.mutable_data_ptr<double>());
 }
 
-void cross_entropy_in_place(at::Tensor& logits, const at::Tensor& targets, double scale, double* losses) {
-  run(logits, &logits, targets, scale, losses);
+void cross_entropy_in_place(at::Tensor& logits, const at::Tensor& targets, double scale, const at::Tensor& losses) {
+  MEMO_ON_GPU(logits, cross_entropy_in_place(logits, targets, scale, losses));
+  run(logits, &logits, targets, scale, losses.mutable_data_ptr<double>());
 }
 
 }  // namespace memo::edge

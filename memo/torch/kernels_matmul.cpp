@@ -5,6 +5,7 @@
 #include <ATen/ops/mm.h>
 
 #include "memo/torch/kernels.h"
+#include "memo/torch/kernels_gpu.h"
 
 // Of the BLAS inside LibTorch (oneMKL reference, cblas_gemm_bf16bf16f32); LibTorch installs no header for it.
 extern "C" void cblas_gemm_bf16bf16f32(int layout, int transpose_a, int transpose_b, int m, int n, int k, float alpha,
@@ -20,6 +21,7 @@ void add_linear(const at::Tensor& x, const at::Tensor& weight, at::Tensor& y) { 
 void linear_backward(const at::Tensor& d, const at::Tensor& weight, at::Tensor& dx) { at::mm_out(dx, d, weight); }
 
 void add_weight_gradient(const at::Tensor& d, const at::Tensor& x, at::Tensor& gradient) {
+  MEMO_ON_GPU(d, add_weight_gradient(d, x, gradient));
   if (d.scalar_type() == at::kFloat) {
     at::addmm_out(gradient, gradient, d.t(), x);
     return;

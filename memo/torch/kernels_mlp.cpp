@@ -1,5 +1,6 @@
 // The MLP's activation, forward and backward.
 #include "memo/torch/kernels.h"
+#include "memo/torch/kernels_gpu.h"
 #include "memo/torch/kernels_rows.h"
 #include "memo/torch/kernels_simd.h"
 
@@ -55,6 +56,7 @@ MEMO_CLONES void gelu_backward_rows(const T* h, T* a, T* dh, std::int64_t rows, 
 }  // namespace
 
 void activate(const at::Tensor& h, model::Activation activation, at::Tensor& a) {
+  MEMO_ON_GPU(h, activate(h, activation, a));
   const std::int64_t inner = h.size(1), columns = a.size(1);
   with_type(h, [&](auto t) {
     using T = decltype(t);
@@ -66,6 +68,7 @@ void activate(const at::Tensor& h, model::Activation activation, at::Tensor& a) 
 }
 
 void activate_backward(const at::Tensor& h, model::Activation activation, at::Tensor& a, at::Tensor& dh) {
+  MEMO_ON_GPU(h, activate_backward(h, activation, a, dh));
   const std::int64_t inner = h.size(1), columns = a.size(1);
   with_type(h, [&](auto t) {
     using T = decltype(t);

@@ -2,6 +2,7 @@
 #include <ATen/ops/empty.h>
 
 #include "memo/torch/kernels.h"
+#include "memo/torch/kernels_gpu.h"
 #include "memo/torch/kernels_rows.h"
 #include "memo/torch/kernels_simd.h"
 
@@ -72,6 +73,7 @@ MEMO_CLONES void norm_backward_rows(const T* x, const T* weight, T* d, float* d_
 }  // namespace
 
 void normalise(const at::Tensor& x, const Norm& norm, at::Tensor& y) {
+  MEMO_ON_GPU(x, normalise(x, norm, y));
   const std::int64_t columns = x.size(1);
   with_type(x, [&](auto t) {
     using T = decltype(t);
@@ -84,6 +86,7 @@ void normalise(const at::Tensor& x, const Norm& norm, at::Tensor& y) {
 }
 
 void normalise_backward(const at::Tensor& x, const Norm& norm, at::Tensor& d) {
+  MEMO_ON_GPU(x, normalise_backward(x, norm, d));
   constexpr std::int64_t chunk = 64;  // rows whose weight gradients are summed together
   const std::int64_t rows = x.size(0), columns = x.size(1), chunks = (rows + chunk - 1) / chunk;
   const bool biased = norm.bias.value.defined();

@@ -4,6 +4,7 @@
 #include <ATen/ops/empty.h>
 
 #include "memo/torch/kernels.h"
+#include "memo/torch/kernels_gpu.h"
 #include "memo/torch/kernels_rows.h"
 #include "memo/torch/kernels_simd.h"
 
@@ -190,6 +191,7 @@ Layout<T> layout(const Heads& h, const at::Tensor& positions) {
 
 void split_heads(const at::Tensor& qk, const at::Tensor& v, const Heads& heads, const at::Tensor& positions,
                  const std::vector<at::Tensor>& groups) {
+  MEMO_ON_GPU(qk, split_heads(qk, v, heads, positions, groups));
   with_type(qk, [&](auto type) {
     using T = decltype(type);
     std::vector<T*> data;
@@ -205,6 +207,7 @@ void split_heads(const at::Tensor& qk, const at::Tensor& v, const Heads& heads, 
 
 void split_heads_backward(const std::vector<at::Tensor>& groups, const at::Tensor& qk, const Heads& heads,
                           const at::Tensor& positions, at::Tensor& raw) {
+  MEMO_ON_GPU(raw, split_heads_backward(groups, qk, heads, positions, raw));
   constexpr std::int64_t chunk = 64;  // rows whose weight gradients are summed together
   const std::int64_t rows = raw.size(0), chunks = (rows + chunk - 1) / chunk, dim = heads.head_dim;
   const bool normed = heads.query_norm.has_value();

@@ -1,5 +1,6 @@
 // Rows of tables, biases, and sums over rows.
 #include "memo/torch/kernels.h"
+#include "memo/torch/kernels_gpu.h"
 #include "memo/torch/kernels_rows.h"
 #include "memo/torch/kernels_simd.h"
 
@@ -60,6 +61,7 @@ void check_tokens(const at::Tensor& tokens, const at::Tensor& table) {
 
 void gather_rows(const at::Tensor& tokens, const at::Tensor& embedding, const at::Tensor& positions,
                  const at::Tensor& table, at::Tensor& x) {
+  MEMO_ON_GPU(x, gather_rows(tokens, embedding, positions, table, x));
   check_tokens(tokens, embedding);
   if (table.defined()) check_tokens(positions, table);
   const auto* position = positions.const_data_ptr<std::int64_t>();
@@ -80,6 +82,7 @@ void gather_rows(const at::Tensor& tokens, const at::Tensor& embedding, const at
 }
 
 void add_rows(const at::Tensor& tokens, const at::Tensor& d, at::Tensor& gradient) {
+  MEMO_ON_GPU(d, add_rows(tokens, d, gradient));
   check_tokens(tokens, gradient);
   const auto* id = tokens.const_data_ptr<std::int64_t>();
   const std::int64_t columns = d.size(1), rows = d.size(0);
@@ -94,6 +97,7 @@ void add_rows(const at::Tensor& tokens, const at::Tensor& d, at::Tensor& gradien
 }
 
 void fill_rows(const at::Tensor& row, at::Tensor& y) {
+  MEMO_ON_GPU(y, fill_rows(row, y));
   const std::int64_t columns = y.size(1);
   with_type(y, [&](auto type) {
     using T = decltype(type);
@@ -104,6 +108,7 @@ void fill_rows(const at::Tensor& row, at::Tensor& y) {
 }
 
 void add_row(const at::Tensor& row, at::Tensor& y) {
+  MEMO_ON_GPU(y, add_row(row, y));
   const std::int64_t columns = y.size(1);
   with_type(y, [&](auto type) {
     using T = decltype(type);
@@ -114,6 +119,7 @@ void add_row(const at::Tensor& row, at::Tensor& y) {
 }
 
 void add_column_sums(const at::Tensor& d, at::Tensor& gradient) {
+  MEMO_ON_GPU(d, add_column_sums(d, gradient));
   with_type(d, [&](auto type) {
     using T = decltype(type);
     for_columns(d.size(1), d.size(0), [&](std::int64_t begin, std::int64_t end) {

@@ -2,6 +2,9 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/maximum.h>
+#include <ATen/ops/zeros.h>
 
 #include <cmath>
 #include <map>
@@ -10,7 +13,6 @@
 #include "memo/base/check.h"
 #include "memo/base/text.h"
 #include "memo/torch/device.h"
-#include "memo/torch/optimizer.h"
 
 namespace memo::edge {
 namespace {
@@ -58,6 +60,10 @@ ModelState::ModelState(const model::Shape& shape, job::DType dtype,
       pager_(pager),
       init_std_(shape.init_std),
       layers_(shape.layers) {
+  if (!device.is_cpu()) {
+    squares_on_device_ = at::zeros({static_cast<std::int64_t>(specs_.size())}, at::dtype(at::kDouble).device(device));
+    refused_on_device_ = at::zeros({1}, at::dtype(at::kFloat).device(device));
+  }
   std::map<StateGroup, StateRegions> next;
   for (std::size_t i = 0; i < specs_.size(); ++i) {
     const model::ParameterSpec& spec = specs_[i];
@@ -155,6 +161,8 @@ Result<std::uint64_t> ModelState::gradient_digest() {
 void ModelState::begin_step() {
   brought_.reset();
   norm_.reset();
+  refused_ = updated_ = false;
+  if (refused_on_device_.defined()) refused_on_device_.zero_();
   zero_gradients({});
 }
 
@@ -163,14 +171,59 @@ void ModelState::zero_gradients(const StateGroup& group) {
 }
 
 void ModelState::measure_gradients(const StateGroup& group) {
-  for (const std::size_t i : members(group)) squares_[i] = sum_of_squares(parameters_[i].gradient);
+  for (const std::size_t i : members(group)) {
+    const at::Tensor& gradient = parameters_[i].gradient;
+    if (gradient.is_cpu()) {
+      squares_[i] = sum_of_squares(gradient);
+    } else {
+      const at::Tensor norm = at::linalg_vector_norm(gradient, 2, std::nullopt, false, at::kDouble);
+      squares_on_device_.select(0, static_cast<std::int64_t>(i)).copy_(norm.square_());
+    }
+  }
 }
 
-void ModelState::update(const StateGroup& group, const job::TrainOptions& options, std::int64_t step, double lr) {
+std::string ModelState::not_finite(const StateGroup& group) const {
+  for (const std::size_t i : members(group)) {
+    const double square =
+        squares_on_device_.defined() ? squares_on_device_[static_cast<std::int64_t>(i)].item<double>() : squares_[i];
+    if (!std::isfinite(square)) return specs_[i].name;
+  }
+  return {};
+}
+
+// An update for which not all gradients are measured sees those of its group.
+Gate ModelState::gate_on_device(const StateGroup& group, double max_norm, const LossSum& loss) {
+  const std::vector<std::size_t> own = members(group);
+  const bool all = max_norm > 0 || group == StateGroup{};
+  MEMO_CHECK(own.back() - own.front() + 1 == own.size() || all, "a group's parameters follow each other");
+  Gate gate = gate_of(
+      all ? squares_on_device_
+          : squares_on_device_.narrow(0, static_cast<std::int64_t>(own.front()), static_cast<std::int64_t>(own.size())),
+      loss.on_device, max_norm);
+  refused_on_device_.copy_(at::maximum(refused_on_device_, gate.refused));
+  gate.refused = refused_on_device_;
+  return gate;
+}
+
+void ModelState::end_step() {
+  if (!squares_on_device_.defined()) return;
+  norm_ = std::sqrt(squares_on_device_.sum().item<double>());
+  refused_ = refused_on_device_.item<float>() > 0;
+  updated_ = !refused_;
+}
+
+void ModelState::update(const StateGroup& group, const job::TrainOptions& options, std::int64_t step, double lr,
+                        const LossSum& loss) {
+  const bool host_waits = !squares_on_device_.defined();
   // Of updates that come early only the last, of no layer, finds all gradients measured.
   if (!norm_ && (options.clip > 0 || group == StateGroup{})) {
     measure_gradients({});
     norm_ = std::sqrt(std::accumulate(squares_.begin(), squares_.end(), 0.0));  // in the order of the parameters
+  }
+  if (host_waits) {
+    refused_ |= !std::isfinite(loss.host) || (norm_ ? !std::isfinite(*norm_) : !not_finite(group).empty());
+    if (refused_) return;
+    updated_ = true;
   }
   std::vector<at::Tensor> masters, gradients, first, second;
   std::vector<bool> decays;
@@ -181,9 +234,10 @@ void ModelState::update(const StateGroup& group, const job::TrainOptions& option
     second.push_back(second_[i]);
     decays.push_back(specs_[i].decays);
   }
-  if (options.clip > 0) clip_gradients(gradients, *norm_, options.clip);
+  if (host_waits && options.clip > 0) clip_gradients(gradients, *norm_, options.clip);
   const AdamW settings{lr, options.beta1, options.beta2, options.eps, options.weight_decay};
-  adamw_step(settings, step, masters, gradients, first, second, decays);
+  const Gate gate = host_waits ? Gate{} : gate_on_device(group, options.clip, loss);
+  adamw_step(settings, step, masters, gradients, first, second, decays, gate);
   for (const std::size_t i : members(group)) cast(i);
 }
 

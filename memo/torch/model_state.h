@@ -6,12 +6,15 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "memo/base/result.h"
 #include "memo/job/job.h"
 #include "memo/model/parameters.h"
 #include "memo/torch/decoder.h"
+#include "memo/torch/loss_sum.h"
+#include "memo/torch/optimizer.h"
 
 namespace memo::edge {
 
@@ -74,21 +77,32 @@ class ModelState {
   void begin_step();  // zeroes the gradients of no layer
   void zero_gradients(const StateGroup& group);
   void measure_gradients(const StateGroup& group);  // complete now: their squares count for the norm
-  // The optimizer's step of a group: clips by the norm of all gradients, AdamW, casts.
-  void update(const StateGroup& group, const job::TrainOptions& options, std::int64_t step, double lr);
-  // The gradients' norm before clipping, after the last update of a step, that of no layer.
+  // The optimizer's step of a group: clips by the norm of all gradients, AdamW, casts. Does nothing from the first
+  // group on of a step whose `loss` or whose gradients are not finite, as far as they are known then.
+  void update(const StateGroup& group, const job::TrainOptions& options, std::int64_t step, double lr,
+              const LossSum& loss);
+  void end_step();  // after the last update; waits for the device
+  // Of the step that has ended: the gradients' norm before clipping.
   [[nodiscard]] double gradient_norm() const { return norm_.value_or(0); }
+  [[nodiscard]] bool refused() const { return refused_; }  // an update of this step did nothing
+  [[nodiscard]] bool updated() const { return updated_; }  // one of this step did something
+  // The name of a parameter of the group whose measured gradient is not finite, or "".
+  [[nodiscard]] std::string not_finite(const StateGroup& group) const;
 
  private:
   [[nodiscard]] StateGroup group_of(std::size_t i) const;
   [[nodiscard]] std::vector<std::size_t> members(const StateGroup& group) const;
+  [[nodiscard]] Gate gate_on_device(const StateGroup& group, double max_norm, const LossSum& loss);
   void cast(std::size_t i);  // the master to the compute dtype
 
   std::vector<model::ParameterSpec> specs_;
   std::vector<Parameter> parameters_;
   std::vector<at::Tensor> masters_, first_, second_;
   std::vector<double> squares_;  // of the gradients of each parameter
+  // The same where the host does not wait: float64 [parameters], and float32 [1]: 1 when an update was refused.
+  at::Tensor squares_on_device_, refused_on_device_;
   std::optional<double> norm_;
+  bool refused_ = false, updated_ = false;
   std::optional<StateGroup> brought_;
   StatePager* pager_;
   double init_std_;

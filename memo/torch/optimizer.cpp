@@ -1,6 +1,7 @@
 #include "memo/torch/optimizer.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/full.h>
@@ -12,6 +13,21 @@
 #include "memo/base/check.h"
 
 namespace memo::edge {
+
+namespace {
+
+std::optional<at::Tensor> optional(const at::Tensor& tensor) {
+  return tensor.defined() ? std::optional(tensor) : std::nullopt;
+}
+
+}  // namespace
+
+Gate gate_of(const at::Tensor& squares, const at::Tensor& loss, double max_norm) {
+  const at::Tensor norm = squares.sum().sqrt().reshape({1});
+  Gate gate{{}, (norm + loss).isfinite().logical_not().to(at::kFloat)};
+  if (max_norm > 0) gate.divisor = ((norm + 1e-6) / max_norm).clamp_min(1).to(at::kFloat);
+  return gate;
+}
 
 // By chunks of fixed size.
 double sum_of_squares(const at::Tensor& tensor) {
@@ -39,12 +55,19 @@ double sum_of_squares(const at::Tensor& tensor) {
 void adamw_step(const AdamW& settings, std::int64_t step, const std::vector<at::Tensor>& masters,
                 const std::vector<at::Tensor>& gradients, const std::vector<at::Tensor>& first_moments,
                 const std::vector<at::Tensor>& second_moments, const std::vector<bool>& decays) {
+  adamw_step(settings, step, masters, gradients, first_moments, second_moments, decays, {});
+}
+
+void adamw_step(const AdamW& settings, std::int64_t step, const std::vector<at::Tensor>& masters,
+                const std::vector<at::Tensor>& gradients, const std::vector<at::Tensor>& first_moments,
+                const std::vector<at::Tensor>& second_moments, const std::vector<bool>& decays, const Gate& gate) {
   const std::size_t count = masters.size();
   MEMO_CHECK(gradients.size() == count && first_moments.size() == count && second_moments.size() == count &&
                  decays.size() == count,
              "every parameter has a gradient, two moments and a decay");
   const at::AutoDispatchBelowADInplaceOrView plain;
-  const at::Tensor steps = at::full({}, static_cast<double>(step), at::TensorOptions().dtype(at::kFloat));
+  if (masters.empty()) return;
+  const at::Tensor steps = at::full({}, static_cast<double>(step), at::dtype(at::kFloat).device(masters[0].device()));
   for (const bool decay : {true, false}) {
     std::vector<at::Tensor> values, grads, first, second, step_of;
     for (std::size_t i = 0; i < count; ++i) {
@@ -57,7 +80,8 @@ void adamw_step(const AdamW& settings, std::int64_t step, const std::vector<at::
     }
     if (values.empty()) continue;
     at::_fused_adamw_(values, grads, first, second, {}, step_of, settings.lr, settings.beta1, settings.beta2,
-                      decay ? settings.weight_decay : 0.0, settings.eps, /*amsgrad=*/false, /*maximize=*/false);
+                      decay ? settings.weight_decay : 0.0, settings.eps, /*amsgrad=*/false, /*maximize=*/false,
+                      optional(gate.divisor), optional(gate.refused));
   }
 }
 

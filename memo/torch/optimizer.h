@@ -20,6 +20,18 @@ void adamw_step(const AdamW& settings, std::int64_t step, const std::vector<at::
                 const std::vector<at::Tensor>& gradients, const std::vector<at::Tensor>& first_moments,
                 const std::vector<at::Tensor>& second_moments, const std::vector<bool>& decays);
 
+// The same with what a GPU knows and the host does not wait for: gradients are divided by `divisor` first, and nothing
+// changes where `refused` is 1. float32 [1], of the tensors' device.
+struct Gate {
+  at::Tensor divisor, refused;
+};
+void adamw_step(const AdamW& settings, std::int64_t step, const std::vector<at::Tensor>& masters,
+                const std::vector<at::Tensor>& gradients, const std::vector<at::Tensor>& first_moments,
+                const std::vector<at::Tensor>& second_moments, const std::vector<bool>& decays, const Gate& gate);
+// From gradients' sums of squares (float64) and the step's loss (float64 [1]); `max_norm` as of clip_gradients, 0 also
+// where not all squares are there.
+Gate gate_of(const at::Tensor& squares, const at::Tensor& loss, double max_norm);
+
 // Of a float32 tensor, in double: the same bits at any number of threads.
 double sum_of_squares(const at::Tensor& tensor);
 

@@ -44,6 +44,7 @@ PlannedState::PlannedState(const plan::Plan& plan, std::byte* arena, exec::CopyE
     const auto found = find(tensor);
     if (!found || !paged.insert(*found).second) continue;
     paged_[found->first].push_back({exec::name_of_tensor(plan.profile.flow, tensor),
+                                    found->second == 1,
                                     {.device = arena + r.offset.value(),
                                      .bytes = round_up(tensor.bytes, plan::copy_alignment),
                                      .tier = copy.tier,
@@ -51,9 +52,10 @@ PlannedState::PlannedState(const plan::Plan& plan, std::byte* arena, exec::CopyE
   }
 }
 
-Status PlannedState::move(const StateGroup& group, plan::Direction direction) {
+Status PlannedState::move(const StateGroup& group, plan::Direction direction, bool gradients_only) {
   std::vector<std::pair<const Paged*, exec::Ticket>> moving;
   for (Paged& paged : paged_[group]) {
+    if (gradients_only && !paged.gradients) continue;
     paged.request.direction = direction;
     moving.emplace_back(&paged, engine_.start(paged.request, 0));
   }
@@ -68,5 +70,10 @@ Status PlannedState::move(const StateGroup& group, plan::Direction direction) {
 
 Status PlannedState::fetch(const StateGroup& group) { return move(group, plan::Direction::in); }
 Status PlannedState::store(const StateGroup& group) { return move(group, plan::Direction::out); }
+
+Status PlannedState::rewrite_gradients() {
+  for (const auto& [group, paged] : paged_) MEMO_CHECKED(move(group, plan::Direction::out, true));
+  return {};
+}
 
 }  // namespace memo::edge

@@ -19,13 +19,16 @@ class PlannedState final : public StatePager {
   [[nodiscard]] StateRegions regions(const StateGroup& group) const { return regions_.at(group); }
   Status fetch(const StateGroup& group) override;
   Status store(const StateGroup& group) override;
+  // Gives gradients that are paged a content on their tiers, any, after a step that failed while it wrote them.
+  Status rewrite_gradients();
 
  private:
   struct Paged {
     std::string name;
+    bool gradients;
     exec::CopyRequest request;
   };
-  Status move(const StateGroup& group, plan::Direction direction);
+  Status move(const StateGroup& group, plan::Direction direction, bool gradients_only = false);
   exec::CopyEngine& engine_;
   std::map<StateGroup, StateRegions> regions_;
   std::map<StateGroup, std::vector<Paged>> paged_;

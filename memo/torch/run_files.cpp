@@ -1,8 +1,13 @@
 #include "memo/torch/run_files.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -10,6 +15,19 @@
 #include "memo/sim/simulate.h"
 
 namespace memo::edge {
+
+Result<RunLock> RunLock::take(const Path& run) {
+  RunLock lock(::open(run.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (lock.fd_ < 0) return run_time_error(fmt::format("{}: cannot open: {}", run.string(), std::strerror(errno)));
+  if (::flock(lock.fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+    return bad_input(
+        fmt::format("{}: another memo writes there; wait for its end, or name another folder", run.string()));
+  return lock;
+}
+
+RunLock::~RunLock() {
+  if (fd_ >= 0) ::close(fd_);
+}
 
 Result<MetricsFile> MetricsFile::open(const Path& run, std::int64_t steps) {
   const Path path = run / "metrics.jsonl";
@@ -24,13 +42,15 @@ Result<MetricsFile> MetricsFile::open(const Path& run, std::int64_t steps) {
 }
 
 Status MetricsFile::add(const StepLine& line) {
-  const nlohmann::ordered_json object{{"step", line.step},
-                                      {"loss", line.loss},
-                                      {"lr", line.lr},
-                                      {"gradient_norm", line.gradient_norm},
-                                      {"seconds", line.seconds.value()},
-                                      {"stall_seconds", line.stall.value()},
-                                      {"tokens_per_second", line.tokens_per_second}};
+  nlohmann::ordered_json object{{"step", line.step},
+                                {"loss", line.loss},
+                                {"lr", line.lr},
+                                {"gradient_norm", line.gradient_norm},
+                                {"seconds", line.seconds.value()},
+                                {"stall_seconds", line.stall.value()},
+                                {"tokens_per_second", line.tokens_per_second}};
+  if (line.skipped) object["skipped"] = true;
+  if (line.spike) object["spike"] = true;
   std::ofstream file(path_, std::ios::app);
   file << object.dump() << '\n';
   file.flush();

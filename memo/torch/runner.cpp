@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <exception>
 
 #include "memo/base/check.h"
@@ -12,6 +13,16 @@ namespace {
 constexpr std::size_t departures_kept = 20;
 
 std::size_t at_index(int i) { return static_cast<std::size_t>(i); }
+
+// Of a contiguous tensor. Infinities and NaN are what has all bits of the exponent.
+bool all_finite(const at::Tensor& tensor) {
+  if (!tensor.is_cpu()) return tensor.isfinite().all().item<bool>();
+  const auto finite = [&]<class Word>(Word exponent) {
+    const auto* words = static_cast<const Word*>(tensor.const_data_ptr());
+    return std::all_of(words, words + tensor.numel(), [=](Word word) { return (word & exponent) != exponent; });
+  };
+  return tensor.scalar_type() == at::kFloat ? finite(std::uint32_t{0x7f800000}) : finite(std::uint16_t{0x7f80});
+}
 
 }  // namespace
 
@@ -87,8 +98,28 @@ void Runner::run_call(int call) {
   }
   reads.clear();
   if (gradients && gradients->last == call) state_.measure_gradients(gradients->group);
+  if (looks_ && not_finite_.empty()) look_at_results(call, gradients && gradients->last == call ? gradients : nullptr);
   for (const Departure& departure : planned.finish()) note(call, describe(departure));
   if (planned.unused() > 0) note(call, fmt::format("{} planned requests were not made", planned.unused()));
+}
+
+void Runner::look_for_not_finite(bool look) {
+  looks_ = look;
+  not_finite_.clear();
+}
+
+// `measured`: the gradients that are complete now.
+void Runner::look_at_results(int call, const Gradients* measured) {
+  for (const PlannedOperand& operand : memory_.writes(call))
+    if (!all_finite(view(operand))) {
+      not_finite_ = fmt::format("'{}' of {}", plan_.profile.flow.classes[at_index(operand.cls)].name, name(call));
+      return;
+    }
+  if (!std::isfinite(segments_.loss_sum.value())) {
+    not_finite_ = "the loss of " + name(call);
+  } else if (measured && !state_.not_finite(measured->group).empty()) {
+    not_finite_ = fmt::format("the gradient of {}, in {}", state_.not_finite(measured->group), name(call));
+  }
 }
 
 // Results lie where the plan says, or are moved there when the call departed from it.

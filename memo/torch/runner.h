@@ -28,6 +28,10 @@ class Runner final : public exec::Compute, private SavedTensorKeeper {
   void begin_sequence(const Sample& sample, bool first);
   Status run(int call) override;
 
+  // Whether to look at what each call writes, for the first that is not finite: its name, or "" while there is none.
+  void look_for_not_finite(bool look);
+  [[nodiscard]] const std::string& not_finite() const { return not_finite_; }
+
   // Where calls departed from the plan, "segment (layer, block): what", in order; at most a few are kept.
   [[nodiscard]] const std::vector<std::string>& departures() const { return departures_; }
   [[nodiscard]] std::int64_t departure_count() const { return departure_count_; }
@@ -39,6 +43,10 @@ class Runner final : public exec::Compute, private SavedTensorKeeper {
     std::vector<std::int64_t> sizes, strides;
     at::ScalarType dtype;
   };
+  struct Gradients {  // of a group: the calls that add to them
+    StateGroup group;
+    int first = -1, last = -1;
+  };
   std::optional<std::any> pack(const at::Tensor& tensor) override;
   at::Tensor unpack(const std::any& handle) override;
 
@@ -47,6 +55,7 @@ class Runner final : public exec::Compute, private SavedTensorKeeper {
   [[nodiscard]] at::Tensor view(const PlannedOperand& operand) const;
   void settle(int call, const std::vector<at::Tensor>& results);
   void find_gradients();
+  void look_at_results(int call, const Gradients* measured);
   void note(int call, const std::string& what);
   [[nodiscard]] std::string name(int call) const;
 
@@ -56,15 +65,13 @@ class Runner final : public exec::Compute, private SavedTensorKeeper {
   at::ScalarType dtype_;
   ModelState& state_;
   Device& device_;
-  struct Gradients {  // of a group: the calls that add to them
-    StateGroup group;
-    int first = -1, last = -1;
-  };
   std::vector<Gradients> gradients_;
   std::vector<int> gradients_of_;  // per call, into gradients_, or -1
   Sample sample_;                  // of the sequence, on the device
   bool first_sequence_ = true;
   int current_ = -1;
+  bool looks_ = false;
+  std::string not_finite_;
   std::unordered_map<std::int64_t, Graph> graphs_;  // by segment, layer, block
   std::vector<std::string> departures_;
   std::int64_t departure_count_ = 0;

@@ -13,6 +13,7 @@
 #include "memo/base/file.h"
 #include "memo/base/result.h"
 #include "memo/base/units.h"
+#include "memo/torch/manifest.h"
 
 namespace memo::edge {
 
@@ -55,11 +56,12 @@ struct TensorSource {
   std::function<Result<std::span<const std::byte>>()> bytes;
 };
 
-// Writes beside `file`, fsyncs and renames: `file` is the old one or the new one, never half.
-Status write_tensor_file(const Path& file, std::span<const TensorSource> tensors);
+// Not synced (memo/torch/manifest.h).
+Result<FileSum> write_tensor_file(const Path& file, std::span<const TensorSource> tensors);
 
 // A folder that holds no model yet: model.safetensors, or shards of at most `shard_limit` (0: none; a larger tensor
 // has a shard of its own) in the order of `tensors` and, last, model.safetensors.index.json.
-Status write_tensor_folder(const Path& folder, std::span<const TensorSource> tensors, Bytes shard_limit);
+Result<std::vector<FileSum>> write_tensor_folder(const Path& folder, std::span<const TensorSource> tensors,
+                                                 Bytes shard_limit);
 
 }  // namespace memo::edge

@@ -1,16 +1,11 @@
 // Writes safetensors: one pass over the tensors, no copy of them in memory.
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
 #include "memo/base/check.h"
-#include "memo/torch/durable.h"
 #include "memo/torch/safetensors.h"
 
 namespace memo::edge {
@@ -79,11 +74,11 @@ std::vector<std::span<const TensorSource>> shards_of(std::span<const TensorSourc
 
 }  // namespace
 
-Status write_tensor_file(const Path& file, std::span<const TensorSource> tensors) {
+Result<FileSum> write_tensor_file(const Path& file, std::span<const TensorSource> tensors) {
   const std::vector<const TensorSource*> order = file_order(tensors);
   const std::string header = header_of(order);
   const std::uint64_t header_size = header.size();
-  MEMO_TRY(DurableFile out, DurableFile::create(file));
+  MEMO_TRY(HashedFile out, HashedFile::create(file));
   MEMO_CHECKED(out.write(std::as_bytes(std::span(&header_size, 1))));
   MEMO_CHECKED(out.write(std::as_bytes(std::span(header))));
   for (const TensorSource* tensor : order) {
@@ -91,32 +86,39 @@ Status write_tensor_file(const Path& file, std::span<const TensorSource> tensors
     MEMO_CHECK(static_cast<std::int64_t>(bytes.size()) == size_of(*tensor), "a written tensor's bytes match its shape");
     MEMO_CHECKED(out.write(bytes));
   }
-  return out.commit();
+  return out.close();
 }
 
-Status write_tensor_folder(const Path& folder, std::span<const TensorSource> tensors, Bytes shard_limit) {
+Result<std::vector<FileSum>> write_tensor_folder(const Path& folder, std::span<const TensorSource> tensors,
+                                                 Bytes shard_limit) {
   const Path whole = folder / "model.safetensors", index_file = folder / "model.safetensors.index.json";
   for (const Path& file : {whole, index_file}) {
     std::error_code error;
     if (std::filesystem::exists(file, error))
       return bad_input(fmt::format("{}: exists; write the model into another folder", file.string()));
   }
-  if (shard_limit == Bytes(0)) return write_tensor_file(whole, tensors);
-  const auto shards = shards_of(tensors, shard_limit);
-  if (shards.size() == 1) return write_tensor_file(whole, tensors);
-
+  const auto shards =
+      shard_limit == Bytes(0) ? std::vector<std::span<const TensorSource>>{tensors} : shards_of(tensors, shard_limit);
+  if (shards.size() == 1) {
+    MEMO_TRY(FileSum sum, write_tensor_file(whole, tensors));
+    return std::vector<FileSum>{std::move(sum)};
+  }
+  std::vector<FileSum> sums;
   json weight_map = json::object();
   std::int64_t total = 0;
   for (std::size_t i = 0; i < shards.size(); ++i) {
     const std::string name = fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
-    MEMO_CHECKED(write_tensor_file(folder / name, shards[i]));
+    MEMO_TRY(FileSum sum, write_tensor_file(folder / name, shards[i]));
+    sums.push_back(std::move(sum));
     for (const TensorSource& tensor : shards[i]) {
       MEMO_CHECK(weight_map.emplace(tensor.name, name).second, "names of written tensors are unique");
       total += size_of(tensor);
     }
   }
   const json index{{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}};
-  return write_atomically(index_file, index.dump(2) + "\n");
+  MEMO_TRY(FileSum sum, write_hashed(index_file, index.dump(2) + "\n"));
+  sums.push_back(std::move(sum));
+  return sums;
 }
 
 }  // namespace memo::edge

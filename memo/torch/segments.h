@@ -44,7 +44,7 @@ class Segments {
   // Whether a backward call of the segment follows autograd's graph.
   [[nodiscard]] bool has_graph(int segment) const;
 
-  double loss_sum = 0;    // natural log, of the loss calls since it was set to 0
+  LossSum loss_sum;       // of the loss calls since it was reset
   double loss_scale = 1;  // of a target's loss in gradients: 1 / the number of targets of a step
 
  private:

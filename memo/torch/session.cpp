@@ -1,12 +1,16 @@
 #include "memo/torch/session.h"
 
+#include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <utility>
 
 #include "memo/base/check.h"
 #include "memo/exec/checksums.h"
+#include "memo/exec/encryption.h"
 #include "memo/exec/tier.h"
 #include "memo/exec/watchdog.h"
 #include "memo/plan/for_job.h"
@@ -21,6 +25,30 @@ namespace {
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
+// Tells whether anything failed.
+class NotedTier final : public exec::TierStore {
+ public:
+  NotedTier(std::unique_ptr<TierStore> store, std::shared_ptr<std::atomic<bool>> failed)
+      : store_(std::move(store)), failed_(std::move(failed)) {}
+  Status write(std::int64_t offset, const std::byte* from, std::int64_t bytes) override {
+    return noted(store_->write(offset, from, bytes));
+  }
+  Status read(std::int64_t offset, std::byte* to, std::int64_t bytes) override {
+    return noted(store_->read(offset, to, bytes));
+  }
+  [[nodiscard]] std::byte* pinned(std::int64_t offset, std::int64_t bytes) const override {
+    return store_->pinned(offset, bytes);
+  }
+
+ private:
+  Status noted(Status status) {
+    if (!status) *failed_ = true;
+    return status;
+  }
+  const std::unique_ptr<TierStore> store_;
+  const std::shared_ptr<std::atomic<bool>> failed_;
+};
+
 Result<std::unique_ptr<exec::TierStore>> open_store(const plan::Tier& tier, Bytes bytes,
                                                     const job::MemoryLimits& memory, Device& device) {
   if (tier.name == "host") return device.host_tier(bytes);
@@ -29,12 +57,17 @@ Result<std::unique_ptr<exec::TierStore>> open_store(const plan::Tier& tier, Byte
 }
 
 Result<std::unique_ptr<exec::TierStore>> open_tier(const plan::Tier& tier, Bytes bytes, const job::MemoryLimits& memory,
-                                                   Device& device, const Guards& guards, exec::Watchdog* dog) {
+                                                   Device& device, const Guards& guards, exec::Watchdog* dog,
+                                                   const std::shared_ptr<std::atomic<bool>>& failed) {
   MEMO_TRY(std::unique_ptr<exec::TierStore> store, open_store(tier, bytes, memory, device));
   if (guards.faults) store = std::make_unique<exec::FaultyTier>(std::move(store), *guards.faults);
+  if (memory.encrypt) {
+    MEMO_TRY(store, exec::encrypted(std::move(store)));
+  }
   if (dog) store = exec::watched(std::move(store), *dog, tier.name);
   const job::Checksums least = tier.name == "disk" ? job::Checksums::disk : job::Checksums::all;
-  return memory.checksums >= least ? exec::checksummed(std::move(store), tier.name) : std::move(store);
+  if (memory.checksums >= least) store = exec::checksummed(std::move(store), tier.name);
+  return std::make_unique<NotedTier>(std::move(store), failed);
 }
 
 }  // namespace
@@ -42,12 +75,14 @@ Result<std::unique_ptr<exec::TierStore>> open_tier(const plan::Tier& tier, Bytes
 struct Session::Impl {
   Impl(plan::Plan given, const model::Shape& shape, const job::Job& job, Device& on, Arena mapped,
        std::unique_ptr<exec::Watchdog> watchdog, std::vector<std::unique_ptr<exec::TierStore>> opened,
-       std::vector<exec::TierStore*> addresses, std::unique_ptr<exec::CopyEngine> streams)
+       std::shared_ptr<std::atomic<bool>> failed, std::vector<exec::TierStore*> addresses,
+       std::unique_ptr<exec::CopyEngine> streams)
       : plan(std::move(given)),
         device(on),
         arena(std::move(mapped)),
         dog(std::move(watchdog)),
         tiers(std::move(opened)),
+        tier_failed(std::move(failed)),
         stores(std::move(addresses)),
         engine(std::move(streams)),
         planned(plan, arena.data(), *engine),
@@ -56,16 +91,21 @@ struct Session::Impl {
             device.of_tensors()),
         decoder(shape, plan.profile.flow.groups, state.parameters()),
         segments(plan.profile.flow, decoder,
-                 [this](const StateGroup& group) { state.update(group, options, step, lr); }),
+                 [this](const StateGroup& group) { state.update(group, options, update, lr, segments.loss_sum); }),
         options(job.train),
         watched(dog ? exec::watched(*engine, *dog, plan.program, plan.profile.flow) : nullptr),
-        runner(plan, arena.data(), segments, scalar_type(job.model.dtype), state, device) {}
+        runner(plan, arena.data(), segments, scalar_type(job.model.dtype), state, device) {
+    if (!device.of_tensors().is_cpu())
+      segments.loss_sum.on_device = at::zeros({1}, at::dtype(at::kDouble).device(device.of_tensors()));
+  }
 
   plan::Plan plan;
   Device& device;
   Arena arena;
   std::unique_ptr<exec::Watchdog> dog;                  // none: nobody watches
   std::vector<std::unique_ptr<exec::TierStore>> tiers;  // none where the plan uses none
+  std::shared_ptr<std::atomic<bool>> tier_failed;       // in this step
+  bool step_failed = false;                             // the last one
   std::vector<exec::TierStore*> stores;
   std::unique_ptr<exec::CopyEngine> engine;
   PlannedState planned;
@@ -76,7 +116,7 @@ struct Session::Impl {
   std::unique_ptr<exec::CopyEngine> watched;
   Runner runner;
   double lr = 0;
-  std::int64_t step = 0;
+  std::int64_t update = 0;
   Bytes unplanned_peak;
 };
 
@@ -97,38 +137,44 @@ Result<std::unique_ptr<Session>> Session::open(plan::Plan plan, const model::Sha
   std::unique_ptr<exec::Watchdog> dog;
   if (guards.on_stall) dog = std::make_unique<exec::Watchdog>(job.memory.watchdog, guards.on_stall);
   std::vector<std::unique_ptr<exec::TierStore>> tiers;
+  const auto failed = std::make_shared<std::atomic<bool>>(false);
   for (std::size_t i = 0; i < plan.program.tier_bytes.size(); ++i) {
     const Bytes bytes = plan.program.tier_bytes[i];
     tiers.emplace_back();
     if (bytes == Bytes(0)) continue;
-    MEMO_TRY(tiers.back(), open_tier(plan.profile.tiers[i], bytes, job.memory, device, guards, dog.get()));
+    MEMO_TRY(tiers.back(), open_tier(plan.profile.tiers[i], bytes, job.memory, device, guards, dog.get(), failed));
   }
   std::vector<exec::TierStore*> stores;
   for (const auto& tier : tiers) stores.push_back(tier.get());
   MEMO_TRY(std::unique_ptr<exec::CopyEngine> engine, device.copy_engine(stores));
   return std::unique_ptr<Session>(
       new Session(std::make_unique<Impl>(std::move(plan), shape, job, device, std::move(arena), std::move(dog),
-                                         std::move(tiers), std::move(stores), std::move(engine))));
+                                         std::move(tiers), std::move(failed), std::move(stores), std::move(engine))));
 }
 
 const plan::Plan& Session::plan() const { return impl_->plan; }
 ModelState& Session::state() { return impl_->state; }
 
-Result<StepResult> Session::step(const std::vector<Sample>& samples, std::int64_t step, double lr, bool check) {
+Result<StepResult> Session::step(const std::vector<Sample>& samples, std::int64_t update, double lr, Watch watch) {
   Impl& s = *impl_;
   exec::CopyEngine& streams = s.watched ? *s.watched : *s.engine;
   std::optional<exec::CheckedStep> checked;
-  if (check) checked.emplace(s.plan, s.arena.data(), s.runner, streams, s.device.bytes());
+  if (watch == Watch::order) checked.emplace(s.plan, s.arena.data(), s.runner, streams, s.device.bytes());
   exec::Compute& compute = checked ? checked->compute() : s.runner;
   exec::CopyEngine& copies = checked ? checked->copies() : streams;
   MEMO_CHECK(static_cast<int>(samples.size()) == s.plan.sequences, "a step takes the plan's number of sequences");
   const double start = now();
   const Bytes before = s.device.unplanned().live;
   s.device.reset_unplanned_peak();
-  s.step = step;
+  *s.tier_failed = false;
+  if (std::exchange(s.step_failed, true)) MEMO_CHECKED(s.planned.rewrite_gradients());
+  s.update = update;
   s.lr = lr;
-  s.device.run([&] { s.state.begin_step(); });
-  s.segments.loss_sum = 0;
+  s.device.run([&] {
+    s.state.begin_step();
+    s.segments.loss_sum.reset();
+  });
+  s.runner.look_for_not_finite(watch == Watch::numbers);
   StepResult result;
   std::int64_t targets = 0;
   for (const Sample& sample : samples) targets += target_count(sample);
@@ -148,13 +194,19 @@ Result<StepResult> Session::step(const std::vector<Sample>& samples, std::int64_
     result.report = std::move(report);
   }
   s.unplanned_peak = std::max(s.unplanned_peak, s.device.unplanned().peak - before);
-  result.loss = s.segments.loss_sum / static_cast<double>(targets);
+  s.device.run([&] { s.state.end_step(); });
+  result.loss = s.segments.loss_sum.value() / static_cast<double>(targets);
   result.gradient_norm = s.state.gradient_norm();
+  result.finite = !s.state.refused();
+  result.not_finite = s.runner.not_finite();
   result.seconds = Seconds(now() - start);
   if (checked) result.check = checked->report();
+  s.step_failed = false;
   return result;
 }
 
+bool Session::tier_failed() const { return *impl_->tier_failed; }
+bool Session::unchanged() const { return !impl_->state.updated(); }
 Bytes Session::device_peak() const { return impl_->arena.resident() + impl_->unplanned_peak; }
 std::int64_t Session::departure_count() const { return impl_->runner.departure_count(); }
 const std::vector<std::string>& Session::departures() const { return impl_->runner.departures(); }

@@ -26,7 +26,11 @@ struct StepResult {
   Seconds seconds;           // the whole step
   exec::StepReport report;   // sums over the sequences; spans of the last one
   std::optional<exec::CheckReport> check;
+  bool finite = true;  // loss and gradient norm; else no parameter was changed, but for updates before all gradients
+  std::string not_finite;  // what was not, first: of a step with Watch::numbers
 };
+
+enum class Watch { nothing, order, numbers };  // of a step: check mode (memo/exec/checked_step.h); what calls write
 
 struct Guards {
   // Called on another thread when no copy has moved for the job's memory.watchdog; it is to end the process
@@ -46,10 +50,14 @@ class Session {
   [[nodiscard]] const plan::Plan& plan() const;
   [[nodiscard]] ModelState& state();  // its tensors are for work that the device runs
 
-  // `samples`: the plan's number of sequences; `step` counts from 1 (AdamW's bias correction). After a failure the
-  // weights are those before the step, unless the optimizer itself failed. `check`: in check mode
-  // (memo/exec/checked_step.h).
-  Result<StepResult> step(const std::vector<Sample>& samples, std::int64_t step, double lr, bool check = false);
+  // `samples`: the plan's number of sequences; `update` counts from 1 (AdamW's bias correction).
+  Result<StepResult> step(const std::vector<Sample>& samples, std::int64_t update, double lr,
+                          Watch watch = Watch::nothing);
+  // An operation of a tier failed in the last step. The next one may be the same step: a step that failed has changed
+  // nothing but what `unchanged` says.
+  [[nodiscard]] bool tier_failed() const;
+  // The state is that before the last step, which changed none of it.
+  [[nodiscard]] bool unchanged() const;
 
   // Pages of the arena that steps have touched, and the most that LibTorch took from the heap during steps.
   [[nodiscard]] Bytes device_peak() const;

@@ -5,14 +5,17 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <limits>
 
 #include "memo/base/text.h"
 #include "memo/torch/checkpoint_files.h"
 #include "memo/torch/dataset.h"
+#include "memo/torch/loss_spike.h"
 #include "memo/torch/optimizer.h"
 #include "memo/torch/run_files.h"
+#include "memo/torch/saver.h"
 #include "memo/torch/session.h"
+#include "memo/torch/steady_step.h"
 #include "memo/torch/weights_io.h"
 
 namespace memo::edge {
@@ -29,20 +32,30 @@ class Training {
  public:
   Training(const job::Job& job, const TrainRequest& request, const model::Shape& shape, const Dataset& data,
            Device& device, std::unique_ptr<Session> session)
-      : job_(job), request_(request), shape_(shape), data_(data), device_(device), session_(std::move(session)) {}
+      : job_(job),
+        request_(request),
+        shape_(shape),
+        data_(data),
+        device_(device),
+        session_(std::move(session)),
+        saver_(request.out, job.train.keep_checkpoints) {}
 
   Result<Summary> run() {
-    MEMO_CHECKED(run_on(device_, [&] { return start(); }));  // first: a run that is refused leaves the folder as it is
-    MEMO_CHECKED(plan::write_plan(session_->plan(), request_.out / "plan.json"));
-    MEMO_TRY(MetricsFile metrics, MetricsFile::open(request_.out, static_cast<std::int64_t>(losses_.size())));
+    MEMO_TRY(digest_, job_digest(job_, shape_, data_));
+    MEMO_CHECKED(begin());
     reset_peak_rss();
     const std::int64_t steps = job_.train.steps;
-    for (std::int64_t step = static_cast<std::int64_t>(losses_.size()) + 1; step <= steps; ++step) {
-      MEMO_CHECKED(one_step(step, metrics));
+    while (done() < steps) {
+      if (const Status stepped = one_step(done() + 1); !stepped) {
+        MEMO_CHECKED(recover(stepped.error()));
+        continue;
+      }
+      const std::int64_t step = done();
       const bool stop = request_.interrupted && request_.interrupted->load() > 0;
       const std::int64_t every = job_.train.checkpoint_every;
-      if (step == steps || stop || (every > 0 && step % every == 0))
-        MEMO_CHECKED(run_on(device_, [&] { return checkpoint(step); }));
+      const bool ends = step == steps || stop;
+      if (!ends && every > 0 && step % every == 0) save_beside(step);
+      if (ends) MEMO_CHECKED(checkpoint(step));
       if (stop && step < steps) {
         MEMO_CHECKED(finish());
         return fail(ErrorKind::interrupted, fmt::format("stopped after step {}, saved in {}; go on with --resume", step,
@@ -54,45 +67,43 @@ class Training {
   }
 
  private:
-  // Weights: the newest checkpoint of the run, else the model's folder, else random.
+  [[nodiscard]] std::int64_t done() const { return static_cast<std::int64_t>(losses_.size()); }  // steps
+
+  Status begin() {
+    MEMO_CHECKED(run_on(device_, [&] { return start(); }));  // first: a run that is refused leaves the folder as it is
+    MEMO_CHECKED(plan::write_plan(session_->plan(), request_.out / "plan.json"));
+    MEMO_TRY(metrics_, MetricsFile::open(request_.out, done()));
+    return {};
+  }
+
   Status start() {
-    MEMO_CHECKED(check_run_folder(request_.out, request_.resume));
-    MEMO_TRY(const std::optional<Path> latest, latest_checkpoint(request_.out));
-    ModelState& state = session_->state();
-    if (latest) {
-      MEMO_CHECKED(load_weights(state, *latest));
-      MEMO_CHECKED(load_optimizer(state, *latest / "state.safetensors"));
-      MEMO_TRY(CheckpointState saved, read_state(*latest));
-      MEMO_TRY(const std::string digest, job_digest());
-      if (saved.job_digest != digest)
-        return bad_input(
-            fmt::format("{}: is of another job (model, dtype, seed, context or data differ)", latest->string()));
-      if (saved.step >= job_.train.steps)
-        return bad_input(
-            fmt::format("{} has done all {} steps: raise train.steps to go on", request_.out.string(), saved.step));
-      losses_ = std::move(saved.losses);
-      return {};
-    }
-    MEMO_CHECKED(state.initialise(job_.seed));
-    if (!job_.model.path) return {};
-    MEMO_TRY(const bool weights, has_weights(*job_.model.path));
-    return weights ? load_weights(state, *job_.model.path) : Status();
+    MEMO_TRY(CheckpointState done, start_state(session_->state(), job_, digest_, request_.out, request_.on_note));
+    if (done.step >= job_.train.steps)
+      return bad_input(
+          fmt::format("{} has done all {} steps: raise train.steps to go on", request_.out.string(), done.step));
+    losses_ = std::move(done.losses);
+    skipped_ = std::move(done.skipped);
+    saved_ = done.step;
+    return {};
   }
 
-  // A folder without weights is a shape. Weights in another format are not to be replaced by random ones in silence.
-  static Result<bool> has_weights(const Path& folder) {
-    std::error_code ignored;
-    std::optional<Path> other;
-    for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
-      if (entry.path().string().find(".safetensors") != std::string::npos) return true;
-      if (entry.path().filename().string().starts_with("pytorch_model")) other = entry.path();
-    }
-    if (!other) return false;
-    return bad_input(fmt::format("{}: only *.safetensors are read; save the model again with safe_serialization=True",
-                                 other->string()));
+  // What to do after a step that failed: an error, with the state before it saved; or nothing, since the run goes on
+  // from there without the tier that failed.
+  Status recover(const Error& error) {
+    const std::string kept = keep_last_good();
+    if (!session_->tier_failed()) return tl::unexpected(error);
+    const std::string end = kept + "go on with --resume";
+    if (!request_.replan) return fail(error.kind, fmt::format("{}; {}", error.message, end));
+    Result<plan::Plan> plan = request_.replan(Bytes(0));
+    if (!plan)
+      return fail(error.kind, fmt::format("{}; {}; without the tier: {}", error.message, end, plan.error().message));
+    request_.on_note(fmt::format("{}; {}the run goes on without the tier: degraded", error.message, kept));
+    session_.reset();
+    MEMO_TRY(session_, Session::open(*std::move(plan), shape_, job_, device_, request_.guards));
+    return begin();
   }
 
-  Status one_step(std::int64_t step, MetricsFile& metrics) {
+  Status one_step(std::int64_t step) {
     const std::int64_t context = job_.train.context.value();
     std::vector<Sample> samples;
     for (std::int64_t i = 0; i < job_.train.batch; ++i) {
@@ -104,13 +115,13 @@ class Training {
     const double lr = lr_at(job_.train, step);
     const bool first = seconds_.empty();
     const bool check = request_.check == CheckSteps::every || (request_.check == CheckSteps::first && first);
-    MEMO_TRY(StepResult result, session_->step(samples, step, lr, check));
-    if (!std::isfinite(result.loss) || !std::isfinite(result.gradient_norm))
-      return run_time_error(
-          fmt::format("step {}: loss {} and gradient norm {} are not finite; what was saved in {} stays "
-                      "as it is: lower train.lr and go on with --resume",
-                      step, result.loss, result.gradient_norm, request_.out.string()));
-    losses_.push_back(result.loss);
+    const auto told = [&](const std::string& line) { request_.on_note(fmt::format("step {}: {}", step, line)); };
+    MEMO_TRY(StepResult result, steady_step(*session_, samples, step - static_cast<std::int64_t>(skipped_.size()), lr,
+                                            check ? Watch::order : Watch::nothing, told));
+    if (!result.finite) MEMO_CHECKED(skip(step, result));
+    const auto spike = loss_spike(losses_, result.loss);
+    // JSON has one NaN: resuming gives the same losses.
+    losses_.push_back(std::isfinite(result.loss) ? result.loss : std::numeric_limits<double>::quiet_NaN());
     seconds_.push_back(result.seconds.value());
     stalls_.push_back(result.report.stall.value());
     const StepLine line{step,
@@ -120,46 +131,82 @@ class Training {
                         result.gradient_norm,
                         result.seconds,
                         result.report.stall,
-                        static_cast<double>(context * job_.train.batch) / result.seconds.value()};
-    MEMO_CHECKED(metrics.add(line));
+                        static_cast<double>(context * job_.train.batch) / result.seconds.value(),
+                        !result.finite,
+                        spike.has_value()};
+    MEMO_CHECKED(metrics_->add(line));
     if (result.check && request_.on_check) request_.on_check(step, *result.check);
     if (request_.on_step) request_.on_step(line);
+    if (spike)
+      told(fmt::format("the loss of {:.4f} is a spike: steps before had {:.4f}, with a deviation of {:.4f}",
+                       result.loss, spike->mean, spike->deviation));
     report_ = std::move(result.report);
     return {};
   }
 
-  // Of what a checkpoint cannot be moved across; steps, limits, strategy and block size may change.
-  Result<std::string> job_digest() const {
-    MEMO_TRY(std::string text, model::config_text(shape_, job_.model.dtype));
-    text += fmt::format("|{}|{}|{}", static_cast<int>(job_.model.dtype), job_.seed, job_.train.context.value());
-    if (job_.train.batch > 1) text += fmt::format("|{} sequences", job_.train.batch);
-    // Of the data, which may be large: how much it is, and how it begins and ends.
-    const std::int64_t tokens = data_.tokens(), some = job_.train.context.value();
-    text += fmt::format("|{}", tokens);
-    for (const std::int64_t first : {std::int64_t{0}, tokens - some}) {
-      const std::vector<std::int64_t> window = data_.window(first, some);
-      text += "|" + hex16(fnv1a(window.data(), window.size() * sizeof(std::int64_t)));
+  // A step that is not finite: an error, with the state before it saved, unless the job skips such steps.
+  Status skip(std::int64_t step, const StepResult& result) {
+    constexpr std::size_t most_in_a_row = 10;
+    const std::string what =
+        fmt::format("loss {} and gradient norm {} are not finite{}", result.loss, result.gradient_norm,
+                    result.not_finite.empty() ? "" : "; the first that is not: " + result.not_finite);
+    const auto in_a_row =
+        std::find_if(skipped_.rbegin(), skipped_.rend(), [&, n = step](std::int64_t at) mutable { return at != --n; });
+    const bool too_many = static_cast<std::size_t>(in_a_row - skipped_.rbegin()) >= most_in_a_row;
+    if (job_.train.not_finite == job::NotFinite::skip && !too_many) {
+      request_.on_note(fmt::format("step {}: {}; it is skipped and changes nothing", step, what));
+      skipped_.push_back(step);
+      return {};
     }
-    return hex16(fnv1a(text.data(), text.size()));
+    return run_time_error(
+        fmt::format("step {}: {}; {}lower train.lr, or set train.not_finite = \"skip\", and go on with "
+                    "--resume",
+                    step, what, keep_last_good()));
   }
 
-  Status checkpoint(std::int64_t step) {
-    constexpr int keep_last = 2;
-    MEMO_TRY(const std::uint64_t gradients, session_->state().gradient_digest());
-    gradient_digest_ = hex16(gradients);
-    MEMO_TRY(const Path folder, begin_checkpoint(request_.out, step));
-    MEMO_CHECKED(save_weights(session_->state(), folder));
+  // Saves the state before a step that failed, where it is still there; says what is saved.
+  std::string keep_last_good() {
+    end_save();
+    if (session_->unchanged() && done() > 0 && done() != saved_) (void)checkpoint(done());
+    if (saved_ == 0) return {};
+    return fmt::format("the state after step {} is saved in {}; ", saved_, request_.out.string());
+  }
+
+  Status save(std::int64_t step) {
     const std::optional<Path> like =
         job_.model.path ? std::optional<Path>(*job_.model.path / "config.json") : std::nullopt;
     MEMO_TRY(const std::string config, model::config_text(shape_, job_.model.dtype, like));
-    MEMO_CHECKED(write_atomically(folder / "config.json", config));
-    MEMO_CHECKED(save_optimizer(session_->state(), folder / "state.safetensors"));
-    MEMO_TRY(const std::string digest, job_digest());
-    MEMO_CHECKED(write_state(folder, {step, job_.seed, digest, losses_}));
-    return commit_checkpoint(folder, request_.out, step, keep_last);
+    return run_on(device_, [&] {
+      return saver_.save(session_->state(), {step, job_.seed, digest_, losses_, skipped_}, config);
+    });
+  }
+
+  // A run does not end because a checkpoint on its way could not be saved: older ones stay.
+  void save_beside(std::int64_t step) {
+    end_save();
+    if (const Status saved = save(step); !saved) note_unsaved(step, saved.error());
+  }
+  void end_save() {
+    const std::int64_t step = saver_.last_step();
+    if (const Status saved = saver_.wait(); !saved) return note_unsaved(step, saved.error());
+    if (step >= 0) saved_ = step;
+  }
+  void note_unsaved(std::int64_t step, const Error& error) const {
+    request_.on_note(fmt::format("no checkpoint after step {}: {}; the run goes on, what was saved before stays valid",
+                                 step, error.message));
+  }
+
+  Status checkpoint(std::int64_t step) {
+    end_save();
+    MEMO_CHECKED(save(step));
+    MEMO_CHECKED(saver_.wait());
+    saved_ = step;
+    return {};
   }
 
   Status finish() {
+    MEMO_TRY(const std::uint64_t gradients, run_on(device_, [&] { return session_->state().gradient_digest(); }));
+    gradient_digest_ = hex16(gradients);
     if (!seconds_.empty()) MEMO_CHECKED(write_timeline(session_->plan(), report_, request_.out / "timeline.json"));
     return write_atomically(request_.out / "summary.json", summary_json(summary()) + "\n");
   }
@@ -201,17 +248,21 @@ class Training {
   Device& device_;
   std::unique_ptr<Session> session_;
   std::vector<double> losses_, seconds_, stalls_;
-  std::string gradient_digest_;
+  std::vector<std::int64_t> skipped_;  // steps
+  std::int64_t saved_ = 0;             // the step of the newest checkpoint that is whole; 0: none
+  std::string digest_, gradient_digest_;
+  std::optional<MetricsFile> metrics_;
   exec::StepReport report_;
+  CheckpointSaver saver_;
 };
 
 }  // namespace
 
 Status check_run_folder(const Path& out, bool resume) {
-  MEMO_TRY(const std::optional<Path> latest, latest_checkpoint(out));
-  if (latest && !resume)
+  MEMO_TRY(const std::optional<Path> newest, newest_checkpoint_name(out));
+  if (newest && !resume)
     return bad_input(fmt::format("{} holds a run already ({}): go on with --resume, or name another folder",
-                                 out.string(), latest->filename().string()));
+                                 out.string(), newest->string()));
   return {};
 }
 
@@ -238,8 +289,10 @@ Result<Summary> train(const job::Job& job, const plan::Plan& plan, const Dataset
         fmt::format("the plan updates layers before all gradients are there, but train.clip = {} needs their "
                     "norm first; plan the job again",
                     job.train.clip));
+  MEMO_CHECKED(check_run_folder(request.out, request.resume));
   MEMO_CHECKED(make_folder(request.out));
-  MEMO_TRY(auto session, Session::open(plan, shape, job, device, request.guards));
+  MEMO_TRY(const RunLock lock, RunLock::take(request.out));
+  MEMO_TRY(auto session, open_session(job, plan, shape, device, request.guards, request.replan, request.on_note));
   return Training(job, request, shape, data, device, std::move(session)).run();
 }
 

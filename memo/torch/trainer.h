@@ -10,6 +10,7 @@
 #include "memo/job/job.h"
 #include "memo/plan/plan.h"
 #include "memo/torch/dataset.h"
+#include "memo/torch/run_start.h"
 #include "memo/torch/session.h"
 
 namespace memo::edge {
@@ -19,6 +20,8 @@ struct StepLine {
   double loss = 0, lr = 0, gradient_norm = 0;
   Seconds seconds, stall;
   double tokens_per_second = 0;
+  bool skipped = false;  // the step was not finite and changed nothing
+  bool spike = false;    // of the loss (memo/torch/loss_spike.h)
 };
 
 struct Summary {
@@ -45,6 +48,8 @@ struct TrainRequest {
   Guards guards;
   std::function<void(const StepLine&)> on_step;
   std::function<void(std::int64_t step, const exec::CheckReport&)> on_check;  // of a step that ran clean in check mode
+  Note on_note = [](const std::string&) {};
+  Replan replan;  // of the same job, asked when the slow tier fails; none: the run ends then
   const std::atomic<int>* interrupted = nullptr;  // > 0: finish the step, save, return ErrorKind::interrupted
 };
 

@@ -77,7 +77,7 @@ Status load_weights(ModelState& state, const Path& folder) {
   });
 }
 
-Status save_weights(ModelState& state, const Path& folder) {
+Result<std::vector<FileSum>> save_weights(ModelState& state, const Path& folder) {
   std::vector<TensorSource> sources;
   const auto scratch = std::make_shared<at::Tensor>();  // one transposed tensor at a time
   for (std::size_t i = 0; i < state.specs().size(); ++i)
@@ -95,7 +95,7 @@ Status save_weights(ModelState& state, const Path& folder) {
   return write_tensor_folder(folder, sources, Bytes(shard_limit));
 }
 
-Status save_optimizer(ModelState& state, const Path& file) {
+Result<FileSum> save_optimizer(ModelState& state, const Path& file) {
   std::vector<TensorSource> sources;
   const auto scratch = std::make_shared<at::Tensor>();
   for (std::size_t i = 0; i < state.specs().size(); ++i)

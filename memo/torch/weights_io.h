@@ -3,6 +3,7 @@
 
 #include "memo/base/file.h"
 #include "memo/base/result.h"
+#include "memo/torch/manifest.h"
 #include "memo/torch/model_state.h"
 
 namespace memo::edge {
@@ -11,10 +12,10 @@ namespace memo::edge {
 // another shape is an error that names it.
 Status load_weights(ModelState& state, const Path& folder);
 // Writes the weights in the compute dtype as a Hugging Face folder's model.safetensors.
-Status save_weights(ModelState& state, const Path& folder);
+Result<std::vector<FileSum>> save_weights(ModelState& state, const Path& folder);
 
 // Moments and, for bfloat16, masters.
-Status save_optimizer(ModelState& state, const Path& file);
+Result<FileSum> save_optimizer(ModelState& state, const Path& file);
 Status load_optimizer(ModelState& state, const Path& file);
 
 }  // namespace memo::edge

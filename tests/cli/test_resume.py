@@ -174,6 +174,28 @@ class TestRefusals:
         assert "data" in line
         assert files_of(run) == before
 
+    @pytest.mark.parametrize("name", ["model.safetensors", "state.safetensors", "state.json", "manifest.json"])
+    def test_a_flipped_bit_is_named_and_the_one_before_used(self, finished, name):
+        file, run, before = finished
+        damaged = run / "checkpoint-2" / name
+        data = bytearray(damaged.read_bytes())
+        data[-5] ^= 1
+        damaged.write_bytes(data)
+        resumed = memo("train", file, "--out", run, "--resume", "--json")
+        assert resumed.json()["steps"] == 2
+        assert f"checkpoint-2/{name}: " in resumed.err and "going on from checkpoint-1" in resumed.err
+        assert files_of(run / "checkpoint-2") == {
+            path.relative_to("checkpoint-2"): data for path, data in before.items() if path.parts[0] == "checkpoint-2"
+        }, "step 2 again has the same bits"
+
+    def test_the_last_ones_are_kept(self, finished):
+        file, run, _ = finished
+        steps = lambda: sorted(int(path.name.split("-")[1]) for path in run.glob("checkpoint-*"))
+        for keep, more, left in (3, 4, [2, 3, 4]), (1, 6, [6]), (0, 9, [6, 7, 8, 9]):
+            options = "--set", f"train.steps={more}", "--set", f"train.keep_checkpoints={keep}"
+            assert memo("train", file, "--out", run, "--resume", *options).code == 0
+            assert steps() == left
+
     def test_damaged_checkpoints(self, finished):
         """The older one serves when the newest is damaged; when all are, the line says so."""
         file, run, _ = finished

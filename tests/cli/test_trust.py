@@ -104,3 +104,61 @@ def test_after_a_failure_the_run_goes_on_from_its_checkpoint(folder, paged):
     memo("train", file, "--out", out, "--resume", "--faults", "1:0.05:flipped bit").refusal(5)
     assert json.loads((out / "checkpoint-2" / "state.json").read_text())["step"] == 2
     assert digests(memo("train", file, "--out", out, "--resume", "--json")) == whole
+
+
+@pytest.mark.parametrize("kind", ["I/O error", "torn write", "flipped bit", "short read"])
+def test_a_step_that_a_fault_spoilt_is_played_again(folder, paged, kind):
+    """To the same bits: no parameter has changed when it fails before its updates."""
+    file = paged(train={"steps": 3})
+    clean = digests(memo("train", file, "--out", folder / "clean", "--json"))
+    mended = 0
+    for seed in range(8):
+        out = folder / str(seed)
+        run = memo("train", file, "--out", out, "--json", "--faults", f"{seed}:0.0015:{kind}")
+        if run.code == 0:
+            assert digests(run) == clean
+            mended += "the step is played again" in run.err
+        else:
+            assert "disk tier" in run.refusal(5)
+    assert mended > 0
+
+
+def test_without_the_disk_a_run_goes_on_where_it_can(folder, job, disk):
+    """A disk that always fails: nothing fits the limit with it any more, but without it something does."""
+    tables = dict(model=DEEP, train=TRAIN | {"steps": 3})
+    memory = {"disk": disk, "disk_limit": "64MiB"}
+    file = job(**tables, memory=memory)
+    clean = digests(memo("train", file, "--out", folder / "clean", "--json"))
+    run = memo("train", file, "--out", folder / "run", "--strategy", "offload", "--json", "--faults", "1:1:I/O error")
+    assert digests(run) == clean
+    assert run.err.count("degraded") == 1 and "disk tier" in run.err
+    plan = json.loads((folder / "run" / "plan.json").read_text())
+    assert plan["program"]["tier_bytes"] == [], "what is in the folder is the plan that ran"
+
+
+def test_a_disk_that_is_full_by_now_gives_a_smaller_plan(folder, job, disk):
+    tables = dict(model=DEEP, train=TRAIN)
+    file = job(**tables, memory={"disk": disk, "disk_limit": "64MiB"})
+    made = folder / "plan.json"
+    assert memo("plan", file, "--strategy", "offload", "-o", made).code == 0
+    clean = digests(memo("train", file, "--out", folder / "clean", "--json"))
+    plan = json.loads(made.read_text())  # made when the disk had a petabyte
+    plan["program"]["tier_bytes"] = plan["program"]["tier_bytes"][:-1] + [1 << 50]
+    plan["profile"]["tiers"][-1]["capacity_bytes"] = 1 << 50
+    made.write_text(json.dumps(plan))
+    assert memo("check", made).code == 0
+    run = memo("train", file, "--plan", made, "--out", folder / "run", "--json")
+    assert digests(run) == clean
+    assert "cannot reserve 1.00 PiB" in run.err and run.err.count("degraded") == 1
+
+
+def test_a_checkpoint_that_cannot_be_written_does_not_end_the_run(folder, job):
+    """A file stands where the second one is to be written; the third is there again."""
+    clean = digests(memo("train", job(train={"steps": 3}), "--out", folder / "clean", "--json"))
+    out = folder / "run"
+    out.mkdir()
+    (out / "checkpoint-2").write_text("in the way")
+    run = memo("train", job(train={"steps": 3, "checkpoint_every": 1}), "--out", out, "--resume", "--json")
+    assert digests(run) == clean
+    assert run.err.count("no checkpoint after step") == 1 and "no checkpoint after step 2: " in run.err
+    assert sorted(path.name for path in out.glob("*checkpoint-*") if path.is_dir()) == ["checkpoint-1", "checkpoint-3"]

@@ -1,6 +1,4 @@
 // libFuzzer on the CSV reader: no bytes may crash it, and every table that it accepts packs into a valid packing.
-//   CXX=clang++ cmake -S . -B build-fuzz -DMEMO_TORCH=OFF -DMEMO_FUZZ=ON && cmake --build build-fuzz --target csv_fuzz
-//   build-fuzz/tests/csv_fuzz tests/data/dsa
 // Csv.SurvivesAnyBytes (tests/pack) is a bounded version of it for every build.
 #include <cstdlib>
 

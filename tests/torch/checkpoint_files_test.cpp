@@ -25,10 +25,11 @@ Status write_contents(const Path& folder, std::int64_t step, std::size_t size = 
   const std::vector<float> values(size, static_cast<float>(step));
   const TensorSource tensor{
       "w", TensorDType::f32, {static_cast<std::int64_t>(size)}, [&] { return std::as_bytes(std::span(values)); }};
-  MEMO_CHECKED(write_atomically(folder / "config.json", "{}\n"));
-  MEMO_CHECKED(write_tensor_folder(folder, std::span(&tensor, 1), Bytes(0)));
-  MEMO_CHECKED(write_tensor_file(folder / "state.safetensors", std::span(&tensor, 1)));
-  return write_state(folder, {step, 7, "digest", {1.0 / 3.0, static_cast<double>(step)}});
+  MEMO_TRY(std::vector<FileSum> files, write_tensor_folder(folder, std::span(&tensor, 1), Bytes(0)));
+  MEMO_TRY(files.emplace_back(), write_tensor_file(folder / "state.safetensors", std::span(&tensor, 1)));
+  MEMO_TRY(files.emplace_back(), write_hashed(folder / "config.json", "{}\n"));
+  MEMO_TRY(files.emplace_back(), write_state(folder, {step, 7, "digest", {1.0 / 3.0, static_cast<double>(step)}}));
+  return write_manifest(folder, files);
 }
 
 Status save(const Path& run, std::int64_t step, int keep_last, std::size_t size = 100) {
@@ -65,7 +66,7 @@ class Checkpoints : public testing::Test {
   [[nodiscard]] std::optional<Path> latest() const {
     const auto found = latest_checkpoint(run_);
     EXPECT_TRUE(found) << found.error().message;
-    return found.value_or(std::nullopt);
+    return found && *found ? std::optional((*found)->path) : std::nullopt;
   }
 
   Path run_;
@@ -123,7 +124,7 @@ TEST_F(Checkpoints, UnfinishedOnesAreNoCheckpointsAndAreRemoved) {
 }
 
 TEST_F(Checkpoints, AnIncompleteFolderIsNotCommitted) {
-  for (const char* file : {"config.json", "model.safetensors", "state.safetensors", "state.json"}) {
+  for (const char* file : {"config.json", "model.safetensors", "state.safetensors", "state.json", "manifest.json"}) {
     const auto folder = begin_checkpoint(run_, 2);
     ASSERT_TRUE(folder);
     ASSERT_TRUE(write_contents(*folder, 2));
@@ -141,6 +142,26 @@ TEST_F(Checkpoints, ADamagedOneIsPassedOver) {
   std::filesystem::resize_file(run_ / "checkpoint-4" / "model.safetensors", 200);
   ASSERT_TRUE(write_state(run_ / "checkpoint-3", {8, 7, "digest", {}}));
   EXPECT_EQ(latest(), run_ / "checkpoint-2");
+}
+
+// Any bit of any file: the one before it is used, and the damage named.
+TEST_F(Checkpoints, AFlippedBitIsNamedAndTheOneBeforeUsed) {
+  ASSERT_TRUE(save(run_, 1, 0));
+  std::mt19937 random(1);
+  for (const char* name : {"config.json", "model.safetensors", "state.safetensors", "state.json", "manifest.json"})
+    for (int round = 0; round < 10; ++round) {
+      ASSERT_TRUE(save(run_, 2, 0));
+      ASSERT_EQ(latest(), run_ / "checkpoint-2");
+      const Path file = run_ / "checkpoint-2" / name;
+      std::string bytes = *read_text(file);
+      const std::size_t at = random() % bytes.size();
+      bytes[at] = static_cast<char>(bytes[at] ^ (1 << random() % 8));
+      ASSERT_TRUE(write_atomically(file, bytes));
+      const auto found = latest_checkpoint(run_);
+      ASSERT_TRUE(found && *found);
+      EXPECT_EQ((*found)->path, run_ / "checkpoint-1") << name << " at " << at;
+      EXPECT_THAT((*found)->damaged, testing::ElementsAre(HasSubstr("checkpoint-2/")));
+    }
 }
 
 TEST_F(Checkpoints, WhenAllAreDamagedTheReasonIsTold) {

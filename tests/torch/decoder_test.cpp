@@ -193,8 +193,9 @@ TEST(Decoder, TokensWithoutTargetHaveNoLossAndNoGradient) {
   const Decoder decoder(shape, 1, with_gradients(model::parameters(shape), random_values(shape, at::kFloat)));
   const at::Tensor x = at::randn({4, shape.hidden});
   const at::Tensor targets = at::tensor({-1, 5, -100, 7}, at::kLong);
-  double sum = 10;
-  const at::Tensor d = decoder.loss(x, targets, 1.0, sum);
+  LossSum loss{10, {}};
+  const at::Tensor d = decoder.loss(x, targets, 1.0, loss);
+  const double sum = loss.value();
   const at::Tensor losses = decoder.token_losses(x, targets);
   EXPECT_NEAR(sum, 10 + losses.sum().item<double>(), 1e-5);
   EXPECT_EQ(losses[0].item<float>(), 0);
@@ -216,8 +217,9 @@ TEST(Decoder, TilesOfTheLossAddUp) {
   const std::vector<Parameter> parameters = with_gradients(specs, random_values(shape, at::kFloat));
   const Decoder decoder(shape, 1, parameters);
   const at::Tensor x = at::randn({tokens, shape.hidden}), targets = at::randint(shape.vocab, {tokens}, at::kLong);
-  double sum = 0;
-  const at::Tensor d = decoder.loss(x, targets, 0.5, sum);
+  LossSum loss;
+  const at::Tensor d = decoder.loss(x, targets, 0.5, loss);
+  const double sum = loss.value();
 
   const at::Tensor wide_x = as_leaf(x.to(at::kDouble)), head = as_leaf(parameters.back().value.to(at::kDouble));
   const at::Tensor norm = as_leaf(parameters[specs.size() - 2].value.to(at::kDouble));

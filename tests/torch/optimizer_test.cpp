@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 
 namespace memo::edge {
 namespace {
@@ -64,6 +65,36 @@ TEST(ClipGradients, LeavesSmallGradientsAsTheyAre) {
 }
 
 TEST(ClipGradients, OfNoGradientIsNorm0) { EXPECT_EQ(norm_of({at::zeros({5})}), 0.0); }
+
+// What a GPU does without telling the host: here with tensors of the CPU.
+TEST(Gate, ClipsAsTheHostDoes) {
+  at::manual_seed(5);
+  for (const double scale : {0.001, 1.0}) {
+    const Tensors values{at::randn({300})}, same{values[0].clone()}, gradients{at::randn({300}) * scale};
+    const Tensors clipped{gradients[0].clone()};
+    const Tensors moments{at::zeros({300}), at::zeros({300}), at::zeros({300}), at::zeros({300})};
+    const at::Tensor squares = gradients[0].to(at::kDouble).square().sum().reshape({1});
+    const Gate gate = gate_of(squares, at::zeros({1}, at::kDouble), 1.0);
+    adamw_step({}, 1, values, gradients, {moments[0]}, {moments[1]}, {true}, gate);
+    clip_gradients(clipped, norm_of(clipped), 1.0);
+    adamw_step({}, 1, same, clipped, {moments[2]}, {moments[3]}, {true});
+    EXPECT_LT((values[0] - same[0]).abs().max().item<double>(), 1e-6);
+    EXPECT_LT((moments[0] - moments[2]).abs().max().item<double>(), 1e-7);
+  }
+}
+
+TEST(Gate, NothingChangesWhenALossOrAGradientIsNotFinite) {
+  constexpr double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
+  for (const auto& [square, loss] : {std::pair(nan, 1.0), {infinity, 1.0}, {1.0, nan}, {1.0, infinity}}) {
+    const Tensors values{at::randn({30})}, moments{at::ones({30}), at::ones({30})};
+    const at::Tensor before = values[0].clone();
+    const Gate gate = gate_of(at::full({1}, square, at::kDouble), at::full({1}, loss, at::kDouble), 1.0);
+    EXPECT_EQ(gate.refused.item<float>(), 1);
+    adamw_step({}, 1, values, {at::randn({30})}, {moments[0]}, {moments[1]}, {true}, gate);
+    EXPECT_TRUE(at::equal(values[0], before));
+    EXPECT_TRUE(at::equal(moments[0], at::ones({30}))) << moments[0];
+  }
+}
 
 TEST(LearningRate, WarmsUpLinearlyThenFallsAsACosineToItsLeast) {
   job::TrainOptions options;

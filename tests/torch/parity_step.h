@@ -87,7 +87,7 @@ inline StepOutcome run_step(const Decoder& decoder, const Sample& sample, std::i
   }
 
   Tensors d, logits;
-  double sum = 0;
+  LossSum sum;
   for (std::size_t b = 0; b < blocks; ++b) {
     logits.push_back(decoder.logits(x[b]));
     d.push_back(decoder.loss(x[b], rows(sample.targets, b), 1.0 / target_total, sum));

@@ -213,13 +213,13 @@ TEST_F(Safetensors, NarrowTensorsBeforeWideOnesLeaveAllAligned) {
 
 TEST_F(Safetensors, AFolderThatHoldsAModelIsLeftAlone) {
   ASSERT_TRUE(write_tensor_folder(folder_, the_made_model().sources, Bytes(0)));
-  const Status again = write_tensor_folder(folder_, the_made_model().sources, Bytes(64));
+  const auto again = write_tensor_folder(folder_, the_made_model().sources, Bytes(64));
   ASSERT_FALSE(again);
   EXPECT_THAT(one_line_error(again.error()), AllOf(HasSubstr("model.safetensors"), HasSubstr("another folder")));
 }
 
 TEST_F(Safetensors, AFailedWriteLeavesNothing) {
-  const Status status = write_tensor_file(folder_ / "none" / "model.safetensors", the_made_model().sources);
+  const auto status = write_tensor_file(folder_ / "none" / "model.safetensors", the_made_model().sources);
   ASSERT_FALSE(status);
   EXPECT_EQ(status.error().kind, ErrorKind::run_time);
   EXPECT_TRUE(std::filesystem::is_empty(folder_));

@@ -7,9 +7,11 @@
 #include <nlohmann/json.hpp>
 
 #include "memo/base/text.h"
+#include "memo/cli/machine.h"
 #include "memo/cli/planning.h"
 #include "memo/cli/torch/progress.h"
 #include "memo/cli/torch/verbs.h"
+#include "memo/torch/run_files.h"
 
 namespace memo::cli {
 namespace {
@@ -63,8 +65,10 @@ std::string json_text(const std::vector<Row>& rows) {
 Status compare(const Options& options) {
   MEMO_TRY(const job::Job job, job::read_job(options.job, options.set));
   for (const std::string& strategy : options.strategies) MEMO_CHECKED(check_strategy(strategy));
+  if (!job.memory.core_dumps) MEMO_CHECKED(keep_memory_from_core_dumps());
   MEMO_TRY(const edge::Dataset data, edge::open_data(job));
   MEMO_CHECKED(make_folder(options.out));
+  MEMO_TRY(const edge::RunLock lock, edge::RunLock::take(options.out));
   MEMO_TRY(const plan::Profile profile, profile_for(job, options.profile));
   MEMO_CHECKED(plan::write_profile(profile, Path(options.out) / "profile.json"));
   MEMO_TRY(const auto device, open_device(job));

@@ -31,8 +31,11 @@ struct Options {
 // The model's folder: of a run, its newest checkpoint.
 Result<Path> model_folder(const Path& given) {
   if (std::filesystem::exists(given / "config.json")) return given;
-  MEMO_TRY(const std::optional<Path> latest, edge::latest_checkpoint(given));
-  if (latest) return *latest;
+  MEMO_TRY(const std::optional<edge::LatestCheckpoint> latest, edge::latest_checkpoint(given));
+  if (latest) {
+    for (const std::string& damage : latest->damaged) say("passed over: " + damage);
+    return latest->path;
+  }
   return bad_input(given.string() + ": neither a model folder (no config.json) nor a run (no checkpoint)");
 }
 

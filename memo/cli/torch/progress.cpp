@@ -1,8 +1,10 @@
 #include "memo/cli/torch/progress.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "memo/base/text.h"
@@ -12,6 +14,13 @@
 
 namespace memo::cli {
 namespace {
+
+std::size_t terminal_columns() {
+  constexpr std::size_t usual = 80, least = 10;
+  winsize size{};
+  const bool told = ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+  return told ? std::max<std::size_t>(size.ws_col, least) : usual;
+}
 
 // What a run holds and what is left of it: the same for every step but for the time.
 std::string held_and_left(const plan::Plan& plan, const edge::StepLine& line) {
@@ -36,8 +45,11 @@ void show(const plan::Plan& plan, double flops, const edge::StepLine& line) {
   }
   constexpr std::int64_t width = 20;
   const auto done = static_cast<std::size_t>(width * line.step / line.steps);
-  const std::string bar = std::string(done, '#') + std::string(width - done, '.');
-  std::fputs(fmt::format("\r\x1b[K[{}] {}{}", bar, text, line.step == line.steps ? "\n" : "").c_str(), stderr);
+  const std::string bar = fmt::format("[{}{}] ", std::string(done, '#'), std::string(width - done, '.'));
+  // A line that is wrapped could not be redrawn: on a narrow terminal the bar goes first, then the end of the text.
+  const std::size_t room = terminal_columns() - 1;
+  text = bar.size() + text.size() <= room ? bar + text : text.substr(0, room);
+  std::fputs(fmt::format("\r\x1b[K{}{}", text, line.step == line.steps ? "\n" : "").c_str(), stderr);
   std::fflush(stderr);
 }
 
@@ -68,6 +80,7 @@ edge::TrainRequest shown_run(const Path& out, const job::Job& job, const plan::P
   request.out = out;
   request.on_step = [&plan, flops](const edge::StepLine& line) { show(plan, flops, line); };
   request.on_check = show_check;
+  request.on_note = say;
   request.guards.on_stall = [out](const std::string& what) { end_stalled(out, what); };
   request.interrupted = &interrupts();
   return request;

@@ -1,12 +1,14 @@
 // memo train JOB.toml --out RUN: profiles and plans when no plan is given, then trains by the plan.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdio>
 #include <memory>
 
 #include "memo/base/text.h"
+#include "memo/cli/machine.h"
 #include "memo/cli/planning.h"
 #include "memo/cli/torch/progress.h"
 #include "memo/cli/torch/verbs.h"
@@ -30,6 +32,14 @@ Result<plan::Plan> find_plan(const Options& options, const job::Job& job) {
     return plan;
   }
   return plan_job(job, options.profile, options.strategy);
+}
+
+// Of the same profile, with at most `room` of the slow tiers.
+Result<plan::Plan> smaller_plan(const job::Job& job, const plan::Plan& plan, Bytes room) {
+  plan::Profile profile = plan.profile;
+  for (plan::Tier& tier : profile.tiers) tier.capacity = std::min(tier.capacity, room);
+  if (room == Bytes(0)) profile.tiers.clear();
+  return plan_for(job, profile, "memo");
 }
 
 edge::CheckSteps check_steps(const std::string& check) {
@@ -67,19 +77,25 @@ OnStep with_events(report::EventFile events, OnStep next) {
 Status train(const Options& options) {
   MEMO_TRY(const job::Job job, job::read_job(options.job, options.set));
   MEMO_CHECKED(check_strategy(options.strategy));
+  if (!job.memory.core_dumps) MEMO_CHECKED(keep_memory_from_core_dumps());
   MEMO_TRY(const edge::Dataset data, edge::open_data(job));
   MEMO_CHECKED(edge::check_run_folder(options.out, options.resume));
   std::optional<report::EventFile> events;
   if (options.tensorboard) {
     MEMO_TRY(events, report::EventFile::create(*options.tensorboard, seconds_since_1970()));
   }
-  MEMO_TRY(const plan::Plan plan, find_plan(options, job));
+  MEMO_TRY(plan::Plan plan, find_plan(options, job));
   MEMO_TRY(const auto device, open_device(job));
   if (!options.json) say(describe(plan));
   edge::TrainRequest request = shown_run(options.out, job, plan);
   request.resume = options.resume;
   if (events) request.on_step = with_events(*std::move(events), std::move(request.on_step));
   request.check = check_steps(options.check);
+  request.replan = [&](Bytes room) -> Result<plan::Plan> {
+    MEMO_TRY(plan, smaller_plan(job, plan, room));
+    if (!options.json) say(describe(plan));
+    return plan;
+  };
   if (options.faults) {
     MEMO_TRY(request.guards.faults, exec::parse_faults(*options.faults));
   }

@@ -21,6 +21,11 @@ function digits(value) {
   return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2);
 }
 
+// null: a number that is not finite, which JSON does not have.
+function fixedText(value, decimals) {
+  return value === null ? "not finite" : value.toFixed(decimals);
+}
+
 // The end of a path that no other one shares: its last part, with as many folders as it takes.
 function shortName(path, paths) {
   const parts = path.split("/").filter(Boolean);

@@ -60,7 +60,7 @@ function comparisonTable(all) {
   const rows = all.map((data) => {
     const now = data.measured ?? data.predicted, last = data.steps.at(-1);
     return [data.name, data.strategy, data.run ? "measured" : "predicted", countText(data.context), bytesText(now.peak), secondsText(now.step),
-      percentText(now.stall / now.step), bytesText(now.bytes_out), countText(data.context / now.step), last ? last[1].toFixed(4) : "",
+      percentText(now.stall / now.step), bytesText(now.bytes_out), countText(data.context / now.step), last ? fixedText(last[1], 4) : "",
       data.measured ? data.measured.loss_digest : ""];
   });
   return table(["", "strategy", "", "context", "device peak", "step", "stalls", "copied out", "tokens/s", "last loss", "loss digest"], rows, [1, 2]);

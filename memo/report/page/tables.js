@@ -53,5 +53,5 @@ function stepsTable({ steps }) {
   const shown = steps.length <= 200 ? steps : steps.filter((_, i) => i % Math.ceil(steps.length / 200) === 0 || i + 1 === steps.length);
   return table(["step", "loss", "gradient norm", "learning rate", "time", "stalls"],
     shown.map(([step, loss, norm, lr, seconds, stall]) =>
-      [String(step), loss.toFixed(4), norm.toFixed(3), lr.toExponential(2), secondsText(seconds), secondsText(stall)]));
+      [String(step), fixedText(loss, 4), fixedText(norm, 3), lr.toExponential(2), secondsText(seconds), secondsText(stall)]));
 }

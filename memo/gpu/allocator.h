@@ -1,0 +1,12 @@
+// Takes over every CUDA allocation of LibTorch, in front of LibTorch's caching allocator: scopes of
+// memo/torch/allocator.h record, or give planned addresses; everything else goes through. Global, because LibTorch's
+// allocator is.
+#pragma once
+
+namespace memo::gpu {
+
+// Once LibTorch has initialised CUDA, and before tensors of ours are made. Later calls do nothing. Statistics stay
+// those of the caching allocator, so planned tensors are not among them.
+void install_allocator();
+
+}  // namespace memo::gpu

@@ -1,0 +1,68 @@
+#include "memo/gpu/cuda_device.h"
+
+#include <ATen/Context.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/zeros.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#include <fmt/format.h>
+
+#include "memo/base/check.h"
+#include "memo/gpu/allocator.h"
+#include "memo/gpu/gpu_device.h"
+
+namespace memo::gpu {
+namespace {
+
+class CudaDevice final : public GpuDevice {
+ public:
+  CudaDevice(cuda::Device device, std::string name)
+      : GpuDevice(std::move(device)), name_(std::move(name)), stream_(c10::cuda::getStreamFromExternal(compute(), 0)) {}
+
+  Status prepare() {
+    MEMO_CHECKED(GpuDevice::prepare());
+    // Handles of cuBLAS and their workspaces are made here, not in a step.
+    run([] {
+      const at::Tensor a = at::zeros({64, 64}, at::dtype(at::kBFloat16).device(at::kCUDA));
+      at::mm(a, a);
+    });
+    return {};
+  }
+
+  [[nodiscard]] std::string name() const override { return name_; }
+  [[nodiscard]] at::Device of_tensors() const override { return {at::kCUDA, 0}; }
+  void run(const std::function<void()>& work) override {
+    const c10::cuda::CUDAStreamGuard guard(stream_);
+    work();
+  }
+  void finish() override { stream_.synchronize(); }
+  [[nodiscard]] edge::HeapUse unplanned() const override {
+    const auto all = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+    const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(0).allocated_bytes[all];
+    return {Bytes(stats.current), Bytes(stats.peak)};
+  }
+  void reset_unplanned_peak() override { c10::cuda::CUDACachingAllocator::resetPeakStats(0); }
+
+ private:
+  const std::string name_;
+  const c10::cuda::CUDAStream stream_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<edge::Device>> open_cuda_device() {
+  MEMO_TRY(cuda::Device device, cuda::Device::open());
+  cudaDeviceProp properties{};
+  MEMO_CHECKED(cuda::check(cudaGetDeviceProperties(&properties, 0), "ask what the GPU is"));
+  if (properties.major < 8)
+    return bad_input(fmt::format("{}: compute capability {}.{}; flash attention in bfloat16 needs 8.0 or more",
+                                 static_cast<const char*>(properties.name), properties.major, properties.minor));
+  at::globalContext().lazyInitDevice(at::kCUDA);
+  install_allocator();
+  auto gpu = std::make_unique<CudaDevice>(std::move(device), static_cast<const char*>(properties.name));
+  MEMO_CHECKED(gpu->prepare());
+  return gpu;
+}
+
+}  // namespace memo::gpu

@@ -1,0 +1,65 @@
+// Who works on a row: threads of a block or warp on a GPU, one thread on the host. The mathematics of the kernels
+// (rows.h) knows no more of the machine than this, so that its tests run on the host.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#ifdef __CUDACC__
+#define MEMO_BOTH __host__ __device__
+#else
+#define MEMO_BOTH
+#endif
+
+namespace memo::kernels {
+
+// Of one: each sum is what the lane has.
+struct HostTeam {
+  [[nodiscard]] std::int64_t lane() const { return 0; }
+  [[nodiscard]] std::int64_t lanes() const { return 1; }
+  // Of every lane's value, known to all; nothing that a lane does behind it comes before what another did before it.
+  [[nodiscard]] float sum(float value) const { return value; }
+  [[nodiscard]] float max(float value) const { return value; }
+};
+
+#ifdef __CUDACC__
+struct WarpTeam {
+  __device__ std::int64_t lane() const { return threadIdx.x % 32; }
+  __device__ std::int64_t lanes() const { return 32; }
+  __device__ float sum(float value) const {
+    for (int apart = 16; apart > 0; apart /= 2) value += __shfl_xor_sync(0xffffffffu, value, apart);
+    return value;
+  }
+  __device__ float max(float value) const {
+    for (int apart = 16; apart > 0; apart /= 2) value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, apart));
+    return value;
+  }
+};
+
+// All threads of a block, a multiple of 32 and at most 1024.
+struct BlockTeam {
+  float* shared;  // [32]
+  __device__ std::int64_t lane() const { return threadIdx.x; }
+  __device__ std::int64_t lanes() const { return blockDim.x; }
+  __device__ float sum(float value) const {
+    const WarpTeam warp;
+    value = warp.sum(value);
+    if (warp.lane() == 0) shared[threadIdx.x / 32] = value;
+    __syncthreads();
+    value = warp.sum(threadIdx.x % 32 < blockDim.x / 32 ? shared[threadIdx.x % 32] : 0.0f);
+    __syncthreads();
+    return value;
+  }
+  __device__ float max(float value) const {
+    const WarpTeam warp;
+    value = warp.max(value);
+    if (warp.lane() == 0) shared[threadIdx.x / 32] = value;
+    __syncthreads();
+    value = warp.max(threadIdx.x % 32 < blockDim.x / 32 ? shared[threadIdx.x % 32] : -INFINITY);
+    __syncthreads();
+    return value;
+  }
+};
+#endif
+
+}  // namespace memo::kernels
