@@ -55,7 +55,8 @@ class Job:
         limit = []
         if self.least:
             refused = self.memo("plan", self.file, "--set", 'memory.device_limit="64KiB"')
-            limit = ["--set", f'memory.device_limit="{re.search(r"[(](\d+) bytes[)]", refused.stderr)[1]}"']
+            least = re.search(r"\((\d+) bytes\)", refused.stderr)[1]
+            limit = ["--set", f'memory.device_limit="{least}"']
         self.plans = {}
         for strategy in self.strategies:
             self.plans[strategy] = folder / f"{strategy}.json"

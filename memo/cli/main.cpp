@@ -93,6 +93,7 @@ int main(int argc, char** argv) {
   using memo::cli::report;
   // A reader that went away (memo ... | head) ends the output, not the work.
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // a limit on the size of files fails the write
   try {
     const int code = memo::cli::run(argc, argv);
     if (std::fflush(stdout) != 0 && errno != EPIPE && code == 0)

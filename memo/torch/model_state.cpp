@@ -191,7 +191,7 @@ std::string ModelState::not_finite(const StateGroup& group) const {
   return {};
 }
 
-// An update for which not all gradients are measured sees those of its group.
+// Where not all gradients are measured, those of the group.
 Gate ModelState::gate_on_device(const StateGroup& group, double max_norm, const LossSum& loss) {
   const std::vector<std::size_t> own = members(group);
   const bool all = max_norm > 0 || group == StateGroup{};
@@ -207,24 +207,28 @@ Gate ModelState::gate_on_device(const StateGroup& group, double max_norm, const 
 
 void ModelState::end_step() {
   if (!squares_on_device_.defined()) return;
+  gate_ = {};
   norm_ = std::sqrt(squares_on_device_.sum().item<double>());
   refused_ = refused_on_device_.item<float>() > 0;
   updated_ = !refused_;
 }
 
-void ModelState::update(const StateGroup& group, const job::TrainOptions& options, std::int64_t step, double lr,
-                        const LossSum& loss) {
-  const bool host_waits = !squares_on_device_.defined();
+bool ModelState::accepts(const StateGroup& group, const job::TrainOptions& options, const LossSum& loss) {
   // Of updates that come early only the last, of no layer, finds all gradients measured.
   if (!norm_ && (options.clip > 0 || group == StateGroup{})) {
     measure_gradients({});
     norm_ = std::sqrt(std::accumulate(squares_.begin(), squares_.end(), 0.0));  // in the order of the parameters
   }
-  if (host_waits) {
-    refused_ |= !std::isfinite(loss.host) || (norm_ ? !std::isfinite(*norm_) : !not_finite(group).empty());
-    if (refused_) return;
-    updated_ = true;
+  if (squares_on_device_.defined()) {
+    gate_ = gate_on_device(group, options.clip, loss);
+    return true;
   }
+  refused_ |= !std::isfinite(loss.host) || (norm_ ? !std::isfinite(*norm_) : !not_finite(group).empty());
+  return !refused_;
+}
+
+void ModelState::update(const StateGroup& group, const job::TrainOptions& options, std::int64_t step, double lr) {
+  updated_ = true;
   std::vector<at::Tensor> masters, gradients, first, second;
   std::vector<bool> decays;
   for (const std::size_t i : members(group)) {
@@ -234,10 +238,9 @@ void ModelState::update(const StateGroup& group, const job::TrainOptions& option
     second.push_back(second_[i]);
     decays.push_back(specs_[i].decays);
   }
-  if (host_waits && options.clip > 0) clip_gradients(gradients, *norm_, options.clip);
+  if (!gate_.refused.defined() && options.clip > 0) clip_gradients(gradients, *norm_, options.clip);
   const AdamW settings{lr, options.beta1, options.beta2, options.eps, options.weight_decay};
-  const Gate gate = host_waits ? Gate{} : gate_on_device(group, options.clip, loss);
-  adamw_step(settings, step, masters, gradients, first, second, decays, gate);
+  adamw_step(settings, step, masters, gradients, first, second, decays, gate_);
   for (const std::size_t i : members(group)) cast(i);
 }
 

@@ -77,15 +77,16 @@ class ModelState {
   void begin_step();  // zeroes the gradients of no layer
   void zero_gradients(const StateGroup& group);
   void measure_gradients(const StateGroup& group);  // complete now: their squares count for the norm
-  // The optimizer's step of a group: clips by the norm of all gradients, AdamW, casts. Does nothing from the first
-  // group on of a step whose `loss` or whose gradients are not finite, as far as they are known then.
-  void update(const StateGroup& group, const job::TrainOptions& options, std::int64_t step, double lr,
-              const LossSum& loss);
+  // Whether a group may be updated: no, from the first group on of a step whose `loss` or whose gradients are not
+  // finite, as far as they are known then. On a GPU always yes: there the update itself then does nothing.
+  bool accepts(const StateGroup& group, const job::TrainOptions& options, const LossSum& loss);
+  // The optimizer's step of a group, after `accepts`: clips by the norm of all gradients, AdamW, casts.
+  void update(const StateGroup& group, const job::TrainOptions& options, std::int64_t step, double lr);
   void end_step();  // after the last update; waits for the device
   // Of the step that has ended: the gradients' norm before clipping.
   [[nodiscard]] double gradient_norm() const { return norm_.value_or(0); }
-  [[nodiscard]] bool refused() const { return refused_; }  // an update of this step did nothing
-  [[nodiscard]] bool updated() const { return updated_; }  // one of this step did something
+  [[nodiscard]] bool refused() const { return refused_; }  // a group of this step was not accepted
+  [[nodiscard]] bool updated() const { return updated_; }  // one was updated
   // The name of a parameter of the group whose measured gradient is not finite, or "".
   [[nodiscard]] std::string not_finite(const StateGroup& group) const;
 
@@ -101,6 +102,7 @@ class ModelState {
   std::vector<double> squares_;  // of the gradients of each parameter
   // The same where the host does not wait: float64 [parameters], and float32 [1]: 1 when an update was refused.
   at::Tensor squares_on_device_, refused_on_device_;
+  Gate gate_;  // of the update that comes next; undefined on the CPU
   std::optional<double> norm_;
   bool refused_ = false, updated_ = false;
   std::optional<StateGroup> brought_;

@@ -1,5 +1,6 @@
 #include "memo/torch/planned_state.h"
 
+#include <cstring>
 #include <optional>
 #include <set>
 
@@ -52,10 +53,9 @@ PlannedState::PlannedState(const plan::Plan& plan, std::byte* arena, exec::CopyE
   }
 }
 
-Status PlannedState::move(const StateGroup& group, plan::Direction direction, bool gradients_only) {
+Status PlannedState::move(std::vector<Paged>& pieces, plan::Direction direction) {
   std::vector<std::pair<const Paged*, exec::Ticket>> moving;
-  for (Paged& paged : paged_[group]) {
-    if (gradients_only && !paged.gradients) continue;
+  for (Paged& paged : pieces) {
     paged.request.direction = direction;
     moving.emplace_back(&paged, engine_.start(paged.request, 0));
   }
@@ -68,11 +68,19 @@ Status PlannedState::move(const StateGroup& group, plan::Direction direction, bo
   return result ? drained : result;
 }
 
-Status PlannedState::fetch(const StateGroup& group) { return move(group, plan::Direction::in); }
-Status PlannedState::store(const StateGroup& group) { return move(group, plan::Direction::out); }
+Status PlannedState::fetch(const StateGroup& group) { return move(paged_[group], plan::Direction::in); }
+Status PlannedState::store(const StateGroup& group) { return move(paged_[group], plan::Direction::out); }
 
-Status PlannedState::rewrite_gradients() {
-  for (const auto& [group, paged] : paged_) MEMO_CHECKED(move(group, plan::Direction::out, true));
+Status PlannedState::rewrite_gradients(exec::ArenaBytes& arena) {
+  for (auto& [group, paged] : paged_) {
+    std::vector<Paged> gradients;
+    for (const Paged& p : paged) {
+      if (!p.gradients) continue;
+      MEMO_CHECKED(arena.fill(p.request.device, p.request.bytes, 0));
+      gradients.push_back(p);
+    }
+    MEMO_CHECKED(move(gradients, plan::Direction::out));
+  }
   return {};
 }
 

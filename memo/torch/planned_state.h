@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "memo/exec/checked_step.h"
 #include "memo/exec/executor.h"
 #include "memo/plan/plan.h"
 #include "memo/torch/model_state.h"
@@ -19,8 +20,8 @@ class PlannedState final : public StatePager {
   [[nodiscard]] StateRegions regions(const StateGroup& group) const { return regions_.at(group); }
   Status fetch(const StateGroup& group) override;
   Status store(const StateGroup& group) override;
-  // Gives gradients that are paged a content on their tiers, any, after a step that failed while it wrote them.
-  Status rewrite_gradients();
+  // Gives gradients that are paged a content on their tiers, zeros, after a step that failed while it wrote them.
+  Status rewrite_gradients(exec::ArenaBytes& arena);
 
  private:
   struct Paged {
@@ -28,7 +29,7 @@ class PlannedState final : public StatePager {
     bool gradients;
     exec::CopyRequest request;
   };
-  Status move(const StateGroup& group, plan::Direction direction, bool gradients_only = false);
+  Status move(std::vector<Paged>& pieces, plan::Direction direction);
   exec::CopyEngine& engine_;
   std::map<StateGroup, StateRegions> regions_;
   std::map<StateGroup, std::vector<Paged>> paged_;

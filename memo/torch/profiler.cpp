@@ -163,7 +163,11 @@ class Profiler {
     MEMO_TRY(profile.traces, run_on(device_, [&] {
                return record(
                    profile.flow, decoder, scalar_type(job_.model.dtype), parameters,
-                   [&](const StateGroup& group) { state.update(group, job_.train, 1, 0.0, LossSum{}); }, device_.of_tensors());
+                   [&](const StateGroup& group) {
+                     (void)state.accepts(group, job_.train, {});  // of whatever values are there
+                     state.update(group, job_.train, 1, 0.0);
+                   },
+                   device_.of_tensors());
              }));
     return {};
   }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <exception>
 
 #include "memo/base/check.h"
@@ -100,7 +101,27 @@ void Runner::run_call(int call) {
   if (gradients && gradients->last == call) state_.measure_gradients(gradients->group);
   if (looks_ && not_finite_.empty()) look_at_results(call, gradients && gradients->last == call ? gradients : nullptr);
   for (const Departure& departure : planned.finish()) note(call, describe(departure));
-  if (planned.unused() > 0) note(call, fmt::format("{} planned requests were not made", planned.unused()));
+  if (planned.unused() > 0 && !state_.refused())
+    note(call, fmt::format("{} planned requests were not made", planned.unused()));
+}
+
+void Runner::look_for_not_finite(bool look) {
+  looks_ = look;
+  not_finite_.clear();
+}
+
+// `measured`: the gradients that are complete now.
+void Runner::look_at_results(int call, const Gradients* measured) {
+  for (const PlannedOperand& operand : memory_.writes(call))
+    if (!all_finite(view(operand))) {
+      not_finite_ = fmt::format("'{}' of {}", plan_.profile.flow.classes[at_index(operand.cls)].name, name(call));
+      return;
+    }
+  if (!std::isfinite(segments_.loss_sum)) {
+    not_finite_ = "the loss of " + name(call);
+  } else if (measured && !state_.not_finite(measured->group).empty()) {
+    not_finite_ = fmt::format("the gradient of {}, in {}", state_.not_finite(measured->group), name(call));
+  }
 }
 
 void Runner::look_for_not_finite(bool look) {

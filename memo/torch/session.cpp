@@ -61,7 +61,7 @@ Result<std::unique_ptr<exec::TierStore>> open_tier(const plan::Tier& tier, Bytes
                                                    const std::shared_ptr<std::atomic<bool>>& failed) {
   MEMO_TRY(std::unique_ptr<exec::TierStore> store, open_store(tier, bytes, memory, device));
   if (guards.faults) store = std::make_unique<exec::FaultyTier>(std::move(store), *guards.faults);
-  if (memory.encrypt) {
+  if (memory.encrypt && tier.name == "disk") {
     MEMO_TRY(store, exec::encrypted(std::move(store)));
   }
   if (dog) store = exec::watched(std::move(store), *dog, tier.name);
@@ -91,7 +91,9 @@ struct Session::Impl {
             device.of_tensors()),
         decoder(shape, plan.profile.flow.groups, state.parameters()),
         segments(plan.profile.flow, decoder,
-                 [this](const StateGroup& group) { state.update(group, options, update, lr, segments.loss_sum); }),
+                 [this](const StateGroup& group) {
+                   if (state.accepts(group, options, segments.loss_sum)) state.update(group, options, update, lr);
+                 }),
         options(job.train),
         watched(dog ? exec::watched(*engine, *dog, plan.program, plan.profile.flow) : nullptr),
         runner(plan, arena.data(), segments, scalar_type(job.model.dtype), state, device) {
@@ -167,7 +169,7 @@ Result<StepResult> Session::step(const std::vector<Sample>& samples, std::int64_
   const Bytes before = s.device.unplanned().live;
   s.device.reset_unplanned_peak();
   *s.tier_failed = false;
-  if (std::exchange(s.step_failed, true)) MEMO_CHECKED(s.planned.rewrite_gradients());
+  if (std::exchange(s.step_failed, true)) MEMO_CHECKED(s.planned.rewrite_gradients(s.device.bytes()));
   s.update = update;
   s.lr = lr;
   s.device.run([&] {

@@ -95,8 +95,7 @@ class Training {
     const std::string end = kept + "go on with --resume";
     if (!request_.replan) return fail(error.kind, fmt::format("{}; {}", error.message, end));
     Result<plan::Plan> plan = request_.replan(Bytes(0));
-    if (!plan)
-      return fail(error.kind, fmt::format("{}; {}; without the tier: {}", error.message, end, plan.error().message));
+    if (!plan) return fail(error.kind, fmt::format("{}; {}; without the tier no plan fits", error.message, end));
     request_.on_note(fmt::format("{}; {}the run goes on without the tier: degraded", error.message, kept));
     session_.reset();
     MEMO_TRY(session_, Session::open(*std::move(plan), shape_, job_, device_, request_.guards));
@@ -176,9 +175,8 @@ class Training {
     const std::optional<Path> like =
         job_.model.path ? std::optional<Path>(*job_.model.path / "config.json") : std::nullopt;
     MEMO_TRY(const std::string config, model::config_text(shape_, job_.model.dtype, like));
-    return run_on(device_, [&] {
-      return saver_.save(session_->state(), {step, job_.seed, digest_, losses_, skipped_}, config);
-    });
+    const CheckpointState about{step, job_.seed, digest_, losses_, skipped_};
+    return run_on(device_, [&] { return saver_.save(session_->state(), about, config); });
   }
 
   // A run does not end because a checkpoint on its way could not be saved: older ones stay.

@@ -45,7 +45,7 @@ def poisoned(folder, book):
 def half_the_time(book):
     """Text of which some windows hold a '~'."""
     text = bytearray(book[: 2 * CONTEXT + 1])
-    text[-20] = ord("~")
+    text[200] = ord("~")
     return bytes(text)
 
 

@@ -28,7 +28,7 @@ Status write_contents(const Path& folder, std::int64_t step, std::size_t size = 
   MEMO_TRY(std::vector<FileSum> files, write_tensor_folder(folder, std::span(&tensor, 1), Bytes(0)));
   MEMO_TRY(files.emplace_back(), write_tensor_file(folder / "state.safetensors", std::span(&tensor, 1)));
   MEMO_TRY(files.emplace_back(), write_hashed(folder / "config.json", "{}\n"));
-  MEMO_TRY(files.emplace_back(), write_state(folder, {step, 7, "digest", {1.0 / 3.0, static_cast<double>(step)}}));
+  MEMO_TRY(files.emplace_back(), write_state(folder, {step, 7, "digest", {1.0 / 3.0, static_cast<double>(step)}, {}}));
   return write_manifest(folder, files);
 }
 
@@ -89,11 +89,11 @@ TEST_F(Checkpoints, TheLatestIsOfTheHighestStep) {
 
 TEST_F(Checkpoints, StateReturnsBitForBit) {
   const CheckpointState state{
-      12, ~std::uint64_t{0}, "0123456789abcdef", {0.1, 1e-300, 5e-324, 1.7976931348623157e308, -0.0}};
+      12, ~std::uint64_t{0}, "0123456789abcdef", {0.1, 1e-300, 5e-324, 1.7976931348623157e308, -0.0}, {3, 4}};
   std::filesystem::create_directories(run_);
   ASSERT_TRUE(write_state(run_, state));
   EXPECT_EQ(read_state(run_), state);
-  ASSERT_TRUE(write_state(run_, {1, 1, "", {std::nan("")}}));
+  ASSERT_TRUE(write_state(run_, {1, 1, "", {std::nan("")}, {}}));
   EXPECT_TRUE(std::isnan(read_state(run_)->losses.at(0)));
 }
 
@@ -140,7 +140,7 @@ TEST_F(Checkpoints, ADamagedOneIsPassedOver) {
   for (std::int64_t step = 1; step <= 5; ++step) ASSERT_TRUE(save(run_, step, 0));
   std::filesystem::remove(run_ / "checkpoint-5" / "state.json");
   std::filesystem::resize_file(run_ / "checkpoint-4" / "model.safetensors", 200);
-  ASSERT_TRUE(write_state(run_ / "checkpoint-3", {8, 7, "digest", {}}));
+  ASSERT_TRUE(write_state(run_ / "checkpoint-3", {8, 7, "digest", {}, {}}));
   EXPECT_EQ(latest(), run_ / "checkpoint-2");
 }
 

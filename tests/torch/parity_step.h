@@ -93,7 +93,7 @@ inline StepOutcome run_step(const Decoder& decoder, const Sample& sample, std::i
     d.push_back(decoder.loss(x[b], rows(sample.targets, b), 1.0 / target_total, sum));
   }
   outcome.logits = at::cat(logits);
-  outcome.loss = sum / target_total;
+  outcome.loss = sum.value() / target_total;
 
   for (std::size_t i = layers.size(); i-- > 0;) {
     LayerGraphs& layer = layers[i];

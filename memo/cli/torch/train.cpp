@@ -34,11 +34,12 @@ Result<plan::Plan> find_plan(const Options& options, const job::Job& job) {
   return plan_job(job, options.profile, options.strategy);
 }
 
-// Of the same profile, with at most `room` of the slow tiers.
+// Of the same profile, with at most `room` on the disk.
 Result<plan::Plan> smaller_plan(const job::Job& job, const plan::Plan& plan, Bytes room) {
   plan::Profile profile = plan.profile;
-  for (plan::Tier& tier : profile.tiers) tier.capacity = std::min(tier.capacity, room);
-  if (room == Bytes(0)) profile.tiers.clear();
+  for (plan::Tier& tier : profile.tiers)
+    if (tier.name == "disk") tier.capacity = std::min(tier.capacity, room);
+  std::erase_if(profile.tiers, [](const plan::Tier& tier) { return tier.capacity == Bytes(0); });
   return plan_for(job, profile, "memo");
 }
 
