@@ -117,25 +117,6 @@ void Runner::look_at_results(int call, const Gradients* measured) {
       not_finite_ = fmt::format("'{}' of {}", plan_.profile.flow.classes[at_index(operand.cls)].name, name(call));
       return;
     }
-  if (!std::isfinite(segments_.loss_sum)) {
-    not_finite_ = "the loss of " + name(call);
-  } else if (measured && !state_.not_finite(measured->group).empty()) {
-    not_finite_ = fmt::format("the gradient of {}, in {}", state_.not_finite(measured->group), name(call));
-  }
-}
-
-void Runner::look_for_not_finite(bool look) {
-  looks_ = look;
-  not_finite_.clear();
-}
-
-// `measured`: the gradients that are complete now.
-void Runner::look_at_results(int call, const Gradients* measured) {
-  for (const PlannedOperand& operand : memory_.writes(call))
-    if (!all_finite(view(operand))) {
-      not_finite_ = fmt::format("'{}' of {}", plan_.profile.flow.classes[at_index(operand.cls)].name, name(call));
-      return;
-    }
   if (!std::isfinite(segments_.loss_sum.value())) {
     not_finite_ = "the loss of " + name(call);
   } else if (measured && !state_.not_finite(measured->group).empty()) {

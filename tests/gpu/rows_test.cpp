@@ -64,7 +64,9 @@ TEST_P(Rows, Norms) {
     EXPECT_LT(difference(y, wanted), tolerance());
     EXPECT_LT(difference(dx, wanted_d), tolerance());
     EXPECT_LT(difference(d_weight, norm.weight.gradient), tolerance());
-    if (layer) EXPECT_LT(difference(d_bias, norm.bias.gradient), tolerance());
+    if (layer) {
+      EXPECT_LT(difference(d_bias, norm.bias.gradient), tolerance());
+    }
   }
 }
 
@@ -126,7 +128,9 @@ TEST_P(Rows, HeadsAreNormedAndTurned) {
     });
     EXPECT_LT(difference(y, wanted.narrow(1, 0, dim)), tolerance());
     EXPECT_LT(difference(dx, wanted_raw.narrow(1, 0, dim)), tolerance());
-    if (normed) EXPECT_LT(difference(d_weight.sum(0), heads.query_norm->weight.gradient), tolerance());
+    if (normed) {
+      EXPECT_LT(difference(d_weight.sum(0), heads.query_norm->weight.gradient), tolerance());
+    }
   }
 }
 
