@@ -1,11 +1,11 @@
-# make demo | test | build | bench | gpu | validate | soak | soak-short: each does the set-up that is still missing. See README.md.
+# make demo | test | build | bench | cuda | gpu | validate | soak | soak-short: each does the set-up that is still missing. See README.md.
 PYTHON ?= python3
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := g++ cmake ninja-build pkg-config python3-venv libcli11-dev nlohmann-json3-dev libtomlplusplus-dev \
             libfmt-dev libexpected-dev libgtest-dev libgmock-dev liburing-dev libcsv-dev libpcre2-dev libxxhash-dev libssl-dev zlib1g-dev \
             libjs-chart.js chromium clang
 
-.PHONY: demo test build bench gpu validate soak soak-short clean format
+.PHONY: demo test build bench cuda gpu validate soak soak-short clean format
 demo: build/build.ninja
 	cmake --build build --target memo
 	scripts/demo
@@ -13,6 +13,10 @@ test: build
 	scripts/test
 bench: build
 	scripts/bench
+# The command against CUDA's LibTorch, where that is installed.
+cuda: build/build.ninja
+	@grep -q '^MEMO_GPU:INTERNAL=ON' build/CMakeCache.txt || { echo "make cuda: needs nvcc and a LibTorch built with CUDA" >&2; exit 2; }
+	cmake --build build --target memo
 gpu: build/build.ninja
 	scripts/gpu
 validate: build/build.ninja

@@ -1,7 +1,7 @@
 """What `make gpu` runs on a machine with a GPU, part by part: each writes its rows into OUT/<part>.json and is not run again
 while that file is there. At the end, one Markdown file of all parts with the targets beside the figures.
 
-    python benchmarks/gpu.py --out docs/measurements/gpu [--parts copies,bits,overlap,shapes,longest] [--small]
+    python benchmarks/gpu.py --out docs/measurements/gpu [--parts copies,bits,overlap,shapes,longest,peers] [--small]
 
 Weights are random, the text is that of examples/text, byte by byte; bfloat16 with float32 master weights, AdamW in float32. A
 part stops taking up new rows when its --minutes are over, and says which ones it left. --small: models and contexts of a few
@@ -47,11 +47,11 @@ class Bench:
         self.shapes = SMALL if options.small else SHAPES
         self.deadline = 0
 
-    def job(self, shape, context, steps=2, memory=None):
+    def job(self, shape, context, steps=2, memory=None, folder=None, tokens=None):
         limits = {"device": "cuda", "device_limit": self.options.device_limit, "host_limit": self.options.host_limit}
         tables = {
-            "model": dict(family="qwen3", dtype="bfloat16", **self.shapes[shape]),
-            "data": dict(files=[str(TEXT)]),
+            "model": dict(dtype="bfloat16", **(dict(path=str(folder)) if folder else dict(family="qwen3", **self.shapes[shape]))),
+            "data": dict(files=[str(tokens or TEXT)]),
             "train": dict(context=context, steps=steps, checkpoint_every=0),
             "memory": limits | (memory or {}),
         }
@@ -72,15 +72,15 @@ class Bench:
             return {"error": ran.stderr.strip().splitlines()[-1][:300]}
         return json.loads(ran.stdout) if ran.stdout.startswith("{") else {}
 
-    def run(self, shape, context, strategy="memo", memory=None, steps=2):
+    def run(self, shape, context, strategy="memo", memory=None, steps=2, **data):
         """A row of one training run."""
         row = {"shape": shape, "context": context, "strategy": strategy}
         out = self.folder / f"run-{time.monotonic_ns()}"
-        found = self.memo("train", self.job(shape, context, steps, memory), "--out", out, "--strategy", strategy, "--json")
+        found = self.memo("train", self.job(shape, context, steps, memory, **data), "--out", out, "--strategy", strategy, "--json")
         if found is None or "error" in found:
             return row | (found or {"error": "does not fit"})
         causal, full = flops(self.shapes[shape], context)
-        keys = "step_seconds step_seconds_predicted stall_seconds tokens_per_second device_peak_bytes bytes_out bytes_in loss_digest grad_digest departures"
+        keys = "step_seconds step_seconds_predicted stall_seconds tokens_per_second device_peak_bytes bytes_out bytes_in loss_first loss_digest grad_digest departures"
         row |= {key: found.get(key) for key in [*keys.split(), "device_peak_bytes_predicted"]}
         peak = next((p for name, p in PEAK_FLOPS.items() if name in self.options.name), None)
         if peak:
@@ -149,17 +149,56 @@ class Bench:
             rows.append({"shape": shape, "longest_by_plan": best, "target": LONGEST.get(shape)})
             if "memo" in best and time.monotonic() < self.deadline:
                 rows.append(self.run(shape, best["memo"], steps=1))
+        return rows
+
+    def peers(self):
+        """Transformers with checkpointing and offloaded inputs, doubling until it fails, and Memo: weights and tokens are the same."""
         if importlib.util.find_spec("transformers") is None:
-            rows.append({"left": "Transformers is not installed"})
+            return [{"left": "Transformers is not installed"}]
+        shape, context, rows = next(iter(self.shapes)), 256 if self.options.small else 8 * K, []
+        make = [sys.executable, __file__, "--out", self.folder / "model", "--make-model", json.dumps(self.shapes[shape])]
+        subprocess.run(make, check=True)
+        peer = [sys.executable, ROOT / "benchmarks/transformers_peer.py", self.folder / "model"]
+        while time.monotonic() < self.deadline and context <= (512 if self.options.small else 2048 * K):
+            tokens = self.folder / "tokens.bin"
+            text = TEXT.read_bytes()[: context + 1]
+            tokens.write_bytes(b"".join(bytes([byte, 0]) for byte in text))  # uint16
+            memo = self.run(shape, context, folder=self.folder / "model", tokens=tokens)
+            command = [*peer, tokens, "--steps", "2", "--checkpointing", "--offload", "--dtype", "bfloat16", "--device", self.options.peer_device]
+            ran = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+            rows.append(memo)
+            if ran.returncode != 0:
+                rows.append({"shape": shape, "context": context, "strategy": "Transformers", "error": ran.stderr.strip().splitlines()[-1][:200]})
+                break
+            found = json.loads(ran.stdout)
+            row = {"shape": shape, "context": context, "strategy": "Transformers", "step_seconds": found["step_seconds"][-1], "loss_first": found["losses"][0]}
+            row["device_peak_bytes"] = found.get("device_peak_bytes")
+            if "step_seconds" in memo:
+                memo["to_transformers"] = memo["step_seconds"] / row["step_seconds"]
+                memo["loss_difference"] = abs(memo["loss_first"] / row["loss_first"] - 1)
+            rows.append(row)
+            context *= 2
         return rows
 
 
-PARTS = {"copies": Bench.copies, "bits": Bench.bits, "overlap": Bench.overlap, "shapes": Bench.shapes_over_contexts, "longest": Bench.longest}
+def make_model(shape, folder):
+    """Random weights, by Transformers."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(1)
+    names = dict(hidden="hidden_size", layers="num_hidden_layers", heads="num_attention_heads", kv_heads="num_key_value_heads", head_dim="head_dim", ffn="intermediate_size", vocab="vocab_size", tied="tie_word_embeddings")
+    config = Qwen3Config(**{names[key]: value for key, value in shape.items()}, max_position_embeddings=1 << 21, bos_token_id=None, eos_token_id=None, dtype="float32")
+    Qwen3ForCausalLM(config).save_pretrained(folder)
+
+
+PARTS = {"copies": Bench.copies, "bits": Bench.bits, "overlap": Bench.overlap, "shapes": Bench.shapes_over_contexts, "longest": Bench.longest, "peers": Bench.peers}
 TARGETS = {
     "copies": "copies cost at most 0.6 % of a step",
     "bits": "the same bits for every strategy, no departures from the plan",
     "overlap": "step time of memo within 1.01 of resident where both fit",
     "shapes": "MFU with causal attention at least 45 % at 256K; memory predicted within 2 %, time within 10 %",
+    "peers": "step time at least 1.3 times better (0.77), contexts at least twice as long; the same loss",
     "longest": ", ".join(f"{name}: {tokens // K}K" for name, tokens in LONGEST.items()),
 }
 
@@ -180,8 +219,12 @@ def main():
     parser.add_argument("--minutes", type=float, default=9, help="of a part (default 9)")
     parser.add_argument("--device-limit", default="70GiB")
     parser.add_argument("--host-limit", default="96GiB", help="pinned host memory")
+    parser.add_argument("--peer-device", default="cuda", choices=["cpu", "cuda"])
+    parser.add_argument("--make-model", help=argparse.SUPPRESS)  # in a process of its own: a shape in JSON, saved to --out
     parser.add_argument("--small", action="store_true", help="tiny models, to try this script")
     options = parser.parse_args()
+    if options.make_model:
+        return make_model(json.loads(options.make_model), options.out)
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="memo-gpu-") as name:
         bench = Bench(options, Path(name))

@@ -1,14 +1,16 @@
-"""Trains a model folder with Transformers on the CPU (eager PyTorch, sdpa): main_job.py's peer of Memo.
+"""Trains a model folder with Transformers (eager PyTorch, sdpa): the peer of Memo in main_job.py and gpu.py.
 
-    python benchmarks/transformers_peer.py MODEL TOKENS.bin --steps 2 [--checkpointing] [--tiled-loss] [--dtype bfloat16]
+    python benchmarks/transformers_peer.py MODEL TOKENS.bin --steps 2 [--checkpointing [--offload]] [--tiled-loss] [--dtype bfloat16] [--device cuda]
 
 TOKENS.bin holds one window of context + 1 uint16 tokens, and every step takes it; of a job with such a file, Memo does
 the same. Optimizer and schedule are the defaults of job.toml. With bfloat16 weights stay in float32 under autocast, as
 Trainer's bf16 has it. A tiled loss is PyTorch's linear_cross_entropy in chunks: no logits of the whole sequence. Prints one JSON object: `losses` and `step_seconds` of
-each step, `base_rss_bytes` (libraries imported, no model yet) and `peak_rss_bytes` (of the process).
+each step, `base_rss_bytes` (libraries imported, no model yet), `peak_rss_bytes` (of the process) and, on a GPU, `device_peak_bytes`
+(reserved). --offload keeps what autograd saves, so the layers' inputs, in pinned host memory.
 """
 
 import argparse
+import contextlib
 import json
 import math
 import sys
@@ -48,14 +50,16 @@ def tiled_loss(model, inputs, targets):
     return torch.nn.functional.linear_cross_entropy(hidden, model.lm_head.weight, targets[0], options=chunked)
 
 
-def train(model, window, steps, tiled, autocast):
+def train(model, window, steps, tiled, autocast, offload):
     """Losses and seconds of each step. window  # [context + 1]"""
+    device = window.device.type
+    saved = torch.autograd.graph.save_on_cpu(pin_memory=device == "cuda") if offload else contextlib.nullcontext()
     optimizer = optimizer_of(model)
     inputs, targets = window[None, :-1], window[None, 1:]  # [1, context]
     losses, seconds = [], []
     for step in range(1, steps + 1):
         start = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        with torch.autocast(device, torch.bfloat16, enabled=autocast), saved:
             if tiled:
                 loss = tiled_loss(model, inputs, targets)
             else:
@@ -80,6 +84,8 @@ def main():
     parser.add_argument("tokens", help="one window: context + 1 tokens, uint16")
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing, layer by layer")
+    parser.add_argument("--offload", action="store_true", help="saved tensors in host memory")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--tiled-loss", action="store_true", help="PyTorch's chunked loss")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     options = parser.parse_args()
@@ -88,11 +94,11 @@ def main():
     model_class = getattr(transformers, config.architectures[0])  # imports what the model needs, before the base
     base = rss("VmRSS")
     model = model_class.from_pretrained(options.model, dtype=torch.float32, attn_implementation="sdpa")
-    model.train()
+    model.to(options.device).train()
     if options.checkpointing:
         model.activation_checkpointing_enable()  # of every layer; not reentrant
-    window = torch.from_numpy(np.fromfile(options.tokens, dtype=np.uint16).astype(np.int64))
-    losses, seconds = train(model, window, options.steps, options.tiled_loss, options.dtype == "bfloat16")
+    window = torch.from_numpy(np.fromfile(options.tokens, dtype=np.uint16).astype(np.int64)).to(options.device)
+    losses, seconds = train(model, window, options.steps, options.tiled_loss, options.dtype == "bfloat16", options.offload)
     result = {
         "losses": losses,
         "step_seconds": seconds,
@@ -100,6 +106,8 @@ def main():
         "peak_rss_bytes": rss("VmHWM"),
         "threads": torch.get_num_threads(),
     }
+    if options.device == "cuda":
+        result["device_peak_bytes"] = torch.cuda.max_memory_reserved()
     print(json.dumps(result))
 
 

@@ -11,6 +11,8 @@ if(CMAKE_CUDA_COMPILER)
   endif()
 endif()
 
+set(MEMO_GPU ${MEMO_GPU} CACHE INTERNAL "")
+
 # A LibTorch without CUDA lacks this header, which its others include.
 if(NOT EXISTS ${torch_folder}/include/c10/cuda/impl/cuda_cmake_macros.h)
   set(torch_cuda_headers ${CMAKE_BINARY_DIR}/torch_cuda)

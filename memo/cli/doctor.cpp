@@ -13,6 +13,12 @@
 namespace memo::cli {
 namespace {
 
+#ifdef MEMO_CUDA
+constexpr bool has_cuda = true;
+#else
+constexpr bool has_cuda = false;
+#endif
+
 struct Finding {
   std::string what, fix;
 };
@@ -36,8 +42,9 @@ std::vector<Finding> findings_on(const Machine& m) {
   if (!m.io_uring)
     findings.push_back({"the kernel grants no io_uring, so disk copies go one request at a time",
                         "sysctl kernel.io_uring_disabled=0, or a container profile that allows io_uring"});
-  if (m.nvidia)
-    findings.push_back({"there is an NVIDIA device, but this build has no CUDA backend", "training runs on the CPU"});
+  if (m.nvidia && !has_cuda)
+    findings.push_back({"there is an NVIDIA device, but this build has no CUDA backend: training runs on the CPU",
+                        "build with nvcc and a LibTorch of CUDA, then make cuda"});
   return findings;
 }
 
@@ -73,7 +80,7 @@ void print_json(const Machine& m, const Path& folder, const Result<Disk>& disk, 
                                 {"numa_nodes", m.numa_nodes},
                                 {"transparent_huge_pages", m.huge_pages},
                                 {"io_uring", m.io_uring},
-                                {"gpu", {{"supported", false}, {"nvidia_present", m.nvidia}}},
+                                {"gpu", {{"supported", has_cuda}, {"nvidia_present", m.nvidia}}},
                                 {"disk", {{"folder", folder.string()}}},
                                 {"findings", nlohmann::json::array()}};
   if (m.memory_limit) object["memory"]["limit_bytes"] = m.memory_limit->value();
@@ -100,7 +107,8 @@ void print_text(const Machine& m, const Path& folder, const Result<Disk>& disk, 
   fmt::print("locked memory  {}\n", m.locked_limit ? format_bytes(*m.locked_limit) : "no limit");
   fmt::print("NUMA nodes     {}\n", m.numa_nodes);
   fmt::print("huge pages     {}\n", m.huge_pages.empty() ? "unknown" : m.huge_pages);
-  fmt::print("GPU            {}; this build supports none and runs on the CPU\n", m.nvidia ? "NVIDIA" : "none found");
+  fmt::print("GPU            {}; this build {}\n", m.nvidia ? "NVIDIA" : "none found",
+             has_cuda ? "has the CUDA backend" : "supports none and runs on the CPU");
   if (disk) {
     fmt::print("disk           {}, {} free\n", folder.string(), format_bytes(disk->free));
     print_rates("  idle cores", disk->rates);

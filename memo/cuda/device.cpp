@@ -13,7 +13,16 @@ Result<Device> Device::open() {
     return bad_input(fmt::format(
         "CUDA: {} GPUs are visible and Memo uses one; choose it, for example with CUDA_VISIBLE_DEVICES=0", count));
   MEMO_CHECKED(check(cudaSetDevice(0), "use the GPU"));
+  cudaDeviceProp properties{};
+  MEMO_CHECKED(check(cudaGetDeviceProperties(&properties, 0), "ask what the GPU is"));
   Device device;
+  device.name_ = static_cast<const char*>(properties.name);
+  device.capability_ = 10 * properties.major + properties.minor;
+  if (device.name_.find(" MIG ") != std::string::npos)
+    return bad_input(fmt::format(
+        "CUDA: {} is a slice of a GPU, whose copies others slow at will, so no plan holds; choose a whole GPU, or turn "
+        "MIG off (nvidia-smi -mig 0)",
+        device.name_));
   for (Stream* stream : {&device.compute_, &device.out_, &device.in_}) {
     cudaStream_t made = nullptr;
     MEMO_CHECKED(check(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking), "make a stream"));

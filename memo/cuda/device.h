@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <string>
 
 #include "memo/base/units.h"
 #include "memo/cuda/runtime.h"
@@ -17,9 +18,13 @@ using DeviceMemory = std::unique_ptr<std::byte, FreeDevice>;
 // One GPU. None of its streams waits for the legacy default stream nor is waited for by it.
 class Device {
  public:
-  // The only GPU that the process sees (CUDA_VISIBLE_DEVICES). Fails where there is none, or more than one.
+  // The only GPU that the process sees (CUDA_VISIBLE_DEVICES). Fails where there is none, more than one, or a slice of
+  // one (MIG).
   static Result<Device> open();
 
+  [[nodiscard]] const std::string& name() const { return name_; }
+  // Compute capability, 10 times the major number and the minor.
+  [[nodiscard]] int capability() const { return capability_; }
   [[nodiscard]] cudaStream_t compute() const { return compute_.get(); }
   [[nodiscard]] cudaStream_t out() const { return out_.get(); }
   [[nodiscard]] cudaStream_t in() const { return in_.get(); }
@@ -32,6 +37,8 @@ class Device {
  private:
   Stream compute_, out_, in_;
   int host_node_ = -1;
+  std::string name_;
+  int capability_ = 0;
 };
 
 }  // namespace memo::cuda

@@ -53,14 +53,13 @@ class CudaDevice final : public GpuDevice {
 
 Result<std::unique_ptr<edge::Device>> open_cuda_device() {
   MEMO_TRY(cuda::Device device, cuda::Device::open());
-  cudaDeviceProp properties{};
-  MEMO_CHECKED(cuda::check(cudaGetDeviceProperties(&properties, 0), "ask what the GPU is"));
-  if (properties.major < 8)
+  if (device.capability() < 80)
     return bad_input(fmt::format("{}: compute capability {}.{}; flash attention in bfloat16 needs 8.0 or more",
-                                 static_cast<const char*>(properties.name), properties.major, properties.minor));
+                                 device.name(), device.capability() / 10, device.capability() % 10));
   at::globalContext().lazyInitDevice(at::kCUDA);
   install_allocator();
-  auto gpu = std::make_unique<CudaDevice>(std::move(device), static_cast<const char*>(properties.name));
+  std::string name = device.name();
+  auto gpu = std::make_unique<CudaDevice>(std::move(device), std::move(name));
   MEMO_CHECKED(gpu->prepare());
   return gpu;
 }

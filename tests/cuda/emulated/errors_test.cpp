@@ -25,6 +25,11 @@ TEST(CudaErrors, SeveralGpus) {
   EXPECT_THAT(gpu.refusal, one_line_with("8 GPUs are visible", "CUDA_VISIBLE_DEVICES=0"));
 }
 
+TEST(CudaErrors, ASliceOfAGpu) {
+  Gpu gpu({.name = "NVIDIA H100 80GB HBM3 MIG 1g.10gb"});
+  EXPECT_THAT(gpu.refusal, one_line_with("MIG 1g.10gb is a slice", "whole GPU"));
+}
+
 TEST(CudaErrors, AnOldDriver) {
   const Fresh machine({});
   fail("cudaGetDeviceCount", cudaErrorInsufficientDriver);

@@ -26,6 +26,7 @@ enum class Pace { prompt, late, random };
 
 struct Settings {
   int devices = 1;
+  std::string name = "an emulated GPU";
   std::int64_t device_bytes = std::int64_t{1} << 30;
   std::int64_t lockable_bytes = std::numeric_limits<std::int64_t>::max();
   Pace pace = Pace::prompt;  // of streams made from now on
