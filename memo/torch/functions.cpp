@@ -10,6 +10,7 @@
 
 #include <functional>
 #include <memory>
+#include <type_traits>
 #include <utility>
 
 #include "memo/base/check.h"
@@ -48,10 +49,20 @@ class FusedNode final : public torch::autograd::Node {
   Backward backward_;
 };
 
+// LibTorch counts references to nodes inside of them, or before 2.12 beside them.
+template <class N, class... Arguments>
+auto make_node(Arguments&&... arguments) {
+  if constexpr (std::is_base_of_v<c10::intrusive_ptr_target, N>) {
+    return c10::make_intrusive<N>(std::forward<Arguments>(arguments)...);
+  } else {
+    return std::shared_ptr<N>(new N(std::forward<Arguments>(arguments)...), torch::autograd::deleteNode);
+  }
+}
+
 // Records outputs = f(inputs), where a gradient is wanted.
 void record(const Tensors& inputs, const Tensors& saved, Tensors& outputs, Backward backward) {
   if (!at::GradMode::is_enabled() || !torch::autograd::any_variable_requires_grad(inputs)) return;
-  const auto node = c10::make_intrusive<FusedNode>(saved, std::move(backward));
+  const auto node = make_node<FusedNode>(saved, std::move(backward));
   node->set_next_edges(torch::autograd::collect_next_edges(inputs));
   torch::autograd::set_history(outputs, node);
 }

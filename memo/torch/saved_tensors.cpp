@@ -59,7 +59,7 @@ class HookingEngine final : public autograd::Engine {
     return inner_.execute(roots, inputs, keep_graph, create_graph, accumulate_grad, outputs);
   }
   c10::intrusive_ptr<at::ivalue::Future> execute_with_graph_task(const std::shared_ptr<autograd::GraphTask>& graph_task,
-                                                                 c10::intrusive_ptr<autograd::Node> graph_root,
+                                                                 decltype(autograd::Edge::function) graph_root,
                                                                  autograd::InputBuffer&& input_buffer) override {
     return inner_.execute_with_graph_task(graph_task, std::move(graph_root), std::move(input_buffer));
   }
