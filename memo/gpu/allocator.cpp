@@ -3,6 +3,7 @@
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <torch/csrc/cuda/CUDAPluggableAllocator.h>
 
+#include <memory>
 #include <mutex>
 #include <unordered_map>
 
@@ -18,11 +19,12 @@ class PlannedAllocator final : public torch::cuda::CUDAPluggableAllocator::CUDAP
   explicit PlannedAllocator(caching::CUDAAllocator& inner)
       : CUDAPluggableAllocator([this](std::size_t bytes, int, cudaStream_t stream) { return take(bytes, stream); },
                                [this](void* address, std::size_t bytes, int, cudaStream_t) { give(address, bytes); }),
-        inner_(inner) {
+        inner_(inner) {}
+
+  void init(int devices) override {
+    inner_.init(devices);
     initialized_ = true;
   }
-
-  void init(int) override {}  // the inner one is
   void emptyCache(c10::cuda::MempoolId_t pool) override { inner_.emptyCache(pool); }
   void cacheInfo(c10::DeviceIndex device, std::size_t* largest) override { inner_.cacheInfo(device, largest); }
   c10::CachingDeviceAllocator::DeviceStats getDeviceStats(c10::DeviceIndex device) override {
@@ -35,7 +37,7 @@ class PlannedAllocator final : public torch::cuda::CUDAPluggableAllocator::CUDAP
  private:
   // The caching allocator of one stream, with the recorders of what is logged.
   struct Through final : edge::Heap {
-    Through(PlannedAllocator& owner, cudaStream_t on) : allocator(owner), stream(on) {}
+    Through(PlannedAllocator& owner, cudaStream_t on) : Heap(c10::DeviceType::CUDA), allocator(owner), stream(on) {}
     void* allocate(std::size_t bytes, std::uint64_t recorder) override {
       void* address = allocator.inner_.raw_alloc_with_stream(bytes, stream);
       if (recorder != 0) {
@@ -78,7 +80,7 @@ class PlannedAllocator final : public torch::cuda::CUDAPluggableAllocator::CUDAP
 
 void install_allocator() {
   static const bool installed = [] {
-    caching::allocator.store(new PlannedAllocator(*caching::get()));  // never destroyed: tensors may live longer
+    torch::cuda::CUDAPluggableAllocator::changeCurrentAllocator(std::make_shared<PlannedAllocator>(*caching::get()));
     return true;
   }();
   static_cast<void>(installed);

@@ -5,8 +5,8 @@
 
 namespace memo::gpu {
 
-// Once LibTorch has initialised CUDA, and before tensors of ours are made. Later calls do nothing. Statistics stay
-// those of the caching allocator, so planned tensors are not among them.
+// Before LibTorch first uses CUDA; later calls do nothing. Statistics stay those of the caching allocator, so planned
+// tensors are not among them.
 void install_allocator();
 
 }  // namespace memo::gpu

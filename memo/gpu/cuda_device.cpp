@@ -56,8 +56,8 @@ Result<std::unique_ptr<edge::Device>> open_cuda_device() {
   if (device.capability() < 80)
     return bad_input(fmt::format("{}: compute capability {}.{}; flash attention in bfloat16 needs 8.0 or more",
                                  device.name(), device.capability() / 10, device.capability() % 10));
-  at::globalContext().lazyInitDevice(at::kCUDA);
   install_allocator();
+  at::globalContext().lazyInitDevice(at::kCUDA);
   std::string name = device.name();
   auto gpu = std::make_unique<CudaDevice>(std::move(device), std::move(name));
   MEMO_CHECKED(gpu->prepare());

@@ -30,6 +30,7 @@ struct alignas(allocation_alignment) Header {  // lies right before a heap block
 std::atomic<std::int64_t> heap_live{0}, heap_peak{0};
 
 struct CpuHeap final : Heap {
+  CpuHeap() : Heap(c10::DeviceType::CPU) {}
   void* allocate(std::size_t bytes, std::uint64_t recorder) override;
 };
 
@@ -113,7 +114,9 @@ struct Allocations final : c10::Allocator {
 };
 
 void* allocate_in_scope(std::size_t bytes, Heap& heap) {
-  return innermost != nullptr ? innermost->serve(bytes, heap) : heap.allocate(bytes, 0);
+  for (AllocationScope* scope = innermost; scope != nullptr; scope = scope->outer_)
+    if (scope->device_ == heap.device()) return scope->serve(bytes, heap);
+  return heap.allocate(bytes, 0);
 }
 
 void tell_scopes(const void* address, std::size_t bytes, std::uint64_t recorder) {
@@ -166,7 +169,7 @@ void AllocationScope::leave() {
   std::erase(state().scopes, this);
 }
 
-RecordingScope::RecordingScope() {
+RecordingScope::RecordingScope(c10::DeviceType device) : AllocationScope(device) {
   static std::atomic<std::uint64_t> recorders{0};
   recorder_ = ++recorders;
   enter();
@@ -187,7 +190,8 @@ bool RecordingScope::freed(const void* address, std::size_t bytes, std::uint64_t
   return true;
 }
 
-PlannedScope::PlannedScope(const std::vector<PlannedRequest>& requests) : requests_(requests) {
+PlannedScope::PlannedScope(const std::vector<PlannedRequest>& requests, c10::DeviceType device)
+    : AllocationScope(device), requests_(requests) {
   for (const PlannedRequest& request : requests) {
     MEMO_CHECK(all_in_arena(request.address, static_cast<std::size_t>(request.bytes.value())),
                "planned addresses lie in a registered arena");

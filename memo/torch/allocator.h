@@ -4,6 +4,8 @@
 // An allocation of 0 bytes has no memory: nobody records, plans, counts or frees it.
 #pragma once
 
+#include <c10/core/DeviceType.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -33,26 +35,32 @@ void withdraw_arena(const std::byte* begin);
 // Where the allocations of a device go that no plan places.
 class Heap {
  public:
+  explicit Heap(c10::DeviceType device) : device_(device) {}
   virtual ~Heap() = default;
+  [[nodiscard]] c10::DeviceType device() const { return device_; }
   // `recorder`: to be told to scopes when the block is freed.
   virtual void* allocate(std::size_t bytes, std::uint64_t recorder) = 0;
+
+ private:
+  c10::DeviceType device_;
 };
 
-// For allocators of other devices than the CPU. An allocation of this thread: by its innermost scope, else from the
-// heap; and that a block was freed, before it can be given to another: `recorder` of its allocation, 0 if none.
+// For allocators of other devices than the CPU. An allocation of this thread: by its innermost scope of the heap's
+// device, else from the heap; and that a block was freed, before it can be given to another: `recorder` of its
+// allocation, 0 if none.
 void* allocate_in_scope(std::size_t bytes, Heap& heap);
 void tell_scopes(const void* address, std::size_t bytes, std::uint64_t recorder);
 bool in_arena(const void* address);
 
-// Scopes of one thread nest; the innermost serves its allocations. At parallel regions LibTorch's own worker threads
-// allocate without a scope.
+// Scopes of one thread nest; the innermost of a device serves its allocations. At parallel regions LibTorch's own
+// worker threads allocate without a scope.
 class AllocationScope {
  public:
   AllocationScope(const AllocationScope&) = delete;
   AllocationScope& operator=(const AllocationScope&) = delete;
 
  protected:
-  AllocationScope() = default;
+  explicit AllocationScope(c10::DeviceType device) : device_(device) {}
   ~AllocationScope() = default;
   void enter();
   void leave();
@@ -62,6 +70,7 @@ class AllocationScope {
   // True if the block is this scope's. `recorder`: of the recording scope that made the block, 0 if none did.
   virtual bool freed(const void* address, std::size_t bytes, std::uint64_t recorder) = 0;
   AllocationScope* outer_ = nullptr;
+  c10::DeviceType device_;
   friend void* allocate_in_scope(std::size_t bytes, Heap& heap);
   friend void tell_scopes(const void* address, std::size_t bytes, std::uint64_t recorder);
 };
@@ -75,7 +84,7 @@ struct AllocationEvent {
 // While alive, logs every malloc that this thread's calls make, and every free, by any thread, of what it logged.
 class RecordingScope final : public AllocationScope {
  public:
-  RecordingScope();
+  explicit RecordingScope(c10::DeviceType device = c10::DeviceType::CPU);
   ~RecordingScope();
   // To be read when no other thread holds memory of this scope.
   [[nodiscard]] const std::vector<AllocationEvent>& events() const { return events_; }
@@ -85,6 +94,17 @@ class RecordingScope final : public AllocationScope {
   bool freed(const void* address, std::size_t bytes, std::uint64_t recorder) override;
   std::uint64_t recorder_;
   std::vector<AllocationEvent> events_;
+};
+
+// While alive, allocations go to the heap, as if no other scope were there: of what is not the same in every call.
+class UnplannedScope final : public AllocationScope {
+ public:
+  explicit UnplannedScope(c10::DeviceType device) : AllocationScope(device) { enter(); }
+  ~UnplannedScope() { leave(); }
+
+ private:
+  void* serve(std::size_t bytes, Heap& heap) override { return heap.allocate(bytes, 0); }
+  bool freed(const void*, std::size_t, std::uint64_t) override { return false; }
 };
 
 struct PlannedRequest {
@@ -110,8 +130,9 @@ std::string describe(const Departure& departure);
 // it goes to the heap and is a departure (the k-th planned request is then skipped over only if a later one matches).
 class PlannedScope final : public AllocationScope {
  public:
-  explicit PlannedScope(const std::vector<PlannedRequest>& requests);  // which must outlive the scope
-  explicit PlannedScope(std::vector<PlannedRequest>&&) = delete;
+  // `requests` must outlive the scope.
+  explicit PlannedScope(const std::vector<PlannedRequest>& requests, c10::DeviceType device = c10::DeviceType::CPU);
+  explicit PlannedScope(std::vector<PlannedRequest>&&, c10::DeviceType = c10::DeviceType::CPU) = delete;
   ~PlannedScope();
   // The call has ended: transients that are still alive become departures, what is allocated next is not the call's.
   // The destructor does the same.

@@ -3,6 +3,7 @@
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/tensor.h>
 
 #include <algorithm>
 #include <cmath>
@@ -104,7 +105,9 @@ struct Decoder::Impl {
                  linear_named(prefix + "out"),
                  linear_named(prefix + "mlp_in"),
                  linear_named(prefix + "mlp_out"),
-                 {groups, shape.heads, shape.kv_heads, shape.head_dim, rotary_frequencies(shape), {}, {}}};
+                 {groups, shape.heads, shape.kv_heads, shape.head_dim, rotary_frequencies(shape), {}, {}, {}}};
+    if (!result.qkv.weight.value.is_cpu() && !result.heads.frequencies.empty())
+      result.heads.frequencies_there = at::tensor(result.heads.frequencies).to(result.qkv.weight.value.device());
     if (shape.qk_norm) {
       result.heads.query_norm = Norm{find(prefix + "q_norm"), {}, false, shape.norm_eps};
       result.heads.key_norm = Norm{find(prefix + "k_norm"), {}, false, shape.norm_eps};

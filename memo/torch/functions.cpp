@@ -55,7 +55,7 @@ auto make_node(Arguments&&... arguments) {
   if constexpr (std::is_base_of_v<c10::intrusive_ptr_target, N>) {
     return c10::make_intrusive<N>(std::forward<Arguments>(arguments)...);
   } else {
-    return std::shared_ptr<N>(new N(std::forward<Arguments>(arguments)...), torch::autograd::deleteNode);
+    return std::make_shared<N>(std::forward<Arguments>(arguments)...);
   }
 }
 

@@ -39,6 +39,7 @@ void activate_backward(const at::Tensor& h, model::Activation activation, at::Te
 struct Heads {
   std::int64_t groups = 1, heads = 0, kv_heads = 0, head_dim = 0;
   std::vector<float> frequencies;            // rotary, [D / 2]; empty: no rotation
+  at::Tensor frequencies_there;              // the same where the parameters are, if that is a GPU
   std::optional<Norm> query_norm, key_norm;  // RMS norm of each head, before the rotation
 };
 // Norms, rotates and splits; `positions` [T] int64. `qk` are the first columns of raw, `v` the last ones; both may be

@@ -6,13 +6,14 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/tensor.h>
-#include <ATen/ops/zeros.h>
+#include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAStream.h>
 
 #include <type_traits>
 
 #include "memo/base/check.h"
 #include "memo/kernels/launch.h"
+#include "memo/torch/allocator.h"
 
 namespace memo::edge::on_gpu {
 namespace {
@@ -21,12 +22,16 @@ cudaStream_t stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
 
 kernels::Rows size_of(const at::Tensor& tensor) { return {tensor.size(0), tensor.size(1)}; }
 
-// f(T{}) with the element's type as the kernels know it.
+// f(T{}), which launches kernels, with the element's type as they know it.
 template <class F>
 void with_type(const at::Tensor& tensor, const F& f) {
-  if (tensor.scalar_type() == at::kFloat) return f(float{});
-  MEMO_CHECK(tensor.scalar_type() == at::kBFloat16, "a tensor is float32 or bfloat16");
-  f(__nv_bfloat16{});
+  MEMO_CHECK(tensor.scalar_type() == at::kFloat || tensor.scalar_type() == at::kBFloat16,
+             "a tensor is float32 or bfloat16");
+  if (tensor.scalar_type() == at::kFloat)
+    f(float{});
+  else
+    f(__nv_bfloat16{});
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
 }
 template <class T>
 const T* in(const at::Tensor& tensor) {
@@ -43,20 +48,14 @@ at::Tensor floats(at::IntArrayRef sizes, const at::Tensor& like) {
 
 std::int64_t chunks_of(std::int64_t rows) { return (rows + kernels::rows_of_chunk - 1) / kernels::rows_of_chunk; }
 
-// On the GPU as long as the process: they are few.
-at::Tensor frequencies_of(const Heads& heads, const at::Tensor& like) {
-  if (heads.frequencies.empty()) return {};
-  return at::tensor(heads.frequencies, at::dtype(at::kFloat)).to(like.device(), /*non_blocking=*/true);
-}
-
 template <class T>
-kernels::Heads<T> heads_of(const Heads& h, std::int64_t rows, std::int64_t count, const at::Tensor& frequencies,
-                           const at::Tensor& positions, const std::optional<Norm>& norm) {
+kernels::Heads<T> heads_of(const Heads& h, std::int64_t rows, std::int64_t count, const at::Tensor& positions,
+                           const std::optional<Norm>& norm) {
   kernels::Heads<T> result;
   result.rows = rows;
   result.heads = count;
   result.dim = h.head_dim;
-  result.frequencies = in<float>(frequencies);
+  result.frequencies = in<float>(h.frequencies_there);
   result.positions = in<std::int64_t>(positions);
   if (norm) {
     result.weight = in<T>(norm->weight.value);
@@ -127,14 +126,13 @@ void activate_backward(const at::Tensor& h, model::Activation activation, at::Te
 
 void split_heads(const at::Tensor& qk, const at::Tensor& v, const Heads& heads, const at::Tensor& positions,
                  const std::vector<at::Tensor>& groups) {
-  const at::Tensor frequencies = frequencies_of(heads, qk);
   const std::int64_t values = heads.kv_heads / heads.groups * heads.head_dim;
   with_type(qk, [&](auto t) {
     using T = decltype(t);
     for (std::int64_t g = 0; g < heads.groups; ++g) {
       const at::Tensor& group = groups[static_cast<std::size_t>(g)];
       for (const Part& part : parts_of(heads, g)) {
-        auto those = heads_of<T>(heads, qk.size(0), part.count, frequencies, positions, part.norm);
+        auto those = heads_of<T>(heads, qk.size(0), part.count, positions, part.norm);
         those.x_row = qk.stride(0);
         those.y_row = group.stride(0);
         kernels::turn_heads(those, in<T>(qk) + part.in_all, out<T>(group) + part.in_group, stream());
@@ -148,14 +146,13 @@ void split_heads(const at::Tensor& qk, const at::Tensor& v, const Heads& heads, 
 
 void split_heads_backward(const std::vector<at::Tensor>& groups, const at::Tensor& qk, const Heads& heads,
                           const at::Tensor& positions, at::Tensor& raw) {
-  const at::Tensor frequencies = frequencies_of(heads, raw);
   const std::int64_t rows = raw.size(0), dim = heads.head_dim, values = heads.kv_heads / heads.groups * dim;
   with_type(raw, [&](auto t) {
     using T = decltype(t);
     for (std::int64_t g = 0; g < heads.groups; ++g) {
       const at::Tensor& group = groups[static_cast<std::size_t>(g)];
       for (const Part& part : parts_of(heads, g)) {
-        auto those = heads_of<T>(heads, rows, part.count, frequencies, positions, part.norm);
+        auto those = heads_of<T>(heads, rows, part.count, positions, part.norm);
         those.x_row = part.norm ? qk.stride(0) : 0;
         those.y_row = group.stride(0);
         const at::Tensor d_weight = part.norm ? floats({rows * part.count, dim}, raw) : at::Tensor();
@@ -204,17 +201,19 @@ void add_column_sums(const at::Tensor& d, at::Tensor& gradient) { gradient.add_(
 
 namespace {
 
-// q, k and v of rows of qkv as flash attention takes them: [tokens, heads, dim], all sequences in one.
-struct Operands {
-  at::Tensor q, k, v, starts_q, starts_k;
-  std::int64_t longest_q = 0, longest_k = 0;
-};
-
 at::Tensor heads_at(const at::Tensor& rows, std::int64_t first, std::int64_t count, std::int64_t dim) {
   return rows.narrow(1, first * dim, count * dim).unflatten(1, {count, dim});
 }
 
-// Query rows [first, last); the keys of the documents that they are in.
+// q, k and v as flash attention takes them: [1, tokens, heads, dim], or without the 1 where documents are apart, with
+// the first row of each in q and k, and the number of rows.
+struct Operands {
+  at::Tensor q, k, v, starts_q, starts_k;
+  std::int64_t longest_q = 0, longest_k = 0;
+  [[nodiscard]] at::Tensor whole(const at::Tensor& rows) const { return starts_q.defined() ? rows : rows.unsqueeze(0); }
+};
+
+// Query rows [first, last) and the keys of the documents that they are in. Causality is that of the last rows.
 Operands operands(const at::Tensor& qkv, const GroupHeads& h, const Mask& mask, QueryRange range) {
   std::vector<std::int64_t> starts{0};
   for (const std::int64_t start : mask.starts)
@@ -234,20 +233,30 @@ Operands operands(const at::Tensor& qkv, const GroupHeads& h, const Mask& mask, 
     result.longest_q = std::max(result.longest_q, end - begin);
     result.longest_k = std::max(result.longest_k, end - starts[d]);
   }
+  if (q.size() > 2) {
+    const UnplannedScope other_sizes_each_time(at::kCUDA);
+    const auto there = [&](const std::vector<int>& values) {
+      return at::tensor(values, at::dtype(at::kInt)).to(qkv.device(), /*non_blocking=*/true);
+    };
+    result.starts_q = there(q);
+    result.starts_k = there(k);
+  }
   const at::Tensor keys = qkv.narrow(0, first_key, range.last - first_key);
-  result.q = heads_at(qkv.narrow(0, range.first, range.last - range.first), 0, h.queries, h.dim);
-  result.k = heads_at(keys, h.queries, h.keys, h.dim);
-  result.v = heads_at(keys, h.queries + h.keys, h.keys, h.dim);
-  const auto on_device = [&](const std::vector<int>& values) {
-    return at::tensor(values, at::dtype(at::kInt)).to(qkv.device(), /*non_blocking=*/true);
-  };
-  result.starts_q = on_device(q);
-  result.starts_k = on_device(k);
+  result.q = result.whole(heads_at(qkv.narrow(0, range.first, range.last - range.first), 0, h.queries, h.dim));
+  result.k = result.whole(heads_at(keys, h.queries, h.keys, h.dim));
+  result.v = result.whole(heads_at(keys, h.queries + h.keys, h.keys, h.dim));
   return result;
 }
 
-std::optional<std::int64_t> window_of(const Mask& mask) {
+std::optional<at::Tensor> if_defined(const at::Tensor& tensor) {
+  return tensor.defined() ? std::optional(tensor) : std::nullopt;
+}
+
+std::optional<std::int64_t> before(const Mask& mask) {
   return mask.window > 0 ? std::optional(mask.window - 1) : std::nullopt;
+}
+std::optional<std::int64_t> behind(const Mask& mask) {
+  return mask.window > 0 ? std::optional<std::int64_t>(0) : std::nullopt;
 }
 
 }  // namespace
@@ -257,27 +266,31 @@ std::tuple<at::Tensor, at::Tensor> causal_attention(const at::Tensor& qkv, const
   MEMO_CHECK(qkv.scalar_type() == at::kBFloat16, "attention on a GPU is of bfloat16");
   const QueryRange range = given.value_or(QueryRange{0, qkv.size(0)});
   const Operands x = operands(qkv, heads, mask, range);
-  const auto right = mask.window > 0 ? std::optional<std::int64_t>(0) : std::nullopt;
-  const auto result = at::_flash_attention_forward(x.q, x.k, x.v, x.starts_q, x.starts_k, x.longest_q, x.longest_k, 0.0,
-                                                   true, false, std::optional<double>(), window_of(mask), right);
-  at::Tensor o = at::empty({range.last - range.first, heads.queries * heads.dim}, qkv.options());
-  at::Tensor lse = floats({range.last - range.first, heads.queries}, qkv);
-  o.copy_(std::get<0>(result).flatten(1));
-  lse.copy_(std::get<1>(result).t());  // [heads, tokens]
+  const auto result = at::_flash_attention_forward(
+      x.q, x.k, x.v, if_defined(x.starts_q), if_defined(x.starts_k), x.longest_q, x.longest_k, /*dropout_p=*/0.0,
+      /*is_causal=*/true, /*return_debug_mask=*/false, std::optional<double>(), before(mask), behind(mask));
+  const std::int64_t rows = range.last - range.first;
+  const at::Tensor o = std::get<0>(result).reshape({rows, heads.queries * heads.dim});
+  at::Tensor lse = floats({rows, heads.queries}, qkv);
+  lse.copy_(std::get<1>(result).reshape({heads.queries, rows}).t());
   return {o, lse};
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> causal_attention_backward(const at::Tensor& d_o, const at::Tensor& qkv,
                                                                          const at::Tensor& o, const at::Tensor& lse,
                                                                          const GroupHeads& heads, const Mask& mask) {
-  const Operands x = operands(qkv, heads, mask, {0, qkv.size(0)});
-  const auto right = mask.window > 0 ? std::optional<std::int64_t>(0) : std::nullopt;
-  const at::Tensor no_dropout = at::zeros({2}, qkv.options().dtype(at::kUInt64));
-  auto [dq, dk, dv] = at::_flash_attention_backward(
-      heads_at(d_o, 0, heads.queries, heads.dim), x.q, x.k, x.v, heads_at(o, 0, heads.queries, heads.dim),
-      lse.t().contiguous(), x.starts_q, x.starts_k, x.longest_q, x.longest_k, 0.0, true, no_dropout, no_dropout,
-      std::optional<double>(), window_of(mask), right);
-  return {dq.flatten(1), dk.flatten(1), dv.flatten(1)};
+  const std::int64_t tokens = qkv.size(0);
+  const Operands x = operands(qkv, heads, mask, {0, tokens});
+  const auto whole = [&](const at::Tensor& rows) { return x.whole(heads_at(rows, 0, heads.queries, heads.dim)); };
+  const at::Tensor no_dropout = at::empty({2}, qkv.options().dtype(at::kUInt64));
+  const auto [dq, dk, dv] =
+      at::_flash_attention_backward(whole(d_o), x.q, x.k, x.v, whole(o), x.whole(lse.t().contiguous()), x.starts_q,
+                                    x.starts_k, x.longest_q, x.longest_k, /*dropout_p=*/0.0, /*is_causal=*/true,
+                                    no_dropout, no_dropout, std::optional<double>(), before(mask), behind(mask));
+  const auto rows = [&](const at::Tensor& gradient, std::int64_t count) {
+    return gradient.reshape({tokens, count * heads.dim});
+  };
+  return {rows(dq, heads.queries), rows(dk, heads.keys), rows(dv, heads.keys)};
 }
 
 }  // namespace memo::edge::on_gpu

@@ -57,7 +57,7 @@ class Recorder {
       if (stage == Stage::wait) {
         traces_.push_back({s, false, flow_.context, Seconds(0), {}});
       } else if (stage == Stage::update || stage == Stage::optimizer) {
-        const RecordingScope recording;
+        const RecordingScope recording(device_.type());
         segments_.forward(s, {}, {}, nullptr);
         MEMO_CHECKED(add_trace(s, false, flow_.context, recording.events(), {}, {}, {}));
       } else if (stage == Stage::core) {
@@ -105,7 +105,7 @@ class Recorder {
     {
       const SavedTensorScope saving(witness);
       std::vector<at::Tensor> outputs;
-      RecordingScope recording;
+      RecordingScope recording(device_.type());
       outputs = segments_.forward(s, where, tensors(reads), &graph);
       if (first_size) add_saved(segment, tokens, reads, outputs, witness.storages, recording.events());
       MEMO_CHECKED(add_trace(s, false, tokens, recording.events(), outputs, segment.forward.writes, witness.storages));
@@ -113,7 +113,7 @@ class Recorder {
     if (segment.backward.reads.empty()) return {};
     const std::vector<OperandTensor> gradients = operands(table_reads(segment, true), tokens);
     std::vector<at::Tensor> results;
-    RecordingScope recording;
+    RecordingScope recording(device_.type());
     results = segments_.backward(s, where, tensors(gradients), graph);
     return add_trace(s, true, tokens, recording.events(), results, segment.backward.writes, {});
   }
@@ -235,7 +235,7 @@ class Recorder {
         const std::vector<OperandTensor> reads = operands(side.reads, tokens);
         std::vector<at::Tensor> results;
         Graph none;
-        RecordingScope recording;
+        RecordingScope recording(device_.type());
         results = backward ? segments_.backward(s, {}, tensors(reads), none)
                            : segments_.forward(s, {}, tensors(reads), nullptr);
         MEMO_CHECKED(add_trace(s, backward, tokens, recording.events(), results, side.writes, {}));

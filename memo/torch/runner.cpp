@@ -54,7 +54,7 @@ void Runner::begin_sequence(const Sample& sample, bool first) {
   first_sequence_ = first;
   MEMO_CHECK(sample.tokens.numel() == plan_.profile.flow.context.value(), "a sample has the plan's context");
   const auto here = [&](const at::Tensor& tensor) { return tensor.to(device_.of_tensors(), /*non_blocking=*/true); };
-  sample_ = {here(sample.tokens), here(sample.targets), here(sample.positions), sample.starts};
+  device_.run([&] { sample_ = {here(sample.tokens), here(sample.targets), here(sample.positions), sample.starts}; });
   graphs_.clear();
 }
 
@@ -84,7 +84,7 @@ void Runner::run_call(int call) {
                                plan_.profile.flow.blocks() +
                            std::max(what.block, 0);
   const std::vector<PlannedRequest> requests = memory_.requests(call);
-  PlannedScope planned(requests);
+  PlannedScope planned(requests, device_.of_tensors().type());
   {
     const SavedTensorScope saving(*this);
     std::vector<at::Tensor> results;

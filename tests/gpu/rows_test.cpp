@@ -100,7 +100,7 @@ TEST_P(Rows, Activations) {
 TEST_P(Rows, HeadsAreNormedAndTurned) {
   const std::int64_t tokens = 7, dim = 16;
   for (const bool normed : {false, true}) {
-    edge::Heads heads{1, 1, 1, dim, {}, {}, {}};
+    edge::Heads heads{1, 1, 1, dim, {}, {}, {}, {}};
     for (int j = 0; j < dim / 2; ++j)
       heads.frequencies.push_back(std::pow(10000.0f, -2.0f * static_cast<float>(j) / dim));
     if (normed) {

@@ -120,7 +120,7 @@ TEST_P(Kernels, SplitHeads) {
   for (const Case& c : {Case{1, 64, 0, true, false}, Case{2, 20, 3, true, false}, Case{4, 16, 100000, true, true},
                         Case{1, 128, 7, true, true}, Case{2, 12, 0, false, false}}) {
     const std::int64_t tokens = 70, rows = (8 + 2 * 4) * c.dim, qk = (8 + 4) * c.dim;
-    Heads heads{c.groups, 8, 4, c.dim, {}, {}, {}};
+    Heads heads{c.groups, 8, 4, c.dim, {}, {}, {}, {}};
     for (std::int64_t j = 0; c.rotated && j < c.dim / 2; ++j)
       heads.frequencies.push_back(std::pow(1e4f, -2.0f * static_cast<float>(j) / static_cast<float>(c.dim)));
     if (c.normed) {
