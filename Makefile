@@ -1,11 +1,11 @@
-# make demo | test | build | bench | cuda | gpu | validate | soak | soak-short: each does the set-up that is still missing. See README.md.
+# make demo | test | build | bench | cuda | gpu | validate | soak | soak-short | bundle: each does the set-up that is still missing. See README.md.
 PYTHON ?= python3
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
-PACKAGES := g++ cmake ninja-build pkg-config python3-venv libcli11-dev nlohmann-json3-dev libtomlplusplus-dev \
+PACKAGES := g++ cmake ninja-build python3-venv libcli11-dev nlohmann-json3-dev libtomlplusplus-dev \
             libfmt-dev libexpected-dev libgtest-dev libgmock-dev liburing-dev libcsv-dev libpcre2-dev libxxhash-dev libssl-dev zlib1g-dev \
             libjs-chart.js chromium clang
 
-.PHONY: demo test build bench cuda gpu validate soak soak-short clean format
+.PHONY: demo test build bench cuda gpu validate soak soak-short bundle clean format
 demo: build/build.ninja
 	cmake --build build --target memo
 	scripts/demo
@@ -29,12 +29,15 @@ soak: build/build.ninja
 soak-short: build/build.ninja
 	cmake --build build --target memo
 	.venv/bin/python benchmarks/soak.py --minutes 3 --least 20
+bundle: .venv/.done
+	scripts/bundle $(filter %-dev libjs-%,$(PACKAGES))
 build: build/build.ninja
 	cmake --build build
 
-build/build.ninja: CMakeLists.txt .venv/.done .venv/.packages
+build/build.ninja: CMakeLists.txt .venv/.done
 	cmake -S . -B build -G Ninja
 
+ifeq ($(wildcard third_party),)
 .venv/.packages: Makefile
 	@mkdir -p .venv
 	@missing=$$(for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
@@ -45,6 +48,13 @@ build/build.ninja: CMakeLists.txt .venv/.done .venv/.packages
 	[ -x .venv/bin/python ] || $(PYTHON) -m venv .venv
 	.venv/bin/pip install -q -r requirements.txt
 	@touch $@
+else  # An unpacked bundle installs nothing; the environment is the machine's Python, which has torch.
+.venv/.done:
+	@$(PYTHON) -c "import importlib.util as u, sys; sys.exit(not u.find_spec('torch') and '$(PYTHON) has no torch: make PYTHON=...')"
+	@mkdir -p .venv/bin
+	@printf '#!/bin/sh\nexec "%s" "$$@"\n' "$$(command -v $(PYTHON))" >.venv/bin/python && chmod +x .venv/bin/python
+	@touch $@
+endif
 
 format:
 	clang-format -i $$(git ls-files '*.h' '*.cpp')

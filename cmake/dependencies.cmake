@@ -1,32 +1,43 @@
 # Third-party libraries: Debian's packages, and wheels from PyPI (torch, highsbox, CUDA's headers and runtime) found
 # through MEMO_PYTHON.
+
+# An unpacked bundle (scripts/bundle) brings them along. Its headers are searched last, as /usr/include is: LibTorch's come with
+# an fmt of their own.
+set(third_party ${CMAKE_SOURCE_DIR}/third_party)
+if(EXISTS ${third_party})
+  list(PREPEND CMAKE_PREFIX_PATH ${third_party})
+  set(CMAKE_LIBRARY_ARCHITECTURE x86_64-linux-gnu)
+  list(APPEND CMAKE_CXX_IMPLICIT_INCLUDE_DIRECTORIES ${third_party}/include)
+  list(APPEND CMAKE_CXX_STANDARD_INCLUDE_DIRECTORIES ${third_party}/include)
+endif()
+
 find_package(Threads REQUIRED)
 find_package(fmt REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(GTest REQUIRED)
-find_package(PkgConfig REQUIRED)
 
 find_path(TOMLPLUSPLUS_INCLUDE toml++/toml.h REQUIRED)
 add_library(tomlplusplus::tomlplusplus INTERFACE IMPORTED)
 target_include_directories(tomlplusplus::tomlplusplus SYSTEM INTERFACE ${TOMLPLUSPLUS_INCLUDE})
 
-find_library(CSV_LIBRARY csv REQUIRED)
-add_library(csv INTERFACE)
-target_link_libraries(csv INTERFACE ${CSV_LIBRARY})
-
-pkg_check_modules(uring REQUIRED IMPORTED_TARGET liburing)
-add_library(liburing ALIAS PkgConfig::uring)
-pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)
-add_library(PCRE2::8 ALIAS PkgConfig::pcre2)
-pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
-add_library(xxhash ALIAS PkgConfig::xxhash)
+function(memo_find_library target header library)
+  find_path(${library}_INCLUDE ${header} REQUIRED)
+  find_library(${library}_LIBRARY ${library} REQUIRED)
+  add_library(${target} INTERFACE IMPORTED)
+  target_include_directories(${target} SYSTEM INTERFACE ${${library}_INCLUDE})
+  target_link_libraries(${target} INTERFACE ${${library}_LIBRARY})
+endfunction()
+memo_find_library(csv csv.h csv)
+memo_find_library(liburing liburing.h uring)
+memo_find_library(PCRE2::8 pcre2.h pcre2-8)
+memo_find_library(xxhash xxhash.h xxhash)
 
 find_package(OpenSSL REQUIRED COMPONENTS Crypto)
 
 # The report's chart library is what Debian's libjs-chart.js installs.
 find_package(ZLIB REQUIRED)
-find_file(MEMO_CHART_JS chart.min.js PATHS /usr/share/javascript/chart.js REQUIRED)
+find_file(MEMO_CHART_JS chart.min.js PATH_SUFFIXES share/javascript/chart.js REQUIRED)
 
 function(memo_python_folder module out)
   execute_process(COMMAND ${MEMO_PYTHON} -c "import importlib.util as u; print(u.find_spec('${module}').submodule_search_locations[0])"
@@ -35,7 +46,10 @@ function(memo_python_folder module out)
 endfunction()
 
 # The wheel's CMake config names lib64, its files lie in lib: link by path.
-memo_python_folder(highsbox highsbox_folder)
+set(highsbox_folder ${third_party}/highsbox)
+if(NOT EXISTS ${highsbox_folder})
+  memo_python_folder(highsbox highsbox_folder)
+endif()
 add_library(highs SHARED IMPORTED)
 set_target_properties(highs PROPERTIES IMPORTED_LOCATION ${highsbox_folder}/highs_dist/lib/libhighs.so)
 target_include_directories(highs SYSTEM INTERFACE ${highsbox_folder}/highs_dist/include/highs)
