@@ -72,11 +72,7 @@ Keys ranks_of(const Keys& keys) {
 class Search {
  public:
   Search(const Instance& instance, const Options& options)
-      : instance_(instance),
-        options_(options),
-        first_fit_(instance),
-        keys_(keys_of(instance, first_fit_)),
-        random_(options.seed) {
+      : instance_(instance), options_(options), random_(options.seed) {
     for (std::uint32_t i = 0; i < instance.size(); ++i)
       if (!instance[i].fixed) movable_.push_back(i);
     best_.lower_bound = lower_bound(instance);
@@ -87,8 +83,10 @@ class Search {
       best_.outcome = Outcome::infeasible;
     } else {
       consider_sweep(best_fit_forward(instance_));
-      if (!solved() && !interrupted()) consider_sweep(best_fit_backward(instance_));
-      const std::size_t pairs = Skyline::neighbours(instance_, loose_pairs);
+      longest_ = elapsed();
+      in_one_go([this] { consider_sweep(best_fit_backward(instance_)); });
+      in_one_go([this] { keys_ = keys_of(instance_, first_fit_.emplace(instance_)); });
+      const std::size_t pairs = pairs_alive(instance_, loose_pairs);
       const std::size_t orders = pairs < exact_pairs ? exact_orders : portfolio.size();
       for (std::size_t i = 0; i < orders && !ended(); ++i) attempt(sorted_by(portfolio[i]));
       if (options_.method == Method::mip)
@@ -110,7 +108,9 @@ class Search {
   static constexpr std::size_t loose_pairs = 2'000'000;  // below, exact searches and orders take turns
   static constexpr std::size_t mip_pairs = 20'000;       // the largest model
   static constexpr std::int64_t orders_per_restart = 30;
-  static constexpr std::size_t exact_orders = 4;  // of the portfolio, before the exact search
+  static constexpr std::size_t exact_orders = 4;      // of the portfolio, before the exact search
+  static constexpr std::int64_t head_start = 50'000;  // nodes of depth-first searches before the first beam
+  static constexpr std::int64_t beam_share = 4;       // of beams' nodes to those of depth-first searches
 
   [[nodiscard]] Outcome outcome() const {
     if (best_.offsets.empty() && !instance_.empty())
@@ -121,7 +121,7 @@ class Search {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
   }
   [[nodiscard]] bool interrupted() const {
-    return (options_.stop != nullptr && options_.stop->load() != 0) || elapsed() >= options_.time_limit;
+    return late_ || (options_.stop != nullptr && options_.stop->load() != 0) || elapsed() >= options_.time_limit;
   }
   // The highest peak that would be news.
   [[nodiscard]] std::int64_t ceiling() const {
@@ -135,9 +135,22 @@ class Search {
     return solved() || (options_.rounds && rounds_ >= *options_.rounds) || interrupted();
   }
 
+  // Work that cannot be broken off, when there is time for some as long as the longest so far; else the search is over.
+  template <class Work>
+  void in_one_go(Work work) {
+    if (solved() || interrupted()) return;
+    const double begin = elapsed();
+    if (begin + longest_ > options_.time_limit) {
+      late_ = true;
+      return;
+    }
+    work();
+    longest_ = std::max(longest_, elapsed() - begin);
+  }
+
   FirstFit::Result attempt(const Order& order) {
     ++rounds_;
-    const FirstFit::Result result = first_fit_.place(
+    const FirstFit::Result result = first_fit_->place(
         order, ceiling(), [this] { return interrupted(); }, offsets_);
     if (result.end == FirstFit::End::placed) consider(offsets_, order);
     return result;
@@ -184,32 +197,29 @@ class Search {
     return order;
   }
 
-  struct Aim {
-    std::int64_t peak;
-    Restarts::Family family;
-  };
-  // Minimising aims at the bound and at peaks above it in turn: chances and times of a packing jump about with the
-  // peak, and a peak refuted raises the bound.
-  [[nodiscard]] Aim next_aim(std::int64_t turn, std::int64_t grain) const {
-    if (options_.capacity) return {*options_.capacity, turn % 4 == 3 ? Restarts::volume : Restarts::keys};
-    if (turn % (turn < 1000 ? 2 : 8) == 0) return {best_.lower_bound, Restarts::keys};
-    constexpr std::array<std::int64_t, 5> eighths{8, 7, 6, 8, 4};
+  // Minimising, beams aim at the bound and at peaks above it in turn.
+  [[nodiscard]] std::int64_t aim(std::int64_t beams, std::int64_t grain) const {
+    if (options_.capacity) return *options_.capacity;
+    constexpr std::array<std::int64_t, 4> quarters{0, 2, 0, 3};
     const std::int64_t steps = (ceiling() - best_.lower_bound) / grain;
-    return {best_.lower_bound + grain * (steps * eighths[static_cast<std::size_t>(turn / 2 % 5)] / 8),
-            Restarts::volume};
+    return best_.lower_bound + grain * (steps * quarters[static_cast<std::size_t>(beams) % quarters.size()] / 4);
   }
 
+  // Depth-first searches aim at the bound, where they may refute it; after their head start beams get most of the time.
   void search_exactly(std::int64_t orders_between) {
     if (ended()) return;
     Restarts restarts(instance_, options_.seed, options_.threads);
     const std::int64_t grain = granule(instance_);
-    for (std::int64_t turn = 0; !ended(); ++turn, ++rounds_) {
-      const Aim aim = next_aim(turn, grain);
-      const Skyline::Verdict verdict = restarts.run(aim.peak, aim.family, [this] { return interrupted(); });
-      if (verdict == Skyline::Verdict::packed)
+    for (std::int64_t beams = 0; !ended(); ++rounds_) {
+      const bool beam = orders_between == 0 && restarts.nodes(Restarts::beam) / beam_share <
+                                                   restarts.nodes(Restarts::depth_first) - head_start;
+      const std::int64_t peak = aim(beam ? beams++ : 0, grain);
+      const Verdict verdict =
+          restarts.run(peak, beam ? Restarts::beam : Restarts::depth_first, [this] { return interrupted(); });
+      if (verdict == Verdict::packed)
         consider_sweep(restarts.offsets());
-      else if (verdict == Skyline::Verdict::refuted)
-        best_.lower_bound = std::max(best_.lower_bound, (aim.peak / grain + 1) * grain);
+      else if (verdict == Verdict::refuted)
+        best_.lower_bound = std::max(best_.lower_bound, (peak / grain + 1) * grain);
       improve(orders_between);
     }
   }
@@ -266,8 +276,10 @@ class Search {
   const std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
   const Instance& instance_;
   const Options& options_;
-  FirstFit first_fit_;
+  std::optional<FirstFit> first_fit_;
   Keys keys_, ranks_;
+  double longest_ = 0;  // s, of what was done in one go
+  bool late_ = false;
   Order movable_, best_order_;
   std::mt19937_64 random_;
   std::vector<std::int64_t> offsets_;

@@ -20,7 +20,8 @@ struct Gap {
 
 // Holds for every instance given to this folder's functions: lower < upper, size > 0, alignment > 0, gaps are not
 // empty, in order, apart from each other and inside of the life, a fixed offset is a non-negative multiple of the
-// alignment, fixed buffers do not overlap, and the highest fixed end plus all other sizes plus all padding fits 63 bits.
+// alignment, fixed buffers do not overlap, and the highest fixed end plus all other sizes plus all padding fits 63
+// bits.
 struct Buffer {
   std::int64_t lower = 0, upper = 0;  // alive in [lower, upper)
   std::int64_t size = 0;              // bytes, > 0
@@ -57,9 +58,9 @@ struct Options {
   const std::atomic<int>* stop = nullptr;  // not 0, as a signal handler leaves it: end soon with the best so far
 };
 
-// Minimising always ends with a packing; a time limit of less than the second or so that 200 000 buffers take is
-// overrun. optimal: peak equals lower_bound (minimising), or fits the capacity (deciding). feasible: a gap remains.
-// infeasible: proved. timeout: neither an answer nor a proof.
+// Minimising always ends with a packing; a time limit of less than one sweep along time takes (about a second for
+// 200 000 buffers) is overrun. optimal: peak equals lower_bound (minimising), or fits the capacity (deciding).
+// feasible: a gap remains. infeasible: proved. timeout: neither an answer nor a proof.
 enum class Outcome { optimal, feasible, infeasible, timeout };
 
 struct Packing {

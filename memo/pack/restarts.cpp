@@ -8,10 +8,14 @@
 #include <random>
 #include <thread>
 
+#include "memo/pack/beam.h"
+#include "memo/pack/depth_first.h"
+
 namespace memo::pack {
 namespace {
 
-constexpr double nodes_per_buffer = 1.2;  // of the shortest search: one way down, and a little around its end
+constexpr double nodes_per_buffer = 1.2;  // of the shortest depth-first search: one way down, and a little around it
+constexpr std::int64_t narrowest = 32;    // beam
 constexpr float noise = 0.05F;            // of an order's range
 
 // 1 1 2 1 1 2 4 1 1 2 ...: the n-th term, from 1.
@@ -37,35 +41,43 @@ std::vector<float> ranks(const std::vector<double>& key) {
   return rank;
 }
 
+Beam random_beam(std::int64_t restart, std::uint64_t seed, std::int64_t grain) {
+  std::mt19937_64 random(seed * 0x9e3779b97f4a7c15ULL ^ static_cast<std::uint64_t>(restart));
+  constexpr std::array<int, 4> rises{2, 3, 5, 8};
+  const double power = 8 * static_cast<double>(random() >> 40) * 0x1p-24;
+  return {static_cast<std::size_t>(narrowest * luby(restart + 1)), rises[random() % rises.size()],
+          static_cast<double>(grain) * std::exp2(power)};
+}
+
 }  // namespace
 
 struct Restarts::Part {
+  struct Searches {  // of a thread
+    explicit Searches(const Instance& instance) : skyline(instance), depth_first(skyline) {}
+    Skyline skyline;
+    DepthFirst depth_first;
+  };
   std::vector<std::size_t> names;  // of its buffers in the whole instance
   Instance instance;
-  std::vector<std::unique_ptr<Skyline>> searches;  // one a thread
-  std::vector<std::vector<float>> orders;          // each buffer's priority; three a family
+  std::vector<std::unique_ptr<Searches>> searches;
+  std::vector<std::vector<float>> orders;  // each buffer's priority
   std::vector<std::int64_t> offsets;
   std::int64_t peak = std::numeric_limits<std::int64_t>::max();
-  std::array<std::int64_t, 2> restarts{};  // of each family
+  std::array<std::int64_t, 2> restarts{};  // of each kind
 
-  // Load: the most bytes alive during the buffer's life. Length of volumes: in sections.
+  // The orders of MiniMalloc: long before large before loaded, loaded large long, loaded long large. Load: the most
+  // bytes alive during the buffer's life.
   void rank() {
     const Sections sections(instance);
     std::vector<double> live(sections.count, 0), most(instance.size(), 0), lengths, areas;
     for (std::size_t i = 0; i < instance.size(); ++i)
       for (const Range& range : sections.of(i))
         for (std::uint32_t s = range.first; s < range.last; ++s) live[s] += static_cast<double>(instance[i].size);
-    constexpr std::array<double, 3> powers{1.5, 2, 3};
-    std::array<std::vector<double>, powers.size()> volumes;
     for (std::size_t i = 0; i < instance.size(); ++i) {
       for (const Range& range : sections.of(i))
         for (std::uint32_t s = range.first; s < range.last; ++s) most[i] = std::max(most[i], live[s]);
       lengths.push_back(static_cast<double>(instance[i].upper) - static_cast<double>(instance[i].lower));
       areas.push_back(lengths.back() * static_cast<double>(instance[i].size));
-      const Range hull = sections.hull(i);
-      for (std::size_t k = 0; k < powers.size(); ++k)
-        volumes[k].push_back(static_cast<double>(instance[i].size) *
-                             std::pow(static_cast<double>(hull.last - hull.first), powers[k]));
     }
     const std::vector<float> load = ranks(most), length = ranks(lengths), area = ranks(areas);
     const auto order = [&](const std::vector<float>& a, const std::vector<float>& b, const std::vector<float>& c) {
@@ -75,12 +87,11 @@ struct Restarts::Part {
     order(length, area, load);
     order(load, area, length);
     order(load, length, area);
-    for (const std::vector<double>& v : volumes) orders.push_back(ranks(v));
   }
 
-  // Each order of the family once as it is, then with noise.
-  [[nodiscard]] std::vector<float> priority(Family family, std::int64_t restart, std::uint64_t seed) const {
-    std::vector<float> result = orders[static_cast<std::size_t>(family * 3 + restart % 3)];
+  // Each order once as it is, then with noise.
+  [[nodiscard]] std::vector<float> priority(std::int64_t restart, std::uint64_t seed) const {
+    std::vector<float> result = orders[static_cast<std::size_t>(restart) % orders.size()];
     std::mt19937_64 random(seed * 0x9e3779b97f4a7c15ULL + static_cast<std::uint64_t>(restart));
     if (restart >= 3)
       for (float& r : result) r += noise * static_cast<float>(random() >> 40) * 0x1p-24F;
@@ -89,7 +100,7 @@ struct Restarts::Part {
 };
 
 Restarts::Restarts(const Instance& instance, std::uint64_t seed, int threads)
-    : buffers_(instance.size()), seed_(seed), threads_(threads) {
+    : buffers_(instance.size()), seed_(seed), threads_(threads), grain_(granule(instance)) {
   std::vector<std::size_t> by_lower(instance.size());
   std::iota(by_lower.begin(), by_lower.end(), std::size_t{0});
   std::stable_sort(by_lower.begin(), by_lower.end(),
@@ -109,36 +120,45 @@ Restarts::Restarts(const Instance& instance, std::uint64_t seed, int threads)
 
 Restarts::~Restarts() = default;
 
-Skyline::Verdict Restarts::run(std::int64_t peak, Family family, const std::function<bool()>& interrupted) {
+Verdict Restarts::run(std::int64_t peak, Kind kind, const std::function<bool()>& interrupted) {
   const auto open = std::find_if(parts_.begin(), parts_.end(), [&](const auto& part) { return part->peak > peak; });
-  if (open == parts_.end()) return Skyline::Verdict::packed;
+  if (open == parts_.end()) return Verdict::packed;
   Part& part = **open;
-  std::vector<Skyline::Verdict> verdicts(part.searches.size());
+  std::vector<Verdict> verdicts(part.searches.size());
+  std::vector<std::int64_t> nodes(verdicts.size(), 0);
   const auto search = [&](std::size_t thread) {
-    std::unique_ptr<Skyline>& skyline = part.searches[thread];
-    if (!skyline) skyline = std::make_unique<Skyline>(part.instance);
-    const std::int64_t restart = part.restarts[family] + static_cast<std::int64_t>(thread);
-    const auto nodes = static_cast<std::int64_t>(nodes_per_buffer * static_cast<double>(part.instance.size()) *
-                                                 static_cast<double>(luby(restart / 3 + 1)));
-    verdicts[thread] = skyline->search(peak, part.priority(family, restart, seed_), nodes + 8, interrupted);
+    if (!part.searches[thread]) part.searches[thread] = std::make_unique<Part::Searches>(part.instance);
+    const std::int64_t restart = part.restarts[kind] + static_cast<std::int64_t>(thread);
+    if (kind == beam) {
+      verdicts[thread] = beam_search(part.searches[thread]->skyline, peak, random_beam(restart, seed_, grain_),
+                                     nodes[thread], interrupted);
+    } else {
+      const std::int64_t most =
+          8 + static_cast<std::int64_t>(nodes_per_buffer * static_cast<double>(part.names.size()) *
+                                        static_cast<double>(luby(restart / 3 + 1)));
+      std::int64_t left = most;
+      verdicts[thread] =
+          part.searches[thread]->depth_first.search(peak, part.priority(restart, seed_), left, interrupted);
+      nodes[thread] = most - left;
+    }
   };
   std::vector<std::thread> others;
   for (std::size_t thread = 1; thread < verdicts.size(); ++thread) others.emplace_back(search, thread);
   search(0);
   for (std::thread& other : others) other.join();
-  part.restarts[family] += threads_;
+  part.restarts[kind] += threads_;
+  nodes_[kind] += std::accumulate(nodes.begin(), nodes.end(), std::int64_t{0});
   for (std::size_t thread = 0; thread < verdicts.size(); ++thread) {
-    if (verdicts[thread] == Skyline::Verdict::refuted) return Skyline::Verdict::refuted;
-    if (verdicts[thread] != Skyline::Verdict::packed) continue;
-    part.offsets = part.searches[thread]->offsets();
+    if (verdicts[thread] == Verdict::refuted) return Verdict::refuted;
+    if (verdicts[thread] != Verdict::packed) continue;
+    part.offsets = part.searches[thread]->skyline.offsets();
     part.peak = 0;
     for (std::size_t i = 0; i < part.offsets.size(); ++i)
       part.peak = std::max(part.peak, part.offsets[i] + part.instance[i].size);
-    return std::all_of(parts_.begin(), parts_.end(), [&](const auto& p) { return p->peak <= peak; })
-               ? Skyline::Verdict::packed
-               : Skyline::Verdict::cut_off;
+    return std::all_of(parts_.begin(), parts_.end(), [&](const auto& p) { return p->peak <= peak; }) ? Verdict::packed
+                                                                                                     : Verdict::cut_off;
   }
-  return Skyline::Verdict::cut_off;
+  return Verdict::cut_off;
 }
 
 std::vector<std::int64_t> Restarts::offsets() const {

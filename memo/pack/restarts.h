@@ -1,9 +1,9 @@
-// Many short exact searches instead of a long one: run times of the skyline search are heavy-tailed, and chaotic in the
-// capacity. Restarts go round a few orders of the buffers, with a little noise, and their lengths follow Luby's
-// sequence (Luby, Sinclair and Zuckerman, Optimal Speedup of Las Vegas Algorithms, 1993). Parts of the instance that
-// share no time are searched apart.
+// Many short searches instead of a long one: run times are heavy-tailed, and chaotic in the capacity. Lengths of
+// depth-first searches and widths of beams follow Luby's sequence (Luby, Sinclair and Zuckerman, Optimal Speedup of Las
+// Vegas Algorithms, 1993). Parts of the instance that share no time are searched apart.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -21,14 +21,15 @@ class Restarts {
   Restarts(const Restarts&) = delete;
   Restarts& operator=(const Restarts&) = delete;
 
-  // Orders by which buffers go first. keys: long before large before loaded, loaded large long, loaded long large
-  // (those of MiniMalloc), best where no section has room to spare. volume: by size times length
-  // to the power of 1.5, 2 and 3, best above the bound.
-  enum Family : std::uint8_t { keys, volume };
+  // depth_first: exact, goes round a few orders of the buffers with a little noise. beam: packs where hardly a byte may
+  // be lost; its weights and its patience are drawn at random.
+  enum Kind : std::uint8_t { depth_first, beam };
 
   // One more search per thread for a packing with at most `peak`, in a part that has none yet. Packed when all parts
   // have one, refuted when one of them has none, else cut off.
-  Skyline::Verdict run(std::int64_t peak, Family family, const std::function<bool()>& interrupted);
+  Verdict run(std::int64_t peak, Kind kind, const std::function<bool()>& interrupted);
+  // Placements tried by all searches of a kind.
+  [[nodiscard]] std::int64_t nodes(Kind kind) const { return nodes_[kind]; }
   // After Verdict::packed.
   [[nodiscard]] std::vector<std::int64_t> offsets() const;
 
@@ -37,6 +38,8 @@ class Restarts {
   const std::size_t buffers_;
   const std::uint64_t seed_;
   const int threads_;
+  std::int64_t grain_;
+  std::array<std::int64_t, 2> nodes_{};
   std::vector<std::unique_ptr<Part>> parts_;
 };
 

@@ -1,6 +1,7 @@
 #include "memo/pack/sections.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace memo::pack {
 
@@ -29,6 +30,24 @@ Sections::Sections(const Instance& instance) : begin(instance.size() + 1, 0) {
     started = event.starts;
     (event.starts ? all[event.range].first : all[event.range].last) = count;
   }
+}
+
+std::size_t pairs_alive(const Instance& instance, std::size_t most) {
+  std::vector<std::pair<std::int64_t, bool>> events;
+  for (const Buffer& b : instance) {
+    events.emplace_back(b.lower, true);
+    events.emplace_back(b.upper, false);
+  }
+  std::sort(events.begin(), events.end());
+  std::size_t alive = 0, pairs = 0;
+  for (const auto& [time, starts] : events) {
+    if (starts)
+      pairs += alive++;
+    else
+      --alive;
+    if (pairs >= most) return most;
+  }
+  return pairs;
 }
 
 }  // namespace memo::pack

@@ -1,6 +1,7 @@
 // Time cut into sections, the maximal sets of buffers alive together: all that packing needs to know of time.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -31,5 +32,8 @@ struct Sections {
     return {all[begin[buffer]].first, all[begin[buffer + 1] - 1].last};
   }
 };
+
+// The pairs of buffers alive together, counted up to `most`: the memory and time that a search takes grow with it.
+std::size_t pairs_alive(const Instance& instance, std::size_t most);
 
 }  // namespace memo::pack

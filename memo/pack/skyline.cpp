@@ -12,8 +12,6 @@ namespace {
 
 constexpr std::int64_t no_floor = std::numeric_limits<std::int64_t>::max();  // of a section where nothing waits
 constexpr std::int64_t placed = no_floor;                                    // as a least offset
-constexpr std::size_t memory_size = std::size_t{1} << 18;                    // failed states kept
-constexpr std::uint32_t nobody = std::numeric_limits<std::uint32_t>::max();
 
 std::uint64_t mixed(std::uint64_t x) {  // the finaliser of MurmurHash3
   x = (x ^ (x >> 33)) * 0xff51afd7ed558ccdULL;
@@ -39,7 +37,6 @@ Skyline::Skyline(const Instance& instance)
       waiting_(sections_.count, 0),
       lowest_(sections_.count, nobody),
       crossing_(sections_.count, 0),
-      failed_(memory_size, 0),
       stamp_(instance.size(), 0) {
   std::vector<Index> by_length(instance.size());
   std::iota(by_length.begin(), by_length.end(), 0U);
@@ -60,6 +57,9 @@ Skyline::Skyline(const Instance& instance)
     const Buffer& b = instance[i];
     spots_.push_back({b.size, b.alignment, b.fixed.value_or(-1), 0});
     rehash(i);
+    areas_.push_back(0);
+    for (const Range& range : sections_.of(i))
+      areas_[i] += static_cast<double>(b.size) * static_cast<double>(range.last - range.first);
   }
   std::vector<Index> seen(instance.size(), nobody);
   std::map<std::tuple<std::int64_t, std::int64_t, std::vector<Index>>, Index> twins;
@@ -78,24 +78,44 @@ Skyline::Skyline(const Instance& instance)
   for (Index s = 0; s < sections_.count; ++s)
     for (const Index i : buffers_[s])
       if (least_[i] < floor_[s]) floor_[s] = least_[lowest_[s] = i];
+  enter(all());
+  first_ = snapshot();
 }
 
-std::size_t Skyline::neighbours(const Instance& instance, std::size_t most) {
-  std::vector<std::pair<std::int64_t, bool>> events;
-  for (const Buffer& b : instance) {
-    events.emplace_back(b.lower, true);
-    events.emplace_back(b.upper, false);
+bool Skyline::start(std::int64_t capacity) {
+  restore(first_);
+  capacity_ = capacity;
+  for (Index s = 0; s < sections_.count; ++s)
+    if (waits(s) && slack(s) < 0) return false;
+  for (std::size_t i = 0; i < spots_.size(); ++i)
+    if (least_[i] > capacity - spots_[i].size) return false;
+  return true;
+}
+
+Skyline::Snapshot Skyline::snapshot() const {
+  Snapshot result;
+  result.hash = hash_;
+  result.values.reserve(least_.size() + 3 * floor_.size());
+  for (std::size_t i = 0; i < least_.size(); ++i)  // the offset of what is placed, as a negative number
+    result.values.push_back(least_[i] == placed ? -1 - offsets_[i] : least_[i]);
+  result.values.insert(result.values.end(), floor_.begin(), floor_.end());
+  result.values.insert(result.values.end(), waiting_.begin(), waiting_.end());
+  result.values.insert(result.values.end(), lowest_.begin(), lowest_.end());
+  return result;
+}
+
+void Skyline::restore(const Snapshot& snapshot) {
+  undo(0);
+  hash_ = snapshot.hash;
+  const std::int64_t* value = snapshot.values.data();
+  for (std::size_t i = 0; i < least_.size(); ++i, ++value) {
+    least_[i] = *value < 0 ? placed : *value;
+    if (*value < 0) offsets_[i] = -1 - *value;
+    rehash(i);
   }
-  std::sort(events.begin(), events.end());
-  std::size_t alive = 0, pairs = 0;
-  for (const auto& [time, starts] : events) {
-    if (starts)
-      pairs += alive++;
-    else
-      --alive;
-    if (pairs >= most) return most;
-  }
-  return pairs;
+  for (std::int64_t& floor : floor_) floor = *value++;
+  for (std::int64_t& waiting : waiting_) waiting = *value++;
+  for (Index& lowest : lowest_) lowest = static_cast<Index>(*value++);
 }
 
 void Skyline::rehash(Index buffer) {
@@ -157,7 +177,6 @@ bool Skyline::settle(Index section, std::int64_t at_least) {
   return lowest == nobody || floor <= capacity_ - waiting_[section];
 }
 
-// At its least offset. False when the rest no longer fits.
 bool Skyline::place(Index buffer) {
   const std::int64_t size = spots_[buffer].size, top = least_[buffer] + size;
   offsets_[buffer] = least_[buffer];
@@ -184,9 +203,8 @@ bool Skyline::place(Index buffer) {
   return true;
 }
 
-// No buffer of the section lies at `height`, its floor. Those that could are raised to the least top of a neighbour on
-// which they might rest instead. False when one of them could slide down after all, or something no longer fits.
-bool Skyline::none_at(Index section, std::int64_t height) {
+bool Skyline::none_on_floor(Index section) {
+  const std::int64_t height = floor_[section];
   ++stamps_;
   std::vector<Index> left;
   for (const Index i : buffers_[section]) {
@@ -217,16 +235,21 @@ bool Skyline::none_at(Index section, std::int64_t height) {
   return true;
 }
 
-// The waiting buffers of the section that may lie at `height`, one of each kind, in order of priority.
-void Skyline::candidates(Index section, std::int64_t height, std::vector<Index>& found) const {
+void Skyline::candidates(Index section, std::vector<Index>& found) const {
   found.clear();
   for (const Index i : buffers_[section])
-    if (least_[i] == height &&
+    if (least_[i] == floor_[section] &&
         std::none_of(found.begin(), found.end(), [&](Index other) { return twin_[other] == twin_[i]; }))
       found.push_back(i);
-  std::sort(found.begin(), found.end(), [&](Index a, Index b) {
-    return (*priority_)[a] != (*priority_)[b] ? (*priority_)[a] > (*priority_)[b] : a < b;
-  });
+}
+
+Skyline::Index Skyline::lowest_section(Range part) const {
+  const std::int64_t height = *std::min_element(floor_.begin() + part.first, floor_.begin() + part.last);
+  if (height == no_floor) return nobody;
+  Index section = nobody;
+  for (Index s = part.first; s < part.last; ++s)
+    if (floor_[s] == height && (section == nobody || waiting_[s] > waiting_[section])) section = s;
+  return section;
 }
 
 bool Skyline::splits(Index placed) const {
@@ -236,8 +259,7 @@ bool Skyline::splits(Index placed) const {
   return false;
 }
 
-// The parts into which what waits in `part` falls, the tightest first.
-Skyline::Verdict Skyline::solve_parts(Range part, std::size_t depth) {
+std::vector<Range> Skyline::parts(Range part) const {
   struct Piece {
     std::int64_t slack;
     Range range;
@@ -247,72 +269,23 @@ Skyline::Verdict Skyline::solve_parts(Range part, std::size_t depth) {
     if (s + 1 < part.last && crossing_[s] != 0) continue;
     Piece piece{no_floor, {first, s + 1}};
     for (Index t = first; t <= s; ++t)
-      if (lowest_[t] != nobody) piece.slack = std::min(piece.slack, capacity_ - floor_[t] - waiting_[t]);
+      if (waits(t)) piece.slack = std::min(piece.slack, slack(t));
     if (piece.slack != no_floor) pieces.push_back(piece);
     first = s + 1;
   }
   std::stable_sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) { return a.slack < b.slack; });
-  const std::uint64_t whole = hash_;
-  const std::size_t mark = trail_.size();
-  Verdict verdict = Verdict::packed;
-  for (const Piece& piece : pieces) {
-    hash_ = 0;
-    for (Index s = piece.range.first; s < piece.range.last; ++s)
-      for (const Index i : buffers_[s])
-        if (least_[i] != placed && sections_.hull(i).first == s) hash_ ^= spots_[i].code;
-    verdict = solve(piece.range, depth);
-    if (verdict != Verdict::packed) break;
-  }
-  if (verdict == Verdict::refuted) undo(mark);
-  hash_ = whole;
-  return verdict;
+  std::vector<Range> ranges;
+  ranges.reserve(pieces.size());
+  for (const Piece& piece : pieces) ranges.push_back(piece.range);
+  return ranges;
 }
 
-Skyline::Verdict Skyline::solve(Range part, std::size_t depth) {
-  const std::size_t base = trail_.size();
-  if (choices_.size() <= depth) choices_.resize(depth + 1);
-  const auto remember = [&] {
-    undo(base);
-    failed_[key(part) % memory_size] = key(part);
-    return Verdict::refuted;
-  };
-  for (;;) {
-    if (--nodes_left_ < 0 || (nodes_left_ % 256 == 0 && (*interrupted_)())) return Verdict::cut_off;
-    const std::int64_t height = *std::min_element(floor_.begin() + part.first, floor_.begin() + part.last);
-    if (height == no_floor) return Verdict::packed;
-    if (failed_[key(part) % memory_size] == key(part)) return remember();
-    Index section = nobody;  // of the lowest ones the tightest
-    for (Index s = part.first; s < part.last; ++s)
-      if (floor_[s] == height && (section == nobody || waiting_[s] > waiting_[section])) section = s;
-    std::vector<Index> choices = std::move(choices_[depth]);
-    candidates(section, height, choices);
-    Verdict verdict = Verdict::refuted;
-    for (const Index i : choices) {
-      const std::size_t mark = trail_.size();
-      if (place(i)) verdict = splits(i) ? solve_parts(part, depth + 1) : solve(part, depth + 1);
-      if (verdict != Verdict::refuted) break;
-      undo(mark);
-    }
-    choices_[depth] = std::move(choices);
-    if (verdict != Verdict::refuted) return verdict;
-    if (!none_at(section, height)) return remember();
-  }
-}
-
-Skyline::Verdict Skyline::search(std::int64_t capacity, const std::vector<float>& priority, std::int64_t nodes,
-                                 const std::function<bool()>& interrupted) {
-  capacity_ = capacity;
-  priority_ = &priority;
-  nodes_left_ = nodes;
-  interrupted_ = &interrupted;
-  hash_ = 0;
-  for (Index s = 0; s < sections_.count; ++s)
-    if (lowest_[s] != nobody && floor_[s] > capacity - waiting_[s]) return Verdict::refuted;
-  for (std::size_t i = 0; i < spots_.size(); ++i)
-    if (least_[i] > capacity - spots_[i].size) return Verdict::refuted;
-  const Verdict verdict = solve_parts({0, sections_.count}, 0);
-  undo(0);
-  return verdict;
+std::uint64_t Skyline::enter(Range part) {
+  const std::uint64_t whole = std::exchange(hash_, 0);
+  for (Index s = part.first; s < part.last; ++s)
+    for (const Index i : buffers_[s])
+      if (least_[i] != placed && sections_.hull(i).first == s) hash_ ^= spots_[i].code;
+  return whole;
 }
 
 }  // namespace memo::pack
