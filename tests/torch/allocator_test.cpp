@@ -217,6 +217,26 @@ TEST_F(PlannedTest, TheKthAllocationGetsTheKthAddress) {
   EXPECT_EQ(heap_use().live, heap_before);
 }
 
+TEST_F(PlannedTest, ScopesOfAnotherDeviceLeaveAllocationsAlone) {
+  const auto requests = side_by_side({100});
+  PlannedScope planned(requests);
+  const RecordingScope of_gpu(c10::DeviceType::CUDA);
+  EXPECT_EQ(allocate(100).get(), requests[0].address) << "of the CPU's innermost scope";
+  EXPECT_THAT(of_gpu.events(), IsEmpty());
+}
+
+TEST_F(PlannedTest, WhatIsUnplannedGoesToTheHeapAndDepartsFromNothing) {
+  const auto requests = side_by_side({100});
+  PlannedScope planned(requests);
+  {
+    const UnplannedScope other(c10::DeviceType::CPU);
+    EXPECT_NE(allocate(100).get(), requests[0].address);
+    allocate(7);
+  }
+  EXPECT_EQ(allocate(100).get(), requests[0].address);
+  EXPECT_THAT(planned.finish(), IsEmpty());
+}
+
 TEST_F(PlannedTest, AnotherSizeGoesToTheHeapAndIsNamed) {
   const std::vector<PlannedRequest> nothing;
   PlannedScope planned(nothing);
