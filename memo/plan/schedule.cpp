@@ -159,7 +159,8 @@ class Builder {
     for (int s : segments(stage)) call(s, phase, layer, block, -1);
   }
   void backward(Stage stage, int layer, int block) {
-    for (int s : segments(stage) | std::views::reverse) call(s, Phase::backward, layer, block, -1);
+    const std::vector<int> forward = segments(stage);
+    std::for_each(forward.rbegin(), forward.rend(), [&](int s) { call(s, Phase::backward, layer, block, -1); });
   }
   void core(Phase phase, int layer) {
     for (int s : segments(Stage::core))
