@@ -20,33 +20,6 @@ std::int64_t peak_of(const Instance& instance, const std::vector<std::int64_t>& 
   return peak;
 }
 
-// Whether buffers i, i + 1, ... fit below `peak` beside the first i: every offset is tried, so nothing is assumed.
-// `meets[i]`: the earlier buffers that live at a time of buffer i.
-bool fits(const Instance& instance, const std::vector<std::vector<std::size_t>>& meets, std::int64_t peak,
-          std::vector<std::int64_t>& offsets, std::size_t i = 0) {
-  if (i == instance.size()) return true;
-  const Buffer& b = instance[i];
-  for (std::int64_t at = 0; at + b.size <= peak; at += b.alignment) {
-    if (b.fixed && *b.fixed != at) continue;
-    bool free = true;
-    for (const std::size_t j : meets[i])
-      free = free && (at + b.size <= offsets[j] || offsets[j] + instance[j].size <= at);
-    offsets[i] = at;
-    if (free && fits(instance, meets, peak, offsets, i + 1)) return true;
-  }
-  return false;
-}
-
-std::int64_t brute_force_peak(const Instance& instance) {
-  std::vector<std::vector<std::size_t>> meets(instance.size());
-  for (std::size_t i = 0; i < instance.size(); ++i)
-    for (std::size_t j = 0; j < i; ++j)
-      if (together(instance[i], instance[j])) meets[i].push_back(j);
-  std::vector<std::int64_t> offsets(instance.size());
-  for (std::int64_t peak = 0;; ++peak)
-    if (fits(instance, meets, peak, offsets)) return peak;
-}
-
 Instance read(const std::string& name) { return read_csv(Path(MEMO_TEST_DATA) / "dsa" / name).value().instance; }
 
 // Instances small enough for brute force: with alignments, fixed offsets, gaps, or none of them.
