@@ -54,13 +54,13 @@ add_library(highs SHARED IMPORTED)
 set_target_properties(highs PROPERTIES IMPORTED_LOCATION ${highsbox_folder}/highs_dist/lib/libhighs.so)
 target_include_directories(highs SYSTEM INTERFACE ${highsbox_folder}/highs_dist/include/highs)
 
-# CUDA's runtime API: a toolkit, or the wheels nvidia-cuda-runtime and nvidia-cuda-crt.
+# CUDA's runtime API: a toolkit, or the wheels nvidia-cuda-runtime, -crt and -cccl.
 execute_process(COMMAND ${MEMO_PYTHON} -c "import sysconfig; print(sysconfig.get_path('purelib'))"
                 OUTPUT_VARIABLE site_packages OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
 set(cuda_folders ${site_packages}/nvidia/cu13 ENV CUDA_HOME /usr/local/cuda)
 find_path(CUDA_HEADERS crt/host_defines.h PATHS ${cuda_folders} PATH_SUFFIXES include NO_DEFAULT_PATH REQUIRED)
 add_library(cuda_headers INTERFACE)
-target_include_directories(cuda_headers SYSTEM INTERFACE ${CUDA_HEADERS})
+target_include_directories(cuda_headers SYSTEM INTERFACE ${CUDA_HEADERS} ${CUDA_HEADERS}/cccl)
 # nvcc compiles memo/kernels where there is one. With a LibTorch of CUDA too, the command trains on a GPU.
 include(CheckLanguage)
 check_language(CUDA)
