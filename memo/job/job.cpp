@@ -11,6 +11,7 @@
 #include <type_traits>
 
 #include "memo/base/text.h"
+#include "memo/base/toml_text.h"
 
 namespace memo::job {
 namespace {
@@ -229,7 +230,7 @@ class Reader {
     if (is_section(name))
       return bad_input(fmt::format("{}: '{}' is a table; set its keys, for example --set train.steps=5", place, name));
     try {
-      const toml::table parsed = toml::parse("value = " + value);
+      const toml::table parsed = line_of_bare_non_ascii(value) ? toml::table() : toml::parse("value = " + value);
       if (parsed.size() == 1) return entry(name, *parsed.get("value"), place);
     } catch (const toml::parse_error&) {
     }
@@ -294,6 +295,8 @@ Result<Job> read_job(const Path& file, const std::vector<std::string>& overrides
   Job job;
   job.file = file;
   Reader reader(job);
+  if (const auto line = line_of_bare_non_ascii(text))
+    return bad_input(fmt::format("{}:{}: a character that is not ASCII outside of a string", file.string(), *line));
   try {
     MEMO_CHECKED(reader.file(toml::parse(text)));
   } catch (const toml::parse_error& error) {

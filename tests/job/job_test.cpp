@@ -268,5 +268,11 @@ TEST(JobFileMissing, IsNamed) {
   EXPECT_EQ(job.error().message, "no/such/job.toml: cannot read: No such file or directory");
 }
 
+TEST(Job, CharactersThatAreNotAsciiBelongInStrings) {
+  const Path file = Path(testing::TempDir()) / "non_ascii.toml";
+  ASSERT_TRUE(write_atomically(file, "seed = 1\n\xc4\xbf\xdd\x9d\n"));
+  EXPECT_NE(read_job(file).error().message.find("non_ascii.toml:2: a character that is not ASCII"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace memo::job
