@@ -5,7 +5,20 @@
 
 namespace memo {
 
-std::optional<std::int64_t> line_of_bare_non_ascii(std::string_view toml) {
+namespace {
+
+bool is_control(char c) {
+  return (static_cast<unsigned char>(c) < 0x20 && c != '\t' && c != '\n' && c != '\r') || c == 0x7f;
+}
+
+}  // namespace
+
+std::optional<std::int64_t> line_of_stray_character(std::string_view toml) {
+  const auto line = [&](std::size_t at) {
+    return 1 + std::count(toml.begin(), toml.begin() + static_cast<std::ptrdiff_t>(at), '\n');
+  };
+  if (const auto control = std::ranges::find_if(toml, is_control); control != toml.end())
+    return line(static_cast<std::size_t>(control - toml.begin()));
   std::size_t i = toml.starts_with("\xef\xbb\xbf") ? 3 : 0;  // a byte order mark
   while (i < toml.size()) {
     const char c = toml[i];
@@ -20,7 +33,7 @@ std::optional<std::int64_t> line_of_bare_non_ascii(std::string_view toml) {
       }
       i += quotes;
     } else if (static_cast<unsigned char>(c) >= 0x80) {
-      return 1 + std::count(toml.begin(), toml.begin() + static_cast<std::ptrdiff_t>(i), '\n');
+      return line(i);
     } else {
       ++i;
     }

@@ -7,8 +7,8 @@
 
 namespace memo {
 
-// The line of the first character that is not ASCII outside of strings and comments, where TOML 1.0 has none:
-// toml++ 3.3 takes some of them to a point that its authors call unreachable.
-std::optional<std::int64_t> line_of_bare_non_ascii(std::string_view toml);
+// The line of the first character that TOML 1.0 has nowhere (control characters but tab and line ends), or only in
+// strings and comments (what is not ASCII): toml++ 3.3 takes some of them to points that its authors call unreachable.
+std::optional<std::int64_t> line_of_stray_character(std::string_view toml);
 
 }  // namespace memo

@@ -230,7 +230,7 @@ class Reader {
     if (is_section(name))
       return bad_input(fmt::format("{}: '{}' is a table; set its keys, for example --set train.steps=5", place, name));
     try {
-      const toml::table parsed = line_of_bare_non_ascii(value) ? toml::table() : toml::parse("value = " + value);
+      const toml::table parsed = line_of_stray_character(value) ? toml::table() : toml::parse("value = " + value);
       if (parsed.size() == 1) return entry(name, *parsed.get("value"), place);
     } catch (const toml::parse_error&) {
     }
@@ -295,8 +295,9 @@ Result<Job> read_job(const Path& file, const std::vector<std::string>& overrides
   Job job;
   job.file = file;
   Reader reader(job);
-  if (const auto line = line_of_bare_non_ascii(text))
-    return bad_input(fmt::format("{}:{}: a character that is not ASCII outside of a string", file.string(), *line));
+  if (const auto line = line_of_stray_character(text))
+    return bad_input(
+        fmt::format("{}:{}: a control character, or one that is not ASCII outside of a string", file.string(), *line));
   try {
     MEMO_CHECKED(reader.file(toml::parse(text)));
   } catch (const toml::parse_error& error) {

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <string_view>
+
 namespace memo {
 namespace {
 
@@ -12,18 +14,26 @@ TEST(TomlText, StringsAndCommentsMayHoldAnyCharacter) {
                            "a = 1",
                            "# ä\na = 1 # €", "a = 'ä'", "a = \"ä\"", "\"ä\" = 1", "a = \"\\\"ä\"", "a = 'x\\' # ä",
                            "a = '''\nä'\n'''", "a = \"\"\"\nä\"\n\\\"\"\"\"", "a = ''"})
-    EXPECT_EQ(line_of_bare_non_ascii(text), std::nullopt) << text;
+    EXPECT_EQ(line_of_stray_character(text), std::nullopt) << text;
 }
 
 TEST(TomlText, ElsewhereTheLineIsTold) {
-  EXPECT_EQ(line_of_bare_non_ascii("Ŀ"), 1);
-  EXPECT_EQ(line_of_bare_non_ascii("a = 1\nä = 2"), 2);
-  EXPECT_EQ(line_of_bare_non_ascii("a = 'x' ä"), 1);
-  EXPECT_EQ(line_of_bare_non_ascii("a = ''' ' '' \n ''' \n ä"), 3);
-  EXPECT_EQ(line_of_bare_non_ascii("a = \"\" ä"), 1);
-  EXPECT_EQ(line_of_bare_non_ascii("a = 'open\nä"), 2);
-  EXPECT_EQ(line_of_bare_non_ascii("a = \"x\\\\\" ä"), 1);
-  EXPECT_EQ(line_of_bare_non_ascii("# x\n\n\xef\xbb\xbf"), 3) << "a mark that is not the first";
+  EXPECT_EQ(line_of_stray_character("Ŀ"), 1);
+  EXPECT_EQ(line_of_stray_character("a = 1\nä = 2"), 2);
+  EXPECT_EQ(line_of_stray_character("a = 'x' ä"), 1);
+  EXPECT_EQ(line_of_stray_character("a = ''' ' '' \n ''' \n ä"), 3);
+  EXPECT_EQ(line_of_stray_character("a = \"\" ä"), 1);
+  EXPECT_EQ(line_of_stray_character("a = 'open\nä"), 2);
+  EXPECT_EQ(line_of_stray_character("a = \"x\\\\\" ä"), 1);
+  EXPECT_EQ(line_of_stray_character("# x\n\n\xef\xbb\xbf"), 3) << "a mark that is not the first";
+}
+
+TEST(TomlText, ControlCharactersAreNowhere) {
+  using std::string_view_literals::operator""sv;
+  EXPECT_EQ(line_of_stray_character("seed = 1\n[\t\0\0"sv), 2);
+  EXPECT_EQ(line_of_stray_character("a = '\x01'"), 1);
+  EXPECT_EQ(line_of_stray_character("# \x7f"), 1);
+  EXPECT_EQ(line_of_stray_character("a\t= 1\r\n"), std::nullopt);
 }
 
 }  // namespace
