@@ -9,7 +9,8 @@
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAStream.h>
 
-#include <type_traits>
+#include <algorithm>
+#include <array>
 
 #include "memo/base/check.h"
 #include "memo/kernels/launch.h"
@@ -73,6 +74,15 @@ std::array<Part, 2> parts_of(const Heads& h, std::int64_t group) {
   const std::int64_t queries = h.heads / h.groups, keys = h.kv_heads / h.groups;
   return {Part{queries, 0, group * queries * h.head_dim, h.query_norm},
           Part{keys, queries * h.head_dim, (h.heads + group * keys) * h.head_dim, h.key_norm}};
+}
+
+void launch_cross_entropy(const at::Tensor& logits, const at::Tensor& targets, bool in_place, double scale,
+                          const at::Tensor& losses) {
+  with_type(logits, [&](auto t) {
+    using T = decltype(t);
+    kernels::cross_entropy(out<T>(logits), in<std::int64_t>(targets), size_of(logits), in_place,
+                           static_cast<float>(scale), out<double>(losses), stream());
+  });
 }
 
 }  // namespace
@@ -169,19 +179,11 @@ void split_heads_backward(const std::vector<at::Tensor>& groups, const at::Tenso
 }
 
 void cross_entropy(const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& losses) {
-  with_type(logits, [&](auto t) {
-    using T = decltype(t);
-    kernels::cross_entropy(out<T>(logits), in<std::int64_t>(targets), size_of(logits), false, 1.0f, out<double>(losses),
-                           stream());
-  });
+  launch_cross_entropy(logits, targets, false, 1.0, losses);
 }
 
 void cross_entropy_in_place(at::Tensor& logits, const at::Tensor& targets, double scale, const at::Tensor& losses) {
-  with_type(logits, [&](auto t) {
-    using T = decltype(t);
-    kernels::cross_entropy(out<T>(logits), in<std::int64_t>(targets), size_of(logits), true, static_cast<float>(scale),
-                           out<double>(losses), stream());
-  });
+  launch_cross_entropy(logits, targets, true, scale, losses);
 }
 
 void gather_rows(const at::Tensor& tokens, const at::Tensor& embedding, const at::Tensor& positions,

@@ -1,4 +1,4 @@
-// The functions of kernels.h, attention.h and optimizer.h on tensors of a GPU: in a build with CUDA, those begin with
+// The functions of kernels.h and attention.h on tensors of a GPU: in a build with CUDA, those begin with
 // MEMO_ON_GPU. Products and attention are LibTorch's, the rest memo/kernels; all run on LibTorch's current stream.
 #pragma once
 

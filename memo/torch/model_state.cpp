@@ -200,7 +200,7 @@ Gate ModelState::gate_on_device(const StateGroup& group, double max_norm, const 
       all ? squares_on_device_
           : squares_on_device_.narrow(0, static_cast<std::int64_t>(own.front()), static_cast<std::int64_t>(own.size())),
       loss.on_device, max_norm);
-  refused_on_device_.copy_(at::maximum(refused_on_device_, gate.refused));
+  refused_on_device_.copy_(at::maximum(refused_on_device_, *gate.refused));
   gate.refused = refused_on_device_;
   return gate;
 }
@@ -238,7 +238,7 @@ void ModelState::update(const StateGroup& group, const job::TrainOptions& option
     second.push_back(second_[i]);
     decays.push_back(specs_[i].decays);
   }
-  if (!gate_.refused.defined() && options.clip > 0) clip_gradients(gradients, *norm_, options.clip);
+  if (!gate_.refused && options.clip > 0) clip_gradients(gradients, *norm_, options.clip);
   const AdamW settings{lr, options.beta1, options.beta2, options.eps, options.weight_decay};
   adamw_step(settings, step, masters, gradients, first, second, decays, gate_);
   for (const std::size_t i : members(group)) cast(i);

@@ -102,7 +102,7 @@ class ModelState {
   std::vector<double> squares_;  // of the gradients of each parameter
   // The same where the host does not wait: float64 [parameters], and float32 [1]: 1 when an update was refused.
   at::Tensor squares_on_device_, refused_on_device_;
-  Gate gate_;  // of the update that comes next; undefined on the CPU
+  Gate gate_;  // of the update that comes next; empty on the CPU
   std::optional<double> norm_;
   bool refused_ = false, updated_ = false;
   std::optional<StateGroup> brought_;

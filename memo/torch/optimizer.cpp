@@ -14,14 +14,6 @@
 
 namespace memo::edge {
 
-namespace {
-
-std::optional<at::Tensor> optional(const at::Tensor& tensor) {
-  return tensor.defined() ? std::optional(tensor) : std::nullopt;
-}
-
-}  // namespace
-
 Gate gate_of(const at::Tensor& squares, const at::Tensor& loss, double max_norm) {
   const at::Tensor norm = squares.sum().sqrt().reshape({1});
   Gate gate{{}, (norm + loss).isfinite().logical_not().to(at::kFloat)};
@@ -54,12 +46,6 @@ double sum_of_squares(const at::Tensor& tensor) {
 
 void adamw_step(const AdamW& settings, std::int64_t step, const std::vector<at::Tensor>& masters,
                 const std::vector<at::Tensor>& gradients, const std::vector<at::Tensor>& first_moments,
-                const std::vector<at::Tensor>& second_moments, const std::vector<bool>& decays) {
-  adamw_step(settings, step, masters, gradients, first_moments, second_moments, decays, {});
-}
-
-void adamw_step(const AdamW& settings, std::int64_t step, const std::vector<at::Tensor>& masters,
-                const std::vector<at::Tensor>& gradients, const std::vector<at::Tensor>& first_moments,
                 const std::vector<at::Tensor>& second_moments, const std::vector<bool>& decays, const Gate& gate) {
   const std::size_t count = masters.size();
   MEMO_CHECK(gradients.size() == count && first_moments.size() == count && second_moments.size() == count &&
@@ -81,7 +67,7 @@ void adamw_step(const AdamW& settings, std::int64_t step, const std::vector<at::
     if (values.empty()) continue;
     at::_fused_adamw_(values, grads, first, second, {}, step_of, settings.lr, settings.beta1, settings.beta2,
                       decay ? settings.weight_decay : 0.0, settings.eps, /*amsgrad=*/false, /*maximize=*/false,
-                      optional(gate.divisor), optional(gate.refused));
+                      gate.divisor, gate.refused);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "memo/job/job.h"
@@ -15,19 +16,16 @@ struct AdamW {
   double lr = 3e-4, beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1;
 };
 
+// What a GPU knows of a step and the host does not wait for: gradients are divided by `divisor` first, and nothing
+// changes where `refused` is 1. float32 [1], of the tensors' device.
+struct Gate {
+  std::optional<at::Tensor> divisor, refused;
+};
+
 // One step of all parameters, all float32; `step` counts from 1. Weight decay applies where `decays` is true.
 void adamw_step(const AdamW& settings, std::int64_t step, const std::vector<at::Tensor>& masters,
                 const std::vector<at::Tensor>& gradients, const std::vector<at::Tensor>& first_moments,
-                const std::vector<at::Tensor>& second_moments, const std::vector<bool>& decays);
-
-// The same with what a GPU knows and the host does not wait for: gradients are divided by `divisor` first, and nothing
-// changes where `refused` is 1. float32 [1], of the tensors' device.
-struct Gate {
-  at::Tensor divisor, refused;
-};
-void adamw_step(const AdamW& settings, std::int64_t step, const std::vector<at::Tensor>& masters,
-                const std::vector<at::Tensor>& gradients, const std::vector<at::Tensor>& first_moments,
-                const std::vector<at::Tensor>& second_moments, const std::vector<bool>& decays, const Gate& gate);
+                const std::vector<at::Tensor>& second_moments, const std::vector<bool>& decays, const Gate& gate = {});
 // From gradients' sums of squares (float64) and the step's loss (float64 [1]); `max_norm` as of clip_gradients, 0 also
 // where not all squares are there.
 Gate gate_of(const at::Tensor& squares, const at::Tensor& loss, double max_norm);

@@ -1,6 +1,5 @@
 #include "memo/torch/planned_state.h"
 
-#include <cstring>
 #include <optional>
 #include <set>
 

@@ -6,6 +6,7 @@ MEMO_COMMAND names the command; build/memo of this repository when absent. Each 
 import json
 import os
 import shutil
+import struct
 import subprocess
 import tempfile
 from pathlib import Path
@@ -55,6 +56,31 @@ def start(*arguments):
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1, env=ENVIRONMENT
     )
+
+
+def after_step(process, step):
+    """Waits until stderr tells of the step."""
+    for line in process.stderr:
+        if line.startswith(f"step {step}/"):
+            return
+    raise AssertionError(f"step {step} did not come")
+
+
+def model_of_one_step(folder):
+    """folder/model, what one step of a small job in the folder left."""
+    first = write_job(folder / "first.toml", train={"steps": 1})
+    assert memo("train", first, "--out", folder / "first").code == 0
+    return Path(shutil.copytree(folder / "first" / "checkpoint-1", folder / "model"))
+
+
+def edit_tensor(file, tensor, edit):
+    """edit(data, begin, end, shape) changes the bytes of a tensor of a safetensors file, [begin, end) of all data."""
+    data = bytearray(file.read_bytes())
+    (size,) = struct.unpack_from("<Q", data)
+    about = json.loads(data[8 : 8 + size])[tensor]
+    begin, end = (8 + size + offset for offset in about["data_offsets"])
+    edit(data, begin, end, about["shape"])
+    file.write_bytes(data)
 
 
 def toml(value):

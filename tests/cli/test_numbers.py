@@ -2,12 +2,11 @@
 
 import json
 import re
-import shutil
 import struct
 
 import pytest
 
-from conftest import SMALL, memo, write_job
+from conftest import SMALL, edit_tensor, memo, model_of_one_step, write_job
 
 CONTEXT, BLOCK = 300, 64
 STEPS = 8
@@ -15,21 +14,18 @@ STEPS = 8
 
 def set_row(file, tensor, row, values):
     """Overwrites a row of a float32 tensor of a safetensors file."""
-    data = bytearray(file.read_bytes())
-    (size,) = struct.unpack_from("<Q", data)
-    about = json.loads(data[8 : 8 + size])[tensor]
-    columns = about["shape"][1]
-    struct.pack_into(f"<{columns}f", data, 8 + size + about["data_offsets"][0] + 4 * columns * row, *values(columns))
-    file.write_bytes(data)
+
+    def edit(data, begin, end, shape):
+        columns = shape[1]
+        struct.pack_into(f"<{columns}f", data, begin + 4 * columns * row, *values(columns))
+
+    edit_tensor(file, tensor, edit)
 
 
 @pytest.fixture
 def poisoned(folder, book):
     """poisoned(text, **train) writes a job whose model has no finite embedding of '~'."""
-    first = write_job(folder / "first.toml", train={"steps": 1})
-    assert memo("train", first, "--out", folder / "first").code == 0
-    model = folder / "model"
-    shutil.copytree(folder / "first" / "checkpoint-1", model)
+    model = model_of_one_step(folder)
     for file in model.glob("state.*"):
         file.unlink()
     set_row(model / "model.safetensors", "model.embed_tokens.weight", ord("~"), lambda n: [float("nan")] * n)

@@ -1,17 +1,14 @@
 """Nothing of the data is left behind: not on the disk of the tier, not in reports, and on request not in core dumps."""
 
-import json
 import os
 import resource
-import shutil
 import signal
-import struct
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from conftest import COMMAND, ENVIRONMENT, SMALL, memo, start, write_job
+from conftest import COMMAND, ENVIRONMENT, SMALL, after_step, edit_tensor, memo, model_of_one_step, start, write_job
 
 PLANTED = b"see=the=key=of=a"  # as float32: numbers of 0.06
 STEPS = 400
@@ -20,29 +17,16 @@ STEPS = 400
 @pytest.fixture
 def planted(folder, disk):
     """planted(**memory) writes a job whose activations spell out a text: every embedding repeats it."""
-    first = write_job(folder / "first.toml", train={"steps": 1})
-    assert memo("train", first, "--out", folder / "first").code == 0
-    model = folder / "model"
-    shutil.copytree(folder / "first" / "checkpoint-1", model)
-    file = model / "model.safetensors"
-    data = bytearray(file.read_bytes())
-    (size,) = struct.unpack_from("<Q", data)
-    begin, end = json.loads(data[8 : 8 + size])["model.embed_tokens.weight"]["data_offsets"]
-    data[8 + size + begin : 8 + size + end] = PLANTED * ((end - begin) // len(PLANTED))
-    file.write_bytes(data)
+    def plant(data, begin, end, shape):
+        data[begin:end] = PLANTED * ((end - begin) // len(PLANTED))
+
+    edit_tensor(model_of_one_step(folder) / "model.safetensors", "model.embed_tokens.weight", plant)
     train = {"steps": STEPS, "lr": 1e-12, "weight_decay": 0}
 
     def write(**memory):
         return write_job(folder / "job.toml", {"path": "model"}, train, {"disk": disk, "disk_limit": "64MiB"} | memory)
 
     return write
-
-
-def after_step(process, step):
-    for line in process.stderr:
-        if line.startswith(f"step {step}/"):
-            return
-    raise AssertionError(f"step {step} did not come")
 
 
 def tier_of(process, folder):

@@ -7,7 +7,7 @@ import signal
 import time
 
 import pytest
-from conftest import SMALL, memo, start, write_job
+from conftest import SMALL, after_step, memo, start, write_job
 
 STEPS = 6
 TRAIN = dict(context=1024, block=128, steps=STEPS, lr=1e-3, checkpoint_every=1)  # about a tenth of a second a step
@@ -36,14 +36,6 @@ def files_of(run):
 def check_metrics(run, steps=STEPS):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, steps + 1))
-
-
-def after_step(process, step):
-    """Waits until stderr tells of the step."""
-    for line in process.stderr:
-        if line.startswith(f"step {step}/"):
-            return
-    raise AssertionError(f"step {step} did not come")
 
 
 @pytest.mark.parametrize("before, after", [("memo", "memo"), ("resident", "offload")])

@@ -12,16 +12,9 @@ import termios
 
 import pytest
 
-from conftest import COMMAND, ENVIRONMENT, SMALL, memo, start
+from conftest import COMMAND, ENVIRONMENT, SMALL, after_step, memo, start
 
 LONG = {"context": 1024, "steps": 200}
-
-
-def after_step(process, step):
-    for line in process.stderr:
-        if line.startswith(f"step {step}/"):
-            return
-    raise AssertionError(f"step {step} did not come")
 
 
 def test_two_runs_in_one_folder(folder, job):

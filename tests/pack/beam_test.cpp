@@ -16,10 +16,7 @@ constexpr auto never = [] { return false; };
 TEST(Beam, WithoutAWidthPacksTheLeastPeak) {
   std::mt19937_64 random(5);
   for (int k = 0; k < affordable(150); ++k) {
-    Shape shape;
-    shape.gaps = k % 2 == 0;
-    if (k % 3 == 0) shape.alignments = {1, 2};
-    const Instance instance = random_instance(random, shape);
+    const Instance instance = small_instance(random, k);
     const std::int64_t least = brute_force_peak(instance);
     Skyline skyline(instance);
     std::int64_t nodes = 0;

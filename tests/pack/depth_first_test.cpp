@@ -12,10 +12,7 @@ namespace {
 TEST(DepthFirst, PacksTheLeastPeakAndRefutesLess) {
   std::mt19937_64 random(3);
   for (int k = 0; k < affordable(150); ++k) {
-    Shape shape;
-    shape.gaps = k % 2 == 0;
-    if (k % 3 == 0) shape.alignments = {1, 2};
-    const Instance instance = random_instance(random, shape);
+    const Instance instance = small_instance(random, k);
     const std::int64_t least = brute_force_peak(instance);
     Skyline skyline(instance);
     DepthFirst search(skyline);

@@ -53,6 +53,14 @@ inline Instance random_instance(std::mt19937_64& random, const Shape& shape) {
   return instance;
 }
 
+// The k-th of some that are small enough for a brute force: with gaps and alignments by turns.
+inline Instance small_instance(std::mt19937_64& random, int k) {
+  Shape shape;
+  shape.gaps = k % 2 == 0;
+  if (k % 3 == 0) shape.alignments = {1, 2};
+  return random_instance(random, shape);
+}
+
 // Whether buffers i, i + 1, ... fit below `peak` beside the first i: every offset is tried, so nothing is assumed.
 // `meets[i]`: the earlier buffers that live at a time of buffer i.
 inline bool fits(const Instance& instance, const std::vector<std::vector<std::size_t>>& meets, std::int64_t peak,

@@ -89,7 +89,7 @@ TEST(Gate, NothingChangesWhenALossOrAGradientIsNotFinite) {
     const Tensors values{at::randn({30})}, moments{at::ones({30}), at::ones({30})};
     const at::Tensor before = values[0].clone();
     const Gate gate = gate_of(at::full({1}, square, at::kDouble), at::full({1}, loss, at::kDouble), 1.0);
-    EXPECT_EQ(gate.refused.item<float>(), 1);
+    EXPECT_EQ(gate.refused->item<float>(), 1);
     adamw_step({}, 1, values, {at::randn({30})}, {moments[0]}, {moments[1]}, {true}, gate);
     EXPECT_TRUE(at::equal(values[0], before));
     EXPECT_TRUE(at::equal(moments[0], at::ones({30}))) << moments[0];
