@@ -19,16 +19,11 @@ std::string reason() { return std::strerror(errno); }
 Status write_and_sync(const Path& path, std::string_view text) {
   const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (fd < 0) return run_time_error(fmt::format("{}: cannot write: {}", path.string(), reason()));
-  while (!text.empty()) {
-    const ssize_t n = ::write(fd, text.data(), text.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) {
-      const std::string why = reason();
-      ::close(fd);
-      ::unlink(path.c_str());
-      return run_time_error(fmt::format("{}: cannot write: {}", path.string(), why));
-    }
-    text.remove_prefix(static_cast<std::size_t>(n));
+  if (!write_all(fd, text)) {
+    const std::string why = reason();
+    ::close(fd);
+    ::unlink(path.c_str());
+    return run_time_error(fmt::format("{}: cannot write: {}", path.string(), why));
   }
   const bool synced = ::fsync(fd) == 0;
   const std::string why = synced ? "" : reason();
@@ -38,6 +33,16 @@ Status write_and_sync(const Path& path, std::string_view text) {
 }
 
 }  // namespace
+
+bool write_all(int fd, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = ::write(fd, bytes.data(), bytes.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return false;
+    bytes.remove_prefix(static_cast<std::size_t>(n));
+  }
+  return true;
+}
 
 Result<std::string> read_text(const Path& path) {
   std::error_code ignored;

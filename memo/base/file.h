@@ -16,6 +16,8 @@ Result<std::string> read_text(const Path& path);
 // Writes beside `path`, fsyncs, renames over it and fsyncs the folder: `path` is the old text or the new, never half.
 Status write_atomically(const Path& path, std::string_view text);
 Status make_folder(const Path& path);
+// All of it to an open file. False: errno says why.
+bool write_all(int fd, std::string_view bytes);
 Result<nlohmann::json> read_json(const Path& path);
 
 // `object[key]` as T, or an error that names `where` (a file), the key and the expected type.

@@ -88,13 +88,8 @@ Result<HashedFile> HashedFile::create(const Path& path) {
 Status HashedFile::write(std::span<const std::byte> bytes) {
   XXH3_64bits_update(hash_.get(), bytes.data(), bytes.size());
   bytes_ += static_cast<std::int64_t>(bytes.size());
-  while (!bytes.empty()) {
-    const ssize_t wrote = ::write(fd_, bytes.data(), bytes.size());
-    if (wrote < 0 && errno == EINTR) continue;
-    if (wrote < 0) return failed(path_, "write");
-    bytes = bytes.subspan(static_cast<std::size_t>(wrote));
-  }
-  return {};
+  const bool wrote = write_all(fd_, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  return wrote ? Status() : failed(path_, "write");
 }
 
 Result<FileSum> HashedFile::close() {
