@@ -27,6 +27,44 @@ std::vector<int> Dataflow::prefixes() const {
 int Dataflow::find_class(const std::string& name) const { return find_named(classes, name); }
 int Dataflow::find_segment(const std::string& name) const { return find_named(segments, name); }
 
+bool Dataflow::layers_alone() const {
+  return std::ranges::none_of(segments, [](const Segment& segment) { return segment.stage == Stage::loss; });
+}
+
+Dataflow layers_dataflow(const LayerShape& shape, int element_bytes, int groups, Tokens context, Tokens block) {
+  const std::int64_t query = shape.heads / groups * shape.head_dim;   // columns of a group's q, o
+  const std::int64_t key = shape.kv_heads / groups * shape.head_dim;  // columns of a group's k, of its v
+  const auto row = [&](std::int64_t columns) { return Bytes(columns * element_bytes); };
+
+  Dataflow flow;
+  flow.layers = shape.layers;
+  flow.groups = groups;
+  flow.context = context;
+  flow.block = block;
+  enum : int { x, qkv, o, lse, d_o, dq, dk, dv };
+  flow.classes = {{"x", row(shape.hidden)},
+                  {"qkv", row(query + 2 * key), true, true},
+                  {"o", row(query), true, true},
+                  {"lse", Bytes(shape.heads / groups * 4), true, true},
+                  {"do", row(query), true, true},
+                  {"dq", row(query), true, true},
+                  {"dk", row(key), true, true},
+                  {"dv", row(key), true, true}};
+  const auto groups_of = [](int cls) { return Use{cls, 0, false, true}; };
+  const auto sequence_of = [](int cls) { return Use{cls, 0, true, false}; };
+  flow.segments = {
+      {"input", Stage::before, {{}, {{x}}}, {}},
+      {"before", Stage::before, {{{x}}, {groups_of(qkv)}}, {{groups_of(dq), groups_of(dk), groups_of(dv)}, {}}},
+      {"attention",
+       Stage::core,
+       {{sequence_of(qkv)}, {sequence_of(o), sequence_of(lse)}},
+       {{sequence_of(d_o), sequence_of(qkv), sequence_of(o), sequence_of(lse)},
+        {sequence_of(dq), sequence_of(dk), sequence_of(dv)}}},
+      {"after", Stage::after, {{{x}, groups_of(o)}, {}}, {{}, {groups_of(d_o)}}},
+      {"wait", Stage::wait, {}, {}}};
+  return flow;
+}
+
 Dataflow decoder_dataflow(const Shape& shape, int element_bytes, int groups, Tokens context, Tokens block) {
   const std::int64_t query = shape.heads / groups * shape.head_dim;   // columns of a group's q, o
   const std::int64_t key = shape.kv_heads / groups * shape.head_dim;  // columns of a group's k, of its v

@@ -2,12 +2,15 @@
 // and write them. No numbers are computed here. Planner, validator, simulator and executor all read this one table, so
 // another kind of model (or a plug-in's own layers) is another table.
 //
-// A step runs, for L layers and B token blocks (design: "How a step runs"):
+// A step of a whole model runs, for L layers and B token blocks (design: "How a step runs"):
 //   forward   for b: embedding, before(0);  core(0);  for b: after(0), before(1);  core(1); ...
 //   turn      for b: after(L-1), loss, after'(L-1)            (' = backward)
 //   backward  core'(L-1);  for b, last first: before'(L-1), after'(L-2);  core'(L-2); ...;  for b: before'(0),
 //   embedding'
 //   update    for l: update(l), the parameters of before, then of after;  optimizer, those of no layer
+// A step of layers alone:
+//   forward   for l: { for b: before(l);  core(l);  for b: after(l) }
+//   backward  for l, last first: { for b, last first: after'(l);  core'(l);  for b, last first: before'(l) }
 #pragma once
 
 #include <string>
@@ -77,6 +80,11 @@ struct Dataflow {
     const Stage stage = segments[static_cast<std::size_t>(segment)].stage;
     return stage == Stage::before || stage == Stage::core || stage == Stage::after;
   }
+  // A table without a loss is of layers alone, whose forward and backward sides someone else calls, layer by layer, and
+  // between them computes the loss.
+  [[nodiscard]] bool layers_alone() const;
+  // Layers whose tensors are placed, the first ones: not the last where its backward follows its forward at once.
+  [[nodiscard]] int placed_layers() const { return layers_alone() ? layers : layers - 1; }
   [[nodiscard]] bool each_layer(int segment) const {  // runs for each layer
     return layered(segment) || segments[static_cast<std::size_t>(segment)].stage == Stage::update;
   }
@@ -92,5 +100,17 @@ struct Shape;  // memo/model/shape.h
 // saves beyond its inputs and outputs is added by the profiler (it sees it through the saved-tensor hooks).
 // `element_bytes` is of the compute dtype.
 Dataflow decoder_dataflow(const Shape& shape, int element_bytes, int groups, Tokens context, Tokens block);
+
+// What is known of layers whose mathematics is someone else's: where attention cuts them.
+struct LayerShape {
+  int layers = 0;
+  std::int64_t hidden = 0, heads = 0, kv_heads = 0, head_dim = 0;
+};
+
+// The table of layers alone:
+//   input -> x;  before: x -> qkv;  attention: qkv -> o, lse;  after: x, o
+// and the gradients do, dq, dk, dv. Hidden states that come in and go out, and their gradients, are memory of the rest
+// of the model, no operands; so are parameters.
+Dataflow layers_dataflow(const LayerShape& shape, int element_bytes, int groups, Tokens context, Tokens block);
 
 }  // namespace memo::model

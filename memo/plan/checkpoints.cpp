@@ -4,7 +4,7 @@ namespace memo::plan {
 
 Placement checkpointed(Placement placement, const Profile& profile, int k) {
   const model::Dataflow& flow = profile.flow;
-  const int input = layer_input(flow), placed = flow.layers - 1, blocks = flow.blocks();
+  const int input = layer_input(flow), placed = flow.placed_layers(), blocks = flow.blocks();
   for (ClassPlacement& entry : placement.classes) {
     if (flow.classes[static_cast<std::size_t>(entry.cls)].lasting() || entry.layer >= placed) continue;
     const bool first = entry.layer % k == 0;
@@ -18,7 +18,7 @@ Placement checkpointed(Placement placement, const Profile& profile, int k) {
 
 bool input_recomputed(const model::Dataflow& flow, const PlacementMap& placement, int layer) {
   const int input = layer_input(flow);
-  return input >= 0 && layer > 0 && layer + 1 < flow.layers && placement.recomputed(input, layer) == flow.blocks();
+  return input >= 0 && layer > 0 && layer < flow.placed_layers() && placement.recomputed(input, layer) == flow.blocks();
 }
 
 }  // namespace memo::plan

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "memo/base/check.h"
 #include "memo/plan/residency.h"
 
 namespace memo::plan {
@@ -21,6 +22,11 @@ bool read_in_backward(const model::Dataflow& flow, int cls) {
 // Whether computing `segment` again reads `cls`, which then has to come from its tier once more.
 bool reads(const model::Segment& segment, int cls) {
   return std::ranges::any_of(segment.forward.reads, [&](const model::Use& use) { return use.cls == cls; });
+}
+
+// Brings a layer's input from outside of the table.
+bool is_input(const model::Segment& segment) {
+  return segment.stage == Stage::before && segment.forward.reads.empty() && !segment.forward.writes.empty();
 }
 
 void measure(Unit& unit, const Profile& profile, int tier) {
@@ -50,6 +56,19 @@ std::vector<std::pair<int, Seconds>> prefixes(const Profile& profile, const Unit
   return result;
 }
 
+// Adds to the unit of the layer's stage before: someone else's layer is computed again from its beginning on.
+void join(std::vector<Unit>& units, const Unit& unit, const Profile& profile) {
+  const auto before = std::ranges::find_if(units, [&](const Unit& u) {
+    return u.layer == unit.layer && u.segment >= 0 &&
+           profile.flow.segments[at(u.segment)].stage == model::Stage::before;
+  });
+  MEMO_CHECK(before != units.end(), "a layer alone has a stage before attention");
+  before->classes.insert(before->classes.end(), unit.classes.begin(), unit.classes.end());
+  before->swap_bytes += unit.swap_bytes;
+  before->keep_bytes += unit.keep_bytes;
+  before->rerun += unit.rerun;
+}
+
 }  // namespace
 
 int layer_input(const model::Dataflow& flow) {
@@ -57,6 +76,8 @@ int layer_input(const model::Dataflow& flow) {
     if (segment.stage == Stage::after)
       for (const model::Use& use : segment.forward.writes)
         if (use.layer_shift == 1) return use.cls;
+  for (const model::Segment& segment : flow.segments)
+    if (is_input(segment)) return segment.forward.writes.front().cls;
   return -1;
 }
 
@@ -64,7 +85,7 @@ std::vector<Unit> units(const Profile& profile, int tier) {
   const model::Dataflow& flow = profile.flow;
   const int input = layer_input(flow);
   std::vector<Unit> result;
-  for (int layer = 0; layer + 1 < flow.layers; ++layer) {
+  for (int layer = 0; layer < flow.placed_layers(); ++layer) {
     Unit input_unit;
     input_unit.layer = layer;
     input_unit.classes = {input};
@@ -72,7 +93,7 @@ std::vector<Unit> units(const Profile& profile, int tier) {
     result.push_back(input_unit);
     for (std::size_t s = 0; s < flow.segments.size(); ++s) {
       const model::Segment& segment = flow.segments[s];
-      if (!flow.layered(static_cast<int>(s))) continue;
+      if (!flow.layered(static_cast<int>(s)) || is_input(segment)) continue;
       Unit unit;
       unit.segment = static_cast<int>(s);
       unit.layer = layer;
@@ -85,7 +106,10 @@ std::vector<Unit> units(const Profile& profile, int tier) {
       else
         unit.rerun = profile.traces[at(profile.trace_of(unit.segment, false, flow.block_tokens(0)))].seconds;
       if (reads(segment, input)) unit.rerun_input = input_unit.swap_bytes;
-      result.push_back(unit);
+      if (flow.layers_alone() && segment.stage == Stage::after)
+        join(result, unit, profile);
+      else
+        result.push_back(unit);
     }
   }
   return result;

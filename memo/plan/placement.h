@@ -9,7 +9,8 @@
 namespace memo::plan {
 
 // What is placed as one: the tensors that one segment writes per block of a layer and backward needs. They are
-// computed again together or not at all. The last layer is never placed: its backward follows at once.
+// computed again together or not at all. In a step of a whole model the last layer is never placed: its backward
+// follows at once. Of layers alone, the stages before and after attention are one unit.
 struct Unit {
   int segment = -1;  // computes it again; -1: the layer's input, which is not recomputed
   int layer = 0;

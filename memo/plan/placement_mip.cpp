@@ -45,7 +45,7 @@ Window window(const Profile& profile) {
       return profile.traces[at(profile.trace_of(static_cast<int>(s), backward, tokens))].seconds.value() * times;
     };
     result.forward += seconds(false);
-    result.backward += seconds(true);
+    if (!flow.segments[s].backward.reads.empty()) result.backward += seconds(true);
   }
   return result;
 }
@@ -116,7 +116,7 @@ Placement place_optimal(const Profile& profile, int tier, Bytes keep_budget, Byt
   const std::vector<Unit> all = units(profile, tier);
   if (all.empty()) return {};
   const int blocks = profile.flow.blocks();
-  const int layers = profile.flow.layers - 1;
+  const int layers = profile.flow.placed_layers();
   const int unit_count = static_cast<int>(all.size());
   const Window time = window(profile);
   const double inf = std::numeric_limits<double>::infinity();

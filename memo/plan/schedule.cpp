@@ -38,6 +38,30 @@ class Builder {
       : profile_(profile), flow_(profile.flow), placement_(placement), early_updates_(early_updates) {}
 
   Schedule build() {
+    flow_.layers_alone() ? layers_alone() : whole_step();
+    return std::move(result_);
+  }
+
+ private:
+  void layers_alone() {
+    for (int l = 0; l < flow_.layers; ++l) {
+      loop(false, [&](int b) { stage(Stage::before, Phase::forward, l, b); });
+      core(Phase::forward, l);
+      loop(false, [&](int b) { stage(Stage::after, Phase::forward, l, b); });
+    }
+    open(true, false);  // the loss, which others compute
+    wait();
+    close();
+    for (int l = flow_.layers - 1; l >= 0; --l) {
+      rerun_before(l);
+      if (core_reruns(l) > 0) core(Phase::rerun, l);
+      loop(true, [&](int i) { after_backward(l, flow_.blocks() - 1 - i); });
+      core(Phase::backward, l);
+      loop(true, [&](int i) { backward(Stage::before, l, flow_.blocks() - 1 - i); });
+    }
+  }
+
+  void whole_step() {
     const int last = flow_.layers - 1;
     const int blocks = flow_.blocks();
     for (int l = 0; l <= last; ++l) {
@@ -67,9 +91,7 @@ class Builder {
         if (l == 0) {
           backward(Stage::embedding, 0, b);
         } else {
-          for (int s : segments(Stage::after))
-            if (reruns(s, l - 1, b)) call(s, Phase::rerun, l - 1, b, -1);
-          backward(Stage::after, l - 1, b);
+          after_backward(l - 1, b);
         }
       });
       if (early_updates_ && l > 0) update({{Stage::before, l}, {Stage::after, l - 1}});
@@ -82,10 +104,8 @@ class Builder {
     for (int l = 0; l <= last && !early_updates_; ++l)
       for (Stage of : {Stage::before, Stage::after}) update({{of, l}});
     for (int s : segments(Stage::optimizer)) alone(s, 0);
-    return std::move(result_);
   }
 
- private:
   std::vector<int> segments(Stage stage) const {
     std::vector<int> found;
     for (std::size_t s = 0; s < flow_.segments.size(); ++s)
@@ -144,9 +164,12 @@ class Builder {
     close();
   }
   void call(int segment, Phase phase, int layer, int block, int group) {
-    if (placement_.any_streamed() && static_cast<int>(result_.calls.size()) == result_.passes.back().begin)
-      for (int waits = 0; waits < 2; ++waits) add(segments(Stage::wait).at(0), Phase::forward, 0, -1, -1);
+    if (placement_.any_streamed() && static_cast<int>(result_.calls.size()) == result_.passes.back().begin) wait();
     add(segment, phase, layer, block, group);
+  }
+  // What was written before may be out after the first of two calls, and fetched during the second.
+  void wait() {
+    for (int waits = 0; waits < 2; ++waits) add(segments(Stage::wait).at(0), Phase::forward, 0, -1, -1);
   }
   void add(int segment, Phase phase, int layer, int block, int group) {
     const bool is_core = flow_.segments[static_cast<std::size_t>(segment)].stage == Stage::core;
@@ -159,8 +182,15 @@ class Builder {
     for (int s : segments(stage)) call(s, phase, layer, block, -1);
   }
   void backward(Stage stage, int layer, int block) {
-    const std::vector<int> forward = segments(stage);
-    std::for_each(forward.rbegin(), forward.rend(), [&](int s) { call(s, Phase::backward, layer, block, -1); });
+    for (int s : segments(stage) | std::views::reverse) {
+      const model::Side& side = flow_.segments[static_cast<std::size_t>(s)].backward;
+      if (!side.reads.empty() || !side.writes.empty()) call(s, Phase::backward, layer, block, -1);
+    }
+  }
+  void after_backward(int layer, int block) {
+    for (int s : segments(Stage::after))
+      if (reruns(s, layer, block)) call(s, Phase::rerun, layer, block, -1);
+    backward(Stage::after, layer, block);
   }
   void core(Phase phase, int layer) {
     for (int s : segments(Stage::core))

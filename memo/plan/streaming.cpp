@@ -14,6 +14,10 @@ using model::Stage;
 // Numbers the passes of a step (memo/model/dataflow.h draws them): the one in which a side of a layer's stage runs.
 int pass_of(const Dataflow& flow, Stage stage, bool backward, int layer) {
   const int turn = 2 * flow.layers;
+  if (flow.layers_alone()) {
+    const int part = stage == Stage::before ? 0 : stage == Stage::core ? 1 : 2;
+    return backward ? 6 * flow.layers - 1 - (3 * layer + part) : 3 * layer + part;
+  }
   switch (stage) {
     case Stage::embedding:
       return backward ? 2 * turn : 0;

@@ -1,0 +1,112 @@
+// Plans of layers alone (memo/model/dataflow.h): a plug-in's, whose mathematics is not Memo's.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+
+#include "memo/model/dataflow.h"
+#include "memo/sim/planner.h"
+
+namespace memo::sim {
+namespace {
+
+// What a recorder adds: a tensor that each stage saves, and that it reads its operands again.
+plan::Profile layers_profile(double bandwidth, int groups = 2, int layers = 3) {
+  plan::Profile profile;
+  profile.model = "synthetic layers";
+  profile.device = "made up";
+  profile.flow = model::layers_dataflow({layers, 256, 8, 4, 32}, 4, groups, Tokens(4096), Tokens(512));
+  model::Dataflow& flow = profile.flow;
+  const auto segment = [&](const char* name) -> model::Segment& {
+    return flow.segments[static_cast<std::size_t>(flow.find_segment(name))];
+  };
+  for (const auto& [name, row] : {std::pair("before", 1028), std::pair("after", 9000)}) {
+    const int cls = static_cast<int>(flow.classes.size());
+    flow.classes.push_back({std::string(name) + ".saved0", Bytes(row)});
+    segment(name).forward.writes.push_back({cls});
+    segment(name).backward.reads.push_back({cls});
+  }
+  segment("before").backward.reads.push_back({flow.find_class("x")});
+  segment("after").backward.reads.push_back({flow.find_class("o"), 0, false, true});
+  for (int s = 0; s < static_cast<int>(flow.segments.size()); ++s) {
+    const model::Stage stage = flow.segments[static_cast<std::size_t>(s)].stage;
+    for (const bool backward : {false, true}) {
+      if (backward && (stage == model::Stage::wait || s == flow.find_segment("input"))) continue;
+      const auto add = [&](Tokens tokens, double seconds) {
+        profile.traces.push_back({s, backward, tokens, Seconds(backward ? 2 * seconds : seconds), {}});
+        if (stage != model::Stage::wait) profile.traces.back().requests = {{Bytes(1 << 20), 0, 1, -1, 0}};
+      };
+      if (stage == model::Stage::wait) add(flow.context, 0);
+      if (stage == model::Stage::core) {
+        add(flow.context, 0.1);
+        if (!backward)
+          for (const int blocks : flow.prefixes()) add(flow.block * blocks, 0.1 * blocks * blocks / 64);
+      }
+      if (stage < model::Stage::core || stage == model::Stage::after) add(flow.block, 0.01);
+    }
+  }
+  if (bandwidth > 0) {
+    const BytesPerSecond rate(bandwidth);
+    profile.tiers.push_back({"disk", Bytes(std::int64_t{1} << 40), rate, rate, rate, rate, 1.1, 4096});
+  }
+  return profile;
+}
+
+plan::Plan plan_or_fail(const plan::Profile& profile, const Request& request) {
+  auto plan = make_plan(profile, request);
+  EXPECT_TRUE(plan.has_value()) << (plan ? "" : plan.error().message);
+  if (!plan) return {};
+  const auto failures = plan::validate(*plan);
+  EXPECT_TRUE(failures.empty()) << plan->strategy << ": " << failures.front();
+  return *std::move(plan);
+}
+
+TEST(LayersAlone, PlansOfEveryStrategyValidate) {
+  for (const double bandwidth : {0.0, 1e7, 1e9})
+    for (const int groups : {1, 2})
+      for (const std::string& strategy : strategies()) {
+        if (bandwidth == 0 && (strategy == "offload" || strategy == "memo-alpha")) continue;
+        const plan::Profile profile = layers_profile(bandwidth, groups);
+        const plan::Plan free = plan_or_fail(profile, {strategy, Bytes(0), 0});
+        plan_or_fail(profile, {strategy, free.predicted.device_peak, 0});
+      }
+}
+
+TEST(LayersAlone, AnyLimitIsKeptOrTheLeastThatWorksIsNamed) {
+  for (const double bandwidth : {0.0, 1e9}) {
+    const plan::Profile profile = layers_profile(bandwidth, 2, 6);
+    const Bytes most = plan_or_fail(profile, {"resident", Bytes(0), 0}).predicted.device_peak;
+    for (const int eighths : {7, 5, 3, 2}) {
+      const auto plan = make_plan(profile, {"memo", most / 8 * eighths, 0});
+      if (!plan) {
+        EXPECT_EQ(plan.error().kind, ErrorKind::infeasible);
+        continue;
+      }
+      EXPECT_TRUE(plan::validate(*plan).empty()) << plan::validate(*plan).front();
+      EXPECT_LE(plan->predicted.device_peak, most / 8 * eighths);
+    }
+    EXPECT_TRUE(make_plan(profile, {"memo", most / 8 * 5, 0}).has_value());
+  }
+}
+
+// What runs a layer goes through it once, from its input to its output.
+TEST(LayersAlone, WhatIsAfterAttentionIsComputedAgainOnlyBehindWhatIsBeforeIt) {
+  const plan::Profile profile = layers_profile(0, 2, 6);
+  const plan::Plan plan = plan_or_fail(profile, {"recompute", Bytes(0), 0});
+  const int before = profile.flow.find_segment("before"), after = profile.flow.find_segment("after");
+  std::set<std::pair<int, int>> begun;
+  int reruns = 0;
+  for (const plan::Call& call : plan.program.calls) {
+    EXPECT_FALSE(call.segment == profile.flow.find_segment("input") && call.phase == plan::Phase::rerun);
+    if (call.phase != plan::Phase::rerun) continue;
+    if (call.segment == before) begun.emplace(call.layer, call.block);
+    if (call.segment != after) continue;
+    EXPECT_EQ(begun.erase({call.layer, call.block}), 1U);
+    ++reruns;
+  }
+  EXPECT_EQ(reruns, 6 * profile.flow.blocks());
+  EXPECT_TRUE(begun.empty());
+}
+
+}  // namespace
+}  // namespace memo::sim
