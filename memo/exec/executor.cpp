@@ -2,10 +2,7 @@
 // then no more work per call than the program asks for.
 #include "memo/exec/executor.h"
 
-#include <span>
-
 #include "memo/base/check.h"
-#include "memo/exec/by_boundary.h"
 #include "memo/exec/names.h"
 
 namespace memo::exec {
@@ -28,62 +25,93 @@ CopyRequest request_of(const plan::Program& program, int index, std::byte* arena
           .tier_offset = copy.tier_offset};
 }
 
-// Ends a failed step: nothing is in flight any more, and the engine keeps no span of it for the next step.
-tl::unexpected<Error> abandon(CopyEngine& copies, const std::string& where, const Error& error) {
-  (void)copies.drain();  // the error that ended the step is the one that is reported
-  copies.take_spans(plan::Direction::out);
-  copies.take_spans(plan::Direction::in);
-  copies.take_moments();
+}  // namespace
+
+StepRun::StepRun(const plan::Program& program, std::byte* arena, Compute& compute, CopyEngine& copies,
+                 const model::Dataflow& names)
+    : program_(program),
+      arena_(arena),
+      compute_(compute),
+      copies_(copies),
+      names_(names),
+      starts_(program.copies, &plan::Copy::at, program.calls.size()),
+      waits_(program.copies, &plan::Copy::before, program.calls.size()),
+      tickets_(program.copies.size()),
+      began_(copies.now()) {
+  for (const plan::Copy& copy : program.copies)
+    MEMO_CHECK(0 <= copy.at && copy.at < copy.before && static_cast<std::size_t>(copy.before) <= program.calls.size(),
+               "a copy starts at a boundary of the program and is waited for at a later one");
+}
+
+StepRun::~StepRun() {
+  if (!ended_) abandon();
+}
+
+// Nothing is in flight any more, and the engine keeps no span of this step for the next one.
+void StepRun::abandon() {
+  ended_ = true;
+  (void)copies_.drain();  // the error that ended the step is the one that is reported
+  copies_.take_spans(plan::Direction::out);
+  copies_.take_spans(plan::Direction::in);
+  copies_.take_moments();
+}
+
+tl::unexpected<Error> StepRun::failed(const std::string& where, const Error& error) {
+  abandon();
   return fail(error.kind, where + ": " + error.message);
 }
 
-}  // namespace
+// Two moments a boundary: compute has ended the call before it, and the copies that the call behind it waits for.
+Status StepRun::arrive(std::size_t boundary) {
+  copies_.note_moment();
+  for (const int i : waits_.at(boundary))
+    if (const Status ended = copies_.wait(tickets_[static_cast<std::size_t>(i)]); !ended)
+      return failed(name_of_copy(names_, program_, static_cast<std::size_t>(i)), ended.error());
+  copies_.note_moment();
+  return {};
+}
+
+Status StepRun::advance(std::size_t calls) {
+  MEMO_CHECK(!ended_ && calls <= program_.calls.size(), "a step that has not ended runs calls of its program");
+  for (; next_ < calls; ++next_) {
+    MEMO_CHECKED(arrive(next_));
+    for (const int i : starts_.at(next_)) {
+      const CopyRequest request = request_of(program_, i, arena_);
+      (request.direction == plan::Direction::out ? report_.bytes_out : report_.bytes_in) += request.bytes;
+      tickets_[static_cast<std::size_t>(i)] = copies_.start(request, i);
+    }
+    copies_.submit();
+    if (const Status ran = compute_.run(static_cast<int>(next_)); !ran)
+      return failed(name_of_call(names_, program_, next_), ran.error());
+  }
+  return {};
+}
+
+Result<StepReport> StepRun::finish() {
+  MEMO_CHECKED(arrive(next_));
+  ended_ = true;
+  MEMO_CHECKED(copies_.drain());
+  report_.step = Seconds(copies_.now() - began_);
+  const std::vector<double> moments = copies_.take_moments();
+  MEMO_CHECK(moments.size() == 2 * (next_ + 1), "an engine tells each moment that it was to note");
+  report_.calls.reserve(next_);
+  for (std::size_t k = 0; k <= next_; ++k) {
+    report_.stall += Seconds(moments[2 * k + 1] - moments[2 * k]);
+    if (k < next_)
+      report_.calls.push_back({.index = static_cast<int>(k), .start = moments[2 * k + 1], .end = moments[2 * k + 2]});
+  }
+  report_.copies_out = copies_.take_spans(plan::Direction::out);
+  report_.copies_in = copies_.take_spans(plan::Direction::in);
+  for (const auto* spans : {&report_.copies_out, &report_.copies_in})
+    for (const Span& span : *spans) report_.copy_cpu += Seconds(span.cpu);
+  return std::move(report_);
+}
 
 Result<StepReport> run_step(const plan::Program& program, std::byte* arena, Compute& compute, CopyEngine& copies,
                             std::size_t calls, const model::Dataflow& names) {
-  const std::size_t all = program.calls.size();
-  MEMO_CHECK(calls <= all, "a step runs calls of its program");
-  for (const plan::Copy& copy : program.copies)
-    MEMO_CHECK(0 <= copy.at && copy.at < copy.before && static_cast<std::size_t>(copy.before) <= all,
-               "a copy starts at a boundary of the program and is waited for at a later one");
-  const ByBoundary starts(program.copies, &plan::Copy::at, all);
-  const ByBoundary waits(program.copies, &plan::Copy::before, all);
-  std::vector<Ticket> tickets(program.copies.size());
-  StepReport report;
-
-  // Two moments a boundary: compute has ended the call before it, and the copies that the call behind it waits for.
-  const double began = copies.now();
-  for (std::size_t k = 0; k <= calls; ++k) {
-    copies.note_moment();
-    for (const int i : waits.at(k))
-      if (const Status ended = copies.wait(tickets[static_cast<std::size_t>(i)]); !ended)
-        return abandon(copies, name_of_copy(names, program, static_cast<std::size_t>(i)), ended.error());
-    copies.note_moment();
-    if (k == calls) break;
-    for (const int i : starts.at(k)) {
-      const CopyRequest request = request_of(program, i, arena);
-      (request.direction == plan::Direction::out ? report.bytes_out : report.bytes_in) += request.bytes;
-      tickets[static_cast<std::size_t>(i)] = copies.start(request, i);
-    }
-    copies.submit();
-    if (const Status ran = compute.run(static_cast<int>(k)); !ran)
-      return abandon(copies, name_of_call(names, program, k), ran.error());
-  }
-  MEMO_CHECKED(copies.drain());
-  report.step = Seconds(copies.now() - began);
-  const std::vector<double> moments = copies.take_moments();
-  MEMO_CHECK(moments.size() == 2 * (calls + 1), "an engine tells each moment that it was to note");
-  report.calls.reserve(calls);
-  for (std::size_t k = 0; k <= calls; ++k) {
-    report.stall += Seconds(moments[2 * k + 1] - moments[2 * k]);
-    if (k < calls)
-      report.calls.push_back({.index = static_cast<int>(k), .start = moments[2 * k + 1], .end = moments[2 * k + 2]});
-  }
-  report.copies_out = copies.take_spans(plan::Direction::out);
-  report.copies_in = copies.take_spans(plan::Direction::in);
-  for (const auto* spans : {&report.copies_out, &report.copies_in})
-    for (const Span& span : *spans) report.copy_cpu += Seconds(span.cpu);
-  return report;
+  StepRun run(program, arena, compute, copies, names);
+  MEMO_CHECKED(run.advance(calls));
+  return run.finish();
 }
 
 }  // namespace memo::exec

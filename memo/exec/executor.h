@@ -10,6 +10,7 @@
 
 #include "memo/base/result.h"
 #include "memo/base/units.h"
+#include "memo/exec/by_boundary.h"
 #include "memo/plan/program.h"
 
 namespace memo::exec {
@@ -72,6 +73,42 @@ struct StepReport {
   Seconds copy_cpu;     // of cores
   Bytes bytes_out, bytes_in;
   std::vector<Span> calls, copies_out, copies_in;
+};
+
+// A step in parts, for calls that someone else asks for between others. What it is made of must outlive it; a step that
+// is not finished is abandoned: copies in flight are drained. The moments and calls of its report are those of all
+// parts, with what happened between them.
+class StepRun {
+ public:
+  StepRun(const plan::Program& program, std::byte* arena, Compute& compute, CopyEngine& copies,
+          const model::Dataflow& names);
+  ~StepRun();
+  StepRun(const StepRun&) = delete;
+  StepRun& operator=(const StepRun&) = delete;
+
+  // Makes the calls that are left of the first `calls`, with the copies that start before their end. A failed call or
+  // copy ends the step, as in `run_step`.
+  Status advance(std::size_t calls);
+  [[nodiscard]] std::size_t next() const { return next_; }
+  [[nodiscard]] bool ended() const { return ended_; }
+  Result<StepReport> finish();
+
+ private:
+  Status arrive(std::size_t boundary);
+  void abandon();
+  tl::unexpected<Error> failed(const std::string& where, const Error& error);
+
+  const plan::Program& program_;
+  std::byte* arena_;
+  Compute& compute_;
+  CopyEngine& copies_;
+  const model::Dataflow& names_;
+  ByBoundary starts_, waits_;
+  std::vector<Ticket> tickets_;
+  std::size_t next_ = 0;
+  bool ended_ = false;
+  double began_;
+  StepReport report_;
 };
 
 // The first `calls` calls of `program` (all of a whole step), with the copies that start before their end. `arena`
