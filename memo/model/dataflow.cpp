@@ -42,14 +42,10 @@ Dataflow layers_dataflow(const LayerShape& shape, int element_bytes, int groups,
   flow.context = context;
   flow.block = block;
   enum : int { x, qkv, o, lse, d_o, dq, dk, dv };
-  flow.classes = {{"x", row(shape.hidden)},
-                  {"qkv", row(query + 2 * key), true, true},
-                  {"o", row(query), true, true},
-                  {"lse", Bytes(shape.heads / groups * 4), true, true},
-                  {"do", row(query), true, true},
-                  {"dq", row(query), true, true},
-                  {"dk", row(key), true, true},
-                  {"dv", row(key), true, true}};
+  flow.classes = {{"x", row(shape.hidden)},       {"qkv", row(query + 2 * key), true, true},
+                  {"o", row(query), true, true},  {"lse", Bytes(shape.heads / groups * 4), true, true},
+                  {"do", row(query), true, true}, {"dq", row(query), true, true},
+                  {"dk", row(key), true, true},   {"dv", row(key), true, true}};
   const auto groups_of = [](int cls) { return Use{cls, 0, false, true}; };
   const auto sequence_of = [](int cls) { return Use{cls, 0, true, false}; };
   flow.segments = {

@@ -1,25 +1,23 @@
 #include "memo/torch/profiler.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/randint.h>
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <map>
 
-#include "memo/base/text.h"
-#include "memo/exec/probe.h"
 #include "memo/plan/for_job.h"
 #include "memo/sim/planner.h"
 #include "memo/torch/allocator.h"
 #include "memo/torch/arena.h"
+#include "memo/torch/attention_time.h"
 #include "memo/torch/dataset.h"
+#include "memo/torch/decoder_segments.h"
 #include "memo/torch/recorder.h"
 #include "memo/torch/saved_tensors.h"
 #include "memo/torch/session.h"
+#include "memo/torch/tier_profile.h"
 
 namespace memo::edge {
 namespace {
@@ -36,35 +34,6 @@ double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());
   return *middle;
-}
-
-// How long a row of tokens is, and how many pairs of query and key attention sees in it.
-struct Length {
-  double tokens = 0, pairs = 0;
-};
-
-// Causal, of one document; a query sees `window` keys at most (0: all).
-double pairs_seen(double tokens, double window) {
-  if (window == 0 || tokens <= window) return tokens * tokens / 2;
-  return window * tokens - window * window / 2;
-}
-
-// t = a tokens + b pairs through the measured lengths (least squares, relative errors), neither negative.
-double attention_seconds(const std::vector<std::pair<Length, double>>& measured, Length length) {
-  double s_nn = 0, s_nm = 0, s_mm = 0, s_n = 0, s_m = 0;
-  for (const auto& [n, t] : measured) {
-    const double u = n.tokens / t, v = n.pairs / t;  // a u + b v = 1
-    s_nn += u * u, s_nm += u * v, s_mm += v * v, s_n += u, s_m += v;
-  }
-  const double determinant = s_nn * s_mm - s_nm * s_nm;
-  double a = 0, b = s_m / s_mm;
-  if (measured.size() > 1 && determinant > 1e-12 * s_nn * s_mm) {
-    a = (s_n * s_mm - s_m * s_nm) / determinant;
-    b = (s_m * s_nn - s_n * s_nm) / determinant;
-    if (a < 0) a = 0, b = s_m / s_mm;
-    if (b < 0) b = 0, a = s_n / s_nn;
-  }
-  return a * length.tokens + b * length.pairs;
 }
 
 class Profiler {
@@ -100,7 +69,7 @@ class Profiler {
       }
       trace.seconds = Seconds(seconds);
     }
-    MEMO_CHECKED(add_tier(profile));
+    MEMO_CHECKED(add_tier(profile, job_.memory, device_, say_));
     return profile;
   }
 
@@ -160,14 +129,12 @@ class Profiler {
     const Decoder decoder(one_layer_, groups_, state.parameters());
     profile.flow = model::decoder_dataflow(shape, element_bytes_, groups_, context, block_);
     const std::span<const std::byte> parameters(memory.data(), static_cast<std::size_t>(whole.bytes().value()));
+    DecoderSegments segments(profile.flow, decoder, [&](const StateGroup& group) {
+      (void)state.accepts(group, job_.train, {});  // of whatever values are there
+      state.update(group, job_.train, 1, 0.0);
+    });
     MEMO_TRY(profile.traces, run_on(device_, [&] {
-               return record(
-                   profile.flow, decoder, scalar_type(job_.model.dtype), parameters,
-                   [&](const StateGroup& group) {
-                     (void)state.accepts(group, job_.train, {});  // of whatever values are there
-                     state.update(group, job_.train, 1, 0.0);
-                   },
-                   device_.of_tensors());
+               return record(profile.flow, segments, scalar_type(job_.model.dtype), parameters, device_.of_tensors());
              }));
     return {};
   }
@@ -204,60 +171,6 @@ class Profiler {
     }
     for (const auto& [key, values] : core)
       attention_[key].emplace_back(length_of(static_cast<double>(context.value())), median(values));
-    return {};
-  }
-
-  Status add_tier(plan::Profile& profile) {
-    if (job_.memory.host_limit > Bytes(0) && job_.memory.disk)
-      return bad_input("a plan has one tier so far: set memory.host_limit or memory.disk, not both");
-    if (job_.memory.host_limit > Bytes(0)) return add_host(profile);
-    return job_.memory.disk ? add_disk(profile) : Status();
-  }
-
-  Status add_disk(plan::Profile& profile) {
-    std::error_code error;
-    const auto space = std::filesystem::space(*job_.memory.disk, error);
-    if (error)
-      return bad_input(fmt::format("memory.disk = \"{}\": {}; name an existing folder", job_.memory.disk->string(),
-                                   error.message()));
-    const Bytes free(static_cast<std::int64_t>(space.available / 10 * 9));
-    const Bytes capacity = job_.memory.disk_limit > Bytes(0) ? job_.memory.disk_limit : free;
-    if (capacity > Bytes(static_cast<std::int64_t>(space.available)))
-      return bad_input(fmt::format("memory.disk_limit = {}, but {} has {} free: free some space or lower the limit",
-                                   format_bytes(capacity), job_.memory.disk->string(),
-                                   format_bytes(Bytes(static_cast<std::int64_t>(space.available)))));
-    if (say_) say_("profile: disk tier");
-    constexpr std::int64_t page = 4096;                                            // direct I/O's alignment
-    const std::int64_t half = std::max(page, capacity.value() / 2 / page * page);  // a probe has two requests at least
-    const Bytes request = std::min(Bytes(8 << 20), Bytes(half));
-    const Bytes probe = round_up(std::max(request * 2, std::min(Bytes(192 << 20), capacity)), page);
-    MEMO_TRY(const auto store, exec::disk_tier(*job_.memory.disk, probe));
-    return add_rates("disk", *store, capacity, probe, round_up(request, page), page, profile);
-  }
-
-  Status add_host(plan::Profile& profile) {
-    if (say_) say_("profile: host tier");
-    constexpr Bytes request(16 << 20);
-    const Bytes capacity = job_.memory.host_limit, probe = request * 8;
-    MEMO_TRY(const auto store, device_.host_tier(probe));
-    return add_rates("host", *store, capacity, probe, request, plan::copy_alignment, profile);
-  }
-
-  // A tier's rates, through the same copy streams that a run uses.
-  Status add_rates(const char* name, exec::TierStore& store, Bytes capacity, Bytes probe, Bytes request,
-                   std::int64_t alignment, plan::Profile& profile) {
-    MEMO_TRY(const auto engine, device_.copy_engine({&store}));
-    MEMO_TRY(const Arena memory, device_.map(request * 2));
-    const auto options = at::dtype(at::kFloat).device(device_.of_tensors());
-    at::Tensor a, b, c;
-    device_.run([&] { a = at::full({512, 512}, 0.5, options), b = a.clone(), c = at::empty({512, 512}, options); });
-    const auto work = [&] {
-      device_.run([&] { at::mm_out(c, a, b); });
-      device_.finish();
-    };
-    MEMO_TRY(const exec::TierRates rates, exec::measure_tier(*engine, memory.data(), probe, request, work));
-    profile.tiers.push_back({name, capacity, rates.write, rates.read, rates.write_with_read, rates.read_with_write,
-                             rates.compute_slowdown, alignment});
     return {};
   }
 

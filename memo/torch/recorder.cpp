@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <stdexcept>
 
 #include "memo/base/check.h"
 #include "memo/torch/allocator.h"
@@ -28,12 +29,24 @@ class Witness final : public SavedTensorKeeper {
     const auto* data = static_cast<const std::byte*>(tensor.storage().data());
     const bool parameter = data >= parameters_.data() && data < parameters_.data() + parameters_.size();
     if (!parameter) storages.push_back(data);
-    return std::any(tensor);
+    return std::any(Seen{tensor, static_cast<std::int64_t>(tensor._version())});
   }
-  at::Tensor unpack(const std::any& handle) override { return std::any_cast<const at::Tensor&>(handle); }
+  at::Tensor unpack(const std::any& handle) override {
+    const auto& [tensor, version] = std::any_cast<const Seen&>(handle);
+    if (static_cast<std::int64_t>(tensor._version()) != version)
+      throw std::runtime_error(
+          fmt::format("a tensor of {} bytes that backward needs is modified in place after it was "
+                      "saved",
+                      tensor.nbytes()));
+    return tensor;
+  }
   std::vector<const void*> storages;
 
  private:
+  struct Seen {
+    at::Tensor tensor;
+    std::int64_t version = 0;
+  };
   std::span<const std::byte> parameters_;
 };
 
@@ -45,9 +58,9 @@ struct OperandTensor {
 
 class Recorder {
  public:
-  Recorder(model::Dataflow& flow, const Decoder& decoder, at::ScalarType dtype, std::span<const std::byte> parameters,
-           const Segments::Update& update, at::Device device)
-      : flow_(flow), segments_(flow, decoder, update), dtype_(dtype), parameters_(parameters), device_(device) {}
+  Recorder(model::Dataflow& flow, Segments& segments, at::ScalarType dtype, std::span<const std::byte> parameters,
+           at::Device device)
+      : flow_(flow), segments_(segments), dtype_(dtype), parameters_(parameters), device_(device) {}
 
   Result<std::vector<plan::Trace>> run() {
     std::vector<Tokens> sizes{flow_.block_tokens(0)};
@@ -92,7 +105,7 @@ class Recorder {
   }
   Where block_of(Tokens tokens) const {
     const at::Tensor ids = at::zeros({tokens.value()}, at::dtype(at::kLong).device(device_));
-    return {.layer = 0, .tokens = ids, .targets = ids, .positions = ids};
+    return {.layer = 0, .block = 0, .tokens = ids, .targets = ids, .positions = ids};
   }
 
   Status record_block(int s, Tokens tokens) {
@@ -107,7 +120,7 @@ class Recorder {
       std::vector<at::Tensor> outputs;
       RecordingScope recording(device_.type());
       outputs = segments_.forward(s, where, tensors(reads), &graph);
-      if (first_size) add_saved(segment, tokens, reads, outputs, witness.storages, recording.events());
+      if (first_size) MEMO_CHECKED(add_saved(segment, tokens, reads, outputs, witness.storages, recording.events()));
       MEMO_CHECKED(add_trace(s, false, tokens, recording.events(), outputs, segment.forward.writes, witness.storages));
     }
     if (segment.backward.reads.empty()) return {};
@@ -127,9 +140,9 @@ class Recorder {
   }
 
   // Which tensors a segment's graph keeps: its operands, and others, for which the table gets new classes.
-  void add_saved(model::Segment& segment, Tokens tokens, const std::vector<OperandTensor>& reads,
-                 const std::vector<at::Tensor>& outputs, const std::vector<const void*>& storages,
-                 const std::vector<AllocationEvent>& events) {
+  Status add_saved(model::Segment& segment, Tokens tokens, const std::vector<OperandTensor>& reads,
+                   const std::vector<at::Tensor>& outputs, const std::vector<const void*>& storages,
+                   const std::vector<AllocationEvent>& events) {
     std::size_t& added = saved_uses_[segment.name];
     std::set<const void*> seen;
     const auto read_back = [&](const model::Use& use) {
@@ -156,13 +169,18 @@ class Recorder {
       }
       const auto made = std::find_if(events.rbegin(), events.rend(),
                                      [&](const AllocationEvent& e) { return e.is_malloc && e.address == storage; });
+      if (made == events.rend() && suspended_.contains(storage))
+        return bad_input(
+            fmt::format("{}: backward needs a tensor there that was computed before attention", segment.name));
+      if (made == events.rend() && segments_.foreign()) continue;
       MEMO_CHECK(made != events.rend(), "what a segment saves is an operand, a parameter or its own");
       const int cls = static_cast<int>(flow_.classes.size());
       flow_.classes.push_back({fmt::format("{}.saved{}", segment.name, segment.forward.writes.size() - table_writes),
-                               made->bytes / tokens.value()});
+                               Bytes((made->bytes.value() + tokens.value() - 1) / tokens.value())});
       segment.forward.writes.push_back({cls});
       read_back({cls});
     }
+    return {};
   }
 
   // Turns events into requests: those that hold an output or a saved tensor are named by their class.
@@ -200,6 +218,13 @@ class Recorder {
       if (next == saved.size() || !name_request(saved[next], use.cls, 0))
         return run_time_error(fmt::format("profile: segment {} does not save the same at every block size", where));
     }
+    if (segments_.foreign())
+      for (const auto& [address, number] : last) {
+        plan::Request& alive = trace.requests[number];
+        if (alive.cls >= 0 || alive.dies > 0) continue;
+        alive.dies = static_cast<int>(events.size());
+        suspended_.insert(address);
+      }
     for (const plan::Request& r : trace.requests)
       if (r.cls < 0 && r.dies == 0)
         return run_time_error(
@@ -265,20 +290,20 @@ class Recorder {
   }
 
   model::Dataflow& flow_;
-  Segments segments_;
+  Segments& segments_;
   at::ScalarType dtype_;
   std::span<const std::byte> parameters_;
   at::Device device_;
   std::vector<plan::Trace> traces_;
+  std::set<const void*> suspended_;                // what foreign calls left behind, not by name
   std::map<std::string, std::size_t> saved_uses_;  // how many reads were added to a segment's backward side
 };
 
 }  // namespace
 
-Result<std::vector<plan::Trace>> record(model::Dataflow& flow, const Decoder& decoder, at::ScalarType dtype,
-                                        std::span<const std::byte> parameters, const Segments::Update& update,
-                                        at::Device device) {
-  return Recorder(flow, decoder, dtype, parameters, update, device).run();
+Result<std::vector<plan::Trace>> record(model::Dataflow& flow, Segments& segments, at::ScalarType dtype,
+                                        std::span<const std::byte> parameters, at::Device device) {
+  return Recorder(flow, segments, dtype, parameters, device).run();
 }
 
 }  // namespace memo::edge

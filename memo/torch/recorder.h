@@ -10,10 +10,10 @@
 namespace memo::edge {
 
 // `flow` has the context and block to record for; what segments save beyond their operands is added to its table.
-// The traces have no times. `dtype` is the compute dtype, `parameters` the memory of the model's state, `update` the
-// optimizer. Runs on `device`, as work of it.
-Result<std::vector<plan::Trace>> record(model::Dataflow& flow, const Decoder& decoder, at::ScalarType dtype,
-                                        std::span<const std::byte> parameters, const Segments::Update& update,
-                                        at::Device device);
+// The traces have no times. `dtype` is the compute dtype; `parameters` the memory of the model's state, unless the
+// segments are foreign: then whatever a call neither reads nor makes is someone else's. Runs on `device`, as work of
+// it.
+Result<std::vector<plan::Trace>> record(model::Dataflow& flow, Segments& segments, at::ScalarType dtype,
+                                        std::span<const std::byte> parameters, at::Device device);
 
 }  // namespace memo::edge

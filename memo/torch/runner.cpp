@@ -27,10 +27,11 @@ bool all_finite(const at::Tensor& tensor) {
 
 }  // namespace
 
-Runner::Runner(const plan::Plan& plan, std::byte* arena, Segments& segments, at::ScalarType dtype, ModelState& state,
+Runner::Runner(const plan::Plan& plan, std::byte* arena, Segments& segments, at::ScalarType dtype, ModelState* state,
                Device& device)
     : plan_(plan), memory_(plan, arena), segments_(segments), dtype_(dtype), state_(state), device_(device) {
-  find_gradients();
+  if (state) find_gradients();
+  gradients_of_.resize(plan.program.calls.size(), -1);
 }
 
 void Runner::find_gradients() {
@@ -52,10 +53,12 @@ void Runner::find_gradients() {
 
 void Runner::begin_sequence(const Sample& sample, bool first) {
   first_sequence_ = first;
+  graphs_.clear();
+  sample_ = sample;
+  if (!sample.tokens.defined()) return;
   MEMO_CHECK(sample.tokens.numel() == plan_.profile.flow.context.value(), "a sample has the plan's context");
   const auto here = [&](const at::Tensor& tensor) { return tensor.to(device_.of_tensors(), /*non_blocking=*/true); };
   device_.run([&] { sample_ = {here(sample.tokens), here(sample.targets), here(sample.positions), sample.starts}; });
-  graphs_.clear();
 }
 
 Status Runner::run(int call) {
@@ -76,7 +79,7 @@ void Runner::run_call(int call) {
   // Reads that the table got from saved tensors come last; only autograd asks for them, through unpack.
   const Gradients* gradients =
       gradients_of_[at_index(call)] < 0 ? nullptr : &gradients_[at_index(gradients_of_[at_index(call)])];
-  if (gradients && first_sequence_ && gradients->first == call) state_.zero_gradients(gradients->group);
+  if (gradients && first_sequence_ && gradients->first == call) state_->zero_gradients(gradients->group);
   std::vector<at::Tensor> reads;
   for (const PlannedOperand& operand : memory_.reads(call)) reads.push_back(view(operand));
   const Where place = where(what);
@@ -98,10 +101,11 @@ void Runner::run_call(int call) {
     settle(call, results);
   }
   reads.clear();
-  if (gradients && gradients->last == call) state_.measure_gradients(gradients->group);
+  if (gradients && gradients->last == call) state_->measure_gradients(gradients->group);
   if (looks_ && not_finite_.empty()) look_at_results(call, gradients && gradients->last == call ? gradients : nullptr);
-  for (const Departure& departure : planned.finish()) note(call, describe(departure));
-  if (planned.unused() > 0 && !state_.refused())
+  for (const Departure& departure : planned.finish())
+    if (!(segments_.foreign() && departure.kind == Departure::Kind::outlived)) note(call, describe(departure));
+  if (planned.unused() > 0 && !(state_ && state_->refused()))
     note(call, fmt::format("{} planned requests were not made", planned.unused()));
 }
 
@@ -117,10 +121,10 @@ void Runner::look_at_results(int call, const Gradients* measured) {
       not_finite_ = fmt::format("'{}' of {}", plan_.profile.flow.classes[at_index(operand.cls)].name, name(call));
       return;
     }
-  if (!std::isfinite(segments_.loss_sum.value())) {
+  if (!std::isfinite(segments_.loss())) {
     not_finite_ = "the loss of " + name(call);
-  } else if (measured && !state_.not_finite(measured->group).empty()) {
-    not_finite_ = fmt::format("the gradient of {}, in {}", state_.not_finite(measured->group), name(call));
+  } else if (measured && !state_->not_finite(measured->group).empty()) {
+    not_finite_ = fmt::format("the gradient of {}, in {}", state_->not_finite(measured->group), name(call));
   }
 }
 
@@ -141,8 +145,9 @@ void Runner::settle(int call, const std::vector<at::Tensor>& results) {
 Where Runner::where(const plan::Call& call) const {
   Where result;
   result.layer = call.layer;
+  result.block = call.block;
   result.starts = sample_.starts;
-  if (call.block >= 0) {
+  if (call.block >= 0 && sample_.tokens.defined()) {
     const model::Dataflow& flow = plan_.profile.flow;
     const std::int64_t tokens = flow.block_tokens(call.block).value();
     const std::int64_t first = call.block * flow.block.value();
@@ -167,6 +172,7 @@ std::optional<std::any> Runner::pack(const at::Tensor& tensor) {
       if (data >= operand.address && data < operand.address + operand.bytes.value())
         return Saved{operand.tensor, data - operand.address, tensor.sizes().vec(), tensor.strides().vec(),
                      tensor.scalar_type()};
+  if (segments_.foreign() && !in_arena(data)) return std::nullopt;
   note(current_, fmt::format("autograd keeps {} bytes that the plan does not know", tensor.nbytes()));
   return std::nullopt;
 }

@@ -10,6 +10,7 @@
 
 #include "memo/exec/executor.h"
 #include "memo/torch/device.h"
+#include "memo/torch/model_state.h"
 #include "memo/torch/planned_memory.h"
 #include "memo/torch/sample.h"
 #include "memo/torch/saved_tensors.h"
@@ -19,12 +20,14 @@ namespace memo::edge {
 
 class Runner final : public exec::Compute, private SavedTensorKeeper {
  public:
-  // All must outlive the runner. `dtype` is the compute dtype. The runner zeroes a layer's gradients before the first
+  // All must outlive the runner. `dtype` is the compute dtype. Without `state`, parameters and their gradients are
+  // someone else's. With it, the runner zeroes a layer's gradients before the first
   // call of a step that adds to them, and has them measured after the last.
-  Runner(const plan::Plan& plan, std::byte* arena, Segments& segments, at::ScalarType dtype, ModelState& state,
+  Runner(const plan::Plan& plan, std::byte* arena, Segments& segments, at::ScalarType dtype, ModelState* state,
          Device& device);
 
-  // Calls that follow work on `sample`; on the first one of a step if `first`.
+  // Calls that follow work on `sample`, which has no tokens where calls are of layers alone; on the first one of a step
+  // if `first`.
   void begin_sequence(const Sample& sample, bool first);
   Status run(int call) override;
 
@@ -63,7 +66,7 @@ class Runner final : public exec::Compute, private SavedTensorKeeper {
   PlannedMemory memory_;
   Segments& segments_;
   at::ScalarType dtype_;
-  ModelState& state_;
+  ModelState* state_;
   Device& device_;
   std::vector<Gradients> gradients_;
   std::vector<int> gradients_of_;  // per call, into gradients_, or -1

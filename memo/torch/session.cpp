@@ -9,66 +9,19 @@
 #include <utility>
 
 #include "memo/base/check.h"
-#include "memo/exec/checksums.h"
-#include "memo/exec/encryption.h"
-#include "memo/exec/tier.h"
 #include "memo/exec/watchdog.h"
 #include "memo/plan/for_job.h"
 #include "memo/torch/allocator.h"
+#include "memo/torch/decoder_segments.h"
 #include "memo/torch/planned_state.h"
 #include "memo/torch/runner.h"
 #include "memo/torch/saved_tensors.h"
-#include "memo/torch/segments.h"
+#include "memo/torch/tiers.h"
 
 namespace memo::edge {
 namespace {
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-// Tells whether anything failed.
-class NotedTier final : public exec::TierStore {
- public:
-  NotedTier(std::unique_ptr<TierStore> store, std::shared_ptr<std::atomic<bool>> failed)
-      : store_(std::move(store)), failed_(std::move(failed)) {}
-  Status write(std::int64_t offset, const std::byte* from, std::int64_t bytes) override {
-    return noted(store_->write(offset, from, bytes));
-  }
-  Status read(std::int64_t offset, std::byte* to, std::int64_t bytes) override {
-    return noted(store_->read(offset, to, bytes));
-  }
-  [[nodiscard]] std::byte* pinned(std::int64_t offset, std::int64_t bytes) const override {
-    return store_->pinned(offset, bytes);
-  }
-
- private:
-  Status noted(Status status) {
-    if (!status) *failed_ = true;
-    return status;
-  }
-  const std::unique_ptr<TierStore> store_;
-  const std::shared_ptr<std::atomic<bool>> failed_;
-};
-
-Result<std::unique_ptr<exec::TierStore>> open_store(const plan::Tier& tier, Bytes bytes,
-                                                    const job::MemoryLimits& memory, Device& device) {
-  if (tier.name == "host") return device.host_tier(bytes);
-  if (!memory.disk) return bad_input("the plan uses a disk tier: set memory.disk to a folder");
-  return exec::disk_tier(*memory.disk, bytes);
-}
-
-Result<std::unique_ptr<exec::TierStore>> open_tier(const plan::Tier& tier, Bytes bytes, const job::MemoryLimits& memory,
-                                                   Device& device, const Guards& guards, exec::Watchdog* dog,
-                                                   const std::shared_ptr<std::atomic<bool>>& failed) {
-  MEMO_TRY(std::unique_ptr<exec::TierStore> store, open_store(tier, bytes, memory, device));
-  if (guards.faults) store = std::make_unique<exec::FaultyTier>(std::move(store), *guards.faults);
-  if (memory.encrypt && tier.name == "disk") {
-    MEMO_TRY(store, exec::encrypted(std::move(store)));
-  }
-  if (dog) store = exec::watched(std::move(store), *dog, tier.name);
-  const job::Checksums least = tier.name == "disk" ? job::Checksums::disk : job::Checksums::all;
-  if (memory.checksums >= least) store = exec::checksummed(std::move(store), tier.name);
-  return std::make_unique<NotedTier>(std::move(store), failed);
-}
 
 }  // namespace
 
@@ -96,7 +49,7 @@ struct Session::Impl {
                  }),
         options(job.train),
         watched(dog ? exec::watched(*engine, *dog, plan.program, plan.profile.flow) : nullptr),
-        runner(plan, arena.data(), segments, scalar_type(job.model.dtype), state, device) {
+        runner(plan, arena.data(), segments, scalar_type(job.model.dtype), &state, device) {
     if (!device.of_tensors().is_cpu())
       segments.loss_sum.on_device = at::zeros({1}, at::dtype(at::kDouble).device(device.of_tensors()));
   }
@@ -113,7 +66,7 @@ struct Session::Impl {
   PlannedState planned;
   ModelState state;
   Decoder decoder;
-  Segments segments;
+  DecoderSegments segments;
   job::TrainOptions options;
   std::unique_ptr<exec::CopyEngine> watched;
   Runner runner;
@@ -138,14 +91,8 @@ Result<std::unique_ptr<Session>> Session::open(plan::Plan plan, const model::Sha
   MEMO_TRY(Arena arena, device.map(plan.program.arena));
   std::unique_ptr<exec::Watchdog> dog;
   if (guards.on_stall) dog = std::make_unique<exec::Watchdog>(job.memory.watchdog, guards.on_stall);
-  std::vector<std::unique_ptr<exec::TierStore>> tiers;
   const auto failed = std::make_shared<std::atomic<bool>>(false);
-  for (std::size_t i = 0; i < plan.program.tier_bytes.size(); ++i) {
-    const Bytes bytes = plan.program.tier_bytes[i];
-    tiers.emplace_back();
-    if (bytes == Bytes(0)) continue;
-    MEMO_TRY(tiers.back(), open_tier(plan.profile.tiers[i], bytes, job.memory, device, guards, dog.get(), failed));
-  }
+  MEMO_TRY(auto tiers, open_tiers(plan, job.memory, device, guards.faults, dog.get(), failed));
   std::vector<exec::TierStore*> stores;
   for (const auto& tier : tiers) stores.push_back(tier.get());
   MEMO_TRY(std::unique_ptr<exec::CopyEngine> engine, device.copy_engine(stores));

@@ -1,0 +1,20 @@
+# The Python package: build/python/memo is python/memo and its module, ready for PYTHONPATH.
+execute_process(COMMAND ${MEMO_PYTHON} -c "import sysconfig as s; print(s.get_path('include') + ';' + s.get_config_var('EXT_SUFFIX'))"
+                OUTPUT_VARIABLE python OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+list(GET python 0 python_include)
+list(GET python 1 python_suffix)
+if(NOT EXISTS ${python_include}/Python.h)
+  message(FATAL_ERROR "${python_include}/Python.h is missing: install Python's headers (Debian: python3-dev)")
+endif()
+add_library(memo_python MODULE memo/python/module.cpp)
+set_target_properties(memo_python PROPERTIES PREFIX "" OUTPUT_NAME _core SUFFIX ${python_suffix}
+                                             LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/python/memo)
+target_include_directories(memo_python SYSTEM PRIVATE ${python_include})
+target_compile_options(memo_python PRIVATE ${precompiled_strings} -fvisibility=hidden)
+target_link_libraries(memo_python PRIVATE memo_plugin memo_report torch_python)
+file(GLOB package CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/python/memo/*)
+file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/python/memo)
+foreach(source ${package})
+  get_filename_component(name ${source} NAME)
+  file(CREATE_LINK ${source} ${CMAKE_BINARY_DIR}/python/memo/${name} SYMBOLIC)
+endforeach()

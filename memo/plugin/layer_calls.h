@@ -1,0 +1,29 @@
+// What a plug-in's layers are to the executor: code of someone else that is entered at a layer's input and left at its
+// attention, and entered there again.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace memo::plugin {
+
+// T tokens of a block, h hidden, D head_dim. Calls are made on the thread that runs the step, and may throw.
+struct AtAttention {
+  at::Tensor q, k, v;       // q [heads, T, D], k and v [kv_heads, T, D], scaled by 1 / sqrt(D) only when they meet
+  std::int64_t window = 0;  // how many keys a query sees, itself included; 0: all before it
+};
+
+class LayerCalls {
+ public:
+  virtual ~LayerCalls() = default;
+  // Runs a layer on a block x [T, h] up to its attention, differentiable in x. The block waits there; where the memory
+  // of x lies may change until it goes on.
+  virtual AtAttention before(int layer, int block, const at::Tensor& x) = 0;
+  // Goes on with the block's attention output o [T, heads, D] to the layer's output [T, h], differentiable in o and x.
+  virtual at::Tensor after(int layer, int block, const at::Tensor& o) = 0;
+  // Lets go of all blocks that wait.
+  virtual void forget() = 0;
+};
+
+}  // namespace memo::plugin

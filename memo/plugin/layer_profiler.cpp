@@ -1,0 +1,146 @@
+#include "memo/plugin/layer_profiler.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/randn_like.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "memo/plugin/layer_segments.h"
+#include "memo/plugin/layer_session.h"
+#include "memo/sim/planner.h"
+#include "memo/torch/allocator.h"
+#include "memo/torch/recorder.h"
+#include "memo/torch/saved_tensors.h"
+#include "memo/torch/tier_profile.h"
+
+namespace memo::plugin {
+namespace {
+
+constexpr int steps_measured = 3;  // behind one that pays for fresh pages
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+}  // namespace
+
+LayerProfiler::LayerProfiler(LayerOptions options, at::Tensor hidden, std::vector<at::Tensor> parameters,
+                             LayerCalls& calls, edge::Device& device)
+    : options_(std::move(options)),
+      hidden_(std::move(hidden)),
+      parameters_(std::move(parameters)),
+      calls_(&calls),
+      device_(&device) {}
+
+Result<LayerProfiler> LayerProfiler::open(LayerOptions options, at::Tensor hidden, std::vector<at::Tensor> parameters,
+                                          LayerCalls& calls, edge::Device& device) {
+  edge::install_allocator();
+  edge::install_saved_tensor_hooks();
+  LayerProfiler profiler(std::move(options), std::move(hidden), std::move(parameters), calls, device);
+  const std::int64_t block = profiler.options_.block.value(), blocks = profiler.hidden_.size(0) / block;
+  if (blocks < 1) return bad_input("a profile needs hidden states of a whole block");
+  if (blocks >= 2) MEMO_CHECKED(profiler.measure(Tokens(blocks / 2 * block)));
+  MEMO_CHECKED(profiler.measure(Tokens(blocks * block)));
+  plan::Profile tier;
+  MEMO_CHECKED(edge::add_tier(tier, profiler.options_.memory, device));
+  profiler.tiers_ = tier.tiers;
+  return profiler;
+}
+
+edge::Length LayerProfiler::length_of(Tokens tokens) const {
+  const auto n = static_cast<double>(tokens.value());
+  return {n, edge::pairs_seen(n, static_cast<double>(window_))};
+}
+
+// The table and traces, without times.
+Result<plan::Profile> LayerProfiler::record(int layers, Tokens context) {
+  plan::Profile profile;
+  profile.model = options_.model;
+  profile.device = device_->name();
+  model::LayerShape shape = options_.shape;
+  shape.layers = layers;
+  const at::ScalarType dtype = hidden_.scalar_type();
+  profile.flow = model::layers_dataflow(shape, static_cast<int>(c10::elementSize(dtype)), options_.groups, context,
+                                        options_.block);
+  LayerSegments segments(profile.flow, shape, *calls_);
+  const at::Tensor in = hidden_.narrow(0, 0, options_.block.value()).contiguous();
+  const at::Tensor out = at::empty_like(in), d = at::empty_like(in);
+  segments.begin_forward(in, out);
+  segments.begin_backward(in, d, parameters_);
+  std::string failure;
+  try {
+    MEMO_TRY(profile.traces, edge::run_on(*device_, [&] {
+               return edge::record(profile.flow, segments, dtype, {}, device_->of_tensors());
+             }));
+  } catch (const std::exception& error) {
+    failure = error.what();
+  }
+  segments.forget();
+  window_ = segments.window(0);
+  if (!failure.empty()) return bad_input("layer 0: " + failure.substr(0, failure.find('\n')));
+  return profile;
+}
+
+Result<std::unique_ptr<LayerSession>> LayerProfiler::open_one(Tokens context, LayerCalls& calls) {
+  MEMO_TRY(const plan::Profile profile, record(1, context));
+  MEMO_TRY(plan::Plan plan, sim::make_plan(profile, {"resident", Bytes(0), 0}));
+  model::LayerShape shape = options_.shape;
+  shape.layers = 1;
+  return LayerSession::open(std::move(plan), shape, hidden_.scalar_type(), options_.memory, calls, *device_);
+}
+
+Result<LayerTrial> LayerProfiler::try_layer(LayerCalls& calls, const at::Tensor& hidden, const at::Tensor& d_output,
+                                            const std::vector<at::Tensor>& parameters) {
+  MEMO_TRY(const auto session, open_one(Tokens(hidden.size(0)), calls));
+  LayerTrial trial;
+  MEMO_TRY(trial.output, session->forward(0, hidden, {}));
+  MEMO_TRY(trial.gradients, session->backward(0, d_output, parameters));
+  if (session->departure_count() > 0)
+    return bad_input("a layer does not allocate what layer 0 does: " + session->departures().front());
+  return trial;
+}
+
+// Keeps the times of one layer's calls.
+Status LayerProfiler::measure(Tokens context) {
+  MEMO_TRY(const auto session, open_one(context, *calls_));
+  const model::Dataflow& flow = session->plan().profile.flow;
+  const at::Tensor hidden = hidden_.narrow(0, 0, context.value()), d = at::randn_like(hidden);
+  std::map<std::tuple<int, bool>, std::vector<double>> core;
+  for (int step = 0; step <= steps_measured; ++step) {
+    MEMO_CHECKED(session->forward(0, hidden, {}));
+    MEMO_CHECKED(session->backward(0, d, parameters_));
+    if (step == 0) continue;
+    for (const exec::Span& span : session->report()->calls) {
+      const plan::Call& call = session->plan().program.calls[static_cast<std::size_t>(span.index)];
+      const bool backward = call.phase == plan::Phase::backward;
+      const bool is_core = flow.segments[static_cast<std::size_t>(call.segment)].stage == model::Stage::core;
+      (is_core ? core : seconds_)[{call.segment, backward}].push_back(span.end - span.start);
+    }
+  }
+  if (session->departure_count() > 0)
+    return bad_input("layer 0 does not allocate the same for every block: " + session->departures().front());
+  for (auto& [key, values] : core) attention_[key].emplace_back(length_of(context), median(values));
+  return {};
+}
+
+Result<plan::Profile> LayerProfiler::profile(Tokens context) {
+  MEMO_TRY(plan::Profile profile, record(options_.shape.layers, context));
+  for (plan::Trace& trace : profile.traces) {
+    const std::tuple key(trace.segment, trace.backward);
+    const model::Stage stage = profile.flow.segments[static_cast<std::size_t>(trace.segment)].stage;
+    if (stage == model::Stage::wait) continue;
+    trace.seconds =
+        Seconds(stage == model::Stage::core ? edge::attention_seconds(attention_[key], length_of(trace.tokens))
+                                            : median(seconds_[key]));
+  }
+  profile.tiers = tiers_;
+  return profile;
+}
+
+}  // namespace memo::plugin

@@ -1,0 +1,164 @@
+#include "memo/plugin/layer_segments.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+
+#include <stdexcept>
+#include <utility>
+
+#include "memo/base/check.h"
+#include "memo/torch/allocator.h"
+#include "memo/torch/attention.h"
+
+namespace memo::plugin {
+namespace {
+
+// The tensor, and what shares its storage, lies at `to` from now on.
+void move_to(const at::Tensor& tensor, const at::Tensor& to) {
+  tensor.storage().unsafeGetStorageImpl()->set_data_ptr_noswap(at::DataPtr(to.data_ptr(), to.device()));
+}
+
+// [heads, T, D] of a group's heads into columns of rows [T, heads D].
+void copy_heads(const at::Tensor& heads, std::int64_t group, std::int64_t each, const at::Tensor& columns) {
+  columns.unflatten(1, {each, -1}).copy_(heads.narrow(0, group * each, each).transpose(0, 1));
+}
+
+// [T, each D] of every group -> [heads, T, D].
+at::Tensor by_head(std::span<const at::Tensor> groups, std::int64_t each) {
+  std::vector<at::Tensor> split;
+  for (const at::Tensor& group : groups) split.push_back(group.unflatten(1, {each, -1}));
+  return (split.size() == 1 ? split.front() : at::cat(split, 1)).transpose(0, 1);
+}
+
+}  // namespace
+
+LayerSegments::LayerSegments(const model::Dataflow& flow, const model::LayerShape& shape, LayerCalls& calls)
+    : flow_(flow),
+      heads_{shape.heads / flow.groups, shape.kv_heads / flow.groups, shape.head_dim},
+      calls_(calls),
+      windows_(static_cast<std::size_t>(flow.layers)) {}
+
+void LayerSegments::begin_forward(at::Tensor hidden, at::Tensor output) {
+  hidden_ = std::move(hidden);
+  output_ = std::move(output);
+}
+
+void LayerSegments::begin_backward(at::Tensor d_output, at::Tensor d_hidden, std::vector<at::Tensor> parameters) {
+  d_output_ = std::move(d_output);
+  d_hidden_ = std::move(d_hidden);
+  parameters_ = std::move(parameters);
+  sums_.assign(parameters_.size(), {});
+}
+
+std::vector<at::Tensor> LayerSegments::take_gradients() {
+  parameters_.clear();
+  return std::exchange(sums_, {});
+}
+
+void LayerSegments::forget() {
+  suspended_.clear();
+  calls_.forget();
+}
+
+at::Tensor LayerSegments::rows(const at::Tensor& whole, int block) const {
+  return whole.narrow(0, block * flow_.block.value(), flow_.block_tokens(block).value());
+}
+
+edge::Mask LayerSegments::mask(const edge::Where& where) const { return {where.starts, window(where.layer)}; }
+
+std::vector<at::Tensor> LayerSegments::forward(int segment, const edge::Where& where,
+                                               const std::vector<at::Tensor>& reads, edge::Graph* graph) {
+  const std::string& name = flow_.segments[static_cast<std::size_t>(segment)].name;
+  const bool differentiable = name == "before" || name == "after";
+  const at::AutoGradMode grad(differentiable);
+  edge::Graph scratch;
+  if (name == "input") {
+    const at::Tensor block = rows(hidden_, where.block);
+    return {at::empty(block.sizes(), block.options()).copy_(block)};
+  }
+  if (name == "before") return before(where, reads[0], graph ? *graph : scratch);
+  if (name == "attention") {
+    auto [o, lse] = edge::causal_attention(reads[0], heads_, mask(where));
+    return {o, lse};
+  }
+  if (name == "after") after(where, reads, graph ? *graph : scratch, graph == nullptr);
+  return {};
+}
+
+std::vector<at::Tensor> LayerSegments::before(const edge::Where& where, const at::Tensor& x, edge::Graph& graph) {
+  const at::Tensor in = edge::leaf(x, graph);
+  const auto [q, k, v, seen] = calls_.before(where.layer, where.block, in);
+  windows_[static_cast<std::size_t>(where.layer)] = seen;
+  suspended_[where.block] = in;
+  edge::keep_roots({q, k, v}, graph);
+  const at::NoGradGuard copies;
+  const std::int64_t query = heads_.queries * heads_.dim, key = heads_.keys * heads_.dim;
+  std::vector<at::Tensor> qkv;
+  for (std::int64_t g = 0; g < flow_.groups; ++g) {
+    qkv.push_back(at::empty({x.size(0), query + 2 * key}, x.options()));
+    copy_heads(q, g, heads_.queries, qkv.back().narrow(1, 0, query));
+    copy_heads(k, g, heads_.keys, qkv.back().narrow(1, query, key));
+    copy_heads(v, g, heads_.keys, qkv.back().narrow(1, query + key, key));
+  }
+  return qkv;
+}
+
+void LayerSegments::after(const edge::Where& where, const std::vector<at::Tensor>& reads, edge::Graph& graph,
+                          bool again) {
+  const auto waiting = suspended_.extract(where.block);
+  MEMO_CHECK(!waiting.empty(), "a block goes on after attention where it waited");
+  move_to(waiting.mapped(), reads[0]);
+  graph.leaves.push_back(waiting.mapped());
+  std::vector<at::Tensor> groups;
+  for (std::size_t g = 1; g < reads.size(); ++g)
+    groups.push_back(edge::leaf(reads[g].unflatten(1, {heads_.queries, heads_.dim}), graph));
+  const at::Tensor y = calls_.after(where.layer, where.block, groups.size() == 1 ? groups.front() : at::cat(groups, 1));
+  edge::keep_roots({y}, graph);
+  const at::NoGradGuard copies;
+  if (!again) rows(output_, where.block).copy_(y);
+}
+
+std::vector<at::Tensor> LayerSegments::backward(int segment, const edge::Where& where,
+                                                const std::vector<at::Tensor>& reads, edge::Graph& graph) {
+  const at::AutoGradMode no_grad(false);
+  const std::string& name = flow_.segments[static_cast<std::size_t>(segment)].name;
+  const auto groups = static_cast<std::size_t>(flow_.groups);
+  if (name == "attention") {
+    auto [dq, dk, dv] = edge::causal_attention_backward(reads[0], reads[1], reads[2], reads[3], heads_, mask(where));
+    return {dq, dk, dv};
+  }
+  if (name == "after") {
+    std::vector<at::Tensor> result = differentiate(graph, {rows(d_output_, where.block)});
+    const at::Tensor d_x = rows(d_hidden_, where.block);
+    result.front().defined() ? d_x.copy_(result.front()) : d_x.zero_();
+    result.erase(result.begin());
+    for (at::Tensor& d_o : result) d_o = d_o.flatten(1).contiguous();
+    return result;
+  }
+  const std::span<const at::Tensor> all(reads);
+  const std::vector<at::Tensor> result = differentiate(
+      graph, {by_head(all.subspan(0, groups), heads_.queries), by_head(all.subspan(groups, groups), heads_.keys),
+              by_head(all.subspan(2 * groups, groups), heads_.keys)});
+  rows(d_hidden_, where.block).add_(result.front());
+  return {};
+}
+
+std::vector<at::Tensor> LayerSegments::differentiate(edge::Graph& graph, const std::vector<at::Tensor>& of_roots) {
+  const std::size_t leaves = graph.leaves.size();
+  std::vector<at::Tensor> result = edge::gradients(graph, of_roots, parameters_);
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    const at::Tensor& gradient = result[leaves + i];
+    if (!gradient.defined()) continue;
+    if (!sums_[i].defined()) {
+      const edge::UnplannedScope heap(gradient.device().type());
+      sums_[i] = at::zeros(gradient.sizes(), gradient.options().dtype(at::kFloat));
+    }
+    sums_[i].add_(gradient);
+  }
+  result.resize(leaves);
+  return result;
+}
+
+}  // namespace memo::plugin

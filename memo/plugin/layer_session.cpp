@@ -1,0 +1,172 @@
+#include "memo/plugin/layer_session.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
+
+#include <atomic>
+#include <utility>
+
+#include "memo/base/check.h"
+#include "memo/exec/tier.h"
+#include "memo/plugin/layer_segments.h"
+#include "memo/torch/allocator.h"
+#include "memo/torch/runner.h"
+#include "memo/torch/saved_tensors.h"
+#include "memo/torch/tiers.h"
+
+namespace memo::plugin {
+namespace {
+
+// Behind the last call of each layer's forward side, and of its backward side.
+struct LayerEnds {
+  std::vector<std::size_t> forward, backward;
+};
+
+LayerEnds layer_ends(const plan::Plan& plan) {
+  const model::Dataflow& flow = plan.profile.flow;
+  const auto layers = static_cast<std::size_t>(flow.layers);
+  LayerEnds ends{std::vector<std::size_t>(layers), std::vector<std::size_t>(layers)};
+  for (std::size_t k = 0; k < plan.program.calls.size(); ++k) {
+    const plan::Call& call = plan.program.calls[k];
+    if (!flow.layered(call.segment)) continue;
+    auto& of = call.phase == plan::Phase::forward ? ends.forward : ends.backward;
+    of[static_cast<std::size_t>(call.layer)] = k + 1;
+  }
+  return ends;
+}
+
+// All rows of the plan's context: calls have the same shapes whatever the length. What is added is seen by no token
+// before it.
+at::Tensor padded(const at::Tensor& rows, std::int64_t context) {
+  if (rows.size(0) == context) return rows.contiguous();
+  at::Tensor all = at::zeros({context, rows.size(1)}, rows.options());
+  all.narrow(0, 0, rows.size(0)).copy_(rows);
+  return all;
+}
+
+}  // namespace
+
+struct LayerSession::Impl {
+  Impl(plan::Plan given, const model::LayerShape& shape, at::ScalarType dtype, LayerCalls& calls, edge::Device& on,
+       edge::Arena mapped, std::vector<std::unique_ptr<exec::TierStore>> opened,
+       std::unique_ptr<exec::CopyEngine> streams)
+      : plan(std::move(given)),
+        device(on),
+        arena(std::move(mapped)),
+        tiers(std::move(opened)),
+        engine(std::move(streams)),
+        segments(plan.profile.flow, shape, calls),
+        runner(plan, arena.data(), segments, dtype, nullptr, device),
+        ends(layer_ends(plan)) {}
+  ~Impl() {
+    run.reset();
+    segments.forget();
+  }
+
+  [[nodiscard]] std::int64_t context() const { return plan.profile.flow.context.value(); }
+  Status advance(std::size_t calls) {
+    if (const Status ran = run->advance(calls); !ran) {
+      segments.forget();
+      return ran;
+    }
+    return {};
+  }
+
+  plan::Plan plan;
+  edge::Device& device;
+  edge::Arena arena;
+  std::vector<std::unique_ptr<exec::TierStore>> tiers;
+  std::unique_ptr<exec::CopyEngine> engine;
+  LayerSegments segments;
+  edge::Runner runner;
+  LayerEnds ends;
+  std::optional<exec::StepRun> run;
+  std::optional<exec::StepReport> report;
+  std::int64_t step = 0;
+  int next = 0;  // layer
+  bool forward_ended = false;
+};
+
+LayerSession::LayerSession(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+LayerSession::~LayerSession() = default;
+
+Result<std::unique_ptr<LayerSession>> LayerSession::open(plan::Plan plan, const model::LayerShape& shape,
+                                                         at::ScalarType dtype, const job::MemoryLimits& memory,
+                                                         LayerCalls& calls, edge::Device& device) {
+  edge::install_allocator();
+  edge::install_saved_tensor_hooks();
+  if (const auto failures = plan::validate(plan, 1); !failures.empty())
+    return bad_input("the plan does not hold (memo check lists all failures): " + failures.front());
+  const model::Dataflow& flow = plan.profile.flow;
+  const model::Dataflow own =
+      model::layers_dataflow(shape, static_cast<int>(c10::elementSize(dtype)), flow.groups, flow.context, flow.block);
+  bool same = flow.layers == own.layers && flow.segments.size() == own.segments.size();
+  for (std::size_t c = 0; same && c < own.classes.size(); ++c)
+    same = c < flow.classes.size() && flow.classes[c].name == own.classes[c].name &&
+           flow.classes[c].row == own.classes[c].row;
+  if (!same) return bad_input("the plan is for other layers; make a new plan");
+  MEMO_TRY(edge::Arena arena, device.map(plan.program.arena));
+  MEMO_TRY(auto tiers, edge::open_tiers(plan, memory, device, {}, nullptr, std::make_shared<std::atomic<bool>>(false)));
+  std::vector<exec::TierStore*> stores;
+  for (const auto& tier : tiers) stores.push_back(tier.get());
+  MEMO_TRY(std::unique_ptr<exec::CopyEngine> engine, device.copy_engine(stores));
+  return std::unique_ptr<LayerSession>(new LayerSession(std::make_unique<Impl>(
+      std::move(plan), shape, dtype, calls, device, std::move(arena), std::move(tiers), std::move(engine))));
+}
+
+const plan::Plan& LayerSession::plan() const { return impl_->plan; }
+
+Result<at::Tensor> LayerSession::forward(int layer, const at::Tensor& hidden, std::vector<std::int64_t> starts) {
+  Impl& s = *impl_;
+  if (layer == 0) {
+    s.run.reset();
+    s.segments.forget();
+    s.runner.begin_sequence({{}, {}, {}, std::move(starts)}, true);
+    s.run.emplace(s.plan.program, s.arena.data(), s.runner, *s.engine, s.plan.profile.flow);
+    s.next = 0;
+    s.forward_ended = false;
+    ++s.step;
+  }
+  if (!s.run || s.run->ended() || s.forward_ended || layer != s.next)
+    return bad_input(fmt::format("layer {} was called where layer {} was to follow", layer, s.next));
+  if (hidden.size(0) > s.context())
+    return bad_input(fmt::format("{} tokens, the plan is for {}", hidden.size(0), s.context()));
+  const at::Tensor output = at::empty({s.context(), hidden.size(1)}, hidden.options());
+  s.segments.begin_forward(padded(hidden, s.context()), output);
+  const Status ran = s.advance(s.ends.forward[static_cast<std::size_t>(layer)]);
+  s.segments.begin_forward({}, {});
+  MEMO_CHECKED(ran);
+  s.forward_ended = ++s.next == s.plan.profile.flow.layers;
+  return output.narrow(0, 0, hidden.size(0));
+}
+
+Result<LayerGradients> LayerSession::backward(int layer, const at::Tensor& d_output,
+                                              const std::vector<at::Tensor>& parameters) {
+  Impl& s = *impl_;
+  if (!s.run || s.run->ended() || !s.forward_ended || layer + 1 != s.next)
+    return bad_input(fmt::format("backward of layer {} was called where it does not follow", layer));
+  const at::Tensor d_hidden = at::empty({s.context(), d_output.size(1)}, d_output.options());
+  s.segments.begin_backward(padded(d_output, s.context()), d_hidden, parameters);
+  const Status ran = s.advance(s.ends.backward[static_cast<std::size_t>(layer)]);
+  LayerGradients result{d_hidden.narrow(0, 0, d_output.size(0)), s.segments.take_gradients()};
+  s.segments.begin_backward({}, {}, {});
+  MEMO_CHECKED(ran);
+  for (std::size_t i = 0; i < parameters.size(); ++i)
+    if (result.parameters[i].defined()) result.parameters[i] = result.parameters[i].to(parameters[i].scalar_type());
+  s.segments.forget();
+  s.next = layer;
+  if (layer > 0) return result;
+  MEMO_CHECKED(s.advance(s.plan.program.calls.size()));
+  MEMO_TRY(s.report, s.run->finish());
+  s.run.reset();
+  return result;
+}
+
+std::int64_t LayerSession::step() const { return impl_->step; }
+const std::optional<exec::StepReport>& LayerSession::report() const { return impl_->report; }
+Bytes LayerSession::device_peak() const { return impl_->arena.resident(); }
+std::int64_t LayerSession::departure_count() const { return impl_->runner.departure_count(); }
+const std::vector<std::string>& LayerSession::departures() const { return impl_->runner.departures(); }
+
+}  // namespace memo::plugin

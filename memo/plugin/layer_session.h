@@ -1,0 +1,58 @@
+// A plan of layers alone made ready to run: the rest of the model calls its layers one by one, forward and later
+// backward, and the executor plays the program in between.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "memo/exec/executor.h"
+#include "memo/job/job.h"
+#include "memo/plan/plan.h"
+#include "memo/plugin/layer_calls.h"
+#include "memo/torch/device.h"
+
+namespace memo::plugin {
+
+struct LayerGradients {
+  at::Tensor hidden;                   // [N, h]
+  std::vector<at::Tensor> parameters;  // of their dtype; undefined where one took no part
+};
+
+class LayerSession {
+ public:
+  // The device and `calls` must outlive the session. `dtype`: of hidden states. Fails when the plan does not hold, or
+  // memory or a tier cannot be had.
+  static Result<std::unique_ptr<LayerSession>> open(plan::Plan plan, const model::LayerShape& shape,
+                                                    at::ScalarType dtype, const job::MemoryLimits& memory,
+                                                    LayerCalls& calls, edge::Device& device);
+  ~LayerSession();
+
+  [[nodiscard]] const plan::Plan& plan() const;
+
+  // hidden [N, h], N at most the plan's context -> the layer's output [N, h]. Layers come in order; layer 0 begins a
+  // step, and abandons one that did not get to its end. `starts` (of layer 0): the first tokens of documents that do
+  // not see each other, ascending from 0, or none.
+  Result<at::Tensor> forward(int layer, const at::Tensor& hidden, std::vector<std::int64_t> starts);
+  // Layers come in reverse; `parameters` are those of the layer that gradients are wanted for.
+  Result<LayerGradients> backward(int layer, const at::Tensor& d_output, const std::vector<at::Tensor>& parameters);
+  // How many steps were begun: a backward belongs to the step of its forward only while this is unchanged.
+  [[nodiscard]] std::int64_t step() const;
+
+  // Of the last step that got to its end.
+  [[nodiscard]] const std::optional<exec::StepReport>& report() const;
+  // Pages of the arena that steps have touched.
+  [[nodiscard]] Bytes device_peak() const;
+  [[nodiscard]] std::int64_t departure_count() const;
+  [[nodiscard]] const std::vector<std::string>& departures() const;
+
+ private:
+  struct Impl;
+  explicit LayerSession(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace memo::plugin

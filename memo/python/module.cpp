@@ -1,0 +1,219 @@
+// memo._core: the executor and planner for the Python package (python/memo). Failures are ValueError where the input
+// was bad or nothing fits, else RuntimeError.
+#include <alloca.h>
+#include <pybind11/functional.h>
+#include <pybind11/stl.h>
+#include <torch/csrc/utils/pybind.h>
+
+#include <filesystem>
+#include <memory>
+
+#include "memo/base/file.h"
+#include "memo/base/version.h"
+#include "memo/plugin/layer_profiler.h"
+#include "memo/plugin/layer_session.h"
+#include "memo/report/page.h"
+#include "memo/sim/planner.h"
+#include "memo/torch/allocator.h"
+#include "memo/torch/saved_tensors.h"
+
+namespace py = pybind11;
+
+namespace memo::plugin {
+namespace {
+
+[[noreturn]] void raise(const Error& error) {
+  if (error.kind == ErrorKind::run_time) throw std::runtime_error(error.message);
+  throw py::value_error(error.message);
+}
+template <class T>
+T value(Result<T> result) {
+  if (!result) raise(result.error());
+  return *std::move(result);
+}
+void check(const Status& status) {
+  if (!status) raise(status.error());
+}
+
+// A block that goes on later must lie deeper in the stack than whatever then resumes it: a greenlet that is resumed
+// takes the part of the stack that it had, and objects of ours there would be moved aside.
+constexpr std::size_t stack_apart = 256 << 10;
+__attribute__((noinline)) py::object call_deep(const py::object& function, const py::args& args) {
+  auto* deep = static_cast<volatile char*>(alloca(stack_apart));
+  deep[0] = 0;
+  deep[stack_apart - 1] = 0;
+  return function(*args);
+}
+
+// What `work` returns, without Python's lock: autograd's engine insists, and others may run meanwhile.
+template <class F>
+auto unlocked(const F& work) {
+  const py::gil_scoped_release no_lock;
+  return work();
+}
+
+// An object with before(layer, block, x) -> (q, k, v, window), after(layer, block, o) -> y and forget().
+class PythonCalls final : public LayerCalls {
+ public:
+  explicit PythonCalls(const py::object& object)
+      : before_(object.attr("before")), after_(object.attr("after")), forget_(object.attr("forget")) {}
+  AtAttention before(int layer, int block, const at::Tensor& x) override {
+    const py::gil_scoped_acquire lock;
+    const py::tuple came = call_deep(before_, py::make_tuple(layer, block, x));
+    return {came[0].cast<at::Tensor>(), came[1].cast<at::Tensor>(), came[2].cast<at::Tensor>(),
+            came[3].cast<std::int64_t>()};
+  }
+  at::Tensor after(int layer, int block, const at::Tensor& o) override {
+    const py::gil_scoped_acquire lock;
+    return after_(layer, block, o).cast<at::Tensor>();
+  }
+  void forget() override {
+    const py::gil_scoped_acquire lock;
+    forget_();
+  }
+
+ private:
+  py::object before_, after_, forget_;
+};
+
+edge::Device& device() {
+  static const auto cpu = edge::cpu_device();
+  return *cpu;
+}
+
+job::MemoryLimits limits(std::int64_t host, const std::optional<std::string>& disk, std::int64_t disk_limit) {
+  job::MemoryLimits memory;
+  memory.host_limit = Bytes(host);
+  if (disk) memory.disk = Path(*disk);
+  memory.disk_limit = Bytes(disk_limit);
+  return memory;
+}
+
+struct Profiler {
+  std::unique_ptr<PythonCalls> calls;
+  LayerProfiler profiler;
+  LayerOptions options;
+};
+
+struct Session {
+  std::unique_ptr<PythonCalls> calls;
+  std::unique_ptr<LayerSession> session;
+};
+
+// None where a tensor is undefined.
+py::list list_of(const std::vector<at::Tensor>& tensors) {
+  py::list result;
+  for (const at::Tensor& tensor : tensors) result.append(tensor.defined() ? py::cast(tensor) : py::none());
+  return result;
+}
+
+py::dict describe(const plan::Plan& plan) {
+  py::dict result;
+  result["strategy"] = plan.strategy;
+  result["context"] = plan.profile.flow.context.value();
+  result["block"] = plan.profile.flow.block.value();
+  result["device_peak"] = plan.predicted.device_peak.value();
+  result["device_lower_bound"] = plan.predicted.device_lower_bound.value();
+  result["step_seconds"] = plan.predicted.step.value();
+  result["stall_seconds"] = plan.predicted.stall.value();
+  result["bytes_out"] = plan.predicted.bytes_out.value();
+  result["bytes_in"] = plan.predicted.bytes_in.value();
+  return result;
+}
+
+}  // namespace
+}  // namespace memo::plugin
+
+PYBIND11_MODULE(_core, module) {
+  using namespace memo;
+  using namespace memo::plugin;
+  module.attr("version") = std::string(memo::version);
+  module.def("install", [] {
+    edge::install_allocator();
+    edge::install_saved_tensor_hooks();
+  });
+
+  py::class_<plan::Plan>(module, "Plan")
+      .def("describe", &describe)
+      .def("save", [](const plan::Plan& plan, const std::string& path) { check(plan::write_plan(plan, path)); })
+      .def_static("load", [](const std::string& path) { return value(plan::read_plan(path)); })
+      .def("check", [](const plan::Plan& plan) { return plan::validate(plan); });
+
+  py::class_<Profiler>(module, "Profiler")
+      .def(py::init([](const std::string& model, int layers, std::int64_t hidden_size, std::int64_t heads,
+                       std::int64_t kv_heads, std::int64_t head_dim, int groups, std::int64_t block,
+                       std::int64_t host_limit, const std::optional<std::string>& disk, std::int64_t disk_limit,
+                       const at::Tensor& hidden, const std::vector<at::Tensor>& parameters, const py::object& calls) {
+             LayerOptions options{model,
+                                  {layers, hidden_size, heads, kv_heads, head_dim},
+                                  groups,
+                                  Tokens(block),
+                                  limits(host_limit, disk, disk_limit)};
+             auto python = std::make_unique<PythonCalls>(calls);
+             LayerProfiler profiler =
+                 value(unlocked([&] { return LayerProfiler::open(options, hidden, parameters, *python, device()); }));
+             return new Profiler{std::move(python), std::move(profiler), std::move(options)};
+           }),
+           py::kw_only(), py::arg("model"), py::arg("layers"), py::arg("hidden_size"), py::arg("heads"),
+           py::arg("kv_heads"), py::arg("head_dim"), py::arg("groups"), py::arg("block"), py::arg("host_limit"),
+           py::arg("disk"), py::arg("disk_limit"), py::arg("hidden"), py::arg("parameters"), py::arg("calls"))
+      .def(
+          "plan",
+          [](Profiler& profiler, std::int64_t context, const std::string& strategy, std::int64_t device_limit) {
+            return value(unlocked([&]() -> Result<plan::Plan> {
+              MEMO_TRY(const plan::Profile profile, profiler.profiler.profile(Tokens(context)));
+              return sim::make_plan(profile, {strategy, Bytes(device_limit), 0});
+            }));
+          },
+          py::arg("context"), py::arg("strategy"), py::arg("device_limit"))
+      .def(
+          "try_layer",
+          [](Profiler& profiler, const py::object& calls, const at::Tensor& hidden, const at::Tensor& d_output,
+             const std::vector<at::Tensor>& parameters) {
+            PythonCalls python(calls);
+            LayerTrial trial =
+                value(unlocked([&] { return profiler.profiler.try_layer(python, hidden, d_output, parameters); }));
+            return py::make_tuple(trial.output, trial.gradients.hidden, list_of(trial.gradients.parameters));
+          },
+          py::arg("calls"), py::arg("hidden"), py::arg("d_output"), py::arg("parameters"))
+      .def("open", [](Profiler& profiler, const plan::Plan& plan, at::ScalarType dtype, const py::object& calls) {
+        auto python = std::make_unique<PythonCalls>(calls);
+        auto session =
+            value(LayerSession::open(plan, profiler.options.shape, dtype, profiler.options.memory, *python, device()));
+        return std::unique_ptr<Session>(new Session{std::move(python), std::move(session)});
+      });
+
+  py::class_<Session>(module, "Session")
+      .def("forward",
+           [](Session& s, int layer, const at::Tensor& hidden, const std::vector<std::int64_t>& starts) {
+             return value(unlocked([&] { return s.session->forward(layer, hidden, starts); }));
+           })
+      .def("backward",
+           [](Session& s, int layer, const at::Tensor& d_output, const std::vector<at::Tensor>& parameters) {
+             LayerGradients result = value(unlocked([&] { return s.session->backward(layer, d_output, parameters); }));
+             return py::make_tuple(result.hidden, list_of(result.parameters));
+           })
+      .def_property_readonly("step", [](const Session& s) { return s.session->step(); })
+      .def_property_readonly("device_peak", [](const Session& s) { return s.session->device_peak().value(); })
+      .def_property_readonly(
+          "departures",
+          [](const Session& s) { return py::make_tuple(s.session->departure_count(), s.session->departures()); })
+      .def_property_readonly("last", [](const Session& s) -> py::object {
+        const auto& report = s.session->report();
+        if (!report) return py::none();
+        py::dict result;
+        result["seconds"] = report->step.value();
+        result["stall_seconds"] = report->stall.value();
+        result["bytes_out"] = report->bytes_out.value();
+        result["bytes_in"] = report->bytes_in.value();
+        double compute = 0;
+        for (const exec::Span& span : report->calls) compute += span.end - span.start;
+        result["compute_seconds"] = compute;
+        return result;
+      });
+
+  module.def("report", [](const std::string& plan, const std::string& page) {
+    const report::Subject subject = value(report::read_subject(plan));
+    check(write_atomically(page, report::page({subject})));
+  });
+}

@@ -1,0 +1,72 @@
+#include "memo/torch/tiers.h"
+
+#include "memo/exec/checksums.h"
+#include "memo/exec/encryption.h"
+
+namespace memo::edge {
+namespace {
+
+// Tells whether anything failed.
+class NotedTier final : public exec::TierStore {
+ public:
+  NotedTier(std::unique_ptr<TierStore> store, std::shared_ptr<std::atomic<bool>> failed)
+      : store_(std::move(store)), failed_(std::move(failed)) {}
+  Status write(std::int64_t offset, const std::byte* from, std::int64_t bytes) override {
+    return noted(store_->write(offset, from, bytes));
+  }
+  Status read(std::int64_t offset, std::byte* to, std::int64_t bytes) override {
+    return noted(store_->read(offset, to, bytes));
+  }
+  [[nodiscard]] std::byte* pinned(std::int64_t offset, std::int64_t bytes) const override {
+    return store_->pinned(offset, bytes);
+  }
+
+ private:
+  Status noted(Status status) {
+    if (!status) *failed_ = true;
+    return status;
+  }
+  const std::unique_ptr<TierStore> store_;
+  const std::shared_ptr<std::atomic<bool>> failed_;
+};
+
+Result<std::unique_ptr<exec::TierStore>> open_store(const plan::Tier& tier, Bytes bytes,
+                                                    const job::MemoryLimits& memory, Device& device) {
+  if (tier.name == "host") return device.host_tier(bytes);
+  if (!memory.disk) return bad_input("the plan uses a disk tier: set memory.disk to a folder");
+  return exec::disk_tier(*memory.disk, bytes);
+}
+
+Result<std::unique_ptr<exec::TierStore>> open_tier(const plan::Tier& tier, Bytes bytes, const job::MemoryLimits& memory,
+                                                   Device& device, const std::optional<exec::Faults>& faults,
+                                                   exec::Watchdog* dog,
+                                                   const std::shared_ptr<std::atomic<bool>>& failed) {
+  MEMO_TRY(std::unique_ptr<exec::TierStore> store, open_store(tier, bytes, memory, device));
+  if (faults) store = std::make_unique<exec::FaultyTier>(std::move(store), *faults);
+  if (memory.encrypt && tier.name == "disk") {
+    MEMO_TRY(store, exec::encrypted(std::move(store)));
+  }
+  if (dog) store = exec::watched(std::move(store), *dog, tier.name);
+  const job::Checksums least = tier.name == "disk" ? job::Checksums::disk : job::Checksums::all;
+  if (memory.checksums >= least) store = exec::checksummed(std::move(store), tier.name);
+  return std::make_unique<NotedTier>(std::move(store), failed);
+}
+
+}  // namespace
+
+Result<std::vector<std::unique_ptr<exec::TierStore>>> open_tiers(const plan::Plan& plan,
+                                                                 const job::MemoryLimits& memory, Device& device,
+                                                                 const std::optional<exec::Faults>& faults,
+                                                                 exec::Watchdog* dog,
+                                                                 const std::shared_ptr<std::atomic<bool>>& failed) {
+  std::vector<std::unique_ptr<exec::TierStore>> tiers;
+  for (std::size_t i = 0; i < plan.program.tier_bytes.size(); ++i) {
+    const Bytes bytes = plan.program.tier_bytes[i];
+    tiers.emplace_back();
+    if (bytes == Bytes(0)) continue;
+    MEMO_TRY(tiers.back(), open_tier(plan.profile.tiers[i], bytes, memory, device, faults, dog, failed));
+  }
+  return tiers;
+}
+
+}  // namespace memo::edge

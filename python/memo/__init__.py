@@ -1,0 +1,14 @@
+"""Memo trains language models on contexts that do not fit in memory: the plug-in for models of other frameworks.
+
+    import memo
+    memo.attach(model, context=16384, device_limit="2GiB", disk="/var/tmp")
+
+The model's forward and backward then run its own decoder layers by token blocks, and every tensor that backward needs
+stays in memory, leaves for the disk or is computed again as a plan says. See `attach`.
+"""
+
+from memo._core import version as __version__
+from memo.attachment import Attachment, attach, attached, attachment, detach, report
+from memo.errors import UnsupportedModel
+
+__all__ = ["Attachment", "UnsupportedModel", "__version__", "attach", "attached", "attachment", "detach", "report"]

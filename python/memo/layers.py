@@ -1,0 +1,125 @@
+"""The decoder layers of a model, and what the executor calls of them (memo/plugin/layer_calls.h)."""
+
+import contextvars
+import inspect
+
+import torch
+
+from memo.attention import Block
+from memo.errors import UnsupportedModel
+
+_CACHES = ("past_key_values", "past_key_value", "layer_past")
+
+
+def find(model):
+    """The module that runs the decoder layers, and the layers: the longest list of blocks that transformers marks."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    best = None
+    for name, module in model.named_modules():
+        for child_name, child in module.named_children():
+            if isinstance(child, torch.nn.ModuleList) and len(child) > 0 and all(
+                    isinstance(layer, GradientCheckpointingLayer) for layer in child):
+                if best is None or len(child) > len(best[2]):
+                    best = (f"{name}.{child_name}".lstrip("."), module, child)
+    if best is None:
+        raise UnsupportedModel(f"{type(model).__name__} has no list of decoder layers that memo knows")
+    return best
+
+
+def arguments(layer, args, kwargs):
+    """A layer's arguments by name, without its hidden states and caches."""
+    forward = type(layer).forward
+    bound = inspect.signature(inspect.unwrap(forward)).bind_partial(layer, None, *args, **kwargs)
+    named = dict(bound.arguments)
+    named.pop("self", None)
+    named.pop(next(iter(named)), None)  # hidden states
+    named.update(named.pop("kwargs", {}))
+    for name in _CACHES:
+        if name in named:
+            named[name] = None
+    if "use_cache" in named:
+        named["use_cache"] = False
+    return named
+
+
+class Arguments:
+    """What layers are given besides hidden states, cut into blocks. Cut once for all layers that are given the same."""
+
+    def __init__(self, batch: int, length: int, context: int, block: int):
+        self.batch, self.length, self.context, self.block = batch, length, context, block
+        self._cut = {}
+
+    def blocks(self, layer_name: str, named: dict) -> list[dict]:
+        """Arguments of each block: rows of what has a row a token, everything else as it is. No mask."""
+        cut = {}
+        for name, value in named.items():
+            if name == "attention_mask":
+                value = None
+            if isinstance(value, torch.Tensor) or (isinstance(value, tuple) and any(
+                    isinstance(part, torch.Tensor) for part in value)):
+                cut[name] = self._blocks_of(layer_name, name, value)
+            else:
+                cut[name] = [value] * (self.context // self.block)
+        return [dict(zip(cut, values)) for values in zip(*cut.values())] if cut else [{}] * (self.context // self.block)
+
+    def _blocks_of(self, layer_name, name, value):
+        key = tuple(id(part) for part in value) if isinstance(value, tuple) else id(value)
+        if key not in self._cut:
+            parts = [self._rows(layer_name, name, part) for part in (value if isinstance(value, tuple) else (value,))]
+            rows = [tuple(part[:, begin:begin + self.block] for part in parts)
+                    for begin in range(0, self.context, self.block)]
+            self._cut[key] = (value, rows if isinstance(value, tuple) else [row[0] for row in rows])  # keeps the id
+        return self._cut[key][1]
+
+    def _rows(self, layer_name, name, tensor):
+        if tensor.dim() < 2 or tensor.shape[1] != self.length or tensor.shape[0] not in (1, self.batch):
+            raise UnsupportedModel(f"{layer_name}: argument {name} of shape {tuple(tensor.shape)} has no row a token")
+        rows = tensor.expand(self.batch, *tensor.shape[1:]).reshape(1, self.batch * self.length, *tensor.shape[2:])
+        missing = self.context - rows.shape[1]
+        if missing:
+            rows = torch.cat([rows, rows[:, -1:].expand(1, missing, *rows.shape[2:])], 1)
+        return rows
+
+
+class Calls:
+    """before, after and forget, as the executor asks for them. `set` gives a layer's arguments of a step."""
+
+    def __init__(self, names, layers):
+        self.names, self.layers = names, layers
+        self._arguments = [None] * len(layers)
+        self._waiting = {}
+        self.returns_tuple = False
+
+    def set(self, layer: int, blocks: list[dict]):
+        self._arguments[layer] = blocks
+
+    def before(self, layer, block, x):
+        module, given = self.layers[layer], self._arguments[layer][block]
+        waiting = Block(lambda hidden: type(module).forward(module, hidden, **given))
+        waiting.gr_context = contextvars.copy_context()
+        came = waiting.switch(x.unsqueeze(0))
+        if waiting.dead:
+            raise UnsupportedModel(f"{self.names[layer]} does not call its attention by transformers' interface")
+        query, key, value, window = came
+        self._waiting[block] = waiting
+        return query[0], key[0], value[0], window or 0
+
+    def after(self, layer, block, o):
+        waiting = self._waiting.pop(block)
+        y = waiting.switch(o.unsqueeze(0))
+        if not waiting.dead:
+            waiting.throw()
+            raise UnsupportedModel(f"{self.names[layer]} calls attention twice")
+        self.returns_tuple = isinstance(y, tuple)
+        if self.returns_tuple:
+            if any(isinstance(part, torch.Tensor) for part in y[1:]):
+                raise UnsupportedModel(f"{self.names[layer]} returns more than hidden states")
+            y = y[0]
+        if y.shape[1:] != (o.shape[0], y.shape[-1]) or y.shape[0] != 1:
+            raise UnsupportedModel(f"{self.names[layer]} changes the shape of its hidden states")
+        return y[0]
+
+    def forget(self):
+        while self._waiting:
+            self._waiting.popitem()[1].throw()
