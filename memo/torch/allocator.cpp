@@ -169,7 +169,7 @@ void AllocationScope::leave() {
   std::erase(state().scopes, this);
 }
 
-RecordingScope::RecordingScope(c10::DeviceType device) : AllocationScope(device) {
+RecordingScope::RecordingScope(c10::DeviceType device, std::size_t least) : AllocationScope(device), least_(least) {
   static std::atomic<std::uint64_t> recorders{0};
   recorder_ = ++recorders;
   enter();
@@ -178,6 +178,7 @@ RecordingScope::RecordingScope(c10::DeviceType device) : AllocationScope(device)
 RecordingScope::~RecordingScope() { leave(); }
 
 void* RecordingScope::serve(std::size_t bytes, Heap& heap) {
+  if (bytes < least_) return heap.allocate(bytes, 0);
   void* address = heap.allocate(bytes, recorder_);
   const std::lock_guard lock(state().mutex);
   events_.push_back({true, address, Bytes(static_cast<std::int64_t>(bytes))});
@@ -190,8 +191,8 @@ bool RecordingScope::freed(const void* address, std::size_t bytes, std::uint64_t
   return true;
 }
 
-PlannedScope::PlannedScope(const std::vector<PlannedRequest>& requests, c10::DeviceType device)
-    : AllocationScope(device), requests_(requests) {
+PlannedScope::PlannedScope(const std::vector<PlannedRequest>& requests, c10::DeviceType device, std::size_t least)
+    : AllocationScope(device), requests_(requests), least_(least) {
   for (const PlannedRequest& request : requests) {
     MEMO_CHECK(all_in_arena(request.address, static_cast<std::size_t>(request.bytes.value())),
                "planned addresses lie in a registered arena");
@@ -217,7 +218,7 @@ const std::vector<Departure>& PlannedScope::finish() {
 }
 
 void* PlannedScope::serve(std::size_t bytes, Heap& heap) {
-  void* address = planned_address(bytes);
+  void* address = bytes < least_ ? nullptr : planned_address(bytes);
   return address != nullptr ? address : heap.allocate(bytes, 0);
 }
 

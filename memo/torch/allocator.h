@@ -81,10 +81,14 @@ struct AllocationEvent {
   Bytes bytes;
 };
 
-// While alive, logs every malloc that this thread's calls make, and every free, by any thread, of what it logged.
+// What a call of someone else's code allocates below this many bytes is not planned: autograd keeps scalars without
+// asking.
+inline constexpr std::size_t least_planned = 64;
+
+// While alive, logs every malloc of `least` bytes that this thread's calls make, and every free, by any thread, of what it logged.
 class RecordingScope final : public AllocationScope {
  public:
-  explicit RecordingScope(c10::DeviceType device = c10::DeviceType::CPU);
+  explicit RecordingScope(c10::DeviceType device = c10::DeviceType::CPU, std::size_t least = 0);
   ~RecordingScope();
   // To be read when no other thread holds memory of this scope.
   [[nodiscard]] const std::vector<AllocationEvent>& events() const { return events_; }
@@ -93,6 +97,7 @@ class RecordingScope final : public AllocationScope {
   void* serve(std::size_t bytes, Heap& heap) override;
   bool freed(const void* address, std::size_t bytes, std::uint64_t recorder) override;
   std::uint64_t recorder_;
+  std::size_t least_;
   std::vector<AllocationEvent> events_;
 };
 
@@ -130,9 +135,11 @@ std::string describe(const Departure& departure);
 // it goes to the heap and is a departure (the k-th planned request is then skipped over only if a later one matches).
 class PlannedScope final : public AllocationScope {
  public:
-  // `requests` must outlive the scope.
-  explicit PlannedScope(const std::vector<PlannedRequest>& requests, c10::DeviceType device = c10::DeviceType::CPU);
-  explicit PlannedScope(std::vector<PlannedRequest>&&, c10::DeviceType = c10::DeviceType::CPU) = delete;
+  // `requests` must outlive the scope. Allocations below `least` bytes are not of the plan.
+  explicit PlannedScope(const std::vector<PlannedRequest>& requests, c10::DeviceType device = c10::DeviceType::CPU,
+                        std::size_t least = 0);
+  explicit PlannedScope(std::vector<PlannedRequest>&&, c10::DeviceType = c10::DeviceType::CPU,
+                        std::size_t = 0) = delete;
   ~PlannedScope();
   // The call has ended: transients that are still alive become departures, what is allocated next is not the call's.
   // The destructor does the same.
@@ -152,6 +159,7 @@ class PlannedScope final : public AllocationScope {
   [[nodiscard]] bool in_use(const PlannedRequest& wanted) const;
 
   const std::vector<PlannedRequest>& requests_;
+  std::size_t least_;
   std::size_t next_ = 0;
   int asked_ = 0, served_ = 0;
   bool finished_ = false;

@@ -70,7 +70,7 @@ class Recorder {
       if (stage == Stage::wait) {
         traces_.push_back({s, false, flow_.context, Seconds(0), {}});
       } else if (stage == Stage::update || stage == Stage::optimizer) {
-        const RecordingScope recording(device_.type());
+        const RecordingScope recording(device_.type(), segments_.least_planned());
         segments_.forward(s, {}, {}, nullptr);
         MEMO_CHECKED(add_trace(s, false, flow_.context, recording.events(), {}, {}, {}));
       } else if (stage == Stage::core) {
@@ -118,7 +118,7 @@ class Recorder {
     {
       const SavedTensorScope saving(witness);
       std::vector<at::Tensor> outputs;
-      RecordingScope recording(device_.type());
+      RecordingScope recording(device_.type(), segments_.least_planned());
       outputs = segments_.forward(s, where, tensors(reads), &graph);
       if (first_size) MEMO_CHECKED(add_saved(segment, tokens, reads, outputs, witness.storages, recording.events()));
       MEMO_CHECKED(add_trace(s, false, tokens, recording.events(), outputs, segment.forward.writes, witness.storages));
@@ -126,7 +126,7 @@ class Recorder {
     if (segment.backward.reads.empty()) return {};
     const std::vector<OperandTensor> gradients = operands(table_reads(segment, true), tokens);
     std::vector<at::Tensor> results;
-    RecordingScope recording(device_.type());
+    RecordingScope recording(device_.type(), segments_.least_planned());
     results = segments_.backward(s, where, tensors(gradients), graph);
     return add_trace(s, true, tokens, recording.events(), results, segment.backward.writes, {});
   }
@@ -218,7 +218,7 @@ class Recorder {
       if (next == saved.size() || !name_request(saved[next], use.cls, 0))
         return run_time_error(fmt::format("profile: segment {} does not save the same at every block size", where));
     }
-    if (segments_.foreign())
+    if (segments_.foreign() && !backward && flow_.segments[at_index(s)].stage == Stage::before)
       for (const auto& [address, number] : last) {
         plan::Request& alive = trace.requests[number];
         if (alive.cls >= 0 || alive.dies > 0) continue;
@@ -260,7 +260,7 @@ class Recorder {
         const std::vector<OperandTensor> reads = operands(side.reads, tokens);
         std::vector<at::Tensor> results;
         Graph none;
-        RecordingScope recording(device_.type());
+        RecordingScope recording(device_.type(), segments_.least_planned());
         results = backward ? segments_.backward(s, {}, tensors(reads), none)
                            : segments_.forward(s, {}, tensors(reads), nullptr);
         MEMO_CHECKED(add_trace(s, backward, tokens, recording.events(), results, side.writes, {}));

@@ -87,7 +87,7 @@ void Runner::run_call(int call) {
                                plan_.profile.flow.blocks() +
                            std::max(what.block, 0);
   const std::vector<PlannedRequest> requests = memory_.requests(call);
-  PlannedScope planned(requests, device_.of_tensors().type());
+  PlannedScope planned(requests, device_.of_tensors().type(), segments_.least_planned());
   {
     const SavedTensorScope saving(*this);
     std::vector<at::Tensor> results;
@@ -103,8 +103,9 @@ void Runner::run_call(int call) {
   reads.clear();
   if (gradients && gradients->last == call) state_->measure_gradients(gradients->group);
   if (looks_ && not_finite_.empty()) look_at_results(call, gradients && gradients->last == call ? gradients : nullptr);
+  const bool may_outlive = segments_.foreign() && !backward && segment.stage == model::Stage::before;
   for (const Departure& departure : planned.finish())
-    if (!(segments_.foreign() && departure.kind == Departure::Kind::outlived)) note(call, describe(departure));
+    if (!(departure.kind == Departure::Kind::outlived && may_outlive)) note(call, describe(departure));
   if (planned.unused() > 0 && !(state_ && state_->refused()))
     note(call, fmt::format("{} planned requests were not made", planned.unused()));
 }

@@ -6,6 +6,8 @@
 
 #include <utility>
 
+#include "memo/torch/allocator.h"
+
 namespace memo::edge {
 namespace {
 
@@ -21,6 +23,8 @@ bool is_one_node(const Graph& graph) {
 }
 
 }  // namespace
+
+std::size_t Segments::least_planned() const { return foreign() ? edge::least_planned : 0; }
 
 at::Tensor leaf(const at::Tensor& tensor, Graph& graph) {
   graph.leaves.push_back(tensor.detach().set_requires_grad(true));
