@@ -11,6 +11,7 @@ namespace memo::plugin {
 // T tokens of a block, h hidden, D head_dim. Calls are made on the thread that runs the step, and may throw.
 struct AtAttention {
   at::Tensor q, k, v;       // q [heads, T, D], k and v [kv_heads, T, D], scaled by 1 / sqrt(D) only when they meet
+  float softcap = 0;        // of the scores; 0: none
   std::int64_t window = 0;  // how many keys a query sees, itself included; 0: all before it
 };
 

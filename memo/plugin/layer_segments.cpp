@@ -38,7 +38,7 @@ LayerSegments::LayerSegments(const model::Dataflow& flow, const model::LayerShap
     : flow_(flow),
       heads_{shape.heads / flow.groups, shape.kv_heads / flow.groups, shape.head_dim},
       calls_(calls),
-      windows_(static_cast<std::size_t>(flow.layers)) {}
+      kinds_(static_cast<std::size_t>(flow.layers)) {}
 
 void LayerSegments::begin_forward(at::Tensor hidden, at::Tensor output) {
   hidden_ = std::move(hidden);
@@ -66,6 +66,12 @@ at::Tensor LayerSegments::rows(const at::Tensor& whole, int block) const {
   return whole.narrow(0, block * flow_.block.value(), flow_.block_tokens(block).value());
 }
 
+edge::GroupHeads LayerSegments::heads(const edge::Where& where) const {
+  edge::GroupHeads result = heads_;
+  result.softcap = kinds_[static_cast<std::size_t>(where.layer)].softcap;
+  return result;
+}
+
 edge::Mask LayerSegments::mask(const edge::Where& where) const { return {where.starts, window(where.layer)}; }
 
 std::vector<at::Tensor> LayerSegments::forward(int segment, const edge::Where& where,
@@ -80,7 +86,7 @@ std::vector<at::Tensor> LayerSegments::forward(int segment, const edge::Where& w
   }
   if (name == "before") return before(where, reads[0], graph ? *graph : scratch);
   if (name == "attention") {
-    auto [o, lse] = edge::causal_attention(reads[0], heads_, mask(where));
+    auto [o, lse] = edge::causal_attention(reads[0], heads(where), mask(where));
     return {o, lse};
   }
   if (name == "after") after(where, reads, graph ? *graph : scratch, graph == nullptr);
@@ -89,8 +95,8 @@ std::vector<at::Tensor> LayerSegments::forward(int segment, const edge::Where& w
 
 std::vector<at::Tensor> LayerSegments::before(const edge::Where& where, const at::Tensor& x, edge::Graph& graph) {
   const at::Tensor in = edge::leaf(x, graph);
-  const auto [q, k, v, seen] = calls_.before(where.layer, where.block, in);
-  windows_[static_cast<std::size_t>(where.layer)] = seen;
+  const auto [q, k, v, softcap, window] = calls_.before(where.layer, where.block, in);
+  kinds_[static_cast<std::size_t>(where.layer)] = {softcap, window};
   suspended_[where.block] = in;
   edge::keep_roots({q, k, v}, graph);
   const at::NoGradGuard copies;
@@ -126,7 +132,8 @@ std::vector<at::Tensor> LayerSegments::backward(int segment, const edge::Where& 
   const std::string& name = flow_.segments[static_cast<std::size_t>(segment)].name;
   const auto groups = static_cast<std::size_t>(flow_.groups);
   if (name == "attention") {
-    auto [dq, dk, dv] = edge::causal_attention_backward(reads[0], reads[1], reads[2], reads[3], heads_, mask(where));
+    auto [dq, dk, dv] =
+        edge::causal_attention_backward(reads[0], reads[1], reads[2], reads[3], heads(where), mask(where));
     return {dq, dk, dv};
   }
   if (name == "after") {

@@ -24,7 +24,7 @@ class LayerSegments final : public edge::Segments {
   // Sums over the blocks, float32; undefined for a parameter that took no part. Once.
   std::vector<at::Tensor> take_gradients();
   // Of a layer's attention, once a block came there; 0: none.
-  [[nodiscard]] std::int64_t window(int layer) const { return windows_[static_cast<std::size_t>(layer)]; }
+  [[nodiscard]] std::int64_t window(int layer) const { return kinds_[static_cast<std::size_t>(layer)].window; }
   void forget();  // blocks that wait
 
   std::vector<at::Tensor> forward(int segment, const edge::Where& where, const std::vector<at::Tensor>& reads,
@@ -34,11 +34,16 @@ class LayerSegments final : public edge::Segments {
   [[nodiscard]] bool foreign() const override { return true; }
 
  private:
+  struct Kind {  // of attention, as a block said that came there
+    float softcap = 0;
+    std::int64_t window = 0;
+  };
   at::Tensor rows(const at::Tensor& whole, int block) const;
   std::vector<at::Tensor> before(const edge::Where& where, const at::Tensor& x, edge::Graph& graph);
   void after(const edge::Where& where, const std::vector<at::Tensor>& reads, edge::Graph& graph, bool again);
   // Of the graph's leaves; those of parameters are added to the sums.
   std::vector<at::Tensor> differentiate(edge::Graph& graph, const std::vector<at::Tensor>& of_roots);
+  [[nodiscard]] edge::GroupHeads heads(const edge::Where& where) const;  // of a group
   [[nodiscard]] edge::Mask mask(const edge::Where& where) const;
 
   const model::Dataflow& flow_;
@@ -46,7 +51,7 @@ class LayerSegments final : public edge::Segments {
   LayerCalls& calls_;
   at::Tensor hidden_, output_, d_output_, d_hidden_;
   std::vector<at::Tensor> parameters_, sums_;
-  std::vector<std::int64_t> windows_;    // of each layer
+  std::vector<Kind> kinds_;              // of each layer
   std::map<int, at::Tensor> suspended_;  // by block: the x of those that wait at attention
 };
 

@@ -52,7 +52,7 @@ auto unlocked(const F& work) {
   return work();
 }
 
-// An object with before(layer, block, x) -> (q, k, v, window), after(layer, block, o) -> y and forget().
+// An object with before(layer, block, x) -> (q, k, v, softcap, window), after(layer, block, o) -> y and forget().
 class PythonCalls final : public LayerCalls {
  public:
   explicit PythonCalls(const py::object& object)
@@ -60,8 +60,8 @@ class PythonCalls final : public LayerCalls {
   AtAttention before(int layer, int block, const at::Tensor& x) override {
     const py::gil_scoped_acquire lock;
     const py::tuple came = call_deep(before_, py::make_tuple(layer, block, x));
-    return {came[0].cast<at::Tensor>(), came[1].cast<at::Tensor>(), came[2].cast<at::Tensor>(),
-            came[3].cast<std::int64_t>()};
+    return {came[0].cast<at::Tensor>(), came[1].cast<at::Tensor>(), came[2].cast<at::Tensor>(), came[3].cast<float>(),
+            came[4].cast<std::int64_t>()};
   }
   at::Tensor after(int layer, int block, const at::Tensor& o) override {
     const py::gil_scoped_acquire lock;

@@ -24,9 +24,10 @@ struct Scores {
   const std::int32_t* first_key;  // [tile]
 };
 
-template <bool masked>
+// `cap`: of S, which was capped by it; its derivative is 1 - (S / cap)^2.
+template <bool masked, bool capped>
 inline void probabilities(const Scores& s, std::int64_t query, std::int64_t first_key, std::int64_t count,
-                          std::int64_t dim, std::span<const Ahead, 3> ahead) {
+                          std::int64_t dim, float cap, std::span<const Ahead, 3> ahead) {
   const float scale = 1.0f / std::sqrt(static_cast<float>(dim)), log2_scale = std::numbers::log2e_v<float> * scale;
   for (std::int64_t r = 0; r < tile; ++r) {
     for (const Ahead& rows : ahead) rows.fetch(r);
@@ -37,8 +38,10 @@ inline void probabilities(const Scores& s, std::int64_t query, std::int64_t firs
         const Integers key = counting_from(first_key + i);
         value = ((key >= s.first_key[r]) & (key <= static_cast<std::int32_t>(query + r))) != 0 ? value : Vector{};
       }
+      const Vector share = capped ? p / cap : Vector{};
       p = value;
       ds = value * (ds * scale - s.delta[r]);
+      if constexpr (capped) ds *= 1.0f - share * share;
     }
   }
 }
@@ -72,10 +75,20 @@ inline void store_rows(const float* rows, std::int64_t first, std::int64_t count
 
 template <class T>
 void backward_task(const Backward<T>& b, std::int64_t task, float* work, std::atomic<std::int32_t>* progress) {
-  const auto [queries, keys, dim] = b.heads;
+  const auto [queries, keys, dim, softcap] = b.heads;
+  const float cap = softcap * std::sqrt(static_cast<float>(dim));
   const std::int64_t key_head = task % keys, first_key = task / keys * key_tile, group = queries / keys;
   const std::int64_t key_count = std::min(key_tile, b.tokens - first_key), stride = stride_of(dim);
   const std::int64_t width = (dim + lanes - 1) / lanes * lanes;
+  const auto probable = [&](const Scores& s, bool whole, std::int64_t query, std::int64_t count,
+                            std::span<const Ahead, 3> ahead) {
+    if (cap > 0)
+      (whole ? probabilities<false, true> : probabilities<true, true>)(s, query, first_key, count, b.heads.dim, cap,
+                                                                       ahead);
+    else
+      (whole ? probabilities<false, false> : probabilities<true, false>)(s, query, first_key, count, b.heads.dim, cap,
+                                                                         ahead);
+  };
   const auto take = [&work](std::int64_t floats) { return std::exchange(work, work + floats); };
   float *k = take(key_tile * stride), *dk = take(key_tile * stride), *dv = take(key_tile * stride);
   float *q = take(tile * stride), *d_o = take(tile * stride), *d_rows = take(tile * stride);
@@ -125,8 +138,8 @@ void backward_task(const Backward<T>& b, std::int64_t task, float* work, std::at
                  Ahead::of(b.d_o.row(next) + column, b.d_o.stride, dim),
                  Ahead::of(b.sum.row(query) + head * dim, b.sum.stride, dim)};
       }
-      (whole ? probabilities<false> : probabilities<true>)({p, ds, lse, delta, first_key_of}, query, first_key, count,
-                                                           dim, ahead);
+      if (cap > 0) cap_scores(p, tile, count, score_stride, cap);
+      probable({p, ds, lse, delta, first_key_of}, whole, query, count, ahead);
       product<true, true>(count, width, tile, p, score_stride, d_o, stride, dv, stride);
       product<true, true>(count, width, tile, ds, score_stride, q, stride, dk, stride);
       product<false, false>(tile, width, count, ds, score_stride, k, stride, d_rows, stride);

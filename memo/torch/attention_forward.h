@@ -80,7 +80,8 @@ inline void finish(const Forward<T>& f, const Panel& panel, float* rows) {
 
 template <class T>
 void forward_task(const Forward<T>& f, std::int64_t task, float* work) {
-  const auto [queries, keys, dim] = f.heads;
+  const auto [queries, keys, dim, softcap] = f.heads;
+  const float cap = softcap * std::sqrt(static_cast<float>(dim));
   const ForwardTasks tasks(f.heads, f.first, f.last);
   const auto [key_head, first_head, last_head, first_query] = tasks[task];
   const std::int64_t stride = stride_of(dim);
@@ -119,6 +120,7 @@ void forward_task(const Forward<T>& f, std::int64_t task, float* work) {
     for (const Panel& panel : std::span(panels, static_cast<std::size_t>(count))) {
       if (key >= panel.query + tile || key + tile <= panel.first_key[0]) continue;
       product<false, false>(tile, tile, dim, k, stride, panel.q, tile, s, tile);
+      if (cap > 0) cap_scores(s, tile, tile, tile, cap);
       const bool whole = panel.first_key[tile - 1] <= key && key + tile <= panel.query + 1;
       (whole ? softmax<false> : softmax<true>)(s, key, scale, dim, panel, k_ahead, v_ahead);
       product<true, true>(o_rows(dim), tile, tile, v, stride, s, tile, panel.o, tile);

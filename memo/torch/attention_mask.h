@@ -9,9 +9,11 @@
 
 namespace memo::edge {
 
-// The heads of one group; `queries` is a multiple of `keys`.
+// The heads of one group; `queries` is a multiple of `keys`. Scores are q k / sqrt(dim), and with a cap they become
+// softcap tanh(score / softcap) (Gemma 2, arXiv 2408.00118, section 2).
 struct GroupHeads {
   std::int64_t queries, keys, dim;
+  float softcap = 0;  // 0: none
 };
 
 struct Mask {

@@ -75,6 +75,22 @@ MEMO_INLINE inline Vector exp2(const Vector& x) {
   return x < -126.0f ? Vector{} : std::bit_cast<Vector>(scaled);
 }
 
+// tanh(x) = 1 - 2 / (e^2x + 1), within 2e-7.
+MEMO_INLINE inline Vector tanh(const Vector& x) {
+  constexpr float most = 10;  // tanh is 1 there
+  const Vector bounded = x > most ? Vector{} + most : (x < -most ? Vector{} - most : x);
+  return 1.0f - 2.0f / (exp2(bounded * (2 * std::numbers::log2e_v<float>)) + 1.0f);
+}
+
+// Scores [rows, columns] become cap tanh(score / cap).
+inline void cap_scores(float* scores, std::int64_t rows, std::int64_t columns, std::int64_t stride, float cap) {
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t i = 0; i < columns; i += MEMO_LANES) {
+      Vector& score = vector_at(scores + r * stride + i);
+      score = cap * tanh(score / cap);
+    }
+}
+
 // As simd::for_lanes, which, compiled for any processor, may not call what is compiled for this one.
 template <class F>
 MEMO_INLINE inline void for_lanes(std::int64_t n, F f) {

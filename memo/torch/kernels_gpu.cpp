@@ -266,6 +266,7 @@ std::optional<std::int64_t> behind(const Mask& mask) {
 std::tuple<at::Tensor, at::Tensor> causal_attention(const at::Tensor& qkv, const GroupHeads& heads, const Mask& mask,
                                                     std::optional<QueryRange> given) {
   MEMO_CHECK(qkv.scalar_type() == at::kBFloat16, "attention on a GPU is of bfloat16");
+  MEMO_CHECK(heads.softcap == 0, "attention on a GPU has no soft cap");
   const QueryRange range = given.value_or(QueryRange{0, qkv.size(0)});
   const Operands x = operands(qkv, heads, mask, range);
   const auto result = at::_flash_attention_forward(

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <stdexcept>
 
 #include "memo/base/check.h"
 
@@ -74,6 +75,7 @@ Status Runner::run(int call) {
 void Runner::run_call(int call) {
   const plan::Call& what = plan_.program.calls[at_index(call)];
   current_ = call;
+  const std::int64_t departures_before = departure_count_;
   const bool backward = what.phase == plan::Phase::backward;
   const auto& segment = plan_.profile.flow.segments[at_index(what.segment)];
   // Reads that the table got from saved tensors come last; only autograd asks for them, through unpack.
@@ -108,6 +110,9 @@ void Runner::run_call(int call) {
     if (!(departure.kind == Departure::Kind::outlived && may_outlive)) note(call, describe(departure));
   if (planned.unused() > 0 && !(state_ && state_->refused()))
     note(call, fmt::format("{} planned requests were not made", planned.unused()));
+  // What someone else's code keeps may lie where the plan has other things.
+  if (segments_.foreign() && departure_count_ > departures_before)
+    throw std::runtime_error("it does not allocate what was recorded: " + departures_.back());
 }
 
 void Runner::look_for_not_finite(bool look) {

@@ -8,7 +8,7 @@ stays in memory, leaves for the disk or is computed again as a plan says. See `a
 """
 
 from memo._core import version as __version__
-from memo.attachment import Attachment, attach, attached, attachment, detach, report
+from memo.attaching import Attachment, attach, attached, attachment, detach, report
 from memo.errors import UnsupportedModel
 
 __all__ = ["Attachment", "UnsupportedModel", "__version__", "attach", "attached", "attachment", "detach", "report"]

@@ -18,7 +18,7 @@ def attention(module, query, key, value, attention_mask=None, dropout=0.0, scali
     block = getcurrent()
     if not isinstance(block, Block):
         raise RuntimeError("memo's attention was called outside of a layer that memo runs")
-    for name, bad in (("dropout", bool(dropout)), ("softcap", bool(softcap)), ("s_aux", kwargs.get("s_aux") is not None),
+    for name, bad in (("dropout", bool(dropout)), ("s_aux", kwargs.get("s_aux") is not None),
                       ("is_causal", not kwargs.get("is_causal", getattr(module, "is_causal", True)))):
         if bad:
             raise ValueError(f"attention with {name} is not supported")
@@ -27,7 +27,7 @@ def attention(module, query, key, value, attention_mask=None, dropout=0.0, scali
     factor = math.sqrt(query.shape[-1]) * scaling if scaling is not None else 1.0
     if abs(factor - 1) > 1e-12:
         query = query * factor
-    return block.parent.switch((query, key, value, sliding_window)), None
+    return block.parent.switch((query, key, value, softcap, sliding_window)), None
 
 
 def mask(batch_size, attention_mask=None, **kwargs):

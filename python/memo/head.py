@@ -93,7 +93,7 @@ class TiledHead:
         self.model.loss_function = self._run_loss
 
     def unpatch(self):
-        from memo.attachment import _put_forward
+        from memo.attaching import _put_forward
 
         for module, forward in self._forwards:
             _put_forward(module, forward)

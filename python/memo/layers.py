@@ -101,9 +101,9 @@ class Calls:
         came = waiting.switch(x.unsqueeze(0))
         if waiting.dead:
             raise UnsupportedModel(f"{self.names[layer]} does not call its attention by transformers' interface")
-        query, key, value, window = came
+        query, key, value, softcap, window = came
         self._waiting[block] = waiting
-        return query[0], key[0], value[0], window or 0
+        return query[0], key[0], value[0], softcap or 0.0, window or 0
 
     def after(self, layer, block, o):
         waiting = self._waiting.pop(block)

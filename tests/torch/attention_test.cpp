@@ -39,6 +39,8 @@ const std::vector<Case>& cases() {
       {{2, 2, 96}, 400, documents, 50},
       {{3, 1, 32}, 500, {}, 129},
       {{2, 1, 64}, 150, {}, 1},
+      {{2, 1, 64, 0.5F}, 333},
+      {{4, 2, 80, 3.0F}, 400, documents, 50},
   };
   return all;
 }
@@ -50,7 +52,7 @@ struct Operands {
 // Rows of qkv are longer than their columns.
 Operands random_operands(const Case& c, at::ScalarType dtype) {
   at::manual_seed(3);
-  const auto [queries, keys, dim] = c.heads;
+  const auto [queries, keys, dim, softcap] = c.heads;
   const std::int64_t columns = (queries + 2 * keys) * dim;
   const at::Tensor wide = at::randn({c.tokens, columns + 8}).to(dtype);
   return {wide.narrow(1, 0, columns), at::randn({c.tokens, queries * dim}).to(dtype)};
@@ -77,7 +79,7 @@ at::Tensor heads_of(const at::Tensor& rows, std::int64_t heads) {
 at::Tensor rows_of(const at::Tensor& heads) { return heads.transpose(0, 1).reshape({heads.size(1), -1}); }
 
 Results definition(const Case& c, const Operands& given) {
-  const auto [queries, keys, dim] = c.heads;
+  const auto [queries, keys, dim, softcap] = c.heads;
   const auto columns = [&, d = dim](std::int64_t first, std::int64_t heads) {
     return given.qkv.narrow(1, first * d, heads * d).to(at::kDouble).detach().requires_grad_();
   };
@@ -91,15 +93,16 @@ Results definition(const Case& c, const Operands& given) {
   at::Tensor document = at::zeros({c.tokens}, at::kLong);
   for (const std::int64_t start : c.starts) document += key >= start;
   visible = visible & (document == document.unsqueeze(1));
-  const at::Tensor scores = (at::matmul(heads_of(q, queries), shared(k).transpose(1, 2)) / std::sqrt(double(dim)))
-                                .masked_fill(~visible, -std::numeric_limits<double>::infinity());
+  at::Tensor scores = at::matmul(heads_of(q, queries), shared(k).transpose(1, 2)) / std::sqrt(double(dim));
+  if (softcap > 0) scores = at::tanh(scores / softcap) * softcap;
+  scores = scores.masked_fill(~visible, -std::numeric_limits<double>::infinity());
   const at::Tensor o = rows_of(at::matmul(at::softmax(scores, -1), shared(v)));
   const auto gradients = torch::autograd::grad({o}, {q, k, v}, {given.d_o.to(at::kDouble)});
   return {o.detach(), at::logsumexp(scores.detach(), -1).t(), gradients[0], gradients[1], gradients[2]};
 }
 
 Results flash_of_aten(const Case& c, const Operands& given) {
-  const auto [queries, keys, dim] = c.heads;
+  const auto [queries, keys, dim, softcap] = c.heads;
   const auto columns = [&, d = dim](std::int64_t first, std::int64_t heads) {
     return heads_of(given.qkv.narrow(1, first * d, heads * d), heads).unsqueeze(0);
   };
@@ -143,7 +146,7 @@ TEST_P(Attention, IsItsDefinition) {
 }
 
 TEST_P(Attention, ErrsNoMoreThanAten) {
-  if (!c.starts.empty() || c.window > 0) GTEST_SKIP() << "ATen's knows causal masks only";
+  if (!c.starts.empty() || c.window > 0 || c.heads.softcap > 0) GTEST_SKIP() << "ATen's knows causal masks only";
   const Results exact = definition(c, operands);
   const auto names = exact.named(), our = ours(c, operands).named(), aten = flash_of_aten(c, operands).named();
   for (std::size_t i = 0; i < names.size(); ++i)
@@ -183,7 +186,7 @@ Results on(const attention::Kernels<T>& kernels, const Case& c, const Operands& 
   const T* in = nullptr;
   T* out = nullptr;
   float* sums = nullptr;
-  const auto [queries, keys, dim] = c.heads;
+  const auto [queries, keys, dim, softcap] = c.heads;
   const auto f32 = at::TensorOptions().dtype(at::kFloat);
   const Visibility visible(c.mask(), c.tokens);
   Results r{at::empty({c.tokens, queries * dim}, given.qkv.options()), at::empty({c.tokens, queries}, f32),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from memo import _core, layers
+from memo import _core, autocast, layers
 from memo.attention import NAME, register
 from memo.documents import document_starts
 from memo.errors import UnsupportedModel
@@ -96,18 +96,15 @@ class Attachment:
         _core.install()
         self._calls = layers.Calls(self.names, self.layers)
         self._running = False
-        self._plans, self._session, self._session_blocks = {}, None, 0
-        self._kinds = self._look(min(-(-context // self.block), max(2, _PROFILED // self.block)) * self.block)
-        with self._our_attention():
-            self._prepare(self._calls, 0, self._kinds[0])
-            self._profiler = _core.Profiler(
-                model=f"{type(model).__name__} {len(self.layers)} x {self.hidden_size}", layers=len(self.layers),
-                hidden_size=self.hidden_size, heads=heads, kv_heads=kv_heads, head_dim=head_dim, groups=head_groups,
-                block=self.block, host_limit=host_limit, disk=str(disk) if disk is not None else None,
-                disk_limit=disk_limit, hidden=self._kinds[0]["hidden"][0], parameters=self._parameters(0),
-                calls=self._calls)
-            self._blocks_asked = -(-context // self.block)
-            self.plan = self._plan_of(self._blocks_asked)
+        self._profilers, self._plans, self._session, self._open = {}, {}, None, None
+        self._blocks_asked = -(-context // self.block)
+        self._kinds = self._look(min(self._blocks_asked, max(2, _PROFILED // self.block)) * self.block)
+        self._options = dict(
+            model=f"{type(model).__name__} {len(self.layers)} x {self.hidden_size}", layers=len(self.layers),
+            hidden_size=self.hidden_size, heads=heads, kv_heads=kv_heads, head_dim=head_dim, groups=head_groups,
+            block=self.block, host_limit=host_limit, disk=str(disk) if disk is not None else None,
+            disk_limit=disk_limit)
+        self.plan = self._plan_of(autocast.state(), self._blocks_asked)
         self._head = TiledHead(model) if TiledHead.fits(model) else None
         self._saved = []
 
@@ -197,9 +194,10 @@ class Attachment:
                 y = layer.forward(leaf, *args, **kwargs)
                 y = y[0] if isinstance(y, tuple) else y
                 plain = torch.autograd.grad(y, [leaf, *parameters], d, allow_unused=True)
-            with self._our_attention():
-                self._prepare(calls, 0, kind)
-                ours, d_hidden, gradients = self._profiler.try_layer(calls, hidden[0], d[0], parameters)
+            self._prepare(calls, 0, kind)
+            profiler = self._profiler(autocast.state())
+            with self._around(autocast.state(), i):
+                ours, d_hidden, gradients = profiler.try_layer(calls, hidden[0], d[0], parameters)
             pairs = [("output", y.detach()[0], ours), ("gradient of the input", plain[0][0], d_hidden)]
             names = [name for name, p in layer.named_parameters() if p.requires_grad]
             pairs += [(f"gradient of {name}", a, b) for name, a, b in zip(names, plain[1:], gradients)]
@@ -216,6 +214,23 @@ class Attachment:
 
     # ---- plans
 
+    def _profiler(self, dtype):
+        """Of layers under autocast to `dtype`, or under none."""
+        if dtype not in self._profilers:
+            calls = layers.Calls(self.names[:1], self.layers[:1])
+            self._prepare(calls, 0, self._kinds[0])
+            parameters = self._parameters(0)
+            with self._around(dtype, 0):
+                self._profilers[dtype] = _core.Profiler(hidden=self._kinds[0]["hidden"][0], parameters=parameters,
+                                                        calls=calls, **self._options)
+        return self._profilers[dtype]
+
+    @contextlib.contextmanager
+    def _around(self, dtype, layer):
+        """What a layer's calls run in."""
+        with self._our_attention(), autocast.around(dtype, self.layers[layer].parameters()):
+            yield
+
     def _outside(self, context):
         """Bytes of the model and of a step that are not the plan's: weights, gradients, AdamW's moments, hidden states
         between layers, a tile of logits."""
@@ -225,31 +240,33 @@ class Attachment:
         fixed = sum(p.nbytes for p in parameters) + sum(p.nbytes + 8 * p.numel() for p in trained)
         return fixed + 4 * context * self.hidden_size * element
 
-    def _plan_of(self, blocks):
-        if blocks not in self._plans:
-            context, limit = blocks * self.block, 0
+    def _plan_of(self, dtype, blocks):
+        if (dtype, blocks) not in self._plans:
+            context, limit, profiler = blocks * self.block, 0, self._profiler(dtype)
+            outside = self._outside(context)
             if self.device_limit:
-                limit = self.device_limit - self._outside(context)
+                limit = self.device_limit - outside
                 if limit <= 0:
                     raise ValueError(f"device_limit: weights, gradients, moments and hidden states alone take "
-                                     f"{format_bytes(self._outside(context))}")
-            try:
-                self._plans[blocks] = self._profiler.plan(context=context, strategy=self.strategy, device_limit=limit)
-            except ValueError as error:
-                rest = format_bytes(self._outside(context))
-                raise ValueError(f"{error} (besides {rest} of weights, gradients, moments and hidden states)") from None
-        return self._plans[blocks]
+                                     f"{format_bytes(outside)}")
+            with self._around(dtype, 0):
+                try:
+                    plan = profiler.plan(context=context, strategy=self.strategy, device_limit=limit)
+                except ValueError as error:
+                    raise ValueError(f"{error} (besides {format_bytes(outside)} of weights, gradients, moments and hidden "
+                                     "states)") from None
+            self._plans[dtype, blocks] = plan
+        return self._plans[dtype, blocks]
 
-    def _session_for(self, tokens):
+    def _session_for(self, dtype, tokens):
         blocks = -(-tokens // self.block)
         blocks = min(n for n in (*_LENGTHS, self._blocks_asked) if n >= blocks)
-        if self._session_blocks != blocks:
-            plan = self._plan_of(blocks)
-            self._session = None  # its memory first
-            self._session = self._profiler.open(plan, next(self.layers.parameters()).dtype, self._calls)
-            self._session_blocks = blocks
-            self.plan = plan
-        return self._session
+        if self._open != (dtype, blocks):
+            self.plan = self._plan_of(dtype, blocks)
+            self._session = self._open = None  # its memory first
+            self._session = self._profiler(dtype).open(self.plan, self._kinds[0]["hidden"].dtype, self._calls)
+            self._open = (dtype, blocks)
+        return self._session, blocks * self.block
 
     # ---- steps
 
@@ -298,14 +315,14 @@ class Attachment:
             named = layers.arguments(self.layers[i], args, kwargs)
             if i == 0:
                 batch, length = hidden.shape[:2]
-                session = self._session_for(batch * length)
-                context = self._session_blocks * self.block
-                self._step = (session, layers.Arguments(batch, length, context, self.block),
+                dtype = autocast.state()
+                session, context = self._session_for(dtype, batch * length)
+                self._step = (session, dtype, layers.Arguments(batch, length, context, self.block),
                               document_starts(batch, length, context, named.get("attention_mask"),
                                               named.get("position_ids")))
-            session, cut, starts = self._step
+            session, dtype, cut, starts = self._step
             self._calls.set(i, cut.blocks(self.names[i], named))
-            y = _Layer.apply(self, session, i, starts, hidden, *self._parameters(i))
+            y = _Layer.apply(self, session, dtype, i, starts, hidden, *self._parameters(i))
             return (y,) if self._calls.returns_tuple else y
         return run
 
@@ -327,9 +344,10 @@ class Attachment:
 
 class _Layer(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, attachment, session, layer, starts, hidden, *parameters):
-        y = session.forward(layer, hidden.detach().reshape(-1, hidden.shape[-1]), starts)
-        ctx.attachment, ctx.session, ctx.layer, ctx.step = attachment, session, layer, session.step
+    def forward(ctx, attachment, session, dtype, layer, starts, hidden, *parameters):
+        with attachment._around(dtype, layer):
+            y = session.forward(layer, hidden.detach().reshape(-1, hidden.shape[-1]), starts)
+        ctx.attachment, ctx.session, ctx.dtype, ctx.layer, ctx.step = attachment, session, dtype, layer, session.step
         ctx.parameters = [p.detach() if not p.is_leaf else p for p in parameters]
         return y.view(hidden.shape)
 
@@ -338,9 +356,9 @@ class _Layer(torch.autograd.Function):
     def backward(ctx, d):
         if ctx.session.step != ctx.step:
             raise RuntimeError("memo: the model ran forward again before backward; one step at a time")
-        with ctx.attachment._our_attention():
+        with ctx.attachment._around(ctx.dtype, ctx.layer):
             d_hidden, gradients = ctx.session.backward(ctx.layer, d.reshape(-1, d.shape[-1]), ctx.parameters)
-        return (None, None, None, None, d_hidden.view(d.shape), *gradients)
+        return (None, None, None, None, None, d_hidden.view(d.shape), *gradients)
 
 
 def _put_forward(module, forward):

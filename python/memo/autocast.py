@@ -1,0 +1,27 @@
+"""Autocast around calls of layers: the same in backward as in forward, and weights cast before blocks meet them."""
+
+import contextlib
+
+import torch
+
+
+def state():
+    """What decides how layers compute besides themselves: the dtype of autocast on the CPU, or None."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+
+
+@contextlib.contextmanager
+def around(dtype, parameters):
+    """With autocast to `dtype` (None: without), the casts of `parameters` already in its cache: a block then allocates
+    none, and all share one."""
+    if dtype is None:
+        with torch.autocast("cpu", enabled=False):
+            yield
+        return
+    with torch.autocast("cpu", dtype=dtype), torch.enable_grad():
+        for p in parameters:
+            if p.dtype == torch.float32 and p.requires_grad and p.dim() == 2:
+                torch.mm(p.new_empty(0, p.shape[0]), p)
+            elif p.dtype == torch.float32 and p.requires_grad and p.dim() == 1:
+                torch.nn.functional.linear(p.new_empty(0, 1), p.new_empty(p.shape[0], 1), p)
+        yield
