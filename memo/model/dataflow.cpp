@@ -58,6 +58,7 @@ Dataflow layers_dataflow(const LayerShape& shape, int element_bytes, int groups,
         {sequence_of(dq), sequence_of(dk), sequence_of(dv)}}},
       {"after", Stage::after, {{{x}, groups_of(o)}, {}}, {{}, {groups_of(d_o)}}},
       {"wait", Stage::wait, {}, {}}};
+  if (shape.loose) flow.segments[3].backward.reads = {{x}, groups_of(o)};
   return flow;
 }
 

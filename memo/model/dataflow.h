@@ -105,6 +105,9 @@ Dataflow decoder_dataflow(const Shape& shape, int element_bytes, int groups, Tok
 struct LayerShape {
   int layers = 0;
   std::int64_t hidden = 0, heads = 0, kv_heads = 0, head_dim = 0;
+  // What is behind attention allocates otherwise for other values (a mixture of experts), so it is not planned: its
+  // backward call computes it again, and frees all of it.
+  bool loose = false;
 };
 
 // The table of layers alone:

@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <vector>
 
 namespace memo::plugin {
 
@@ -15,14 +16,19 @@ struct AtAttention {
   std::int64_t window = 0;  // how many keys a query sees, itself included; 0: all before it
 };
 
+struct AtOutput {
+  at::Tensor y;                     // [T, h]
+  std::vector<at::Tensor> besides;  // [T, any]: what else the rest of the model takes from the layer, router logits
+};
+
 class LayerCalls {
  public:
   virtual ~LayerCalls() = default;
   // Runs a layer on a block x [T, h] up to its attention, differentiable in x. The block waits there; where the memory
   // of x lies may change until it goes on.
   virtual AtAttention before(int layer, int block, const at::Tensor& x) = 0;
-  // Goes on with the block's attention output o [T, heads, D] to the layer's output [T, h], differentiable in o and x.
-  virtual at::Tensor after(int layer, int block, const at::Tensor& o) = 0;
+  // Goes on with the block's attention output o [T, heads, D] to the layer's end, differentiable in o and x.
+  virtual AtOutput after(int layer, int block, const at::Tensor& o) = 0;
   // Lets go of all blocks that wait.
   virtual void forget() = 0;
 };

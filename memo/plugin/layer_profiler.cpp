@@ -3,6 +3,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/randn_like.h>
+#include <ATen/ops/zeros_like.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -28,6 +29,12 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
+std::vector<at::Tensor> zeros_like(const std::vector<at::Tensor>& tensors) {
+  std::vector<at::Tensor> result;
+  for (const at::Tensor& tensor : tensors) result.push_back(at::zeros_like(tensor));
+  return result;
+}
+
 }  // namespace
 
 LayerProfiler::LayerProfiler(LayerOptions options, at::Tensor hidden, std::vector<at::Tensor> parameters,
@@ -45,6 +52,7 @@ Result<LayerProfiler> LayerProfiler::open(LayerOptions options, at::Tensor hidde
   LayerProfiler profiler(std::move(options), std::move(hidden), std::move(parameters), calls, device);
   const std::int64_t block = profiler.options_.block.value(), blocks = profiler.hidden_.size(0) / block;
   if (blocks < 1) return bad_input("a profile needs hidden states of a whole block");
+  profiler.options_.shape.loose = !profiler.allocates_alike();
   if (blocks >= 2) MEMO_CHECKED(profiler.measure(Tokens(blocks / 2 * block)));
   MEMO_CHECKED(profiler.measure(Tokens(blocks * block)));
   plan::Profile tier;
@@ -58,8 +66,17 @@ edge::Length LayerProfiler::length_of(Tokens tokens) const {
   return {n, edge::pairs_seen(n, static_cast<double>(window_))};
 }
 
-// The table and traces, without times.
-Result<plan::Profile> LayerProfiler::record(int layers, Tokens context) {
+// Whether a layer can be recorded, and allocates the same for other values.
+bool LayerProfiler::allocates_alike() {
+  const auto one = record(1, options_.block, hidden_);
+  const auto other = record(1, options_.block, at::randn_like(hidden_));
+  if (!one || !other || one->flow.classes.size() != other->flow.classes.size()) return false;
+  return std::ranges::equal(one->traces, other->traces, [](const plan::Trace& a, const plan::Trace& b) {
+    return std::ranges::equal(a.requests, b.requests, {}, &plan::Request::bytes, &plan::Request::bytes);
+  });
+}
+
+Result<plan::Profile> LayerProfiler::record(int layers, Tokens context, const at::Tensor& hidden) {
   plan::Profile profile;
   profile.model = options_.model;
   profile.device = device_->name();
@@ -69,10 +86,9 @@ Result<plan::Profile> LayerProfiler::record(int layers, Tokens context) {
   profile.flow = model::layers_dataflow(shape, static_cast<int>(c10::elementSize(dtype)), options_.groups, context,
                                         options_.block);
   LayerSegments segments(profile.flow, shape, *calls_);
-  const at::Tensor in = hidden_.narrow(0, 0, options_.block.value()).contiguous();
-  const at::Tensor out = at::empty_like(in), d = at::empty_like(in);
-  segments.begin_forward(in, out);
-  segments.begin_backward(in, d, parameters_);
+  const at::Tensor in = hidden.narrow(0, 0, options_.block.value()).contiguous();
+  segments.begin_forward(in);
+  segments.begin_backward({in}, at::empty_like(in), parameters_);
   std::string failure;
   try {
     MEMO_TRY(profile.traces, edge::run_on(*device_, [&] {
@@ -88,7 +104,7 @@ Result<plan::Profile> LayerProfiler::record(int layers, Tokens context) {
 }
 
 Result<std::unique_ptr<LayerSession>> LayerProfiler::open_one(Tokens context, LayerCalls& calls) {
-  MEMO_TRY(const plan::Profile profile, record(1, context));
+  MEMO_TRY(const plan::Profile profile, record(1, context, hidden_));
   MEMO_TRY(plan::Plan plan, sim::make_plan(profile, {"resident", Bytes(0), 0}));
   model::LayerShape shape = options_.shape;
   shape.layers = 1;
@@ -99,8 +115,8 @@ Result<LayerTrial> LayerProfiler::try_layer(LayerCalls& calls, const at::Tensor&
                                             const std::vector<at::Tensor>& parameters) {
   MEMO_TRY(const auto session, open_one(Tokens(hidden.size(0)), calls));
   LayerTrial trial;
-  MEMO_TRY(trial.output, session->forward(0, hidden, {}));
-  MEMO_TRY(trial.gradients, session->backward(0, d_output, parameters));
+  MEMO_TRY(trial.outputs, session->forward(0, hidden, {}));
+  MEMO_TRY(trial.gradients, session->backward(0, d_output, zeros_like(trial.outputs.besides), parameters));
   if (session->departure_count() > 0)
     return bad_input("a layer does not allocate what layer 0 does: " + session->departures().front());
   return trial;
@@ -113,8 +129,8 @@ Status LayerProfiler::measure(Tokens context) {
   const at::Tensor hidden = hidden_.narrow(0, 0, context.value()), d = at::randn_like(hidden);
   std::map<std::tuple<int, bool>, std::vector<double>> core;
   for (int step = 0; step <= steps_measured; ++step) {
-    MEMO_CHECKED(session->forward(0, hidden, {}));
-    MEMO_CHECKED(session->backward(0, d, parameters_));
+    MEMO_TRY(const LayerOutputs outputs, session->forward(0, hidden, {}));
+    MEMO_CHECKED(session->backward(0, d, zeros_like(outputs.besides), parameters_));
     if (step == 0) continue;
     for (const exec::Span& span : session->report()->calls) {
       const plan::Call& call = session->plan().program.calls[static_cast<std::size_t>(span.index)];
@@ -130,7 +146,7 @@ Status LayerProfiler::measure(Tokens context) {
 }
 
 Result<plan::Profile> LayerProfiler::profile(Tokens context) {
-  MEMO_TRY(plan::Profile profile, record(options_.shape.layers, context));
+  MEMO_TRY(plan::Profile profile, record(options_.shape.layers, context, hidden_));
   for (plan::Trace& trace : profile.traces) {
     const std::tuple key(trace.segment, trace.backward);
     const model::Stage stage = profile.flow.segments[static_cast<std::size_t>(trace.segment)].stage;

@@ -28,7 +28,7 @@ struct LayerOptions {
 };
 
 struct LayerTrial {
-  at::Tensor output;  // [n, h]
+  LayerOutputs outputs;
   LayerGradients gradients;
 };
 
@@ -47,17 +47,20 @@ class LayerProfiler {
 
   // Of a context of whole blocks.
   Result<plan::Profile> profile(Tokens context);
+  [[nodiscard]] const LayerOptions& options() const { return options_; }
 
  private:
   LayerProfiler(LayerOptions options, at::Tensor hidden, std::vector<at::Tensor> parameters, LayerCalls& calls,
                 edge::Device& device);
   // One layer by a plan that keeps everything.
   Result<std::unique_ptr<LayerSession>> open_one(Tokens context, LayerCalls& calls);
-  Result<plan::Profile> record(int layers, Tokens context);
+  // The table and traces, without times, from the first block of `hidden`.
+  Result<plan::Profile> record(int layers, Tokens context, const at::Tensor& hidden);
+  bool allocates_alike();
   Status measure(Tokens context);
   [[nodiscard]] edge::Length length_of(Tokens tokens) const;
 
-  LayerOptions options_;
+  LayerOptions options_;     // its shape: whether it is loose was found out
   std::int64_t window_ = 0;  // of layer 0's attention
   at::Tensor hidden_;
   std::vector<at::Tensor> parameters_;

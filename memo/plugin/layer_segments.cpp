@@ -4,8 +4,9 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 
-#include <stdexcept>
+#include <optional>
 #include <utility>
 
 #include "memo/base/check.h"
@@ -38,15 +39,22 @@ LayerSegments::LayerSegments(const model::Dataflow& flow, const model::LayerShap
     : flow_(flow),
       heads_{shape.heads / flow.groups, shape.kv_heads / flow.groups, shape.head_dim},
       calls_(calls),
+      loose_(shape.loose),
       kinds_(static_cast<std::size_t>(flow.layers)) {}
 
-void LayerSegments::begin_forward(at::Tensor hidden, at::Tensor output) {
+void LayerSegments::begin_forward(at::Tensor hidden) {
   hidden_ = std::move(hidden);
-  output_ = std::move(output);
+  outputs_.clear();
 }
 
-void LayerSegments::begin_backward(at::Tensor d_output, at::Tensor d_hidden, std::vector<at::Tensor> parameters) {
-  d_output_ = std::move(d_output);
+std::vector<at::Tensor> LayerSegments::take_outputs() {
+  hidden_.reset();
+  return std::exchange(outputs_, {});
+}
+
+void LayerSegments::begin_backward(std::vector<at::Tensor> d_outputs, at::Tensor d_hidden,
+                                   std::vector<at::Tensor> parameters) {
+  d_outputs_ = std::move(d_outputs);
   d_hidden_ = std::move(d_hidden);
   parameters_ = std::move(parameters);
   sums_.assign(parameters_.size(), {});
@@ -111,8 +119,8 @@ std::vector<at::Tensor> LayerSegments::before(const edge::Where& where, const at
   return qkv;
 }
 
-void LayerSegments::after(const edge::Where& where, const std::vector<at::Tensor>& reads, edge::Graph& graph,
-                          bool again) {
+std::vector<at::Tensor> LayerSegments::go_on(const edge::Where& where, const std::vector<at::Tensor>& reads,
+                                             edge::Graph& graph) {
   const auto waiting = suspended_.extract(where.block);
   MEMO_CHECK(!waiting.empty(), "a block goes on after attention where it waited");
   move_to(waiting.mapped(), reads[0]);
@@ -120,10 +128,28 @@ void LayerSegments::after(const edge::Where& where, const std::vector<at::Tensor
   std::vector<at::Tensor> groups;
   for (std::size_t g = 1; g < reads.size(); ++g)
     groups.push_back(edge::leaf(reads[g].unflatten(1, {heads_.queries, heads_.dim}), graph));
-  const at::Tensor y = calls_.after(where.layer, where.block, groups.size() == 1 ? groups.front() : at::cat(groups, 1));
-  edge::keep_roots({y}, graph);
+  auto [y, besides] = calls_.after(where.layer, where.block, groups.size() == 1 ? groups.front() : at::cat(groups, 1));
+  besides.insert(besides.begin(), y);
+  return besides;
+}
+
+void LayerSegments::after(const edge::Where& where, const std::vector<at::Tensor>& reads, edge::Graph& graph,
+                          bool again) {
+  std::optional<edge::UnplannedScope> heap;
+  if (loose_) heap.emplace(reads[0].device().type());
+  const at::AutoGradMode grad(!loose_);
+  const std::vector<at::Tensor> outputs = go_on(where, reads, graph);
+  if (loose_) graph = {};
+  if (!loose_) edge::keep_roots(outputs, graph);
+  if (again) return;
   const at::NoGradGuard copies;
-  if (!again) rows(output_, where.block).copy_(y);
+  if (outputs_.empty()) {
+    const edge::UnplannedScope lasting(reads[0].device().type());
+    for (const at::Tensor& output : outputs)
+      outputs_.push_back(at::empty({hidden_.size(0), output.size(1)}, output.options()));
+  }
+  MEMO_CHECK(outputs_.size() == outputs.size(), "a layer gives the same for every block");
+  for (std::size_t i = 0; i < outputs.size(); ++i) rows(outputs_[i], where.block).copy_(outputs[i]);
 }
 
 std::vector<at::Tensor> LayerSegments::backward(int segment, const edge::Where& where,
@@ -136,20 +162,51 @@ std::vector<at::Tensor> LayerSegments::backward(int segment, const edge::Where& 
         edge::causal_attention_backward(reads[0], reads[1], reads[2], reads[3], heads(where), mask(where));
     return {dq, dk, dv};
   }
-  if (name == "after") {
-    std::vector<at::Tensor> result = differentiate(graph, {rows(d_output_, where.block)});
-    const at::Tensor d_x = rows(d_hidden_, where.block);
-    result.front().defined() ? d_x.copy_(result.front()) : d_x.zero_();
-    result.erase(result.begin());
-    for (at::Tensor& d_o : result) d_o = d_o.flatten(1).contiguous();
-    return result;
-  }
+  if (name == "after") return after_backward(where, reads, graph);
   const std::span<const at::Tensor> all(reads);
   const std::vector<at::Tensor> result = differentiate(
       graph, {by_head(all.subspan(0, groups), heads_.queries), by_head(all.subspan(groups, groups), heads_.keys),
               by_head(all.subspan(2 * groups, groups), heads_.keys)});
   rows(d_hidden_, where.block).add_(result.front());
   return {};
+}
+
+// Of what nobody gave gradients for, zeros.
+const at::Tensor& LayerSegments::d_output(std::size_t i) {
+  while (d_outputs_.size() <= i) {
+    const edge::UnplannedScope lasting(d_hidden_.device().type());
+    d_outputs_.push_back(at::zeros_like(outputs_.at(d_outputs_.size())));
+  }
+  return d_outputs_[i];
+}
+
+std::vector<at::Tensor> LayerSegments::after_backward(const edge::Where& where, const std::vector<at::Tensor>& reads,
+                                                      edge::Graph& graph) {
+  const c10::DeviceType device = d_hidden_.device().type();
+  std::vector<at::Tensor> result;
+  {
+    std::optional<edge::UnplannedScope> heap;
+    if (loose_) {
+      heap.emplace(device);
+      const at::Tensor x = edge::leaf(reads[0], graph);
+      (void)calls_.before(where.layer, where.block, x);
+      suspended_[where.block] = x;
+      graph = {};
+      const at::AutoGradMode grad(true);
+      edge::keep_roots(go_on(where, reads, graph), graph);
+    }
+    std::vector<at::Tensor> given;
+    for (std::size_t i = 0; i < graph.roots.size(); ++i) given.push_back(rows(d_output(i), where.block));
+    result = differentiate(graph, given);
+  }
+  const at::Tensor d_x = rows(d_hidden_, where.block);
+  result.front().defined() ? d_x.copy_(result.front()) : d_x.zero_();
+  result.erase(result.begin());
+  for (at::Tensor& d_o : result) {
+    const at::Tensor of = d_o.flatten(1);
+    d_o = loose_ ? at::empty(of.sizes(), of.options()).copy_(of) : of.contiguous();
+  }
+  return result;
 }
 
 std::vector<at::Tensor> LayerSegments::differentiate(edge::Graph& graph, const std::vector<at::Tensor>& of_roots) {

@@ -17,10 +17,12 @@ class LayerSegments final : public edge::Segments {
  public:
   LayerSegments(const model::Dataflow& flow, const model::LayerShape& shape, LayerCalls& calls);
 
-  // What the next calls, all of one layer, work on. Both are [S, h].
-  void begin_forward(at::Tensor hidden, at::Tensor output);
-  // `parameters`: the layer's, that gradients are wanted for.
-  void begin_backward(at::Tensor d_output, at::Tensor d_hidden, std::vector<at::Tensor> parameters);
+  // What the next calls, all of one layer, work on: hidden [S, h].
+  void begin_forward(at::Tensor hidden);
+  // The layer's output [S, h], then what else it gives [S, any]. Once.
+  std::vector<at::Tensor> take_outputs();
+  // Gradients of these outputs; `parameters`: the layer's, that gradients are wanted for.
+  void begin_backward(std::vector<at::Tensor> d_outputs, at::Tensor d_hidden, std::vector<at::Tensor> parameters);
   // Sums over the blocks, float32; undefined for a parameter that took no part. Once.
   std::vector<at::Tensor> take_gradients();
   // Of a layer's attention, once a block came there; 0: none.
@@ -41,6 +43,11 @@ class LayerSegments final : public edge::Segments {
   at::Tensor rows(const at::Tensor& whole, int block) const;
   std::vector<at::Tensor> before(const edge::Where& where, const at::Tensor& x, edge::Graph& graph);
   void after(const edge::Where& where, const std::vector<at::Tensor>& reads, edge::Graph& graph, bool again);
+  const at::Tensor& d_output(std::size_t i);
+  std::vector<at::Tensor> after_backward(const edge::Where& where, const std::vector<at::Tensor>& reads,
+                                         edge::Graph& graph);
+  // Goes on behind attention with x and o as they lie now; returns all outputs.
+  std::vector<at::Tensor> go_on(const edge::Where& where, const std::vector<at::Tensor>& reads, edge::Graph& graph);
   // Of the graph's leaves; those of parameters are added to the sums.
   std::vector<at::Tensor> differentiate(edge::Graph& graph, const std::vector<at::Tensor>& of_roots);
   [[nodiscard]] edge::GroupHeads heads(const edge::Where& where) const;  // of a group
@@ -49,8 +56,9 @@ class LayerSegments final : public edge::Segments {
   const model::Dataflow& flow_;
   edge::GroupHeads heads_;  // of a group
   LayerCalls& calls_;
-  at::Tensor hidden_, output_, d_output_, d_hidden_;
-  std::vector<at::Tensor> parameters_, sums_;
+  at::Tensor hidden_, d_hidden_;
+  std::vector<at::Tensor> outputs_, d_outputs_, parameters_, sums_;
+  bool loose_;
   std::vector<Kind> kinds_;              // of each layer
   std::map<int, at::Tensor> suspended_;  // by block: the x of those that wait at attention
 };

@@ -117,7 +117,7 @@ Result<std::unique_ptr<LayerSession>> LayerSession::open(plan::Plan plan, const 
 
 const plan::Plan& LayerSession::plan() const { return impl_->plan; }
 
-Result<at::Tensor> LayerSession::forward(int layer, const at::Tensor& hidden, std::vector<std::int64_t> starts) {
+Result<LayerOutputs> LayerSession::forward(int layer, const at::Tensor& hidden, std::vector<std::int64_t> starts) {
   Impl& s = *impl_;
   if (layer == 0) {
     s.run.reset();
@@ -132,22 +132,26 @@ Result<at::Tensor> LayerSession::forward(int layer, const at::Tensor& hidden, st
     return bad_input(fmt::format("layer {} was called where layer {} was to follow", layer, s.next));
   if (hidden.size(0) > s.context())
     return bad_input(fmt::format("{} tokens, the plan is for {}", hidden.size(0), s.context()));
-  const at::Tensor output = at::empty({s.context(), hidden.size(1)}, hidden.options());
-  s.segments.begin_forward(padded(hidden, s.context()), output);
+  const std::int64_t tokens = hidden.size(0);
+  s.segments.begin_forward(padded(hidden, s.context()));
   const Status ran = s.advance(s.ends.forward[static_cast<std::size_t>(layer)]);
-  s.segments.begin_forward({}, {});
+  std::vector<at::Tensor> outputs = s.segments.take_outputs();
   MEMO_CHECKED(ran);
   s.forward_ended = ++s.next == s.plan.profile.flow.layers;
-  return output.narrow(0, 0, hidden.size(0));
+  for (at::Tensor& output : outputs) output = output.narrow(0, 0, tokens);
+  return LayerOutputs{outputs.front(), {outputs.begin() + 1, outputs.end()}};
 }
 
 Result<LayerGradients> LayerSession::backward(int layer, const at::Tensor& d_output,
+                                              const std::vector<at::Tensor>& d_besides,
                                               const std::vector<at::Tensor>& parameters) {
   Impl& s = *impl_;
   if (!s.run || s.run->ended() || !s.forward_ended || layer + 1 != s.next)
     return bad_input(fmt::format("backward of layer {} was called where it does not follow", layer));
   const at::Tensor d_hidden = at::empty({s.context(), d_output.size(1)}, d_output.options());
-  s.segments.begin_backward(padded(d_output, s.context()), d_hidden, parameters);
+  std::vector<at::Tensor> d_outputs{padded(d_output, s.context())};
+  for (const at::Tensor& d : d_besides) d_outputs.push_back(padded(d, s.context()));
+  s.segments.begin_backward(std::move(d_outputs), d_hidden, parameters);
   const Status ran = s.advance(s.ends.backward[static_cast<std::size_t>(layer)]);
   LayerGradients result{d_hidden.narrow(0, 0, d_output.size(0)), s.segments.take_gradients()};
   s.segments.begin_backward({}, {}, {});

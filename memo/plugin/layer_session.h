@@ -17,6 +17,11 @@
 
 namespace memo::plugin {
 
+struct LayerOutputs {
+  at::Tensor hidden;                // [N, h]
+  std::vector<at::Tensor> besides;  // [N, any] (memo/plugin/layer_calls.h)
+};
+
 struct LayerGradients {
   at::Tensor hidden;                   // [N, h]
   std::vector<at::Tensor> parameters;  // of their dtype; undefined where one took no part
@@ -33,12 +38,14 @@ class LayerSession {
 
   [[nodiscard]] const plan::Plan& plan() const;
 
-  // hidden [N, h], N at most the plan's context -> the layer's output [N, h]. Layers come in order; layer 0 begins a
+  // hidden [N, h], N at most the plan's context -> the layer's outputs. Layers come in order; layer 0 begins a
   // step, and abandons one that did not get to its end. `starts` (of layer 0): the first tokens of documents that do
   // not see each other, ascending from 0, or none.
-  Result<at::Tensor> forward(int layer, const at::Tensor& hidden, std::vector<std::int64_t> starts);
-  // Layers come in reverse; `parameters` are those of the layer that gradients are wanted for.
-  Result<LayerGradients> backward(int layer, const at::Tensor& d_output, const std::vector<at::Tensor>& parameters);
+  Result<LayerOutputs> forward(int layer, const at::Tensor& hidden, std::vector<std::int64_t> starts);
+  // Layers come in reverse; gradients of all that `forward` gave. `parameters`: those of the layer that gradients are
+  // wanted for.
+  Result<LayerGradients> backward(int layer, const at::Tensor& d_output, const std::vector<at::Tensor>& d_besides,
+                                  const std::vector<at::Tensor>& parameters);
   // How many steps were begun: a backward belongs to the step of its forward only while this is unchanged.
   [[nodiscard]] std::int64_t step() const;
 

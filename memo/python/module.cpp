@@ -52,7 +52,8 @@ auto unlocked(const F& work) {
   return work();
 }
 
-// An object with before(layer, block, x) -> (q, k, v, softcap, window), after(layer, block, o) -> y and forget().
+// An object with before(layer, block, x) -> (q, k, v, softcap, window), after(layer, block, o) -> (y, [besides]) and
+// forget().
 class PythonCalls final : public LayerCalls {
  public:
   explicit PythonCalls(const py::object& object)
@@ -63,9 +64,10 @@ class PythonCalls final : public LayerCalls {
     return {came[0].cast<at::Tensor>(), came[1].cast<at::Tensor>(), came[2].cast<at::Tensor>(), came[3].cast<float>(),
             came[4].cast<std::int64_t>()};
   }
-  at::Tensor after(int layer, int block, const at::Tensor& o) override {
+  AtOutput after(int layer, int block, const at::Tensor& o) override {
     const py::gil_scoped_acquire lock;
-    return after_(layer, block, o).cast<at::Tensor>();
+    const py::tuple came = after_(layer, block, o);
+    return {came[0].cast<at::Tensor>(), came[1].cast<std::vector<at::Tensor>>()};
   }
   void forget() override {
     const py::gil_scoped_acquire lock;
@@ -92,7 +94,6 @@ job::MemoryLimits limits(std::int64_t host, const std::optional<std::string>& di
 struct Profiler {
   std::unique_ptr<PythonCalls> calls;
   LayerProfiler profiler;
-  LayerOptions options;
 };
 
 struct Session {
@@ -152,7 +153,7 @@ PYBIND11_MODULE(_core, module) {
              auto python = std::make_unique<PythonCalls>(calls);
              LayerProfiler profiler =
                  value(unlocked([&] { return LayerProfiler::open(options, hidden, parameters, *python, device()); }));
-             return new Profiler{std::move(python), std::move(profiler), std::move(options)};
+             return new Profiler{std::move(python), std::move(profiler)};
            }),
            py::kw_only(), py::arg("model"), py::arg("layers"), py::arg("hidden_size"), py::arg("heads"),
            py::arg("kv_heads"), py::arg("head_dim"), py::arg("groups"), py::arg("block"), py::arg("host_limit"),
@@ -173,24 +174,27 @@ PYBIND11_MODULE(_core, module) {
             PythonCalls python(calls);
             LayerTrial trial =
                 value(unlocked([&] { return profiler.profiler.try_layer(python, hidden, d_output, parameters); }));
-            return py::make_tuple(trial.output, trial.gradients.hidden, list_of(trial.gradients.parameters));
+            return py::make_tuple(trial.outputs.hidden, trial.gradients.hidden, list_of(trial.gradients.parameters));
           },
           py::arg("calls"), py::arg("hidden"), py::arg("d_output"), py::arg("parameters"))
       .def("open", [](Profiler& profiler, const plan::Plan& plan, at::ScalarType dtype, const py::object& calls) {
         auto python = std::make_unique<PythonCalls>(calls);
-        auto session =
-            value(LayerSession::open(plan, profiler.options.shape, dtype, profiler.options.memory, *python, device()));
+        auto session = value(LayerSession::open(plan, profiler.profiler.options().shape, dtype,
+                                                profiler.profiler.options().memory, *python, device()));
         return std::unique_ptr<Session>(new Session{std::move(python), std::move(session)});
       });
 
   py::class_<Session>(module, "Session")
       .def("forward",
            [](Session& s, int layer, const at::Tensor& hidden, const std::vector<std::int64_t>& starts) {
-             return value(unlocked([&] { return s.session->forward(layer, hidden, starts); }));
+             LayerOutputs outputs = value(unlocked([&] { return s.session->forward(layer, hidden, starts); }));
+             return py::make_tuple(outputs.hidden, list_of(outputs.besides));
            })
       .def("backward",
-           [](Session& s, int layer, const at::Tensor& d_output, const std::vector<at::Tensor>& parameters) {
-             LayerGradients result = value(unlocked([&] { return s.session->backward(layer, d_output, parameters); }));
+           [](Session& s, int layer, const at::Tensor& d_output, const std::vector<at::Tensor>& d_besides,
+              const std::vector<at::Tensor>& parameters) {
+             LayerGradients result =
+                 value(unlocked([&] { return s.session->backward(layer, d_output, d_besides, parameters); }));
              return py::make_tuple(result.hidden, list_of(result.parameters));
            })
       .def_property_readonly("step", [](const Session& s) { return s.session->step(); })

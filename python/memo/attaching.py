@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from memo import _core, autocast, layers
+from memo import _core, autocast, captured, layers
 from memo.attention import NAME, register
 from memo.documents import document_starts
 from memo.errors import UnsupportedModel
@@ -15,7 +15,7 @@ from memo.head import TiledHead
 from memo.units import format_bytes, parse_bytes
 
 _ATTRIBUTE = "_memo_attachment"
-_PROFILED = 4096  # tokens, about, of the profile's longest run
+_PROFILED = 2048  # tokens, about, of the profile's longest run
 _LENGTHS = sorted({m << e for m in (2, 3) for e in range(40)} | {1})  # blocks of a plan, so that lengths share plans
 
 
@@ -95,7 +95,7 @@ class Attachment:
         register()
         _core.install()
         self._calls = layers.Calls(self.names, self.layers)
-        self._running = False
+        self._running, self._captures = False, ()
         self._profilers, self._plans, self._session, self._open = {}, {}, None, None
         self._blocks_asked = -(-context // self.block)
         self._kinds = self._look(min(self._blocks_asked, max(2, _PROFILED // self.block)) * self.block)
@@ -104,7 +104,7 @@ class Attachment:
             hidden_size=self.hidden_size, heads=heads, kv_heads=kv_heads, head_dim=head_dim, groups=head_groups,
             block=self.block, host_limit=host_limit, disk=str(disk) if disk is not None else None,
             disk_limit=disk_limit)
-        self.plan = self._plan_of(autocast.state(), self._blocks_asked)
+        self.plan = self._plan_of(self._state(), self._blocks_asked)
         self._head = TiledHead(model) if TiledHead.fits(model) else None
         self._saved = []
 
@@ -153,6 +153,7 @@ class Attachment:
                 signature = (type(layer), str([(n, p.shape, p.dtype, p.requires_grad) for n, p in
                                                layer.named_parameters()]),
                              str([getattr(m, "sliding_window", None) for m in layer.modules()]))
+                self._captures = captured.wanted()
                 kinds.setdefault(signature, {"layer": i, "hidden": hidden.detach().clone(), "args": args,
                                              "kwargs": kwargs})
                 return forward(hidden, *args, **kwargs)
@@ -195,8 +196,10 @@ class Attachment:
                 y = y[0] if isinstance(y, tuple) else y
                 plain = torch.autograd.grad(y, [leaf, *parameters], d, allow_unused=True)
             self._prepare(calls, 0, kind)
-            profiler = self._profiler(autocast.state())
-            with self._around(autocast.state(), i):
+            state = self._state()
+            calls.capture(state[1])
+            profiler = self._profiler(state)
+            with self._around(state, i):
                 ours, d_hidden, gradients = profiler.try_layer(calls, hidden[0], d[0], parameters)
             pairs = [("output", y.detach()[0], ours), ("gradient of the input", plain[0][0], d_hidden)]
             names = [name for name, p in layer.named_parameters() if p.requires_grad]
@@ -214,21 +217,25 @@ class Attachment:
 
     # ---- plans
 
-    def _profiler(self, dtype):
-        """Of layers under autocast to `dtype`, or under none."""
-        if dtype not in self._profilers:
+    def _state(self):
+        """What layers allocate by, besides their input: autocast's dtype, and what is captured from inside of them."""
+        return autocast.state(), captured.wanted() if self._running else self._captures
+
+    def _profiler(self, state):
+        if state not in self._profilers:
             calls = layers.Calls(self.names[:1], self.layers[:1])
             self._prepare(calls, 0, self._kinds[0])
+            calls.capture(state[1])
             parameters = self._parameters(0)
-            with self._around(dtype, 0):
-                self._profilers[dtype] = _core.Profiler(hidden=self._kinds[0]["hidden"][0], parameters=parameters,
+            with self._around(state, 0):
+                self._profilers[state] = _core.Profiler(hidden=self._kinds[0]["hidden"][0], parameters=parameters,
                                                         calls=calls, **self._options)
-        return self._profilers[dtype]
+        return self._profilers[state]
 
     @contextlib.contextmanager
-    def _around(self, dtype, layer):
+    def _around(self, state, layer):
         """What a layer's calls run in."""
-        with self._our_attention(), autocast.around(dtype, self.layers[layer].parameters()):
+        with self._our_attention(), autocast.around(state[0], self.layers[layer].parameters()):
             yield
 
     def _outside(self, context):
@@ -240,32 +247,32 @@ class Attachment:
         fixed = sum(p.nbytes for p in parameters) + sum(p.nbytes + 8 * p.numel() for p in trained)
         return fixed + 4 * context * self.hidden_size * element
 
-    def _plan_of(self, dtype, blocks):
-        if (dtype, blocks) not in self._plans:
-            context, limit, profiler = blocks * self.block, 0, self._profiler(dtype)
+    def _plan_of(self, state, blocks):
+        if (state, blocks) not in self._plans:
+            context, limit, profiler = blocks * self.block, 0, self._profiler(state)
             outside = self._outside(context)
             if self.device_limit:
                 limit = self.device_limit - outside
                 if limit <= 0:
                     raise ValueError(f"device_limit: weights, gradients, moments and hidden states alone take "
                                      f"{format_bytes(outside)}")
-            with self._around(dtype, 0):
+            with self._around(state, 0):
                 try:
                     plan = profiler.plan(context=context, strategy=self.strategy, device_limit=limit)
                 except ValueError as error:
                     raise ValueError(f"{error} (besides {format_bytes(outside)} of weights, gradients, moments and hidden "
                                      "states)") from None
-            self._plans[dtype, blocks] = plan
-        return self._plans[dtype, blocks]
+            self._plans[state, blocks] = plan
+        return self._plans[state, blocks]
 
-    def _session_for(self, dtype, tokens):
+    def _session_for(self, state, tokens):
         blocks = -(-tokens // self.block)
         blocks = min(n for n in (*_LENGTHS, self._blocks_asked) if n >= blocks)
-        if self._open != (dtype, blocks):
-            self.plan = self._plan_of(dtype, blocks)
+        if self._open != (state, blocks):
+            self.plan = self._plan_of(state, blocks)
             self._session = self._open = None  # its memory first
-            self._session = self._profiler(dtype).open(self.plan, self._kinds[0]["hidden"].dtype, self._calls)
-            self._open = (dtype, blocks)
+            self._session = self._profiler(state).open(self.plan, self._kinds[0]["hidden"].dtype, self._calls)
+            self._open = (state, blocks)
         return self._session, blocks * self.block
 
     # ---- steps
@@ -315,14 +322,17 @@ class Attachment:
             named = layers.arguments(self.layers[i], args, kwargs)
             if i == 0:
                 batch, length = hidden.shape[:2]
-                dtype = autocast.state()
-                session, context = self._session_for(dtype, batch * length)
-                self._step = (session, dtype, layers.Arguments(batch, length, context, self.block),
+                state = self._state()
+                self._calls.capture(state[1])
+                session, context = self._session_for(state, batch * length)
+                self._step = (session, state, layers.Arguments(batch, length, context, self.block),
                               document_starts(batch, length, context, named.get("attention_mask"),
                                               named.get("position_ids")))
-            session, dtype, cut, starts = self._step
+            session, state, cut, starts = self._step
             self._calls.set(i, cut.blocks(self.names[i], named))
-            y = _Layer.apply(self, session, dtype, i, starts, hidden, *self._parameters(i))
+            y, *besides = _Layer.apply(self, session, state, i, starts, hidden, *self._parameters(i))
+            if besides:
+                captured.give(state[1], self._calls.counts, besides)
             return (y,) if self._calls.returns_tuple else y
         return run
 
@@ -344,20 +354,21 @@ class Attachment:
 
 class _Layer(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, attachment, session, dtype, layer, starts, hidden, *parameters):
-        with attachment._around(dtype, layer):
-            y = session.forward(layer, hidden.detach().reshape(-1, hidden.shape[-1]), starts)
-        ctx.attachment, ctx.session, ctx.dtype, ctx.layer, ctx.step = attachment, session, dtype, layer, session.step
-        ctx.parameters = [p.detach() if not p.is_leaf else p for p in parameters]
-        return y.view(hidden.shape)
+    def forward(ctx, attachment, session, state, layer, starts, hidden, *parameters):
+        with attachment._around(state, layer):
+            y, besides = session.forward(layer, hidden.detach().reshape(-1, hidden.shape[-1]), starts)
+        ctx.attachment, ctx.session, ctx.state, ctx.layer, ctx.step = attachment, session, state, layer, session.step
+        ctx.parameters = parameters
+        return y.view(hidden.shape), *besides
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, d):
+    def backward(ctx, d, *d_besides):
         if ctx.session.step != ctx.step:
             raise RuntimeError("memo: the model ran forward again before backward; one step at a time")
-        with ctx.attachment._around(ctx.dtype, ctx.layer):
-            d_hidden, gradients = ctx.session.backward(ctx.layer, d.reshape(-1, d.shape[-1]), ctx.parameters)
+        with ctx.attachment._around(ctx.state, ctx.layer):
+            d_hidden, gradients = ctx.session.backward(ctx.layer, d.reshape(-1, d.shape[-1]), list(d_besides),
+                                                       ctx.parameters)
         return (None, None, None, None, None, d_hidden.view(d.shape), *gradients)
 
 

@@ -5,6 +5,7 @@ import inspect
 
 import torch
 
+from memo import captured
 from memo.attention import Block
 from memo.errors import UnsupportedModel
 
@@ -56,7 +57,7 @@ class Arguments:
         for name, value in named.items():
             if name == "attention_mask":
                 value = None
-            if isinstance(value, torch.Tensor) or (isinstance(value, tuple) and any(
+            if isinstance(value, torch.Tensor) and value.dim() > 0 or (isinstance(value, tuple) and any(
                     isinstance(part, torch.Tensor) for part in value)):
                 cut[name] = self._blocks_of(layer_name, name, value)
             else:
@@ -89,15 +90,24 @@ class Calls:
         self.names, self.layers = names, layers
         self._arguments = [None] * len(layers)
         self._waiting = {}
+        self._keys = ()
         self.returns_tuple = False
+        self.counts = []  # of what the last block gave besides, by key
 
     def set(self, layer: int, blocks: list[dict]):
         self._arguments[layer] = blocks
 
+    def capture(self, keys):
+        """What the model's own hooks collect from inside of layers in this step (memo/captured.py)."""
+        self._keys = keys
+
     def before(self, layer, block, x):
         module, given = self.layers[layer], self._arguments[layer][block]
+        if block in self._waiting:
+            self._waiting.pop(block).throw()
         waiting = Block(lambda hidden: type(module).forward(module, hidden, **given))
         waiting.gr_context = contextvars.copy_context()
+        waiting.captured = captured.apart(waiting.gr_context, self._keys)
         came = waiting.switch(x.unsqueeze(0))
         if waiting.dead:
             raise UnsupportedModel(f"{self.names[layer]} does not call its attention by transformers' interface")
@@ -118,7 +128,9 @@ class Calls:
             y = y[0]
         if y.shape[1:] != (o.shape[0], y.shape[-1]) or y.shape[0] != 1:
             raise UnsupportedModel(f"{self.names[layer]} changes the shape of its hidden states")
-        return y[0]
+        self.counts = [len(tensors) for tensors in waiting.captured.values()]
+        return y[0], [captured.rows(self.names[layer], tensor, y.shape[1])
+                      for tensors in waiting.captured.values() for tensor in tensors]
 
     def forget(self):
         while self._waiting:
