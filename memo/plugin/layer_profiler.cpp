@@ -52,7 +52,8 @@ Result<LayerProfiler> LayerProfiler::open(LayerOptions options, at::Tensor hidde
   LayerProfiler profiler(std::move(options), std::move(hidden), std::move(parameters), calls, device);
   const std::int64_t block = profiler.options_.block.value(), blocks = profiler.hidden_.size(0) / block;
   if (blocks < 1) return bad_input("a profile needs hidden states of a whole block");
-  profiler.options_.shape.loose = !profiler.allocates_alike();
+  MEMO_TRY(const bool alike, profiler.allocates_alike());
+  profiler.options_.shape.loose = !alike;
   if (blocks >= 2) MEMO_CHECKED(profiler.measure(Tokens(blocks / 2 * block)));
   MEMO_CHECKED(profiler.measure(Tokens(blocks * block)));
   plan::Profile tier;
@@ -66,12 +67,12 @@ edge::Length LayerProfiler::length_of(Tokens tokens) const {
   return {n, edge::pairs_seen(n, static_cast<double>(window_))};
 }
 
-// Whether a layer can be recorded, and allocates the same for other values.
-bool LayerProfiler::allocates_alike() {
-  const auto one = record(1, options_.block, hidden_);
-  const auto other = record(1, options_.block, at::randn_like(hidden_));
-  if (!one || !other || one->flow.classes.size() != other->flow.classes.size()) return false;
-  return std::ranges::equal(one->traces, other->traces, [](const plan::Trace& a, const plan::Trace& b) {
+// Whether a layer allocates the same for other values.
+Result<bool> LayerProfiler::allocates_alike() {
+  MEMO_TRY(const plan::Profile one, record(1, options_.block, hidden_));
+  MEMO_TRY(const plan::Profile other, record(1, options_.block, at::randn_like(hidden_)));
+  if (one.flow.classes.size() != other.flow.classes.size()) return false;
+  return std::ranges::equal(one.traces, other.traces, [](const plan::Trace& a, const plan::Trace& b) {
     return std::ranges::equal(a.requests, b.requests, {}, &plan::Request::bytes, &plan::Request::bytes);
   });
 }

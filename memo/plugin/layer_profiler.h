@@ -56,7 +56,7 @@ class LayerProfiler {
   Result<std::unique_ptr<LayerSession>> open_one(Tokens context, LayerCalls& calls);
   // The table and traces, without times, from the first block of `hidden`.
   Result<plan::Profile> record(int layers, Tokens context, const at::Tensor& hidden);
-  bool allocates_alike();
+  Result<bool> allocates_alike();
   Status measure(Tokens context);
   [[nodiscard]] edge::Length length_of(Tokens tokens) const;
 

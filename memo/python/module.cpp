@@ -129,6 +129,7 @@ PYBIND11_MODULE(_core, module) {
   using namespace memo;
   using namespace memo::plugin;
   module.attr("version") = std::string(memo::version);
+  module.def("strategies", &sim::strategies);
   module.def("install", [] {
     edge::install_allocator();
     edge::install_saved_tensor_hooks();

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <set>
 #include <stdexcept>
 
@@ -32,6 +33,7 @@ class Witness final : public SavedTensorKeeper {
     return std::any(Seen{tensor, static_cast<std::int64_t>(tensor._version())});
   }
   at::Tensor unpack(const std::any& handle) override {
+    if (over) throw std::runtime_error("behind attention a tensor goes on, with its graph, from before attention");
     const auto& [tensor, version] = std::any_cast<const Seen&>(handle);
     if (static_cast<std::int64_t>(tensor._version()) != version)
       throw std::runtime_error(
@@ -41,6 +43,7 @@ class Witness final : public SavedTensorKeeper {
     return tensor;
   }
   std::vector<const void*> storages;
+  bool over = false;  // the backward side of the segment has been run
 
  private:
   struct Seen {
@@ -113,7 +116,7 @@ class Recorder {
     const bool first_size = tokens == flow_.block_tokens(0);
     const std::vector<OperandTensor> reads = operands(table_reads(segment, false), tokens);
     const Where where = block_of(tokens);
-    Witness witness(parameters_);
+    Witness& witness = *witnesses_.emplace_back(std::make_unique<Witness>(parameters_));
     Graph graph;
     {
       const SavedTensorScope saving(witness);
@@ -128,6 +131,7 @@ class Recorder {
     std::vector<at::Tensor> results;
     RecordingScope recording(device_.type(), segments_.least_planned());
     results = segments_.backward(s, where, tensors(gradients), graph);
+    witness.over = true;
     return add_trace(s, true, tokens, recording.events(), results, segment.backward.writes, {});
   }
 
@@ -295,6 +299,7 @@ class Recorder {
   std::span<const std::byte> parameters_;
   at::Device device_;
   std::vector<plan::Trace> traces_;
+  std::vector<std::unique_ptr<Witness>> witnesses_;  // which outlive their graphs
   std::set<const void*> suspended_;                // what foreign calls left behind, not by name
   std::map<std::string, std::size_t> saved_uses_;  // how many reads were added to a segment's backward side
 };

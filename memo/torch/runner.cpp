@@ -189,6 +189,8 @@ at::Tensor Runner::unpack(const std::any& handle) {
     if (operand.tensor == saved.tensor)
       return tensor_at(operand.address + saved.byte_offset, saved.sizes, saved.strides, saved.dtype,
                        device_.of_tensors());
+  // Someone else's graph may lead anywhere.
+  if (segments_.foreign()) throw std::runtime_error("backward needs a tensor that another call saved");
   MEMO_CHECK(false, "a backward call reads what its forward call saved");
 }
 

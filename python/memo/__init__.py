@@ -7,8 +7,9 @@ The model's forward and backward then run its own decoder layers by token blocks
 stays in memory, leaves for the disk or is computed again as a plan says. See `attach`.
 """
 
+from memo._core import Plan
 from memo._core import version as __version__
 from memo.attaching import Attachment, attach, attached, attachment, detach, report
 from memo.errors import UnsupportedModel
 
-__all__ = ["Attachment", "UnsupportedModel", "__version__", "attach", "attached", "attachment", "detach", "report"]
+__all__ = ["Attachment", "Plan", "UnsupportedModel", "__version__", "attach", "attached", "attachment", "detach", "report"]

@@ -78,6 +78,8 @@ class Attachment:
     def __init__(self, model, context, block, device_limit, host_limit, disk, disk_limit, strategy, head_groups):
         if not isinstance(context, int) or context < 1:
             raise ValueError(f"context = {context!r}: write a number of tokens")
+        if strategy not in _core.strategies():
+            raise ValueError(f"strategy = {strategy!r}: one of {', '.join(_core.strategies())}")
         self.model, self.strategy, self.device_limit = model, strategy, device_limit
         name, self.owner, self.layers = layers.find(model)
         self.names = [f"{name}.{i} ({type(layer).__name__})" for i, layer in enumerate(self.layers)]
@@ -88,6 +90,8 @@ class Attachment:
         heads = config.num_attention_heads
         kv_heads = getattr(config, "num_key_value_heads", None) or heads
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+        if not isinstance(head_groups, int) or head_groups < 1 or kv_heads % head_groups:
+            raise ValueError(f"head_groups = {head_groups!r}: a divisor of the {kv_heads} key heads")
         self.block = block if block != "auto" else min(1024, -(-context // 64) * 64)
         if not isinstance(self.block, int) or self.block < 1:
             raise ValueError(f"block = {block!r}: write a number of tokens, or \"auto\"")
@@ -199,7 +203,7 @@ class Attachment:
             state = self._state()
             calls.capture(state[1])
             profiler = self._profiler(state)
-            with self._around(state, i):
+            with self._around(state, i), layers.named(self.names[i]):
                 ours, d_hidden, gradients = profiler.try_layer(calls, hidden[0], d[0], parameters)
             pairs = [("output", y.detach()[0], ours), ("gradient of the input", plain[0][0], d_hidden)]
             names = [name for name, p in layer.named_parameters() if p.requires_grad]
@@ -227,7 +231,7 @@ class Attachment:
             self._prepare(calls, 0, self._kinds[0])
             calls.capture(state[1])
             parameters = self._parameters(0)
-            with self._around(state, 0):
+            with self._around(state, 0), layers.named(self.names[0]):
                 self._profilers[state] = _core.Profiler(hidden=self._kinds[0]["hidden"][0], parameters=parameters,
                                                         calls=calls, **self._options)
         return self._profilers[state]

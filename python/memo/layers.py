@@ -1,5 +1,6 @@
 """The decoder layers of a model, and what the executor calls of them (memo/plugin/layer_calls.h)."""
 
+import contextlib
 import contextvars
 import inspect
 
@@ -10,6 +11,23 @@ from memo.attention import Block
 from memo.errors import UnsupportedModel
 
 _CACHES = ("past_key_values", "past_key_value", "layer_past")
+
+
+@contextlib.contextmanager
+def named(layer_name):
+    """A failure of the executor becomes that of a layer by its name."""
+    try:
+        yield
+    except UnsupportedModel:
+        raise
+    except (RuntimeError, ValueError) as error:
+        text = str(error)
+        if isinstance(error, ValueError) and not text.startswith("layer 0: "):
+            raise
+        text = text.removeprefix("layer 0: ").removeprefix("UnsupportedModel: ").removeprefix(layer_name).strip()
+        if "through the graph a second time" in text:
+            text = "behind attention a tensor goes on, with its graph, from before attention"
+        raise UnsupportedModel(f"{layer_name}: {text}") from None
 
 
 def find(model):

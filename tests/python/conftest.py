@@ -1,0 +1,16 @@
+"""The Python package as the build has it (build/python); each process gets one thread: the models are tiny."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path[:0] = [str(Path(__file__).parents[2] / "build" / "python"), str(Path(__file__).parent)]
+torch = pytest.importorskip("torch")
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def ids():
+    """[1, tokens] of the vocabulary of families.py; not a whole number of blocks."""
+    return torch.randint(1, 97, (1, 377), generator=torch.Generator().manual_seed(2))

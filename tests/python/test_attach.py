@@ -1,0 +1,107 @@
+"""attach refuses what it cannot do by name, and leaves the model as it was; plans can be looked at."""
+
+import json
+
+import families
+import memo
+import pytest
+import torch
+
+OPTIONS = dict(context=256, block=128)
+
+
+@pytest.mark.parametrize("options, message", [
+    (dict(device_limit="1MiB"), "device_limit"),
+    (dict(device_limit="plenty"), "write a size"),
+    (dict(context=0), "context = 0"),
+    (dict(block=-3), "block = -3"),
+    (dict(disk="/nonexistent"), "/nonexistent"),
+    (dict(strategy="offload"), "needs a tier"),
+    (dict(strategy="swap"), 'strategy = .swap.: one of'),
+    (dict(head_groups=3), "head_groups = 3"),
+])
+def test_bad_options_are_one_line_and_change_nothing(options, message):
+    model = families.make("llama")
+    before = dict(model.__dict__)
+    with pytest.raises(ValueError, match=message) as raised:
+        memo.attach(model, **OPTIONS | options)
+    assert "\n" not in str(raised.value)
+    assert model.__dict__ == before and all("forward" not in m.__dict__ for m in model.modules())
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_dropout_is_refused_with_the_layer_s_name():
+    model = families.make("gpt2", resid_pdrop=0.1)
+    with pytest.raises(memo.UnsupportedModel, match=r"transformer\.h\.0 .*dropout 0\.1"):
+        memo.attach(model, **OPTIONS)
+
+
+def test_a_model_without_decoder_layers_is_refused():
+    with pytest.raises(memo.UnsupportedModel, match="Sequential"):
+        memo.attach(torch.nn.Sequential(torch.nn.Linear(2, 2)), **OPTIONS)
+
+
+def wrong_layers(change, first=0):
+    """A model whose layers, from this one on, do something of their own."""
+    model = families.make("llama")
+    kind = type(model.model.layers[0])
+    for layer in model.model.layers[first:]:
+        layer.__class__ = type("Wrong", (kind,), {"forward": change})
+    return model
+
+
+def in_place(self, hidden_states, **kwargs):
+    attention, _ = self.self_attn(hidden_states=self.input_layernorm(hidden_states), **kwargs)
+    gate = torch.sigmoid(attention)
+    gate.mul_(2)
+    return hidden_states + gate
+
+
+def shared_graph(self, hidden_states, **kwargs):
+    gate = torch.sigmoid(hidden_states)
+    attention, _ = self.self_attn(hidden_states=self.input_layernorm(hidden_states), **kwargs)
+    return hidden_states + attention + gate
+
+
+def carried_over(self, hidden_states, **kwargs):
+    normed = self.input_layernorm(hidden_states)
+    attention, _ = self.self_attn(hidden_states=normed, **kwargs)
+    return attention + self.mlp(normed)
+
+
+def twice(self, hidden_states, **kwargs):
+    attention, _ = self.self_attn(hidden_states=self.input_layernorm(hidden_states), **kwargs)
+    attention, _ = self.self_attn(hidden_states=attention, **kwargs)
+    return hidden_states + attention
+
+
+@pytest.mark.parametrize("change, message", [
+    (in_place, "in place"), (shared_graph, "before attention"), (carried_over, "differs|before attention|allocate"), (twice, "attention twice")])
+def test_a_layer_that_cannot_be_run_by_blocks_is_refused_by_name(change, message):
+    for first in (0, 1):  # the layer that is profiled, and another kind of layer
+        model = wrong_layers(change, first)
+        with pytest.raises(memo.UnsupportedModel, match=message if first == 0 else "") as raised:
+            memo.attach(model, **OPTIONS)
+        assert f"model.layers.{first} (Wrong)" in str(raised.value)
+    assert all("forward" not in m.__dict__ for m in model.modules())
+
+
+def test_attaching_twice_and_detaching_twice_are_refused():
+    model = families.make("llama")
+    memo.attach(model, **OPTIONS)
+    with pytest.raises(ValueError, match="attached already"):
+        memo.attach(model, **OPTIONS)
+    memo.detach(model)
+    with pytest.raises(ValueError, match="not attached"):
+        memo.detach(model)
+
+
+def test_a_plan_can_be_saved_checked_loaded_and_reported(tmp_path, ids):
+    model = families.make("llama")
+    with memo.attached(model, **OPTIONS) as attachment:
+        attachment.plan.save(str(tmp_path / "plan.json"))
+        assert json.loads((tmp_path / "plan.json").read_text())["format"] == "memo-plan"
+        loaded = memo.Plan.load(str(tmp_path / "plan.json"))
+        assert loaded.check() == [] and loaded.describe() == attachment.plan.describe()
+        memo.report(model, tmp_path / "page.html")
+        assert "<html" in (tmp_path / "page.html").read_text()
