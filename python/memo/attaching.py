@@ -193,7 +193,7 @@ class Attachment:
             parameters = self._parameters(i)
             generator = torch.Generator().manual_seed(1)
             d = torch.randn(hidden.shape, generator=generator).to(hidden.dtype)
-            with torch.enable_grad():
+            with torch.enable_grad(), layers.named(self.names[i]):
                 leaf = hidden.clone().requires_grad_()
                 args, kwargs = kind["args"], kind["kwargs"]
                 y = layer.forward(leaf, *args, **kwargs)
