@@ -9,7 +9,9 @@ stays in memory, leaves for the disk or is computed again as a plan says. See `a
 
 from memo._core import Plan
 from memo._core import version as __version__
-from memo.attaching import Attachment, attach, attached, attachment, detach, report
+from memo.attaching import attach, attached, attachment, detach, report
 from memo.errors import UnsupportedModel
+from memo.running import Attachment
+from memo.suspension import attention
 
-__all__ = ["Attachment", "Plan", "UnsupportedModel", "__version__", "attach", "attached", "attachment", "detach", "report"]
+__all__ = ["Attachment", "Plan", "UnsupportedModel", "__version__", "attach", "attached", "attachment", "attention", "detach", "report"]

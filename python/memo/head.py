@@ -1,6 +1,10 @@
 """LM head and cross entropy in tiles of tokens: the logits never exist whole."""
 
+import functools
+
 import torch
+
+from memo.layers import put_forward
 
 TILE = 512  # tokens
 
@@ -86,17 +90,13 @@ class TiledHead:
         def run_head(hidden):
             return hidden if self._with_labels else head_forward(hidden)
 
-        import functools
-
         self.model.forward = functools.wraps(model_forward)(run_model)
         self.head.forward = run_head
         self.model.loss_function = self._run_loss
 
     def unpatch(self):
-        from memo.attaching import _put_forward
-
         for module, forward in self._forwards:
-            _put_forward(module, forward)
+            put_forward(module, forward)
         if self._loss is None:
             self.model.__dict__.pop("_loss_function", None)
         else:

@@ -7,8 +7,8 @@ import inspect
 import torch
 
 from memo import captured
-from memo.attention import Block
 from memo.errors import UnsupportedModel
+from memo.suspension import Block
 
 _CACHES = ("past_key_values", "past_key_value", "layer_past")
 
@@ -30,20 +30,12 @@ def named(layer_name):
         raise UnsupportedModel(f"{layer_name}: {text}") from None
 
 
-def find(model):
-    """The module that runs the decoder layers, and the layers: the longest list of blocks that transformers marks."""
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
-    best = None
-    for name, module in model.named_modules():
-        for child_name, child in module.named_children():
-            if isinstance(child, torch.nn.ModuleList) and len(child) > 0 and all(
-                    isinstance(layer, GradientCheckpointingLayer) for layer in child):
-                if best is None or len(child) > len(best[2]):
-                    best = (f"{name}.{child_name}".lstrip("."), module, child)
-    if best is None:
-        raise UnsupportedModel(f"{type(model).__name__} has no list of decoder layers that memo knows")
-    return best
+def put_forward(module, forward):
+    """Gives a module the `forward` of its own that it had, or none."""
+    if forward is None:
+        module.__dict__.pop("forward", None)
+    else:
+        module.forward = forward
 
 
 def arguments(layer, args, kwargs):

@@ -1,0 +1,53 @@
+"""What attaching needs to know of a model that is not of transformers: it is told, or finds out by running it."""
+
+import contextlib
+
+import torch
+
+from memo import suspension
+from memo.errors import UnsupportedModel
+
+
+class OwnModel:
+    """A model whose `layers`, a ModuleList or its name, run one after the other, are given hidden states
+    [batch, tokens, hidden] first, return them alone, and call `memo.attention`. `example(tokens)` gives the model's
+    arguments for so many tokens."""
+
+    def __init__(self, model, layers, example):
+        if example is None:
+            raise ValueError("example is missing: a function from a number of tokens to the model's arguments, a tuple")
+        self.model = self.owner = model
+        self.name = layers if isinstance(layers, str) else next(
+            (name for name, module in model.named_modules() if module is layers), "")
+        self.layers = model.get_submodule(self.name) if self.name else None
+        if not isinstance(self.layers, torch.nn.ModuleList) or len(self.layers) == 0:
+            raise UnsupportedModel(f"layers = {layers!r}: write the name of a ModuleList of {type(model).__name__}")
+        self._example = example
+        hidden = []
+        handle = self.layers[0].register_forward_pre_hook(lambda module, args: hidden.append(args[0].shape[-1]))
+        try:
+            with torch.no_grad():
+                shapes = suspension.look(lambda: self.example(8))
+        finally:
+            handle.remove()
+        if len(set(shapes)) != 1 or len(shapes) != len(self.layers):
+            raise UnsupportedModel(f"{self.name}: each layer calls memo.attention once, with the same heads; seen in "
+                                   f"{len(self.layers)} layers: {shapes}")
+        self.hidden_size, (self.heads, self.kv_heads, self.head_dim) = hidden[0], shapes[0]
+
+    def our_attention(self):
+        return contextlib.nullcontext()
+
+    def example(self, tokens):
+        """Runs the model on some tokens."""
+        arguments = self._example(tokens)
+        self.model(*arguments if isinstance(arguments, tuple) else (arguments,))
+
+    def prepare_call(self, kwargs) -> bool:
+        return True
+
+    def turn_checkpointing_off(self) -> bool:
+        return False
+
+    def head(self):
+        return None

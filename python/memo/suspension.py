@@ -1,0 +1,86 @@
+"""Where a layer is left and entered again: its attention, as a call of ours and as transformers' interface."""
+
+import math
+
+import torch
+from greenlet import getcurrent, greenlet
+
+NAME = "memo"  # of the attention implementation in transformers
+seen = []  # shapes (heads, kv_heads, head_dim) of calls outside of blocks, while someone looks; else empty
+_looking = False
+
+
+class Block(greenlet):
+    """A token block on its way through a layer. It is left at the layer's attention, and goes on from there."""
+
+
+def attention(query, key, value, scale=None, window=None, softcap=None):
+    """Causal self-attention: query [batch, heads, tokens, head_dim], key and value [batch, kv_heads, tokens, head_dim]
+    -> [batch, heads, tokens, head_dim]. scale: of the scores, 1 / sqrt(head_dim) by default. window: how many keys a
+    query sees, itself included. softcap: scores become softcap tanh(score / softcap).
+
+    The one call that a model of one's own makes to be attached (`memo.attach(model, layers=...)`). In a layer that runs
+    by token blocks, the block waits here until attention over the whole sequence has been computed.
+    """
+    if isinstance(getcurrent(), Block):
+        return _leave(query, key, value, scale, softcap, window).transpose(1, 2)
+    if _looking:
+        seen.append((query.shape[1], key.shape[1], query.shape[-1]))
+    group = query.shape[1] // key.shape[1]
+    if window is None and softcap is None:
+        return torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale,
+                                                                enable_gqa=group > 1)
+    key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
+    scores = query @ key.transpose(2, 3) * (scale if scale is not None else query.shape[-1] ** -0.5)
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    i = torch.arange(query.shape[2], device=query.device)
+    hidden = i[None] > i[:, None]
+    if window is not None:
+        hidden = hidden | (i[None] <= i[:, None] - window)
+    return scores.masked_fill(hidden, -torch.inf).softmax(-1) @ value
+
+
+def look(run):
+    """Shapes (heads, kv_heads, head_dim) of the calls of `attention` while `run` runs."""
+    global _looking
+    seen.clear()
+    _looking = True
+    try:
+        run()
+        return list(seen)
+    finally:
+        _looking = False
+        seen.clear()
+
+
+def _leave(query, key, value, scale, softcap, window):
+    """[1, heads, T, D] of a block -> its rows of attention, [1, T, heads, D]."""
+    if value.shape[-1] != query.shape[-1]:
+        raise ValueError("attention whose values are wider than its keys is not supported")
+    factor = math.sqrt(query.shape[-1]) * scale if scale is not None else 1.0
+    if abs(factor - 1) > 1e-12:
+        query = query * factor
+    return getcurrent().parent.switch((query, key, value, softcap, window))
+
+
+def _of_transformers(module, query, key, value, attention_mask=None, dropout=0.0, scaling=None, sliding_window=None,
+                     softcap=None, **kwargs):
+    """transformers' AttentionInterface. Inside of blocks only: outside of them the model's own is in place."""
+    for name, bad in (("dropout", bool(dropout)), ("s_aux", kwargs.get("s_aux") is not None),
+                      ("is_causal=False", not kwargs.get("is_causal", getattr(module, "is_causal", True)))):
+        if bad:
+            raise ValueError(f"attention with {name} is not supported")
+    return _leave(query, key, value, scaling, softcap, sliding_window), None
+
+
+def _mask(batch_size, attention_mask=None, **kwargs):
+    """transformers' AttentionMaskInterface: the mask of padding [batch, tokens] itself, nothing of S x S."""
+    return attention_mask
+
+
+def register():
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionInterface.register(NAME, _of_transformers)
+    AttentionMaskInterface.register(NAME, _mask)

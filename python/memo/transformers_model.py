@@ -1,0 +1,78 @@
+"""What attaching needs to know of a model of transformers."""
+
+import contextlib
+
+import torch
+
+from memo import suspension
+from memo.errors import UnsupportedModel
+from memo.head import TiledHead
+
+
+class TransformersModel:
+    """`owner` is the module that runs the decoder layers, one after the other."""
+
+    def __init__(self, model):
+        from transformers.modeling_layers import GradientCheckpointingLayer
+
+        best = None
+        for name, module in model.named_modules():
+            for child_name, child in module.named_children():
+                if isinstance(child, torch.nn.ModuleList) and len(child) > 0 and all(
+                        isinstance(layer, GradientCheckpointingLayer) for layer in child):
+                    if best is None or len(child) > len(best[2]):
+                        best = (f"{name}.{child_name}".lstrip("."), module, child)
+        if best is None:
+            raise UnsupportedModel(f"{type(model).__name__} has no list of decoder layers that memo knows; name yours: "
+                                   "memo.attach(model, layers=...)")
+        self.model = model
+        self.name, self.owner, self.layers = best
+        config = self.owner.config.get_text_config()
+        self.hidden_size = config.hidden_size
+        self.heads = config.num_attention_heads
+        self.kv_heads = getattr(config, "num_key_value_heads", None) or self.heads
+        self.head_dim = getattr(config, "head_dim", None) or config.hidden_size // self.heads
+        self._vocab = config.vocab_size
+        self._configs = list({id(c): c for c in self._all_configs()}.values())
+        suspension.register()
+
+    def _all_configs(self):
+        yield self.owner.config
+        yield self.owner.config.get_text_config()
+        for layer in self.layers:
+            for module in layer.modules():
+                if getattr(module, "config", None) is not None:
+                    yield module.config
+
+    @contextlib.contextmanager
+    def our_attention(self):
+        """Within, layers leave at their attention, and masks are those of padding alone."""
+        before = [config._attn_implementation for config in self._configs]
+        for config in self._configs:
+            config._attn_implementation = suspension.NAME
+        try:
+            yield
+        finally:
+            for config, value in zip(self._configs, before):
+                config._attn_implementation = value
+
+    def example(self, tokens):
+        """Runs the model up to its head on some tokens."""
+        ids = torch.randint(self._vocab, (1, tokens), generator=torch.Generator().manual_seed(0))
+        self.owner(input_ids=ids.to(next(self.owner.parameters()).device), use_cache=False)
+
+    def prepare_call(self, kwargs) -> bool:
+        """Whether this call of the owner may run by blocks; then without a cache."""
+        if kwargs.get("past_key_values") is not None:
+            return False
+        kwargs["use_cache"] = False
+        return True
+
+    def turn_checkpointing_off(self) -> bool:
+        if not any(layer.gradient_checkpointing for layer in self.layers):
+            return False
+        self.model.gradient_checkpointing_disable()
+        return True
+
+    def head(self):
+        return TiledHead(self.model) if TiledHead.fits(self.model) else None
