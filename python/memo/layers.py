@@ -11,6 +11,7 @@ from memo.errors import UnsupportedModel
 from memo.suspension import Block
 
 _CACHES = ("past_key_values", "past_key_value", "layer_past")
+_DOCUMENTS = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")  # of attention, which is not the layer's
 
 
 @contextlib.contextmanager
@@ -65,7 +66,7 @@ class Arguments:
         """Arguments of each block: rows of what has a row a token, everything else as it is. No mask."""
         cut = {}
         for name, value in named.items():
-            if name == "attention_mask":
+            if name == "attention_mask" or name in _DOCUMENTS:
                 value = None
             if isinstance(value, torch.Tensor) and value.dim() > 0 or (isinstance(value, tuple) and any(
                     isinstance(part, torch.Tensor) for part in value)):

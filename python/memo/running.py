@@ -242,7 +242,7 @@ class Attachment:
                 session, context = self._session_for(state, batch * length)
                 self._step = (session, state, layers.Arguments(batch, length, context, self.block),
                               document_starts(batch, length, context, named.get("attention_mask"),
-                                              named.get("position_ids")))
+                                              named.get("position_ids"), named.get("cu_seq_lens_q")))
             session, state, cut, starts = self._step
             self._calls.set(i, cut.blocks(self.names[i], named))
             y, *besides = _Layer.apply(self, session, state, i, starts, hidden, *self._parameters(i))

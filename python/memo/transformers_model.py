@@ -75,4 +75,10 @@ class TransformersModel:
         return True
 
     def head(self):
-        return TiledHead(self.model) if TiledHead.fits(self.model) else None
+        """Of the model itself or, where it is wrapped, of what is inside."""
+        from transformers import PreTrainedModel
+
+        for module in self.model.modules():
+            if isinstance(module, PreTrainedModel) and TiledHead.fits(module):
+                return TiledHead(module)
+        return None

@@ -1,0 +1,69 @@
+"""Scripts of Trainer, SFTTrainer and PEFT, with the model attached and without: the same losses."""
+
+import logging
+
+import families
+import memo
+import pytest
+import torch
+
+datasets = pytest.importorskip("datasets")
+hf = pytest.importorskip("transformers")
+COMMON = dict(per_device_train_batch_size=2, max_steps=4, logging_steps=1, report_to=[], save_strategy="no", use_cpu=True,
+              disable_tqdm=True, learning_rate=1e-3, seed=1)
+OPTIONS = dict(context=300, block=128, strategy="recompute")
+
+
+def losses(trainer):
+    trainer.train()
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def rows(with_labels):
+    generator = torch.Generator().manual_seed(5)
+    lengths = [150, 90, 120, 150, 30, 150, 77, 150, 140, 150, 20, 150, 150, 99, 150, 150]
+    ids = [torch.randint(1, 97, (n,), generator=generator).tolist() for n in lengths]
+    return [{"input_ids": row, "attention_mask": [1] * len(row)} | ({"labels": row} if with_labels else {}) for row in ids]
+
+
+def collate(batch):
+    longest = max(len(row["input_ids"]) for row in batch)
+    pad = lambda key, value: torch.tensor([row[key] + [value] * (longest - len(row[key])) for row in batch])
+    return {"input_ids": pad("input_ids", 0), "attention_mask": pad("attention_mask", 0), "labels": pad("labels", -100)}
+
+
+def both(make_trainer, make_model=lambda: families.make("qwen3")):
+    plain = losses(make_trainer(make_model()))
+    model = make_model()
+    with memo.attached(model, **OPTIONS):
+        ours = losses(make_trainer(model))
+    assert len(plain) == COMMON["max_steps"] and plain[0] != plain[-1]
+    assert ours == pytest.approx(plain, rel=1e-4)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"gradient_accumulation_steps": 2}, {"bf16": True}])
+def test_trainer(arguments, tmp_path):
+    logging.disable(logging.WARNING)
+    both(lambda model: hf.Trainer(model, hf.TrainingArguments(output_dir=str(tmp_path), **COMMON, **arguments),
+                                  train_dataset=rows(True), data_collator=collate))
+
+
+@pytest.mark.parametrize("arguments", [{"max_length": None}, {"max_length": 150, "packing": True}])
+def test_sft_trainer(arguments, tmp_path):
+    trl = pytest.importorskip("trl")
+    tokenizers = pytest.importorskip("tokenizers")
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({f"w{i}": i for i in range(97)}, unk_token="w0"))
+    tokenizer = hf.PreTrainedTokenizerFast(tokenizer_object=words, pad_token="w0", eos_token="w1")
+    data = datasets.Dataset.from_list([{"input_ids": row["input_ids"]} for row in rows(False)])
+    both(lambda model: trl.SFTTrainer(model, args=trl.SFTConfig(output_dir=str(tmp_path), **COMMON, **arguments),
+                                      train_dataset=data, processing_class=tokenizer))
+
+
+def test_lora(ids):
+    peft = pytest.importorskip("peft")
+    model = peft.get_peft_model(families.make("llama"), peft.LoraConfig(
+        r=4, target_modules=["q_proj", "down_proj"], lora_dropout=0.0, init_lora_weights="gaussian"))
+    plain = families.step(model, input_ids=ids, labels=ids)
+    assert all("lora" in name for name in plain[1])
+    with memo.attached(model, **OPTIONS):
+        assert max(families.differences(families.step(model, input_ids=ids, labels=ids), plain)) <= 1e-5
