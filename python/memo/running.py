@@ -200,7 +200,7 @@ class Attachment:
         self.model.__dict__[ATTRIBUTE] = self
         for module in [self.owner, *self.layers]:
             self._saved.append((module, module.__dict__.get("forward")))
-        self.owner.forward = self._run_owner(self.owner.forward)
+        self.owner.forward = self._run_owner(self.owner.forward)  # torch.compile leaves out what runs by a plan
         for i, layer in enumerate(self.layers):
             layer.forward = self._run_layer(i, layer.forward)
         if self._head:
@@ -228,7 +228,7 @@ class Attachment:
                     return forward(*args, **kwargs)
             finally:
                 self._running = False
-        return run
+        return torch.compiler.disable(run)
 
     def _run_layer(self, i, forward):
         def run(hidden, *args, **kwargs):
