@@ -31,6 +31,19 @@ def named(layer_name):
         raise UnsupportedModel(f"{layer_name}: {text}") from None
 
 
+@contextlib.contextmanager
+def whole(layer):
+    """A layer of fully_shard with its parameters gathered: on every rank at the same time."""
+    sharded = hasattr(layer, "unshard")
+    if sharded:
+        layer.unshard()
+    try:
+        yield
+    finally:
+        if sharded:
+            layer.reshard()
+
+
 def put_forward(module, forward):
     """Gives a module the `forward` of its own that it had, or none."""
     if forward is None:

@@ -102,37 +102,37 @@ class Attachment:
     def check(self):
         """Runs a layer of each kind both ways, and compares outputs and gradients."""
         for kind in self._kinds:
-            i = kind["layer"]
-            layer, hidden = self.layers[i], kind["hidden"]
-            calls = layers.Calls([self.names[i]], [layer])
-            parameters = self._parameters(i)
-            generator = torch.Generator().manual_seed(1)
-            d = torch.randn(hidden.shape, generator=generator).to(hidden.dtype)
-            with torch.enable_grad(), layers.named(self.names[i]):
-                leaf = hidden.clone().requires_grad_()
-                args, kwargs = kind["args"], kind["kwargs"]
-                y = layer.forward(leaf, *args, **kwargs)
-                y = y[0] if isinstance(y, tuple) else y
-                plain = torch.autograd.grad(y, [leaf, *parameters], d, allow_unused=True)
-            self._prepare(calls, 0, kind)
-            state = self._state()
-            calls.capture(state[1])
-            profiler = self._profiler(state)
-            with self._around(state, i), layers.named(self.names[i]):
-                ours, d_hidden, gradients = profiler.try_layer(calls, hidden[0], d[0], parameters)
-            pairs = [("output", y.detach()[0], ours), ("gradient of the input", plain[0][0], d_hidden)]
-            names = [name for name, p in layer.named_parameters() if p.requires_grad]
-            pairs += [(f"gradient of {name}", a, b) for name, a, b in zip(names, plain[1:], gradients)]
-            bound = 1e-3 if hidden.dtype == torch.float32 else 5e-2
-            for what, a, b in pairs:
-                if a is None and b is None:
-                    continue
-                a = torch.zeros_like(b) if a is None else a
-                b = torch.zeros_like(a) if b is None else b
-                error = (a.float() - b.float()).norm() / a.float().norm().clamp_min(1e-12)
-                if not error <= bound:
-                    raise UnsupportedModel(f"{self.names[i]}: its {what} by token blocks differs by {error:.1e} from the "
-                                           "model's own")
+            with layers.whole(self.layers[kind["layer"]]):
+                self._check(kind)
+
+    def _check(self, kind):
+        i, hidden = kind["layer"], kind["hidden"]
+        layer, parameters = self.layers[i], self._parameters(i)
+        d = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(1)).to(hidden.dtype)
+        with torch.enable_grad(), layers.named(self.names[i]):
+            leaf = hidden.clone().requires_grad_()
+            y = layer.forward(leaf, *kind["args"], **kind["kwargs"])
+            y = y[0] if isinstance(y, tuple) else y
+            plain = torch.autograd.grad(y, [leaf, *parameters], d, allow_unused=True)
+        state, calls = self._state(), layers.Calls([self.names[i]], [layer])
+        self._prepare(calls, 0, kind)
+        calls.capture(state[1])
+        profiler = self._profiler(state)
+        with self._around(state, i), layers.named(self.names[i]):
+            ours, d_hidden, gradients = profiler.try_layer(calls, hidden[0], d[0], parameters)
+        pairs = [("output", y.detach()[0], ours), ("gradient of the input", plain[0][0], d_hidden)]
+        names = [name for name, p in layer.named_parameters() if p.requires_grad]
+        pairs += [(f"gradient of {name}", a, b) for name, a, b in zip(names, plain[1:], gradients)]
+        bound = 1e-3 if hidden.dtype == torch.float32 else 5e-2
+        for what, a, b in pairs:
+            if a is None and b is None:
+                continue
+            a = torch.zeros_like(b) if a is None else a
+            b = torch.zeros_like(a) if b is None else b
+            error = (a.float() - b.float()).norm() / a.float().norm().clamp_min(1e-12)
+            if not error <= bound:
+                raise UnsupportedModel(f"{self.names[i]}: its {what} by token blocks differs by {error:.1e} from the "
+                                       "model's own")
 
     # ---- plans
 
@@ -145,10 +145,9 @@ class Attachment:
             calls = layers.Calls(self.names[:1], self.layers[:1])
             self._prepare(calls, 0, self._kinds[0])
             calls.capture(state[1])
-            parameters = self._parameters(0)
-            with self._around(state, 0), layers.named(self.names[0]):
-                self._profilers[state] = _core.Profiler(hidden=self._kinds[0]["hidden"][0], parameters=parameters,
-                                                        calls=calls, **self._options)
+            with layers.whole(self.layers[0]), self._around(state, 0), layers.named(self.names[0]):
+                self._profilers[state] = _core.Profiler(hidden=self._kinds[0]["hidden"][0], calls=calls,
+                                                        parameters=self._parameters(0), **self._options)
         return self._profilers[state]
 
     @contextlib.contextmanager
@@ -175,7 +174,7 @@ class Attachment:
                 if limit <= 0:
                     raise ValueError(f"device_limit: weights, gradients, moments and hidden states alone take "
                                      f"{format_bytes(outside)}")
-            with self._around(state, 0):
+            with layers.whole(self.layers[0]), self._around(state, 0):
                 try:
                     plan = profiler.plan(context=context, strategy=self.strategy, device_limit=limit)
                 except ValueError as error:

@@ -57,9 +57,10 @@ class TransformersModel:
                 config._attn_implementation = value
 
     def example(self, tokens):
-        """Runs the model up to its head on some tokens."""
+        """Runs the model on some tokens, up to its head, unless it is of fully_shard, which wants to be called whole."""
         ids = torch.randint(self._vocab, (1, tokens), generator=torch.Generator().manual_seed(0))
-        self.owner(input_ids=ids.to(next(self.owner.parameters()).device), use_cache=False)
+        run = self.model if hasattr(self.model, "unshard") else self.owner
+        run(input_ids=ids.to(next(self.owner.parameters()).device), use_cache=False)
 
     def prepare_call(self, kwargs) -> bool:
         """Whether this call of the owner may run by blocks; then without a cache."""
