@@ -29,6 +29,10 @@ class LayerCalls {
   virtual AtAttention before(int layer, int block, const at::Tensor& x) = 0;
   // Goes on with the block's attention output o [T, heads, D] to the layer's end, differentiable in o and x.
   virtual AtOutput after(int layer, int block, const at::Tensor& o) = 0;
+  // Over how many ranks the sequence is split, and their all-to-all: out[r] becomes what rank r has in in[own rank].
+  // Both [ranks, ...], contiguous.
+  [[nodiscard]] virtual int ranks() const { return 1; }
+  virtual void exchange(const at::Tensor& out, const at::Tensor& in) = 0;
   // Lets go of all blocks that wait.
   virtual void forget() = 0;
 };

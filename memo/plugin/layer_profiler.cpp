@@ -156,6 +156,12 @@ Result<plan::Profile> LayerProfiler::profile(Tokens context) {
         Seconds(stage == model::Stage::core ? edge::attention_seconds(attention_[key], length_of(trace.tokens))
                                             : median(seconds_[key]));
   }
+  // The first blocks of a rank are not the first of the sequence.
+  if (calls_->ranks() > 1)
+    std::erase_if(profile.traces, [&](const plan::Trace& trace) {
+      return profile.flow.segments[static_cast<std::size_t>(trace.segment)].stage == model::Stage::core &&
+             trace.tokens != context;
+    });
   profile.tiers = tiers_;
   return profile;
 }

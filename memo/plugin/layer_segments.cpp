@@ -10,8 +10,8 @@
 #include <utility>
 
 #include "memo/base/check.h"
+#include "memo/plugin/split_attention.h"
 #include "memo/torch/allocator.h"
-#include "memo/torch/attention.h"
 
 namespace memo::plugin {
 namespace {
@@ -94,7 +94,7 @@ std::vector<at::Tensor> LayerSegments::forward(int segment, const edge::Where& w
   }
   if (name == "before") return before(where, reads[0], graph ? *graph : scratch);
   if (name == "attention") {
-    auto [o, lse] = edge::causal_attention(reads[0], heads(where), mask(where));
+    auto [o, lse] = split_attention(reads[0], heads(where), mask(where), calls_);
     return {o, lse};
   }
   if (name == "after") after(where, reads, graph ? *graph : scratch, graph == nullptr);
@@ -159,7 +159,7 @@ std::vector<at::Tensor> LayerSegments::backward(int segment, const edge::Where& 
   const auto groups = static_cast<std::size_t>(flow_.groups);
   if (name == "attention") {
     auto [dq, dk, dv] =
-        edge::causal_attention_backward(reads[0], reads[1], reads[2], reads[3], heads(where), mask(where));
+        split_attention_backward(reads[0], reads[1], reads[2], reads[3], heads(where), mask(where), calls_);
     return {dq, dk, dv};
   }
   if (name == "after") return after_backward(where, reads, graph);

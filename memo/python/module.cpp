@@ -57,7 +57,11 @@ auto unlocked(const F& work) {
 class PythonCalls final : public LayerCalls {
  public:
   explicit PythonCalls(const py::object& object)
-      : before_(object.attr("before")), after_(object.attr("after")), forget_(object.attr("forget")) {}
+      : before_(object.attr("before")),
+        after_(object.attr("after")),
+        exchange_(object.attr("exchange")),
+        forget_(object.attr("forget")),
+        ranks_(object.attr("ranks").cast<int>()) {}
   AtAttention before(int layer, int block, const at::Tensor& x) override {
     const py::gil_scoped_acquire lock;
     const py::tuple came = call_deep(before_, py::make_tuple(layer, block, x));
@@ -69,13 +73,19 @@ class PythonCalls final : public LayerCalls {
     const py::tuple came = after_(layer, block, o);
     return {came[0].cast<at::Tensor>(), came[1].cast<std::vector<at::Tensor>>()};
   }
+  [[nodiscard]] int ranks() const override { return ranks_; }
+  void exchange(const at::Tensor& out, const at::Tensor& in) override {
+    const py::gil_scoped_acquire lock;
+    exchange_(out, in);
+  }
   void forget() override {
     const py::gil_scoped_acquire lock;
     forget_();
   }
 
  private:
-  py::object before_, after_, forget_;
+  py::object before_, after_, exchange_, forget_;
+  int ranks_;
 };
 
 edge::Device& device() {
@@ -141,6 +151,14 @@ PYBIND11_MODULE(_core, module) {
       .def_static("load", [](const std::string& path) { return value(plan::read_plan(path)); })
       .def("check", [](const plan::Plan& plan) { return plan::validate(plan); });
 
+  py::class_<plan::Profile>(module, "Profile");
+  module.def(
+      "make_plan",
+      [](const plan::Profile& profile, const std::string& strategy, std::int64_t device_limit) {
+        return value(unlocked([&] { return sim::make_plan(profile, {strategy, Bytes(device_limit), 0}); }));
+      },
+      py::arg("profile"), py::arg("strategy"), py::arg("device_limit"));
+
   py::class_<Profiler>(module, "Profiler")
       .def(py::init([](const std::string& model, int layers, std::int64_t hidden_size, std::int64_t heads,
                        std::int64_t kv_heads, std::int64_t head_dim, int groups, std::int64_t block,
@@ -160,14 +178,11 @@ PYBIND11_MODULE(_core, module) {
            py::arg("kv_heads"), py::arg("head_dim"), py::arg("groups"), py::arg("block"), py::arg("host_limit"),
            py::arg("disk"), py::arg("disk_limit"), py::arg("hidden"), py::arg("parameters"), py::arg("calls"))
       .def(
-          "plan",
-          [](Profiler& profiler, std::int64_t context, const std::string& strategy, std::int64_t device_limit) {
-            return value(unlocked([&]() -> Result<plan::Plan> {
-              MEMO_TRY(const plan::Profile profile, profiler.profiler.profile(Tokens(context)));
-              return sim::make_plan(profile, {strategy, Bytes(device_limit), 0});
-            }));
+          "profile",
+          [](Profiler& profiler, std::int64_t context) {
+            return value(unlocked([&] { return profiler.profiler.profile(Tokens(context)); }));
           },
-          py::arg("context"), py::arg("strategy"), py::arg("device_limit"))
+          py::arg("context"))
       .def(
           "try_layer",
           [](Profiler& profiler, const py::object& calls, const at::Tensor& hidden, const at::Tensor& d_output,

@@ -11,7 +11,9 @@ from memo._core import Plan
 from memo._core import version as __version__
 from memo.attaching import attach, attached, attachment, detach, report
 from memo.errors import UnsupportedModel
+from memo.ranks import split_sequence
 from memo.running import Attachment
 from memo.suspension import attention
 
-__all__ = ["Attachment", "Plan", "UnsupportedModel", "__version__", "attach", "attached", "attachment", "attention", "detach", "report"]
+__all__ = ["Attachment", "Plan", "UnsupportedModel", "__version__", "attach", "attached", "attachment", "attention", "detach", "report",
+           "split_sequence"]

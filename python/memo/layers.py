@@ -6,7 +6,7 @@ import inspect
 
 import torch
 
-from memo import captured
+from memo import captured, ranks
 from memo.errors import UnsupportedModel
 from memo.suspension import Block
 
@@ -110,8 +110,9 @@ class Arguments:
 class Calls:
     """before, after and forget, as the executor asks for them. `set` gives a layer's arguments of a step."""
 
-    def __init__(self, names, layers):
-        self.names, self.layers = names, layers
+    def __init__(self, names, layers, group=None):
+        self.names, self.layers, self._group = names, layers, group
+        self.ranks = ranks.count(group)
         self._arguments = [None] * len(layers)
         self._waiting = {}
         self._keys = ()
@@ -155,6 +156,9 @@ class Calls:
         self.counts = [len(tensors) for tensors in waiting.captured.values()]
         return y[0], [captured.rows(self.names[layer], tensor, y.shape[1])
                       for tensors in waiting.captured.values() for tensor in tensors]
+
+    def exchange(self, out, given):
+        torch.distributed.all_to_all_single(out, given, group=self._group)
 
     def forget(self):
         while self._waiting:

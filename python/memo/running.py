@@ -5,7 +5,7 @@ import warnings
 
 import torch
 
-from memo import _core, autocast, captured, layers
+from memo import _core, autocast, captured, layers, ranks
 from memo.documents import document_starts
 from memo.errors import UnsupportedModel
 from memo.units import format_bytes
@@ -18,7 +18,8 @@ _LENGTHS = sorted({m << e for m in (2, 3) for e in range(40)} | {1})  # blocks o
 class Attachment:
     """A model's plans. `plan` is that of the longest length so far; `last` tells of the last step."""
 
-    def __init__(self, kind, context, block, device_limit, host_limit, disk, disk_limit, strategy, head_groups):
+    def __init__(self, kind, context, block, device_limit, host_limit, disk, disk_limit, strategy, head_groups,
+                 sequence_group):
         if not isinstance(context, int) or context < 1:
             raise ValueError(f"context = {context!r}: write a number of tokens")
         if strategy not in _core.strategies():
@@ -29,11 +30,15 @@ class Attachment:
         self._refuse()
         if not isinstance(head_groups, int) or head_groups < 1 or kind.kv_heads % head_groups:
             raise ValueError(f"head_groups = {head_groups!r}: a divisor of the {kind.kv_heads} key heads")
+        self._group, count = sequence_group, ranks.count(sequence_group)
+        if kind.kv_heads // head_groups % count:
+            raise ValueError(f"sequence_group: its {count} ranks share the {kind.kv_heads // head_groups} key heads of a head "
+                             "group evenly, or not at all")
         self.block = block if block != "auto" else min(1024, -(-context // 64) * 64)
         if not isinstance(self.block, int) or self.block < 1:
             raise ValueError(f"block = {block!r}: write a number of tokens, or \"auto\"")
         _core.install()
-        self._calls = layers.Calls(self.names, self.layers)
+        self._calls = layers.Calls(self.names, self.layers, sequence_group)
         self._running, self._captures = False, ()
         self._profilers, self._plans, self._session, self._open = {}, {}, None, None
         self._blocks_asked = -(-context // self.block)
@@ -101,11 +106,12 @@ class Attachment:
 
     def check(self):
         """Runs a layer of each kind both ways, and compares outputs and gradients."""
+        profiler = self._profiler(self._state(), split=False)
         for kind in self._kinds:
             with layers.whole(self.layers[kind["layer"]]):
-                self._check(kind)
+                self._check(kind, profiler)
 
-    def _check(self, kind):
+    def _check(self, kind, profiler):
         i, hidden = kind["layer"], kind["hidden"]
         layer, parameters = self.layers[i], self._parameters(i)
         d = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(1)).to(hidden.dtype)
@@ -117,7 +123,6 @@ class Attachment:
         state, calls = self._state(), layers.Calls([self.names[i]], [layer])
         self._prepare(calls, 0, kind)
         calls.capture(state[1])
-        profiler = self._profiler(state)
         with self._around(state, i), layers.named(self.names[i]):
             ours, d_hidden, gradients = profiler.try_layer(calls, hidden[0], d[0], parameters)
         pairs = [("output", y.detach()[0], ours), ("gradient of the input", plain[0][0], d_hidden)]
@@ -140,15 +145,17 @@ class Attachment:
         """What layers allocate by, besides their input: autocast's dtype, and what is captured from inside of them."""
         return autocast.state(), captured.wanted() if self._running else self._captures
 
-    def _profiler(self, state):
-        if state not in self._profilers:
-            calls = layers.Calls(self.names[:1], self.layers[:1])
+    def _profiler(self, state, split=True):
+        """split: with the sequence over the ranks of the group, if there is one."""
+        group, key = self._group if split else None, (state, split or self._group is None)
+        if key not in self._profilers:
+            calls = layers.Calls(self.names[:1], self.layers[:1], group)
             self._prepare(calls, 0, self._kinds[0])
             calls.capture(state[1])
             with layers.whole(self.layers[0]), self._around(state, 0), layers.named(self.names[0]):
-                self._profilers[state] = _core.Profiler(hidden=self._kinds[0]["hidden"][0], calls=calls,
+                self._profilers[key] = _core.Profiler(hidden=self._kinds[0]["hidden"][0], calls=calls,
                                                         parameters=self._parameters(0), **self._options)
-        return self._profilers[state]
+        return self._profilers[key]
 
     @contextlib.contextmanager
     def _around(self, state, layer):
@@ -163,6 +170,8 @@ class Attachment:
         trained = [p for p in parameters if p.requires_grad]
         element = parameters[0].element_size()
         fixed = sum(p.nbytes for p in parameters) + sum(p.nbytes + 8 * p.numel() for p in trained)
+        if self._group is not None:  # what goes to other ranks and comes from them
+            fixed += 4 * context * (self._kind.heads + 2 * self._kind.kv_heads) * self._kind.head_dim * element
         return fixed + 4 * context * self._kind.hidden_size * element
 
     def _plan_of(self, state, blocks):
@@ -175,17 +184,18 @@ class Attachment:
                     raise ValueError(f"device_limit: weights, gradients, moments and hidden states alone take "
                                      f"{format_bytes(outside)}")
             with layers.whole(self.layers[0]), self._around(state, 0):
-                try:
-                    plan = profiler.plan(context=context, strategy=self.strategy, device_limit=limit)
-                except ValueError as error:
-                    raise ValueError(f"{error} (besides {format_bytes(outside)} of weights, gradients, moments and hidden "
-                                     "states)") from None
+                profile = profiler.profile(context)
+            plan = ranks.agreed(self._group, lambda: _core.make_plan(profile, self.strategy, limit),
+                                f" (besides {format_bytes(outside)} of weights, gradients, moments and hidden states)")
             self._plans[state, blocks] = plan
         return self._plans[state, blocks]
 
     def _session_for(self, state, tokens):
         blocks = -(-tokens // self.block)
-        blocks = min(n for n in (*_LENGTHS, self._blocks_asked) if n >= blocks)
+        if self._group is None:
+            blocks = min(n for n in (*_LENGTHS, self._blocks_asked) if n >= blocks)
+        elif tokens % self.block:
+            raise ValueError(f"{tokens} tokens on this rank: of a split sequence each has whole blocks of {self.block}")
         if self._open != (state, blocks):
             self.plan = self._plan_of(state, blocks)
             self._session = self._open = None  # its memory first
@@ -239,9 +249,11 @@ class Attachment:
                 state = self._state()
                 self._calls.capture(state[1])
                 session, context = self._session_for(state, batch * length)
-                self._step = (session, state, layers.Arguments(batch, length, context, self.block),
-                              document_starts(batch, length, context, named.get("attention_mask"),
-                                              named.get("position_ids"), named.get("cu_seq_lens_q")))
+                starts = document_starts(batch, length, context, named.get("attention_mask"),
+                                         named.get("position_ids"), named.get("cu_seq_lens_q"))
+                if starts and self._group is not None:
+                    raise ValueError("a split sequence is one document: no padding, packing or second row")
+                self._step = (session, state, layers.Arguments(batch, length, context, self.block), starts)
             session, state, cut, starts = self._step
             self._calls.set(i, cut.blocks(self.names[i], named))
             y, *besides = _Layer.apply(self, session, state, i, starts, hidden, *self._parameters(i))

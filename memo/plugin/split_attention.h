@@ -1,0 +1,24 @@
+// Attention over a sequence that is split over ranks: each rank has all heads of its tokens, and for the time of
+// attention some heads of all tokens (DeepSpeed-Ulysses, arXiv 2309.14509).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <tuple>
+
+#include "memo/plugin/layer_calls.h"
+#include "memo/torch/attention_mask.h"
+
+namespace memo::plugin {
+
+// As edge::causal_attention and its backward for a group's `heads`, which the ranks divide: rows are of the S tokens of
+// this rank, and tokens of rank r come before those of rank r + 1. The log-sum-exp [S, queries] holds that of this
+// rank's heads for all tokens, [ranks S, queries / ranks].
+std::tuple<at::Tensor, at::Tensor> split_attention(const at::Tensor& qkv, const edge::GroupHeads& heads,
+                                                   const edge::Mask& mask, LayerCalls& calls);
+std::tuple<at::Tensor, at::Tensor, at::Tensor> split_attention_backward(const at::Tensor& d_o, const at::Tensor& qkv,
+                                                                        const at::Tensor& o, const at::Tensor& lse,
+                                                                        const edge::GroupHeads& heads,
+                                                                        const edge::Mask& mask, LayerCalls& calls);
+
+}  // namespace memo::plugin

@@ -1,0 +1,58 @@
+"""A sequence over the ranks of a torch.distributed group."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from memo import _core
+
+
+def count(group) -> int:
+    """Over how many ranks a sequence is split; None: it is not."""
+    return torch.distributed.get_world_size(group) if group is not None else 1
+
+
+def agreed(group, make, besides=""):
+    """The plan that `make` gives, of the group's first rank on all of them, since exchanges must meet. Its ValueError,
+    with `besides`, is raised on all."""
+    told = [None, None]
+    if group is None or torch.distributed.get_rank(group) == 0:
+        try:
+            plan = make()
+        except ValueError as error:
+            told = [None, f"{error}{besides}"]
+        else:
+            if group is None:
+                return plan
+            told = [_text(plan), None]
+    if group is not None:
+        torch.distributed.broadcast_object_list(told, group=group, group_src=0)
+    if told[1] is not None:
+        raise ValueError(told[1])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "plan.json"
+        path.write_text(told[0])
+        return _core.Plan.load(str(path))
+
+
+def _text(plan) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "plan.json"
+        plan.save(str(path))
+        return path.read_text()
+
+
+def split_sequence(input_ids, labels, group):
+    """This rank's part of a sequence [1, tokens] that the ranks divide, as the model's arguments: input_ids, labels,
+    shift_labels, position_ids [1, tokens / ranks] and num_items_in_batch, such that the mean over the ranks of losses and
+    gradients is that of the whole sequence."""
+    ranks, rank = count(group), torch.distributed.get_rank(group)
+    tokens = input_ids.shape[1]
+    if input_ids.shape[0] != 1 or tokens % ranks:
+        raise ValueError(f"input_ids of shape {tuple(input_ids.shape)}: one row of a multiple of {ranks} tokens")
+    shifted = torch.nn.functional.pad(labels, (0, 1), value=-100)[:, 1:]
+    own = slice(rank * (tokens // ranks), (rank + 1) * (tokens // ranks))
+    return {"input_ids": input_ids[:, own], "labels": labels[:, own], "shift_labels": shifted[:, own].contiguous(),
+            "position_ids": torch.arange(tokens, device=input_ids.device)[None, own],
+            "num_items_in_batch": (shifted != -100).sum() / ranks}

@@ -1,0 +1,39 @@
+"""A rank of test_ranks.py: steps on a sequence split over the ranks, weights by fully_shard; rank 0 writes losses and whole
+gradients."""
+
+import sys
+
+import families
+import memo
+import memo.transformers_model
+import torch
+import torch.distributed as dist
+from torch.distributed.fsdp import fully_shard
+
+out, family, strategy, split = sys.argv[1:]
+torch.set_num_threads(1)
+dist.init_process_group("gloo")
+ranks, rank = dist.get_world_size(), dist.get_rank()
+model = families.make(family)
+for layer in memo.transformers_model.TransformersModel(model).layers:
+    fully_shard(layer)
+fully_shard(model)
+generator = torch.Generator().manual_seed(10)
+if split == "sequence":
+    memo.attach(model, context=512 // ranks, block=64, strategy=strategy, sequence_group=dist.group.WORLD)
+    ids = torch.randint(1, 97, (1, 512), generator=generator)
+    inputs = memo.split_sequence(ids, ids, dist.group.WORLD)
+else:
+    memo.attach(model, context=384, block=128, strategy=strategy)
+    ids = torch.randint(1, 97, (ranks, 377), generator=generator)[rank:rank + 1]
+    inputs = dict(input_ids=ids, labels=ids)
+for _ in range(2):
+    model.zero_grad(set_to_none=True)
+    loss = model(**inputs).loss
+    loss.backward()
+    mean = loss.detach().clone()
+    dist.all_reduce(mean)
+gradients = {name: p.grad.full_tensor() for name, p in model.named_parameters()}
+if rank == 0:
+    torch.save((mean.item() / ranks, gradients), out)
+dist.destroy_process_group()

@@ -1,0 +1,37 @@
+"""Several processes on this machine (Gloo) against one: weights by fully_shard, rows or one sequence over the ranks."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import families
+import pytest
+import torch
+
+HERE = Path(__file__).parent
+ENVIRONMENT = dict(os.environ, OMP_NUM_THREADS="1",
+                   PYTHONPATH=os.pathsep.join([str(HERE.parents[1] / "build" / "python"), str(HERE)]))
+
+
+def run(ranks, *arguments):
+    return subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks),
+                           str(HERE / "rank_step.py"), *map(str, arguments)], env=ENVIRONMENT, capture_output=True,
+                          text=True, timeout=100)
+
+
+@pytest.mark.parametrize("ranks, family, strategy, split", [
+    (2, "llama", "recompute", "rows"), (2, "llama", "recompute", "sequence"), (2, "mistral", "memo", "sequence"),
+    (4, "gpt_neox", "resident", "sequence")])
+def test_ranks_together_do_what_one_does(ranks, family, strategy, split, tmp_path):
+    done = run(ranks, tmp_path / "out.pt", family, strategy, split)
+    assert done.returncode == 0, done.stderr[-3000:]
+    generator = torch.Generator().manual_seed(10)
+    ids = torch.randint(1, 97, (1, 512) if split == "sequence" else (ranks, 377), generator=generator)
+    assert max(families.differences(torch.load(tmp_path / "out.pt"),
+                                    families.step(families.make(family), input_ids=ids, labels=ids))) <= 1e-5
+
+
+def test_ranks_that_do_not_share_the_key_heads_are_refused(tmp_path):
+    done = run(4, tmp_path / "out.pt", "llama", "resident", "sequence")
+    assert done.returncode != 0 and "4 ranks share the 2 key heads" in done.stderr
