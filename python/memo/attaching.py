@@ -2,7 +2,10 @@
 
 import contextlib
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import torch
 
 from memo import _core
 from memo.own_model import OwnModel
@@ -11,8 +14,10 @@ from memo.transformers_model import TransformersModel
 from memo.units import parse_bytes
 
 
-def attach(model, context, block="auto", device_limit=None, host_limit=None, disk=None, disk_limit=None,
-           strategy="memo", head_groups=1, layers=None, example=None, check=True):
+def attach(model: torch.nn.Module, context: int, block: int | str = "auto", device_limit: int | str | None = None,
+           host_limit: int | str | None = None, disk: str | Path | None = None, disk_limit: int | str | None = None,
+           strategy: str = "memo", head_groups: int = 1, layers: torch.nn.ModuleList | str | None = None,
+           example: Callable[[int], tuple | torch.Tensor] | None = None, check: bool = True) -> Attachment:
     """Makes `model` train by token blocks, as a plan says; returns its `Attachment`.
 
     context: tokens of a sequence (of all rows of a batch together) to plan for; other lengths get plans of their own.
@@ -35,13 +40,13 @@ def attach(model, context, block="auto", device_limit=None, host_limit=None, dis
     return made
 
 
-def detach(model):
+def detach(model: torch.nn.Module) -> None:
     """Gives the model back as it was before `attach`."""
     attachment(model).unpatch()
 
 
 @contextlib.contextmanager
-def attached(model, context, **options):
+def attached(model: torch.nn.Module, context: int, **options) -> Iterator[Attachment]:
     """`attach` for the length of a with statement."""
     made = attach(model, context, **options)
     try:
@@ -50,7 +55,7 @@ def attached(model, context, **options):
         made.unpatch()
 
 
-def attachment(model) -> "Attachment":
+def attachment(model: torch.nn.Module) -> Attachment:
     """The Attachment of an attached model."""
     made = getattr(model, ATTRIBUTE, None)
     if made is None:
@@ -58,7 +63,7 @@ def attachment(model) -> "Attachment":
     return made
 
 
-def report(model, page):
+def report(model: torch.nn.Module, page: str | Path) -> None:
     """Writes a page about the model's last plan, to be opened in a browser."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "plan.json"
