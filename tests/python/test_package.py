@@ -9,12 +9,10 @@ import tomllib
 import venv
 from pathlib import Path
 
+import memo
 import torch
 
 REPOSITORY = Path(__file__).parents[2]
-sys.path.insert(0, str(REPOSITORY / "build" / "python"))
-import memo  # noqa: E402
-
 TORCH_HERE = REPOSITORY / "cmake" / "torch_here.py"
 
 
