@@ -1,11 +1,11 @@
-# make demo | test | build | bench | cuda | gpu | validate | soak | soak-short | bundle: each does the set-up that is still missing. See README.md.
+# make demo | test | build | bench | cuda | gpu | validate | soak | soak-short | bundle | wheel | packages: each does the set-up that is still missing. See README.md.
 PYTHON ?= python3
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
-PACKAGES := g++ cmake ninja-build python3-venv libcli11-dev nlohmann-json3-dev libtomlplusplus-dev \
+PACKAGES := g++ cmake ninja-build python3-venv python3-dev libcli11-dev nlohmann-json3-dev libtomlplusplus-dev \
             libfmt-dev libexpected-dev libgtest-dev libgmock-dev liburing-dev libcsv-dev libpcre2-dev libxxhash-dev libssl-dev zlib1g-dev \
             libjs-chart.js chromium clang
 
-.PHONY: demo test build bench cuda gpu validate soak soak-short bundle clean format
+.PHONY: demo test build bench cuda gpu validate soak soak-short bundle wheel packages clean format
 demo: build/build.ninja
 	cmake --build build --target memo
 	scripts/demo
@@ -30,7 +30,10 @@ soak-short: build/build.ninja
 	cmake --build build --target memo
 	.venv/bin/python benchmarks/soak.py --minutes 3 --least 20
 bundle: .venv/.done
-	scripts/bundle $(filter %-dev libjs-%,$(PACKAGES))
+	scripts/bundle $(filter-out python3-dev,$(filter %-dev libjs-%,$(PACKAGES)))
+# The Python package, for the Python and torch of .venv.
+wheel: .venv/.done
+	.venv/bin/pip wheel -q --no-deps -w build .
 build: build/build.ninja
 	cmake --build build
 
@@ -43,6 +46,7 @@ ifeq ($(wildcard third_party),)
 	@missing=$$(for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
 	if [ -n "$$missing" ]; then $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q $$missing; fi
 	@touch $@
+packages: .venv/.packages  # alone, for pip install
 
 .venv/.done: requirements.txt .venv/.packages
 	[ -x .venv/bin/python ] || $(PYTHON) -m venv .venv

@@ -4,6 +4,7 @@
 #include <pybind11/functional.h>
 #include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
+#include <torch/version.h>
 
 #include <filesystem>
 #include <memory>
@@ -138,6 +139,10 @@ py::dict describe(const plan::Plan& plan) {
 PYBIND11_MODULE(_core, module) {
   using namespace memo;
   using namespace memo::plugin;
+  // LibTorch's C++ interface changes between minor versions, sometimes without a missing symbol to tell.
+  const std::string built_for = std::to_string(TORCH_VERSION_MAJOR) + "." + std::to_string(TORCH_VERSION_MINOR);
+  const auto here = py::module_::import("torch").attr("__version__").cast<std::string>();
+  if (!here.starts_with(built_for + ".")) throw py::import_error("built for torch " + built_for);
   module.attr("version") = std::string(memo::version);
   module.def("strategies", &sim::strategies);
   module.def("install", [] {

@@ -7,8 +7,14 @@ The model's forward and backward then run its own decoder layers by token blocks
 stays in memory, leaves for the disk or is computed again as a plan says. See `attach`.
 """
 
-from memo._core import Plan
-from memo._core import version as __version__
+import torch
+
+try:
+    from memo._core import Plan
+    from memo._core import version as __version__
+except ImportError as error:
+    raise ImportError(f"{error} (memo is built for one minor version of torch, and this is {torch.__version__}: after a "
+                      "change of torch, install memo again)") from error
 from memo.attaching import attach, attached, attachment, detach, report
 from memo.errors import UnsupportedModel
 from memo.ranks import split_sequence

@@ -2,7 +2,10 @@
 
 import contextlib
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import torch
 
 from memo import _core
 from memo.own_model import OwnModel
@@ -11,16 +14,19 @@ from memo.transformers_model import TransformersModel
 from memo.units import parse_bytes
 
 
-def attach(model, context, block="auto", device_limit=None, host_limit=None, disk=None, disk_limit=None,
-           strategy="memo", head_groups=1, sequence_group=None, layers=None, example=None, check=True):
+def attach(model: torch.nn.Module, context: int, block: int | str = "auto", device_limit: int | str | None = None,
+           host_limit: int | str | None = None, disk: str | Path | None = None, disk_limit: int | str | None = None,
+           strategy: str = "memo", head_groups: int = 1, sequence_group: "torch.distributed.ProcessGroup | None" = None,
+           layers: torch.nn.ModuleList | str | None = None,
+           example: Callable[[int], tuple | torch.Tensor] | None = None, check: bool = True) -> Attachment:
     """Makes `model` train by token blocks, as a plan says; returns its `Attachment`.
 
     context: tokens of a sequence (of all rows of a batch together) to plan for; other lengths get plans of their own.
     block: tokens per block. device_limit: bytes, or "2GiB", for weights, gradients, AdamW's moments and everything
     else of a step; None: no limit. host_limit, or disk (a folder) with disk_limit: where tensors may leave to.
-    strategy: "memo", "resident", "recompute" or "offload". sequence_group: a torch.distributed group over whose ranks the
-    sequence is split (memo.split_sequence); `context` and limits are then a rank's. layers, example: of a model that is not of transformers, see
-    memo.own_model. check: compares a layer of each kind with the model's own.
+    strategy: "memo", "resident", "recompute" or "offload". sequence_group: a torch.distributed group over whose ranks
+    the sequence is split (`split_sequence`); `context` and limits are then a rank's. layers, example: of a model that is
+    not of transformers, see memo.own_model. check: compares a layer of each kind with the model's own.
 
     Raises UnsupportedModel where the model cannot be run so, ValueError where nothing fits. The model is left as it was.
     """
@@ -36,13 +42,13 @@ def attach(model, context, block="auto", device_limit=None, host_limit=None, dis
     return made
 
 
-def detach(model):
+def detach(model: torch.nn.Module) -> None:
     """Gives the model back as it was before `attach`."""
     attachment(model).unpatch()
 
 
 @contextlib.contextmanager
-def attached(model, context, **options):
+def attached(model: torch.nn.Module, context: int, **options) -> Iterator[Attachment]:
     """`attach` for the length of a with statement."""
     made = attach(model, context, **options)
     try:
@@ -51,7 +57,7 @@ def attached(model, context, **options):
         made.unpatch()
 
 
-def attachment(model) -> "Attachment":
+def attachment(model: torch.nn.Module) -> Attachment:
     """The Attachment of an attached model."""
     made = getattr(model, ATTRIBUTE, None)
     if made is None:
@@ -59,7 +65,7 @@ def attachment(model) -> "Attachment":
     return made
 
 
-def report(model, page):
+def report(model: torch.nn.Module, page: str | Path) -> None:
     """Writes a page about the model's last plan, to be opened in a browser."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "plan.json"

@@ -1,0 +1,10 @@
+# What the wheel holds beside python/memo. Libraries of torch and highsbox are found where pip installs them beside it; torch also
+# where it lies now: pip may install somewhere else than where torch is (--user, --target).
+execute_process(COMMAND ${MEMO_PYTHON} -c "import os, sysconfig as s; print(os.path.relpath(s.get_path('platlib'), s.get_path('scripts')))"
+                OUTPUT_VARIABLE from_scripts OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+function(memo_install target folder site_packages)
+  set_target_properties(${target} PROPERTIES INSTALL_RPATH "$ORIGIN/${site_packages}/torch/lib;$ORIGIN/${site_packages}/highsbox/highs_dist/lib;${torch_folder}/lib")
+  install(TARGETS ${target} DESTINATION ${folder})
+endfunction()
+memo_install(memo_python memo ..)
+memo_install(memo ${SKBUILD_SCRIPTS_DIR} ${from_scripts})

@@ -1,0 +1,84 @@
+"""The planner and executor (memo/python/module.cpp). ValueError: bad input, or nothing fits; RuntimeError: a step failed."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+version: str
+
+def strategies() -> list[str]:
+    """Names of what plans may be asked for."""
+
+def install() -> None:
+    """Gives plans' memory to tensors that steps make. Once a process; further calls do nothing."""
+
+def report(plan: str, page: str) -> None:
+    """Writes the page about the plan of a file."""
+
+class _Calls(Protocol):
+    """A layer's halves around attention, for blocks of T tokens."""
+
+    def before(self, layer: int, block: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor, float, int]:
+        """(T, hidden) -> q (heads, T, head_dim), k and v (kv_heads, T, head_dim), soft cap of the scores, window in keys;
+        0: none."""
+    def after(self, layer: int, block: int, o: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(T, heads, head_dim) -> (T, hidden), and what else the layer gives, (T, any)."""
+    def exchange(self, out: Tensor, given: Tensor) -> None:
+        """All-to-all of ranks that share a sequence: (ranks, ...)"""
+    ranks: int
+    def forget(self) -> None:
+        """Ends blocks between before and after."""
+
+class Plan:
+    def describe(self) -> dict[str, Any]:
+        """strategy; context and block in tokens; device_peak, device_lower_bound, bytes_out and bytes_in in bytes;
+        step_seconds and stall_seconds."""
+    def save(self, path: str) -> None: ...
+    @staticmethod
+    def load(path: str) -> Plan: ...
+    def check(self) -> list[str]:
+        """What fails; empty where the plan is proved."""
+
+class Profile: ...
+
+def make_plan(profile: Profile, strategy: str, device_limit: int) -> Plan:
+    """device_limit in bytes, 0: none."""
+
+class Profiler:
+    """Measures a layer. Limits in bytes, 0: none."""
+
+    def __init__(
+        self, *, model: str, layers: int, hidden_size: int, heads: int, kv_heads: int, head_dim: int, groups: int,
+        block: int, host_limit: int, disk: str | None, disk_limit: int, hidden: Tensor, parameters: Sequence[Tensor],
+        calls: _Calls,
+    ) -> None: ...
+    def profile(self, context: int) -> Profile:
+        """Of a context of whole blocks."""
+    def try_layer(
+        self, calls: _Calls, hidden: Tensor, d_output: Tensor, parameters: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
+        """One layer's output, and the gradients of its input and parameters."""
+    def open(self, plan: Plan, dtype: torch.dtype, calls: _Calls) -> Session: ...
+
+class Session:
+    """Runs steps by a plan, layer by layer; the layers of a step in order."""
+
+    def forward(self, layer: int, hidden: Tensor, starts: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+        """(tokens, hidden) -> the same shape, and what else the layer gives. starts: where documents begin."""
+    def backward(
+        self, layer: int, d_output: Tensor, d_besides: Sequence[Tensor], parameters: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Tensor | None]]:
+        """Gradients of the layer's input and of its parameters."""
+    @property
+    def step(self) -> int: ...
+    @property
+    def device_peak(self) -> int:
+        """Bytes of the plan's memory that steps have touched."""
+    @property
+    def departures(self) -> tuple[int, list[str]]:
+        """How often calls departed from the plan, and where first."""
+    @property
+    def last(self) -> dict[str, float] | None:
+        """Of the last whole step: seconds, stall_seconds, compute_seconds, bytes_out, bytes_in."""
