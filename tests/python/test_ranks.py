@@ -14,10 +14,10 @@ ENVIRONMENT = dict(os.environ, OMP_NUM_THREADS="1",
                    PYTHONPATH=os.pathsep.join([str(HERE.parents[1] / "build" / "python"), str(HERE)]))
 
 
-def run(ranks, *arguments):
+def run(ranks, *arguments, script="rank_step.py"):
     return subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks),
-                           str(HERE / "rank_step.py"), *map(str, arguments)], env=ENVIRONMENT, capture_output=True,
-                          text=True, timeout=100)
+                           str(HERE / script), *map(str, arguments)], env=ENVIRONMENT, capture_output=True, text=True,
+                          timeout=150)
 
 
 @pytest.mark.parametrize("ranks, family, strategy, split", [
@@ -35,3 +35,21 @@ def test_ranks_together_do_what_one_does(ranks, family, strategy, split, tmp_pat
 def test_ranks_that_do_not_share_the_key_heads_are_refused(tmp_path):
     done = run(4, tmp_path / "out.pt", "llama", "resident", "sequence")
     assert done.returncode != 0 and "4 ranks share the 2 key heads" in done.stderr
+
+
+def test_a_killed_rank_ends_the_job_and_another_number_of_ranks_goes_on(tmp_path):
+    died = run(4, tmp_path, "--die", 3, script="rank_train.py")
+    assert died.returncode != 0 and "SIGKILL" in died.stderr
+    resumed = run(2, tmp_path, script="rank_train.py")
+    assert resumed.returncode == 0, resumed.stderr[-3000:]
+    model, losses = families.make("gpt_neox"), []
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    for step in range(1, 4):
+        ids = torch.randint(1, 97, (1, 512), generator=torch.Generator().manual_seed(step))
+        losses.append(model(input_ids=ids, labels=ids).loss)
+        losses[-1].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    lines = [line.split() for line in (tmp_path / "losses").read_text().splitlines()]
+    assert [int(step) for step, _ in lines] == [1, 2, 3]
+    assert [float(loss) for _, loss in lines] == pytest.approx([loss.item() for loss in losses], rel=1e-4)
