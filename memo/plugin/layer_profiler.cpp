@@ -1,8 +1,8 @@
 #include "memo/plugin/layer_profiler.h"
 
-#include <ATen/core/grad_mode.h>
+#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/randn_like.h>
+#include <ATen/ops/randn.h>
 #include <ATen/ops/zeros_like.h>
 #include <fmt/format.h>
 
@@ -27,6 +27,12 @@ double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());
   return *middle;
+}
+
+// Not of the process's own random numbers, which are the user's.
+at::Tensor noise(const at::Tensor& like, std::uint64_t seed) {
+  at::Generator generator = at::detail::createCPUGenerator(seed);
+  return at::randn(like.sizes(), generator, like.options());
 }
 
 std::vector<at::Tensor> zeros_like(const std::vector<at::Tensor>& tensors) {
@@ -70,7 +76,7 @@ edge::Length LayerProfiler::length_of(Tokens tokens) const {
 // Whether a layer allocates the same for other values.
 Result<bool> LayerProfiler::allocates_alike() {
   MEMO_TRY(const plan::Profile one, record(1, options_.block, hidden_));
-  MEMO_TRY(const plan::Profile other, record(1, options_.block, at::randn_like(hidden_)));
+  MEMO_TRY(const plan::Profile other, record(1, options_.block, noise(hidden_, 1)));
   if (one.flow.classes.size() != other.flow.classes.size()) return false;
   return std::ranges::equal(one.traces, other.traces, [](const plan::Trace& a, const plan::Trace& b) {
     return std::ranges::equal(a.requests, b.requests, {}, &plan::Request::bytes, &plan::Request::bytes);
@@ -127,7 +133,7 @@ Result<LayerTrial> LayerProfiler::try_layer(LayerCalls& calls, const at::Tensor&
 Status LayerProfiler::measure(Tokens context) {
   MEMO_TRY(const auto session, open_one(context, *calls_));
   const model::Dataflow& flow = session->plan().profile.flow;
-  const at::Tensor hidden = hidden_.narrow(0, 0, context.value()), d = at::randn_like(hidden);
+  const at::Tensor hidden = hidden_.narrow(0, 0, context.value()), d = noise(hidden, 2);
   std::map<std::tuple<int, bool>, std::vector<double>> core;
   for (int step = 0; step <= steps_measured; ++step) {
     MEMO_TRY(const LayerOutputs outputs, session->forward(0, hidden, {}));

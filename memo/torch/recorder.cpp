@@ -88,6 +88,8 @@ class Recorder {
  private:
   at::Tensor operand(const model::Use& use, Tokens tokens) const {
     const model::TensorClass& cls = flow_.classes[at_index(use.cls)];
+    const auto written = written_.find({use.cls, tokens.value()});
+    if (written != written_.end()) return written->second;
     const at::ScalarType dtype = cls.name == "lse" ? at::kFloat : dtype_;
     const auto columns = cls.row.value() / static_cast<std::int64_t>(c10::elementSize(dtype));
     return at::full({tokens.value(), columns}, 0.01, at::dtype(dtype).device(device_));
@@ -125,6 +127,9 @@ class Recorder {
       outputs = segments_.forward(s, where, tensors(reads), &graph);
       if (first_size) MEMO_CHECKED(add_saved(segment, tokens, reads, outputs, witness.storages, recording.events()));
       MEMO_CHECKED(add_trace(s, false, tokens, recording.events(), outputs, segment.forward.writes, witness.storages));
+      // What someone else's code allocates may hang on values.
+      if (segments_.foreign() && segment.forward.reads.empty() && !outputs.empty())
+        written_[{segment.forward.writes.front().cls, tokens.value()}] = outputs.front();
     }
     if (segment.backward.reads.empty()) return {};
     const std::vector<OperandTensor> gradients = operands(table_reads(segment, true), tokens);
@@ -299,9 +304,11 @@ class Recorder {
   std::span<const std::byte> parameters_;
   at::Device device_;
   std::vector<plan::Trace> traces_;
+  std::map<std::pair<int, std::int64_t>, at::Tensor>
+      written_;                                      // operands by class and tokens; else constants are given
   std::vector<std::unique_ptr<Witness>> witnesses_;  // which outlive their graphs
-  std::set<const void*> suspended_;                // what foreign calls left behind, not by name
-  std::map<std::string, std::size_t> saved_uses_;  // how many reads were added to a segment's backward side
+  std::set<const void*> suspended_;                  // what foreign calls left behind, not by name
+  std::map<std::string, std::size_t> saved_uses_;    // how many reads were added to a segment's backward side
 };
 
 }  // namespace

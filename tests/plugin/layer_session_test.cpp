@@ -94,7 +94,8 @@ class LayerSessions : public ::testing::Test {
   }
   std::unique_ptr<LayerSession> open(LayerProfiler& from, const std::string& strategy, Bytes limit = {}) {
     auto profile = from.profile(Tokens(6 * block));
-    auto plan = sim::make_plan(*profile, {strategy, limit, 0});
+    EXPECT_TRUE(profile.has_value()) << (profile ? "" : profile.error().message);
+    auto plan = sim::make_plan(profile.value(), {strategy, limit, 0});
     EXPECT_TRUE(plan.has_value()) << (plan ? "" : plan.error().message);
     auto session =
         LayerSession::open(*std::move(plan), from.options().shape, at::kFloat, from.options().memory, calls, *device);
