@@ -15,7 +15,7 @@ namespace memo::pack {
 namespace {
 
 constexpr double nodes_per_buffer = 1.2;  // of the shortest depth-first search: one way down, and a little around it
-constexpr std::int64_t narrowest = 32;    // beam
+constexpr std::int64_t narrowest = 25;    // beam
 constexpr float noise = 0.05F;            // of an order's range
 
 // 1 1 2 1 1 2 4 1 1 2 ...: the n-th term, from 1.
@@ -60,18 +60,16 @@ struct Restarts::Part {
   std::vector<std::size_t> names;  // of its buffers in the whole instance
   Instance instance;
   std::vector<std::unique_ptr<Searches>> searches;
-  std::array<std::vector<std::vector<float>>, 2> orders;  // of each kind of depth-first search: priorities of buffers
+  std::vector<std::vector<float>> orders;  // priorities of buffers, for depth-first searches
   std::vector<std::int64_t> offsets;
   std::int64_t peak = std::numeric_limits<std::int64_t>::max();
-  std::array<std::int64_t, 3> restarts{};  // of each kind
+  std::array<std::int64_t, 2> restarts{};  // of each kind
 
   // The orders of MiniMalloc: long before large before loaded, loaded large long, loaded long large. Load: the most
-  // bytes alive during the buffer's life. Lengths of volumes are in sections.
+  // bytes alive during the buffer's life.
   void rank() {
     const Sections sections(instance);
     std::vector<double> live(sections.count, 0), most(instance.size(), 0), lengths, areas;
-    constexpr std::array<double, 3> powers{2, 3, 1.5};
-    std::array<std::vector<double>, powers.size()> volume;
     for (std::size_t i = 0; i < instance.size(); ++i)
       for (const Range& range : sections.of(i))
         for (std::uint32_t s = range.first; s < range.last; ++s) live[s] += static_cast<double>(instance[i].size);
@@ -80,28 +78,22 @@ struct Restarts::Part {
         for (std::uint32_t s = range.first; s < range.last; ++s) most[i] = std::max(most[i], live[s]);
       lengths.push_back(static_cast<double>(instance[i].upper) - static_cast<double>(instance[i].lower));
       areas.push_back(lengths.back() * static_cast<double>(instance[i].size));
-      const Range hull = sections.hull(i);
-      for (std::size_t k = 0; k < powers.size(); ++k)
-        volume[k].push_back(static_cast<double>(instance[i].size) *
-                            std::pow(static_cast<double>(hull.last - hull.first), powers[k]));
     }
     const std::vector<float> load = ranks(most), length = ranks(lengths), area = ranks(areas);
     const auto order = [&](const std::vector<float>& a, const std::vector<float>& b, const std::vector<float>& c) {
-      std::vector<float>& result = orders[keys].emplace_back(a);
+      std::vector<float>& result = orders.emplace_back(a);
       for (std::size_t i = 0; i < result.size(); ++i) result[i] += 1e-2F * b[i] + 1e-4F * c[i];
     };
     order(length, area, load);
     order(load, area, length);
     order(load, length, area);
-    for (const std::size_t k : {0, 1, 0, 2}) orders[volumes].push_back(ranks(volume[k]));
   }
 
   // Each order once as it is, then with noise.
-  [[nodiscard]] std::vector<float> priority(Kind kind, std::int64_t restart, std::uint64_t seed) const {
-    const std::vector<std::vector<float>>& own = orders[kind];
-    std::vector<float> result = own[static_cast<std::size_t>(restart) % own.size()];
+  [[nodiscard]] std::vector<float> priority(std::int64_t restart, std::uint64_t seed) const {
+    std::vector<float> result = orders[static_cast<std::size_t>(restart) % orders.size()];
     std::mt19937_64 random(seed * 0x9e3779b97f4a7c15ULL + static_cast<std::uint64_t>(restart));
-    if (restart >= static_cast<std::int64_t>(own.size()))
+    if (restart >= static_cast<std::int64_t>(orders.size()))
       for (float& r : result) r += noise * static_cast<float>(random() >> 40) * 0x1p-24F;
     return result;
   }
@@ -146,7 +138,7 @@ Verdict Restarts::run(std::int64_t peak, Kind kind, const std::function<bool()>&
                                         static_cast<double>(luby(restart / 3 + 1)));
       std::int64_t left = most;
       verdicts[thread] =
-          part.searches[thread]->depth_first.search(peak, part.priority(kind, restart, seed_), left, interrupted);
+          part.searches[thread]->depth_first.search(peak, part.priority(restart, seed_), left, interrupted);
       nodes[thread] = most - left;
     }
   };
