@@ -108,7 +108,7 @@ class Search {
   static constexpr std::size_t loose_pairs = 2'000'000;  // below, exact searches and orders take turns
   static constexpr std::size_t mip_pairs = 20'000;       // the largest model
   static constexpr std::int64_t orders_per_restart = 30;
-  static constexpr std::size_t exact_orders = 4;          // of the portfolio, before the exact search
+  static constexpr std::size_t exact_orders = 4;      // of the portfolio, before the exact search
   static constexpr std::int64_t head_start = 50'000;  // nodes of depth-first searches before beams begin
   static constexpr std::int64_t beam_share = 16;      // of beams' nodes, to 1 of depth-first searches after that
 
@@ -197,23 +197,20 @@ class Search {
     return order;
   }
 
-  // Minimising, depth-first searches aim at the bound, which they may refute, beams at it or at peaks above.
-  [[nodiscard]] std::int64_t aim(Restarts::Kind kind, std::int64_t turn, std::int64_t grain) const {
-    if (options_.capacity) return *options_.capacity;
-    if (kind == Restarts::depth_first) return best_.lower_bound;
-    constexpr std::array<std::int64_t, 5> eighths{0, 4, 0, 6, 2};
-    const std::int64_t steps = (ceiling() - best_.lower_bound) / grain;
-    return best_.lower_bound + grain * (steps * eighths[static_cast<std::size_t>(turn) % eighths.size()] / 8);
-  }
+  // Depth-first searches aim at the bound, which they may refute, beams in turn at it and at peaks above.
   void search_exactly(std::int64_t orders_between) {
     if (ended()) return;
     Restarts restarts(instance_, options_.seed, options_.threads);
     const std::int64_t grain = granule(instance_);
-    for (std::int64_t beams = 0; !ended(); ++rounds_) {
+    constexpr std::array<double, 5> shares{0, 0.5, 0, 0.75, 0.25};  // of the way to the best so far
+    for (std::size_t beams = 0; !ended(); ++rounds_) {
       const std::int64_t nodes = restarts.nodes(Restarts::depth_first);
       const bool deep = orders_between > 0 || nodes < head_start || nodes < restarts.nodes(Restarts::beam) / beam_share;
       const Restarts::Kind kind = deep ? Restarts::depth_first : Restarts::beam;
-      const std::int64_t peak = aim(kind, deep ? 0 : beams++, grain);
+      const double share = deep ? 0 : shares[beams++ % shares.size()];
+      const auto steps =
+          static_cast<std::int64_t>(share * static_cast<double>((ceiling() - best_.lower_bound) / grain));
+      const std::int64_t peak = options_.capacity.value_or(best_.lower_bound + steps * grain);
       const Verdict verdict = restarts.run(peak, kind, [this] { return interrupted(); });
       if (verdict == Verdict::packed)
         consider_sweep(restarts.offsets());

@@ -16,6 +16,7 @@ namespace {
 
 constexpr double nodes_per_buffer = 1.2;  // of the shortest depth-first search: one way down, and a little around it
 constexpr std::int64_t narrowest = 25;    // beam
+constexpr std::int64_t widest = 1 << 20;  // beam: times buffers, as its states take about 20 bytes a buffer
 constexpr float noise = 0.05F;            // of an order's range
 
 // 1 1 2 1 1 2 4 1 1 2 ...: the n-th term, from 1.
@@ -41,11 +42,12 @@ std::vector<float> ranks(const std::vector<double>& key) {
   return rank;
 }
 
-Beam random_beam(std::int64_t restart, std::uint64_t seed, std::int64_t grain) {
+Beam random_beam(std::int64_t restart, std::uint64_t seed, std::int64_t grain, std::size_t buffers) {
   std::mt19937_64 random(seed * 0x9e3779b97f4a7c15ULL ^ static_cast<std::uint64_t>(restart));
   constexpr std::array<int, 4> rises{2, 3, 5, 8};
   const double power = 8 * static_cast<double>(random() >> 40) * 0x1p-24;
-  return {static_cast<std::size_t>(narrowest * luby(restart + 1)), rises[random() % rises.size()],
+  const std::int64_t most = std::max(narrowest, widest / static_cast<std::int64_t>(buffers));
+  return {static_cast<std::size_t>(std::min(narrowest * luby(restart + 1), most)), rises[random() % rises.size()],
           static_cast<double>(grain) * std::exp2(power)};
 }
 
@@ -130,8 +132,8 @@ Verdict Restarts::run(std::int64_t peak, Kind kind, const std::function<bool()>&
     if (!part.searches[thread]) part.searches[thread] = std::make_unique<Part::Searches>(part.instance);
     const std::int64_t restart = part.restarts[kind] + static_cast<std::int64_t>(thread);
     if (kind == beam) {
-      verdicts[thread] = beam_search(part.searches[thread]->skyline, peak, random_beam(restart, seed_, grain_),
-                                     nodes[thread], interrupted);
+      const Beam parameters = random_beam(restart, seed_, grain_, part.names.size());
+      verdicts[thread] = beam_search(part.searches[thread]->skyline, peak, parameters, nodes[thread], interrupted);
     } else {
       const std::int64_t most =
           8 + static_cast<std::int64_t>(nodes_per_buffer * static_cast<double>(part.names.size()) *

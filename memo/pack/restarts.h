@@ -21,8 +21,8 @@ class Restarts {
   Restarts(const Restarts&) = delete;
   Restarts& operator=(const Restarts&) = delete;
 
-  // depth_first: exact, round MiniMalloc's orders of the buffers with a little noise; packs or refutes at once where that
-  // is easy. beam: packs where hardly a byte may be lost; its weights and its patience are drawn at random.
+  // depth_first: exact, round MiniMalloc's orders of the buffers with a little noise; packs or refutes at once where
+  // that is easy. beam: packs where hardly a byte may be lost; its weights and its patience are drawn at random.
   enum Kind : std::uint8_t { depth_first, beam };
 
   // One more search per thread for a packing with at most `peak`, in a part that has none yet. Packed when all parts
