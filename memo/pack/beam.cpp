@@ -13,7 +13,8 @@ using Index = Skyline::Index;
 
 struct State {
   float waste;
-  double area;  // placed
+  Index placed;
+  double area;  // of what is placed
   Skyline::Snapshot snapshot;
 };
 
@@ -21,7 +22,7 @@ bool better(const State& a, const State& b) {
   return std::tuple(a.waste, a.snapshot.hash) < std::tuple(b.waste, b.snapshot.hash);
 }
 
-// The best states with about as much area placed; worse ones are dropped now and then.
+// The best states with about as much area placed; worse ones, and states met before, are dropped now and then.
 class Level {
  public:
   [[nodiscard]] bool takes(float waste) const { return waste < limit_; }
@@ -29,21 +30,24 @@ class Level {
     states_.push_back(std::move(state));
     const std::size_t kept = width + width / 2;
     if (states_.size() < 2 * kept) return;
-    std::nth_element(states_.begin(), states_.begin() + static_cast<std::ptrdiff_t>(kept), states_.end(), better);
-    limit_ = states_[kept].waste;
-    states_.resize(kept);
+    keep_best(kept);
+    if (states_.size() == kept) limit_ = states_.back().waste;
   }
-  // The best, none twice, best first.
+  // Best first.
   std::vector<State> take(std::size_t width) {
-    std::sort(states_.begin(), states_.end(), better);
-    const auto last = std::unique(states_.begin(), states_.end(),
-                                  [](const State& a, const State& b) { return a.snapshot.hash == b.snapshot.hash; });
-    states_.erase(last, states_.end());
-    if (states_.size() > width) states_.resize(width);
+    keep_best(width);
     return std::move(states_);
   }
 
  private:
+  void keep_best(std::size_t most) {
+    std::sort(states_.begin(), states_.end(), better);
+    const auto last = std::unique(states_.begin(), states_.end(),
+                                  [](const State& a, const State& b) { return a.snapshot.hash == b.snapshot.hash; });
+    states_.erase(last, states_.end());
+    if (states_.size() > most) states_.resize(most);
+  }
+
   std::vector<State> states_;
   float limit_ = std::numeric_limits<float>::max();
 };
@@ -56,7 +60,7 @@ class Search {
   }
 
   Verdict run(std::int64_t& nodes, const std::function<bool()>& interrupted) {
-    levels_[0].add({0, 0, skyline_.snapshot()}, beam_.width);
+    levels_[0].add({0, 0, 0, skyline_.snapshot()}, beam_.width);
     for (std::size_t level = 0; level < levels_.size(); ++level) {
       for (const State& state : levels_[level].take(beam_.width)) {
         if (interrupted()) return Verdict::cut_off;
@@ -72,18 +76,17 @@ class Search {
     skyline_.restore(state.snapshot);
     for (int rise = 0;; ++rise) {
       const Index section = skyline_.lowest_section(skyline_.all());
-      if (section == Skyline::nobody) return true;
       skyline_.candidates(section, choices_);
       nodes += static_cast<std::int64_t>(choices_.size());
       for (const Index i : choices_) {
         const std::size_t mark = skyline_.trail();
         if (skyline_.place(i)) {
-          if (skyline_.lowest_section(skyline_.all()) == Skyline::nobody) return true;
+          if (state.placed + 1 == skyline_.buffers()) return true;
           const double area = state.area + skyline_.area(i);
           const double share = area / whole_ * static_cast<double>(levels_.size() - 1);
           Level& next = levels_[std::min(std::max(level + 1, static_cast<std::size_t>(share)), levels_.size() - 1)];
           const float waste = weighted_waste();
-          if (next.takes(waste)) next.add({waste, area, skyline_.snapshot()}, beam_.width);
+          if (next.takes(waste)) next.add({waste, state.placed + 1, area, skyline_.snapshot()}, beam_.width);
         }
         skyline_.undo(mark);
       }

@@ -1,8 +1,8 @@
 // Beam search for a packing below a capacity (the beam search of strip packing, here on the states of `skyline`).
 //
 // States are compared with those in which as much is placed. The best of them go on: those that left the least empty,
-// weighted by how little more may be left empty. It never refutes an instance on its way, but where hardly a byte may be
-// lost it packs what depth-first search does not.
+// weighted by how little more may be left empty. It never refutes an instance on its way, but where hardly a byte may
+// be lost it packs what depth-first search does not.
 #pragma once
 
 #include <cstdint>

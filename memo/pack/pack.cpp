@@ -108,11 +108,9 @@ class Search {
   static constexpr std::size_t loose_pairs = 2'000'000;  // below, exact searches and orders take turns
   static constexpr std::size_t mip_pairs = 20'000;       // the largest model
   static constexpr std::int64_t orders_per_restart = 30;
-  static constexpr std::size_t exact_orders = 4;          // of the portfolio, before the exact search
-  static constexpr std::int64_t head_start = 50'000;      // nodes of depth-first searches by keys before others begin
-  static constexpr std::int64_t first_beams = 2'500'000;  // nodes of beams before volumes get most of the time
-  using Shares = std::array<std::int64_t, 3>;             // of nodes, by kind of search
-  static constexpr Shares early{1, 2, 16}, late{1, 40, 4};
+  static constexpr std::size_t exact_orders = 4;      // of the portfolio, before the exact search
+  static constexpr std::int64_t head_start = 50'000;  // nodes of depth-first searches before beams begin
+  static constexpr std::int64_t beam_share = 16;      // of beams' nodes, to 1 of depth-first searches after that
 
   [[nodiscard]] Outcome outcome() const {
     if (best_.offsets.empty() && !instance_.empty())
@@ -199,31 +197,20 @@ class Search {
     return order;
   }
 
-  // Minimising, searches by keys aim at the bound, where they may refute it, the others at it or at peaks above.
-  [[nodiscard]] std::int64_t aim(Restarts::Kind kind, std::int64_t turn, std::int64_t grain) const {
-    if (options_.capacity) return *options_.capacity;
-    constexpr std::array<std::array<std::int64_t, 5>, 3> eighths{{{}, {4, 6, 5, 4, 7}, {0, 4, 0, 6, 0}}};
-    const std::int64_t steps = (ceiling() - best_.lower_bound) / grain;
-    return best_.lower_bound + grain * (steps * eighths[kind][static_cast<std::size_t>(turn) % 5] / 8);
-  }
-  // The kind of search that had the least of its share.
-  [[nodiscard]] Restarts::Kind next_kind(const Restarts& restarts) const {
-    Restarts::Kind next = Restarts::keys;
-    if (restarts.nodes(next) < head_start) return next;
-    const Shares& shares = restarts.nodes(Restarts::beam) < first_beams ? early : late;
-    for (const Restarts::Kind kind : {Restarts::volumes, Restarts::beam})
-      if (restarts.nodes(kind) / shares[kind] < restarts.nodes(next) / shares[next]) next = kind;
-    return next;
-  }
-
+  // Depth-first searches aim at the bound, which they may refute, beams in turn at it and at peaks above.
   void search_exactly(std::int64_t orders_between) {
     if (ended()) return;
     Restarts restarts(instance_, options_.seed, options_.threads);
     const std::int64_t grain = granule(instance_);
-    std::array<std::int64_t, 3> turns{};
-    for (; !ended(); ++rounds_) {
-      const Restarts::Kind kind = orders_between == 0 ? next_kind(restarts) : Restarts::keys;
-      const std::int64_t peak = aim(kind, turns[kind]++, grain);
+    constexpr std::array<double, 5> shares{0, 0.5, 0, 0.75, 0.25};  // of the way to the best so far
+    for (std::size_t beams = 0; !ended(); ++rounds_) {
+      const std::int64_t nodes = restarts.nodes(Restarts::depth_first);
+      const bool deep = orders_between > 0 || nodes < head_start || nodes < restarts.nodes(Restarts::beam) / beam_share;
+      const Restarts::Kind kind = deep ? Restarts::depth_first : Restarts::beam;
+      const double share = deep ? 0 : shares[beams++ % shares.size()];
+      const auto steps =
+          static_cast<std::int64_t>(share * static_cast<double>((ceiling() - best_.lower_bound) / grain));
+      const std::int64_t peak = options_.capacity.value_or(best_.lower_bound + steps * grain);
       const Verdict verdict = restarts.run(peak, kind, [this] { return interrupted(); });
       if (verdict == Verdict::packed)
         consider_sweep(restarts.offsets());

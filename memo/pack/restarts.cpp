@@ -15,7 +15,8 @@ namespace memo::pack {
 namespace {
 
 constexpr double nodes_per_buffer = 1.2;  // of the shortest depth-first search: one way down, and a little around it
-constexpr std::int64_t narrowest = 32;    // beam
+constexpr std::int64_t narrowest = 25;    // beam
+constexpr std::int64_t widest = 1 << 20;  // beam: times buffers, as its states take about 20 bytes a buffer
 constexpr float noise = 0.05F;            // of an order's range
 
 // 1 1 2 1 1 2 4 1 1 2 ...: the n-th term, from 1.
@@ -41,11 +42,12 @@ std::vector<float> ranks(const std::vector<double>& key) {
   return rank;
 }
 
-Beam random_beam(std::int64_t restart, std::uint64_t seed, std::int64_t grain) {
+Beam random_beam(std::int64_t restart, std::uint64_t seed, std::int64_t grain, std::size_t buffers) {
   std::mt19937_64 random(seed * 0x9e3779b97f4a7c15ULL ^ static_cast<std::uint64_t>(restart));
   constexpr std::array<int, 4> rises{2, 3, 5, 8};
   const double power = 8 * static_cast<double>(random() >> 40) * 0x1p-24;
-  return {static_cast<std::size_t>(narrowest * luby(restart + 1)), rises[random() % rises.size()],
+  const std::int64_t most = std::max(narrowest, widest / static_cast<std::int64_t>(buffers));
+  return {static_cast<std::size_t>(std::min(narrowest * luby(restart + 1), most)), rises[random() % rises.size()],
           static_cast<double>(grain) * std::exp2(power)};
 }
 
@@ -60,18 +62,16 @@ struct Restarts::Part {
   std::vector<std::size_t> names;  // of its buffers in the whole instance
   Instance instance;
   std::vector<std::unique_ptr<Searches>> searches;
-  std::array<std::vector<std::vector<float>>, 2> orders;  // of each kind of depth-first search: priorities of buffers
+  std::vector<std::vector<float>> orders;  // priorities of buffers, for depth-first searches
   std::vector<std::int64_t> offsets;
   std::int64_t peak = std::numeric_limits<std::int64_t>::max();
-  std::array<std::int64_t, 3> restarts{};  // of each kind
+  std::array<std::int64_t, 2> restarts{};  // of each kind
 
   // The orders of MiniMalloc: long before large before loaded, loaded large long, loaded long large. Load: the most
-  // bytes alive during the buffer's life. Lengths of volumes are in sections.
+  // bytes alive during the buffer's life.
   void rank() {
     const Sections sections(instance);
     std::vector<double> live(sections.count, 0), most(instance.size(), 0), lengths, areas;
-    constexpr std::array<double, 3> powers{2, 3, 1.5};
-    std::array<std::vector<double>, powers.size()> volume;
     for (std::size_t i = 0; i < instance.size(); ++i)
       for (const Range& range : sections.of(i))
         for (std::uint32_t s = range.first; s < range.last; ++s) live[s] += static_cast<double>(instance[i].size);
@@ -80,28 +80,22 @@ struct Restarts::Part {
         for (std::uint32_t s = range.first; s < range.last; ++s) most[i] = std::max(most[i], live[s]);
       lengths.push_back(static_cast<double>(instance[i].upper) - static_cast<double>(instance[i].lower));
       areas.push_back(lengths.back() * static_cast<double>(instance[i].size));
-      const Range hull = sections.hull(i);
-      for (std::size_t k = 0; k < powers.size(); ++k)
-        volume[k].push_back(static_cast<double>(instance[i].size) *
-                            std::pow(static_cast<double>(hull.last - hull.first), powers[k]));
     }
     const std::vector<float> load = ranks(most), length = ranks(lengths), area = ranks(areas);
     const auto order = [&](const std::vector<float>& a, const std::vector<float>& b, const std::vector<float>& c) {
-      std::vector<float>& result = orders[keys].emplace_back(a);
+      std::vector<float>& result = orders.emplace_back(a);
       for (std::size_t i = 0; i < result.size(); ++i) result[i] += 1e-2F * b[i] + 1e-4F * c[i];
     };
     order(length, area, load);
     order(load, area, length);
     order(load, length, area);
-    for (const std::size_t k : {0, 1, 0, 2}) orders[volumes].push_back(ranks(volume[k]));
   }
 
   // Each order once as it is, then with noise.
-  [[nodiscard]] std::vector<float> priority(Kind kind, std::int64_t restart, std::uint64_t seed) const {
-    const std::vector<std::vector<float>>& own = orders[kind];
-    std::vector<float> result = own[static_cast<std::size_t>(restart) % own.size()];
+  [[nodiscard]] std::vector<float> priority(std::int64_t restart, std::uint64_t seed) const {
+    std::vector<float> result = orders[static_cast<std::size_t>(restart) % orders.size()];
     std::mt19937_64 random(seed * 0x9e3779b97f4a7c15ULL + static_cast<std::uint64_t>(restart));
-    if (restart >= static_cast<std::int64_t>(own.size()))
+    if (restart >= static_cast<std::int64_t>(orders.size()))
       for (float& r : result) r += noise * static_cast<float>(random() >> 40) * 0x1p-24F;
     return result;
   }
@@ -138,15 +132,15 @@ Verdict Restarts::run(std::int64_t peak, Kind kind, const std::function<bool()>&
     if (!part.searches[thread]) part.searches[thread] = std::make_unique<Part::Searches>(part.instance);
     const std::int64_t restart = part.restarts[kind] + static_cast<std::int64_t>(thread);
     if (kind == beam) {
-      verdicts[thread] = beam_search(part.searches[thread]->skyline, peak, random_beam(restart, seed_, grain_),
-                                     nodes[thread], interrupted);
+      const Beam parameters = random_beam(restart, seed_, grain_, part.names.size());
+      verdicts[thread] = beam_search(part.searches[thread]->skyline, peak, parameters, nodes[thread], interrupted);
     } else {
       const std::int64_t most =
           8 + static_cast<std::int64_t>(nodes_per_buffer * static_cast<double>(part.names.size()) *
                                         static_cast<double>(luby(restart / 3 + 1)));
       std::int64_t left = most;
       verdicts[thread] =
-          part.searches[thread]->depth_first.search(peak, part.priority(kind, restart, seed_), left, interrupted);
+          part.searches[thread]->depth_first.search(peak, part.priority(restart, seed_), left, interrupted);
       nodes[thread] = most - left;
     }
   };

@@ -21,10 +21,9 @@ class Restarts {
   Restarts(const Restarts&) = delete;
   Restarts& operator=(const Restarts&) = delete;
 
-  // keys, volumes: depth first, exact, round a few orders of the buffers with a little noise: MiniMalloc's, which often
-  // pack or refute at once, and sizes times powers of lengths, which pack where a few percent may be lost. beam: packs
-  // where hardly a byte may be lost; its weights and its patience are drawn at random.
-  enum Kind : std::uint8_t { keys, volumes, beam };
+  // depth_first: exact, round MiniMalloc's orders of the buffers with a little noise; packs or refutes at once where
+  // that is easy. beam: packs where hardly a byte may be lost; its weights and its patience are drawn at random.
+  enum Kind : std::uint8_t { depth_first, beam };
 
   // One more search per thread for a packing with at most `peak`, in a part that has none yet. Packed when all parts
   // have one, refuted when one of them has none, else cut off.
@@ -40,7 +39,7 @@ class Restarts {
   const std::uint64_t seed_;
   const int threads_;
   std::int64_t grain_;
-  std::array<std::int64_t, 3> nodes_{};
+  std::array<std::int64_t, 2> nodes_{};
   std::vector<std::unique_ptr<Part>> parts_;
 };
 

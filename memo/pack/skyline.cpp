@@ -93,14 +93,13 @@ bool Skyline::start(std::int64_t capacity) {
 }
 
 Skyline::Snapshot Skyline::snapshot() const {
-  Snapshot result;
-  result.hash = hash_;
-  result.values.reserve(least_.size() + 3 * floor_.size());
+  Snapshot result{std::vector<std::int64_t>(least_.size() + 3 * floor_.size()), hash_};
+  std::int64_t* value = result.values.data();
   for (std::size_t i = 0; i < least_.size(); ++i)  // the offset of what is placed, as a negative number
-    result.values.push_back(least_[i] == placed ? -1 - offsets_[i] : least_[i]);
-  result.values.insert(result.values.end(), floor_.begin(), floor_.end());
-  result.values.insert(result.values.end(), waiting_.begin(), waiting_.end());
-  result.values.insert(result.values.end(), lowest_.begin(), lowest_.end());
+    *value++ = least_[i] == placed ? -1 - offsets_[i] : least_[i];
+  value = std::copy(floor_.begin(), floor_.end(), value);
+  value = std::copy(waiting_.begin(), waiting_.end(), value);
+  std::copy(lowest_.begin(), lowest_.end(), value);
   return result;
 }
 

@@ -1,9 +1,10 @@
-// A beam that drops no state finds the least peak; a narrow one packs validly or gives up.
+// A beam that drops no state finds the least peak; a narrow one packs validly or gives up, a hard instance too.
 #include "memo/pack/beam.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "memo/pack/csv.h"
 #include "tests/pack/instances.h"
 
 namespace memo::pack {
@@ -24,6 +25,15 @@ TEST(Beam, WithoutAWidthPacksTheLeastPeak) {
     ASSERT_EQ(beam_search(skyline, least, {100'000, 1000, 1}, nodes, never), Verdict::packed);
     EXPECT_THAT(validate(instance, skyline.offsets(), least), IsEmpty());
   }
+}
+
+TEST(Beam, PacksAHardInstanceAtItsBound) {
+  const Instance instance = read_csv(Path(MEMO_TEST_DATA) / "dsa/D.1048576.csv").value().instance;
+  const std::int64_t bound = lower_bound(instance);
+  Skyline skyline(instance);
+  std::int64_t nodes = 0;
+  ASSERT_EQ(beam_search(skyline, bound, {25, 5, 2000}, nodes, never), Verdict::packed);
+  EXPECT_THAT(validate(instance, skyline.offsets(), bound), IsEmpty());
 }
 
 TEST(Beam, ANarrowOnePacksValidlyOrGivesUp) {
