@@ -18,7 +18,7 @@ namespace memo::plugin {
 namespace {
 
 // The same memory, which this tensor does not keep: it will be moved.
-at::Tensor alias(const at::Tensor& x) {
+at::Tensor unowned(const at::Tensor& x) {
   return edge::tensor_at(static_cast<const std::byte*>(x.const_data_ptr()), x.sizes(), x.scalar_type(), x.device());
 }
 
@@ -108,7 +108,7 @@ std::vector<at::Tensor> LayerSegments::forward(int segment, const edge::Where& w
 }
 
 std::vector<at::Tensor> LayerSegments::before(const edge::Where& where, const at::Tensor& x, edge::Graph& graph) {
-  const at::Tensor in = edge::leaf(alias(x), graph);
+  const at::Tensor in = edge::leaf(unowned(x), graph);
   const auto [q, k, v, softcap, window] = calls_.before(where.layer, where.block, in);
   kinds_[static_cast<std::size_t>(where.layer)] = {softcap, window};
   suspended_[where.block] = in;
@@ -194,7 +194,7 @@ std::vector<at::Tensor> LayerSegments::after_backward(const edge::Where& where, 
     std::optional<edge::UnplannedScope> heap;
     if (loose_) {
       heap.emplace(device);
-      const at::Tensor x = edge::leaf(alias(reads[0]), graph);
+      const at::Tensor x = edge::leaf(unowned(reads[0]), graph);
       (void)calls_.before(where.layer, where.block, x);
       suspended_[where.block] = x;
       graph = {};
