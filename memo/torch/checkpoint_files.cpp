@@ -147,12 +147,14 @@ Result<CheckpointState> read_state(const Path& checkpoint) {
       return bad_input(
           fmt::format("{}: 'version' is {}; this memo reads version 1", file.string(), about.at("version").dump()));
     CheckpointState state;
-    state.step = about.at("step").get<std::int64_t>();
-    state.seed = about.at("seed").get<std::uint64_t>();
+    // By reference: get() would cast a number that is no integer.
+    state.step = about.at("step").get_ref<const json::number_integer_t&>();
+    state.seed = about.at("seed").get_ref<const json::number_unsigned_t&>();
     state.job_digest = about.at("job_digest").get<std::string>();
     for (const json& loss : about.at("losses"))  // null: JSON has no NaN
       state.losses.push_back(loss.is_null() ? std::numeric_limits<double>::quiet_NaN() : loss.get<double>());
-    state.skipped = about.at("skipped").get<std::vector<std::int64_t>>();
+    for (const json& step : about.at("skipped").get_ref<const json::array_t&>())
+      state.skipped.push_back(step.get_ref<const json::number_integer_t&>());
     return state;
   } catch (const json::exception& error) {
     return bad_input(fmt::format("{}: {}; the file is damaged", file.string(), error.what()));

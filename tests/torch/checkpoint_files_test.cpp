@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cmath>
 #include <fstream>
+#include <map>
 #include <random>
 
 #include "memo/torch/safetensors.h"
@@ -96,6 +97,21 @@ TEST_F(Checkpoints, StateReturnsBitForBit) {
   EXPECT_EQ(read_state(run_), state);
   ASSERT_TRUE(write_state(run_, {1, 1, "", {std::nan("")}, {}}));
   EXPECT_TRUE(std::isnan(read_state(run_)->losses.at(0)));
+}
+
+TEST_F(Checkpoints, StateOfStrangersIsOfIntegers) {
+  std::filesystem::create_directories(run_);
+  const std::string good = R"({"version":1,"step":3,"seed":7,"job_digest":"x","losses":[1],"skipped":[2]})";
+  ASSERT_TRUE(write_hashed(run_ / "state.json", good));
+  EXPECT_EQ(read_state(run_), (CheckpointState{3, 7, "x", {1}, {2}}));
+  for (const auto& [key, value] : std::map<std::string, std::string>{
+           {"\"step\":3", "\"step\":2e37"}, {"\"seed\":7", "\"seed\":-1"}, {"[2]", "[1e99]"}, {"[2]}", "2}"}}) {
+    std::string text = good;
+    ASSERT_TRUE(write_hashed(run_ / "state.json", text.replace(text.find(key), key.size(), value)));
+    const auto state = read_state(run_);
+    ASSERT_FALSE(state) << text;
+    EXPECT_THAT(state.error().message, HasSubstr("state.json"));
+  }
 }
 
 TEST_F(Checkpoints, OnlyTheLastOnesAreKept) {
