@@ -52,15 +52,15 @@ class Job:
         self.file.write_text(
             "seed = 1\n" + "".join(f"[{t}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in keys.items()) for t, keys in tables.items())
         )
-        limit = []
+        self.limit = []
         if self.least:
             refused = self.memo("plan", self.file, "--set", 'memory.device_limit="64KiB"')
             least = re.search(r"\((\d+) bytes\)", refused.stderr)[1]
-            limit = ["--set", f'memory.device_limit="{least}"']
+            self.limit = ["--set", f'memory.device_limit="{least}"']
         self.plans = {}
         for strategy in self.strategies:
             self.plans[strategy] = folder / f"{strategy}.json"
-            self.done(self.memo("plan", self.file, "--strategy", strategy, "-o", self.plans[strategy], *limit))
+            self.done(self.memo("plan", self.file, "--strategy", strategy, "-o", self.plans[strategy], *self.limit))
         alone = folder / "alone"
         keep = "--set", "train.keep_checkpoints=0"
         run = self.done(self.memo("train", self.file, "--plan", self.plans[self.strategies[0]], "--out", alone, "--json", *keep))

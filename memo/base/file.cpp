@@ -9,6 +9,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace memo {
@@ -93,10 +95,20 @@ Result<T> json_field(const nlohmann::json& object, const char* key, const Path& 
   const auto found = object.is_object() ? object.find(key) : object.end();
   if (!object.is_object() || found == object.end())
     return bad_input(fmt::format("{}: '{}' is missing", where.string(), key));
+  const auto wrong = [&] {
+    return bad_input(fmt::format("{}: '{}' has the wrong type ({})", where.string(), key, found->type_name()));
+  };
+  if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) {
+    // The library would cast what is no integer, or too large for one.
+    if (!found->is_number_integer()) return wrong();
+    if (found->is_number_unsigned() ? !std::in_range<T>(found->template get<std::uint64_t>())
+                                    : !std::in_range<T>(found->template get<std::int64_t>()))
+      return wrong();
+  }
   try {
     return found->template get<T>();
   } catch (const nlohmann::json::exception&) {
-    return bad_input(fmt::format("{}: '{}' has the wrong type ({})", where.string(), key, found->type_name()));
+    return wrong();
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
@@ -11,6 +12,7 @@
 namespace memo {
 
 using Path = std::filesystem::path;
+using Progress = std::function<void()>;  // called whenever a part of long work is done
 
 Result<std::string> read_text(const Path& path);
 // Writes beside `path`, fsyncs, renames over it and fsyncs the folder: `path` is the old text or the new, never half.

@@ -3,6 +3,7 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/rand.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <array>
@@ -18,14 +19,41 @@ namespace {
 constexpr std::int64_t sector = 4096;
 constexpr std::int64_t piece = std::int64_t{8} << 20;
 
-// The cipher in one direction. Callers take turns.
+// Of 256 bits for the data, and as much for the tweak.
+class Key {
+ public:
+  static constexpr std::size_t size = 64;
+
+  // False: no memory or no randomness.
+  [[nodiscard]] bool draw() {
+    void* const page = ::mmap(nullptr, sector, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED) return false;
+    bytes_ = static_cast<unsigned char*>(page);
+    (void)::mlock(page, sector);  // refused where nothing may be locked
+    return ::madvise(page, sector, MADV_DONTDUMP) == 0 && RAND_priv_bytes(bytes_, size) == 1;
+  }
+  Key() = default;
+  Key(const Key&) = delete;
+  Key& operator=(const Key&) = delete;
+  ~Key() {
+    if (!bytes_) return;
+    OPENSSL_cleanse(bytes_, size);
+    ::munmap(bytes_, sector);
+  }
+  [[nodiscard]] const unsigned char* bytes() const { return bytes_; }
+
+ private:
+  unsigned char* bytes_ = nullptr;
+};
+
+// The cipher in one direction.
 class Cipher {
  public:
   enum class Way : int { decipher = 0, encipher = 1 };
-  using Key = std::array<unsigned char, 64>;  // of 256 bits for the data, and as much for the tweak
 
+  // False: OpenSSL has no such cipher.
   [[nodiscard]] bool begin(const Key& key, Way way) {
-    return context_ && EVP_CipherInit_ex(context_.get(), EVP_aes_256_xts(), nullptr, key.data(), nullptr,
+    return context_ && EVP_CipherInit_ex(context_.get(), EVP_aes_256_xts(), nullptr, key.bytes(), nullptr,
                                          static_cast<int>(way)) == 1;
   }
   // `to` may be `from`.
@@ -43,11 +71,9 @@ class Cipher {
     }
   }
 
-  std::mutex mutex;  // held while it runs
-
  private:
   struct Free {
-    void operator()(EVP_CIPHER_CTX* context) const { EVP_CIPHER_CTX_free(context); }  // wipes the key
+    void operator()(EVP_CIPHER_CTX* context) const { EVP_CIPHER_CTX_free(context); }  // wipes what it made of the key
   };
   std::unique_ptr<EVP_CIPHER_CTX, Free> context_{EVP_CIPHER_CTX_new()};
 };
@@ -58,18 +84,16 @@ class EncryptedTier final : public TierStore {
       : store_(std::move(store)), buffer_(static_cast<std::byte*>(std::aligned_alloc(sector, piece)), std::free) {}
 
   Status begin() {
-    Cipher::Key key;
-    const bool good = buffer_ && RAND_priv_bytes(key.data(), static_cast<int>(key.size())) == 1 &&
-                      out_.begin(key, Cipher::Way::encipher) && in_.begin(key, Cipher::Way::decipher);
-    OPENSSL_cleanse(key.data(), key.size());
+    Cipher cipher;
+    const bool good = buffer_ && key_.draw() && cipher.begin(key_, Cipher::Way::encipher);
     return good ? Status() : run_time_error("memory.encrypt: OpenSSL has no AES-256-XTS or no randomness here");
   }
 
   Status write(std::int64_t offset, const std::byte* from, std::int64_t bytes) override {
-    const std::lock_guard lock(out_.mutex);
+    const std::lock_guard lock(mutex_);
     for (std::int64_t at = 0; at < bytes; at += piece) {
       const std::int64_t some = std::min(piece, bytes - at);
-      out_.run(offset + at, from + at, buffer_.get(), some);
+      cipher(Cipher::Way::encipher, offset + at, from + at, buffer_.get(), some);
       MEMO_CHECKED(store_->write(offset + at, buffer_.get(), some));
     }
     return {};
@@ -77,15 +101,21 @@ class EncryptedTier final : public TierStore {
 
   Status read(std::int64_t offset, std::byte* to, std::int64_t bytes) override {
     MEMO_CHECKED(store_->read(offset, to, bytes));
-    const std::lock_guard lock(in_.mutex);
-    in_.run(offset, to, to, bytes);
+    cipher(Cipher::Way::decipher, offset, to, to, bytes);
     return {};
   }
 
  private:
+  void cipher(Cipher::Way way, std::int64_t offset, const std::byte* from, std::byte* to, std::int64_t bytes) const {
+    Cipher cipher;
+    MEMO_CHECK(cipher.begin(key_, way), "a cipher that was there once is there");
+    cipher.run(offset, from, to, bytes);
+  }
+
   const std::unique_ptr<TierStore> store_;
-  const std::unique_ptr<std::byte, decltype(&std::free)> buffer_;  // for `out_`
-  Cipher out_, in_;
+  std::mutex mutex_;                                               // guards:
+  const std::unique_ptr<std::byte, decltype(&std::free)> buffer_;  // of what is written
+  Key key_;
 };
 
 }  // namespace

@@ -43,16 +43,24 @@ void Watchdog::watch() {
   }
 }
 
-Watchdog::Guard::Guard(Watchdog& dog, Name name) : dog_(dog) {
-  const std::lock_guard lock(dog_.mutex_);
-  if (dog_.under_way_.empty()) dog_.moved_ = Time::now();
-  place_ = dog_.under_way_.insert(dog_.under_way_.end(), std::move(name));
+Watchdog::Guard::Guard(Watchdog* dog, Name name) : dog_(dog) {
+  if (!dog_) return;
+  const std::lock_guard lock(dog_->mutex_);
+  if (dog_->under_way_.empty()) dog_->moved_ = Time::now();
+  place_ = dog_->under_way_.insert(dog_->under_way_.end(), std::move(name));
 }
 
 Watchdog::Guard::~Guard() {
-  const std::lock_guard lock(dog_.mutex_);
-  dog_.moved_ = Time::now();
-  dog_.under_way_.erase(place_);
+  if (!dog_) return;
+  const std::lock_guard lock(dog_->mutex_);
+  dog_->moved_ = Time::now();
+  dog_->under_way_.erase(place_);
+}
+
+void Watchdog::Guard::moved() {
+  if (!dog_) return;
+  const std::lock_guard lock(dog_->mutex_);
+  dog_->moved_ = Time::now();
 }
 
 namespace {
@@ -68,13 +76,13 @@ class WatchedCopies final : public CopyEngine {
     return ticket;
   }
   Status wait(Ticket ticket) override {
-    const Watchdog::Guard guard(dog_, [this, index = started_.at(ticket)] {
+    const Watchdog::Guard guard(&dog_, [this, index = started_.at(ticket)] {
       return "compute waits for " + name_of_copy(flow_, program_, static_cast<std::size_t>(index));
     });
     return engine_.wait(ticket);
   }
   Status drain() override {
-    const Watchdog::Guard guard(dog_, [] { return std::string("the step waits for its last copies"); });
+    const Watchdog::Guard guard(&dog_, [] { return std::string("the step waits for its last copies"); });
     started_.clear();
     return engine_.drain();
   }
@@ -98,11 +106,11 @@ class WatchedTier final : public TierStore {
       : store_(std::move(store)), dog_(dog), name_(std::move(name)) {}
 
   Status write(std::int64_t offset, const std::byte* from, std::int64_t bytes) override {
-    const Watchdog::Guard guard(dog_, [=, this] { return describe("a write", offset, bytes); });
+    const Watchdog::Guard guard(&dog_, [=, this] { return describe("a write", offset, bytes); });
     return store_->write(offset, from, bytes);
   }
   Status read(std::int64_t offset, std::byte* to, std::int64_t bytes) override {
-    const Watchdog::Guard guard(dog_, [=, this] { return describe("a read", offset, bytes); });
+    const Watchdog::Guard guard(&dog_, [=, this] { return describe("a read", offset, bytes); });
     return store_->read(offset, to, bytes);
   }
 

@@ -1,5 +1,5 @@
-// A run that hangs says where. Whoever waits for a copy, and whoever moves bytes of one, is watched; when nothing has
-// moved for too long, all that is under way is named.
+// A run that hangs says where. Whoever waits for a copy, moves bytes of one, or writes the run's files is watched; when
+// nothing has moved for too long, all that is under way is named.
 #pragma once
 
 #include <chrono>
@@ -21,23 +21,25 @@ class Watchdog {
  public:
   using Name = std::function<std::string()>;
 
-  // `stalled` is called once, on a thread of its own, when for `bound` something was under way and nothing has ended.
+  // `stalled` is called once, on a thread of its own, when for `bound` something was under way and nothing has moved.
   // It is to end the process: a thread that the kernel holds cannot be called back.
   Watchdog(Seconds bound, std::function<void(const std::string&)> stalled);
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
   ~Watchdog();
 
-  // Something is under way while the guard lives; its end is progress. `name` is asked on the watchdog's thread.
+  // Something is under way while the guard lives; its end is progress. `name` is asked on the watchdog's thread. Without
+  // a dog nobody watches.
   class Guard {
    public:
-    Guard(Watchdog& dog, Name name);
+    Guard(Watchdog* dog, Name name);
     Guard(const Guard&) = delete;
     Guard& operator=(const Guard&) = delete;
     ~Guard();
+    void moved();  // progress before the end
 
    private:
-    Watchdog& dog_;
+    Watchdog* const dog_;
     std::list<Name>::iterator place_;
   };
 

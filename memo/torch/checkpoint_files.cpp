@@ -23,6 +23,7 @@ using nlohmann::json;
 namespace fs = std::filesystem;
 
 constexpr std::string_view prefix = "checkpoint-", partial_prefix = ".checkpoint-", partial_suffix = ".partial";
+constexpr std::int64_t sync_piece = std::int64_t{64} << 20;
 
 Path place(const Path& run, std::int64_t step) { return run / fmt::format("{}{}", prefix, step); }
 Path partial_place(const Path& run, std::int64_t step) {
@@ -75,23 +76,34 @@ Status remove_partial(const Path& run) {
   return {};
 }
 
-// Brings a file's bytes, or a folder's list of names, to the disk.
-Status sync_path(const Path& path) {
+// Brings a file's bytes to the disk, a piece at a time, so that it shows whether the disk takes them; or a folder's
+// list of names.
+Status sync_path(const Path& path, const Progress& moved) {
   const auto failed_to = [&](const char* doing, int error) {
     return run_time_error(fmt::format("{}: cannot {}: {}", path.string(), doing, std::strerror(error)));
   };
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return failed_to("open", errno);
-  const int error = ::fsync(fd) == 0 ? 0 : errno;
+  int error = 0;
+  std::error_code no_file;
+  const auto size = fs::is_regular_file(path, no_file) ? static_cast<std::int64_t>(fs::file_size(path, no_file)) : 0;
+  for (std::int64_t at = 0; at < size && error == 0; at += sync_piece, moved())
+    if (::sync_file_range(fd, at, sync_piece,
+                          SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER) != 0 &&
+        errno != ENOSYS && errno != EINVAL)  // some file systems have fsync alone
+      error = errno;
+  if (error == 0 && ::fsync(fd) != 0) error = errno;
   ::close(fd);
+  moved();
   return error == 0 ? Status() : failed_to("sync", error);
 }
 
-Status sync_all(const Path& folder) {
+Status sync_all(const Path& folder, const Progress& moved) {
   std::error_code error;
   fs::recursive_directory_iterator at(folder, error);
-  for (; !error && at != fs::recursive_directory_iterator(); at.increment(error)) MEMO_CHECKED(sync_path(at->path()));
-  return error ? failed(folder, "list", error) : sync_path(folder);
+  for (; !error && at != fs::recursive_directory_iterator(); at.increment(error))
+    MEMO_CHECKED(sync_path(at->path(), moved));
+  return error ? failed(folder, "list", error) : sync_path(folder, moved);
 }
 
 // `to` may exist: then the two change places.
@@ -135,12 +147,14 @@ Result<CheckpointState> read_state(const Path& checkpoint) {
       return bad_input(
           fmt::format("{}: 'version' is {}; this memo reads version 1", file.string(), about.at("version").dump()));
     CheckpointState state;
-    state.step = about.at("step").get<std::int64_t>();
-    state.seed = about.at("seed").get<std::uint64_t>();
+    // By reference: get() would cast a number that is no integer.
+    state.step = about.at("step").get_ref<const json::number_integer_t&>();
+    state.seed = about.at("seed").get_ref<const json::number_unsigned_t&>();
     state.job_digest = about.at("job_digest").get<std::string>();
     for (const json& loss : about.at("losses"))  // null: JSON has no NaN
       state.losses.push_back(loss.is_null() ? std::numeric_limits<double>::quiet_NaN() : loss.get<double>());
-    state.skipped = about.at("skipped").get<std::vector<std::int64_t>>();
+    for (const json& step : about.at("skipped").get_ref<const json::array_t&>())
+      state.skipped.push_back(step.get_ref<const json::number_integer_t&>());
     return state;
   } catch (const json::exception& error) {
     return bad_input(fmt::format("{}: {}; the file is damaged", file.string(), error.what()));
@@ -155,11 +169,12 @@ Result<Path> begin_checkpoint(const Path& run, std::int64_t step) {
   return temporary;
 }
 
-Status commit_checkpoint(const Path& temporary, const Path& run, std::int64_t step, int keep_last) {
+Status commit_checkpoint(const Path& temporary, const Path& run, std::int64_t step, int keep_last,
+                         const Progress& moved) {
   MEMO_CHECKED(check_checkpoint(temporary, step));
-  MEMO_CHECKED(sync_all(temporary));
+  MEMO_CHECKED(sync_all(temporary, moved));
   MEMO_CHECKED(move_into_place(temporary, place(run, step)));
-  MEMO_CHECKED(sync_path(run));
+  MEMO_CHECKED(sync_path(run, moved));
   MEMO_CHECKED(remove_folder(temporary));  // the older one of this step, if there was one
   return keep_last > 0 ? remove_old(run, step, keep_last) : Status();
 }

@@ -36,7 +36,8 @@ Result<Path> begin_checkpoint(const Path& run, std::int64_t step);
 // Syncs the folder that begin_checkpoint gave and renames it into place, instead of an older checkpoint of the same
 // step if there is one; then removes all but this and the newest others, `keep_last` in all (0: keeps all). Refuses a
 // folder that check_checkpoint refuses.
-Status commit_checkpoint(const Path& temporary, const Path& run, std::int64_t step, int keep_last);
+Status commit_checkpoint(const Path& temporary, const Path& run, std::int64_t step, int keep_last,
+                         const Progress& moved);
 
 // All files of the manifest are there with their sizes (headers are read, not weights), and of one step.
 Status check_checkpoint(const Path& checkpoint, std::int64_t step);

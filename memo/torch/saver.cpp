@@ -1,5 +1,8 @@
 #include "memo/torch/saver.h"
 
+#include <fmt/format.h>
+
+#include <functional>
 #include <system_error>
 
 #include "memo/torch/weights_io.h"
@@ -14,12 +17,20 @@ Status removed_unless(Status saved, const Path& folder) {
   return saved;
 }
 
-Status write_files(ModelState& state, const CheckpointState& about, const std::string& config, const Path& folder) {
-  MEMO_TRY(std::vector<FileSum> files, save_weights(state, folder));
-  MEMO_TRY(files.emplace_back(), save_optimizer(state, folder / "state.safetensors"));
+Status write_files(ModelState& state, const CheckpointState& about, const std::string& config, const Path& folder,
+                   const Progress& moved) {
+  MEMO_TRY(std::vector<FileSum> files, save_weights(state, folder, moved));
+  MEMO_TRY(files.emplace_back(), save_optimizer(state, folder / "state.safetensors", moved));
   MEMO_TRY(files.emplace_back(), write_hashed(folder / "config.json", config));
   MEMO_TRY(files.emplace_back(), write_state(folder, about));
   return write_manifest(folder, files);
+}
+
+// Runs `work` on a checkpoint under the watchdog.
+Status watched(exec::Watchdog* dog, std::int64_t step, const char* what,
+               const std::function<Status(const Progress&)>& work) {
+  exec::Watchdog::Guard guard(dog, [=] { return fmt::format("the checkpoint of step {} is being {}", step, what); });
+  return work([&] { guard.moved(); });
 }
 
 }  // namespace
@@ -27,10 +38,15 @@ Status write_files(ModelState& state, const CheckpointState& about, const std::s
 Status CheckpointSaver::save(ModelState& state, const CheckpointState& about, const std::string& config) {
   MEMO_CHECKED(wait());
   MEMO_TRY(const Path folder, begin_checkpoint(run_, about.step));
-  MEMO_CHECKED(removed_unless(write_files(state, about, config, folder), folder));
+  const Status written = watched(dog_, about.step, "written", [&](const Progress& moved) {
+    return write_files(state, about, config, folder, moved);
+  });
+  MEMO_CHECKED(removed_unless(written, folder));
   last_step_ = about.step;
-  saving_ = std::async(std::launch::async, [folder, run = run_, step = about.step, keep = keep_last_] {
-    return removed_unless(commit_checkpoint(folder, run, step, keep), folder);
+  saving_ = std::async(std::launch::async, [this, folder, step = about.step] {
+    return watched(dog_, step, "synced", [&](const Progress& moved) {
+      return removed_unless(commit_checkpoint(folder, run_, step, keep_last_, moved), folder);
+    });
   });
   return {};
 }

@@ -5,6 +5,7 @@
 #include <future>
 #include <string>
 
+#include "memo/exec/watchdog.h"
 #include "memo/torch/checkpoint_files.h"
 #include "memo/torch/model_state.h"
 
@@ -15,8 +16,9 @@ namespace memo::edge {
 // on a thread of its own while the next steps run. One checkpoint at a time.
 class CheckpointSaver {
  public:
-  // `keep_last`: how many stay in `run` (0: all).
-  CheckpointSaver(Path run, int keep_last) : run_(std::move(run)), keep_last_(keep_last) {}
+  // `keep_last`: how many stay in `run` (0: all). `dog`, if any, watches whether the disk takes them.
+  CheckpointSaver(Path run, int keep_last, exec::Watchdog* dog)
+      : run_(std::move(run)), keep_last_(keep_last), dog_(dog) {}
 
   // `config`: the text of config.json. Ends the save before it first; a failure of that one is this one's. `state` may
   // change when it returns.
@@ -29,6 +31,7 @@ class CheckpointSaver {
  private:
   const Path run_;
   const int keep_last_;
+  exec::Watchdog* const dog_;
   std::int64_t last_step_ = -1;
   std::future<Status> saving_;  // its destructor waits
 };

@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "memo/base/check.h"
-#include "memo/exec/watchdog.h"
 #include "memo/plan/for_job.h"
 #include "memo/torch/allocator.h"
 #include "memo/torch/decoder_segments.h"
@@ -27,13 +26,12 @@ double now() { return std::chrono::duration<double>(std::chrono::steady_clock::n
 
 struct Session::Impl {
   Impl(plan::Plan given, const model::Shape& shape, const job::Job& job, Device& on, Arena mapped,
-       std::unique_ptr<exec::Watchdog> watchdog, std::vector<std::unique_ptr<exec::TierStore>> opened,
+       exec::Watchdog* dog, std::vector<std::unique_ptr<exec::TierStore>> opened,
        std::shared_ptr<std::atomic<bool>> failed, std::vector<exec::TierStore*> addresses,
        std::unique_ptr<exec::CopyEngine> streams)
       : plan(std::move(given)),
         device(on),
         arena(std::move(mapped)),
-        dog(std::move(watchdog)),
         tiers(std::move(opened)),
         tier_failed(std::move(failed)),
         stores(std::move(addresses)),
@@ -57,7 +55,6 @@ struct Session::Impl {
   plan::Plan plan;
   Device& device;
   Arena arena;
-  std::unique_ptr<exec::Watchdog> dog;                  // none: nobody watches
   std::vector<std::unique_ptr<exec::TierStore>> tiers;  // none where the plan uses none
   std::shared_ptr<std::atomic<bool>> tier_failed;       // in this step
   bool step_failed = false;                             // the last one
@@ -89,15 +86,13 @@ Result<std::unique_ptr<Session>> Session::open(plan::Plan plan, const model::Sha
     if (i >= plan.profile.fixed.size() || plan.profile.fixed[i].bytes != wanted[i].bytes)
       return bad_input(fmt::format("the plan is for another model: its {} differ; make a new plan", wanted[i].name));
   MEMO_TRY(Arena arena, device.map(plan.program.arena));
-  std::unique_ptr<exec::Watchdog> dog;
-  if (guards.on_stall) dog = std::make_unique<exec::Watchdog>(job.memory.watchdog, guards.on_stall);
   const auto failed = std::make_shared<std::atomic<bool>>(false);
-  MEMO_TRY(auto tiers, open_tiers(plan, job.memory, device, guards.faults, dog.get(), failed));
+  MEMO_TRY(auto tiers, open_tiers(plan, job.memory, device, guards.faults, guards.watchdog, failed));
   std::vector<exec::TierStore*> stores;
   for (const auto& tier : tiers) stores.push_back(tier.get());
   MEMO_TRY(std::unique_ptr<exec::CopyEngine> engine, device.copy_engine(stores));
   return std::unique_ptr<Session>(
-      new Session(std::make_unique<Impl>(std::move(plan), shape, job, device, std::move(arena), std::move(dog),
+      new Session(std::make_unique<Impl>(std::move(plan), shape, job, device, std::move(arena), guards.watchdog,
                                          std::move(tiers), std::move(failed), std::move(stores), std::move(engine))));
 }
 

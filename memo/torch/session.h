@@ -3,7 +3,6 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,6 +11,7 @@
 #include "memo/exec/checked_step.h"
 #include "memo/exec/executor.h"
 #include "memo/exec/faulty_tier.h"
+#include "memo/exec/watchdog.h"
 #include "memo/job/job.h"
 #include "memo/plan/plan.h"
 #include "memo/torch/device.h"
@@ -33,9 +33,7 @@ struct StepResult {
 enum class Watch { nothing, order, numbers };  // of a step: check mode (memo/exec/checked_step.h); what calls write
 
 struct Guards {
-  // Called on another thread when no copy has moved for the job's memory.watchdog; it is to end the process
-  // (memo/exec/watchdog.h). None: nobody watches.
-  std::function<void(const std::string&)> on_stall;
+  exec::Watchdog* watchdog = nullptr;  // of copies; it must outlive the session. None: nobody watches
   std::optional<exec::Faults> faults;  // of the disk tier, for tests
 };
 

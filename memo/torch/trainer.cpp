@@ -31,14 +31,15 @@ double median(std::vector<double> values) {
 class Training {
  public:
   Training(const job::Job& job, const TrainRequest& request, const model::Shape& shape, const Dataset& data,
-           Device& device, std::unique_ptr<Session> session)
+           Device& device, const Guards& guards, std::unique_ptr<Session> session)
       : job_(job),
         request_(request),
         shape_(shape),
         data_(data),
         device_(device),
+        guards_(guards),
         session_(std::move(session)),
-        saver_(request.out, job.train.keep_checkpoints) {}
+        saver_(request.out, job.train.keep_checkpoints, guards.watchdog) {}
 
   Result<Summary> run() {
     MEMO_TRY(digest_, job_digest(job_, shape_, data_));
@@ -71,6 +72,7 @@ class Training {
 
   Status begin() {
     MEMO_CHECKED(run_on(device_, [&] { return start(); }));  // first: a run that is refused leaves the folder as it is
+    const exec::Watchdog::Guard guard(guards_.watchdog, [] { return "plan.json is being written"; });
     MEMO_CHECKED(plan::write_plan(session_->plan(), request_.out / "plan.json"));
     MEMO_TRY(metrics_, MetricsFile::open(request_.out, done()));
     return {};
@@ -98,7 +100,7 @@ class Training {
     if (!plan) return fail(error.kind, fmt::format("{}; {}; without the tier no plan fits", error.message, end));
     request_.on_note(fmt::format("{}; {}the run goes on without the tier: degraded", error.message, kept));
     session_.reset();
-    MEMO_TRY(session_, Session::open(*std::move(plan), shape_, job_, device_, request_.guards));
+    MEMO_TRY(session_, Session::open(*std::move(plan), shape_, job_, device_, guards_));
     return begin();
   }
 
@@ -205,6 +207,7 @@ class Training {
   Status finish() {
     MEMO_TRY(const std::uint64_t gradients, run_on(device_, [&] { return session_->state().gradient_digest(); }));
     gradient_digest_ = hex16(gradients);
+    const exec::Watchdog::Guard guard(guards_.watchdog, [] { return "summary.json is being written"; });
     if (!seconds_.empty()) MEMO_CHECKED(write_timeline(session_->plan(), report_, request_.out / "timeline.json"));
     return write_atomically(request_.out / "summary.json", summary_json(summary()) + "\n");
   }
@@ -244,6 +247,7 @@ class Training {
   model::Shape shape_;
   const Dataset& data_;
   Device& device_;
+  const Guards guards_;
   std::unique_ptr<Session> session_;
   std::vector<double> losses_, seconds_, stalls_;
   std::vector<std::int64_t> skipped_;  // steps
@@ -290,8 +294,11 @@ Result<Summary> train(const job::Job& job, const plan::Plan& plan, const Dataset
   MEMO_CHECKED(check_run_folder(request.out, request.resume));
   MEMO_CHECKED(make_folder(request.out));
   MEMO_TRY(const RunLock lock, RunLock::take(request.out));
-  MEMO_TRY(auto session, open_session(job, plan, shape, device, request.guards, request.replan, request.on_note));
-  return Training(job, request, shape, data, device, std::move(session)).run();
+  std::optional<exec::Watchdog> dog;
+  if (request.on_stall) dog.emplace(job.memory.watchdog, request.on_stall);
+  const Guards guards{dog ? &*dog : nullptr, request.faults};
+  MEMO_TRY(auto session, open_session(job, plan, shape, device, guards, request.replan, request.on_note));
+  return Training(job, request, shape, data, device, guards, std::move(session)).run();
 }
 
 }  // namespace memo::edge

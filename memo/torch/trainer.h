@@ -45,7 +45,10 @@ struct TrainRequest {
   Path out;
   bool resume = false;
   CheckSteps check = CheckSteps::first;
-  Guards guards;
+  // Called on another thread when nothing that waits for a disk has moved for the job's memory.watchdog; it is to end
+  // the process (memo/exec/watchdog.h). None: nobody watches.
+  std::function<void(const std::string&)> on_stall;
+  std::optional<exec::Faults> faults;  // of the disk tier, for tests
   std::function<void(const StepLine&)> on_step;
   std::function<void(std::int64_t step, const exec::CheckReport&)> on_check;  // of a step that ran clean in check mode
   Note on_note = [](const std::string&) {};

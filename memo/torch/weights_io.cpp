@@ -77,7 +77,7 @@ Status load_weights(ModelState& state, const Path& folder) {
   });
 }
 
-Result<std::vector<FileSum>> save_weights(ModelState& state, const Path& folder) {
+Result<std::vector<FileSum>> save_weights(ModelState& state, const Path& folder, const Progress& moved) {
   std::vector<TensorSource> sources;
   const auto scratch = std::make_shared<at::Tensor>();  // one transposed tensor at a time
   for (std::size_t i = 0; i < state.specs().size(); ++i)
@@ -85,7 +85,8 @@ Result<std::vector<FileSum>> save_weights(ModelState& state, const Path& folder)
       const at::Tensor rows = rows_of(state.parameters()[i].value, part);
       const TensorDType dtype = rows.scalar_type() == at::kBFloat16 ? TensorDType::bf16 : TensorDType::f32;
       sources.push_back({part.name, dtype, stored_shape(rows, part),
-                         [&state, i, rows, part, scratch]() -> Result<std::span<const std::byte>> {
+                         [&state, &moved, i, rows, part, scratch]() -> Result<std::span<const std::byte>> {
+                           moved();
                            MEMO_CHECKED(state.bring(i));
                            *scratch = (part.transposed ? rows.t().contiguous() : rows).cpu();
                            return bytes_of(*scratch);
@@ -95,13 +96,14 @@ Result<std::vector<FileSum>> save_weights(ModelState& state, const Path& folder)
   return write_tensor_folder(folder, sources, Bytes(shard_limit));
 }
 
-Result<FileSum> save_optimizer(ModelState& state, const Path& file) {
+Result<FileSum> save_optimizer(ModelState& state, const Path& file, const Progress& moved) {
   std::vector<TensorSource> sources;
   const auto scratch = std::make_shared<at::Tensor>();
   for (std::size_t i = 0; i < state.specs().size(); ++i)
     for (const Named& named : optimizer_tensors(state, i))
       sources.push_back({named.name, TensorDType::f32, named.tensor.sizes().vec(),
-                         [&state, i, tensor = named.tensor, scratch]() -> Result<std::span<const std::byte>> {
+                         [&state, &moved, i, tensor = named.tensor, scratch]() -> Result<std::span<const std::byte>> {
+                           moved();
                            MEMO_CHECKED(state.bring(i));
                            *scratch = tensor.cpu();
                            return bytes_of(*scratch);

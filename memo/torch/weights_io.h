@@ -12,10 +12,10 @@ namespace memo::edge {
 // another shape is an error that names it.
 Status load_weights(ModelState& state, const Path& folder);
 // Writes the weights in the compute dtype as a Hugging Face folder's model.safetensors.
-Result<std::vector<FileSum>> save_weights(ModelState& state, const Path& folder);
+Result<std::vector<FileSum>> save_weights(ModelState& state, const Path& folder, const Progress& moved);
 
 // Moments and, for bfloat16, masters.
-Result<FileSum> save_optimizer(ModelState& state, const Path& file);
+Result<FileSum> save_optimizer(ModelState& state, const Path& file, const Progress& moved);
 Status load_optimizer(ModelState& state, const Path& file);
 
 }  // namespace memo::edge

@@ -61,6 +61,9 @@ TEST(JsonField, NamesFileKeyAndWhatWasFound) {
   EXPECT_EQ(*json_field<std::int64_t>(object, "n", "f.json"), 3);
   EXPECT_EQ(*json_field<std::string>(object, "s", "f.json"), "x");
   EXPECT_EQ(json_field<std::string>(object, "none", "f.json").error().message, "f.json: 'none' is missing");
+  for (const nlohmann::json& value : {nlohmann::json(2e37), nlohmann::json(1.5), nlohmann::json(~std::uint64_t{0})})
+    EXPECT_FALSE(json_field<std::int64_t>({{"n", value}}, "n", "f.json")) << value;
+  EXPECT_FALSE(json_field<int>({{"n", std::int64_t{1} << 40}}, "n", "f.json"));
   EXPECT_EQ(json_field<double>(object, "s", "f.json").error().message, "f.json: 's' has the wrong type (string)");
   EXPECT_EQ(json_field<bool>(nlohmann::json::array(), "b", "f.json").error().message, "f.json: 'b' is missing");
 }

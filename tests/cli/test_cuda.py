@@ -50,6 +50,16 @@ def test_a_run_has_the_bits_of_the_cpu(folder, job, disk, on_cpu, tier, pace):
     assert run["device_peak_bytes"] == run["device_peak_bytes_predicted"]
 
 
+@pytest.mark.parametrize("guards", [{"encrypt": True}, {"encrypt": True, "checksums": "none"}, {"host_limit": "16MiB", "checksums": "all"}])
+def test_what_guards_a_tier_changes_no_bit(folder, job, disk, on_cpu, guards):
+    """Encryption and checksums work on the host, on what the GPU has filled, or is about to read."""
+    tier = {} if "host_limit" in guards else {"disk": disk, "disk_limit": "8MiB"}
+    file = job(model=MODEL, train=TRAIN, memory={"device": "cuda"} | tier | guards)
+    run = on_gpu("random", "train", file, "--out", folder / "out", "--strategy", "offload", "--check=every", "--json").json()
+    assert bits(run) == bits(on_cpu)
+    assert run["bytes_out"] > 0 and run["bytes_in"] > 0 and run["departures"] == 0
+
+
 def test_a_run_goes_on_from_a_checkpoint_of_the_cpu(folder, job):
     train = TRAIN | {"steps": 4}
     expected = memo("train", job(model=MODEL, train=train), "--out", folder / "whole", "--json").json()

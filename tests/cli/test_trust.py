@@ -3,10 +3,11 @@
 import json
 import re
 import resource
+import subprocess
 
 import pytest
 
-from conftest import memo, start
+from conftest import ENVIRONMENT, memo, start
 
 DEEP = dict(family="llama", hidden=64, layers=6, heads=4, kv_heads=4, ffn=128, vocab=256)
 TRAIN = {"context": 512, "block": 64, "steps": 2, "min_lr_ratio": 1}
@@ -95,6 +96,43 @@ def test_a_disk_that_hangs_ends_the_run_with_what_it_waits_for(folder, paged):
     line = memo("train", file, "--out", folder / "out", "--faults", "1:0.02:stall").refusal(5)
     assert "nothing has moved for 1.00 s" in line and "disk tier: a " in line
     assert "go on with --resume" in line
+
+
+HANGING = r"""  // A disk that stalls for ever when it is to sync certain files.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <unistd.h>
+static void hang(int fd) {
+  char link[64], name[4096] = {};
+  std::snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  if (readlink(link, name, sizeof name - 1) > 0 && std::strstr(name, std::getenv("HANGING")))
+    for (;;) pause();
+}
+extern "C" int fsync(int fd) {
+  hang(fd);
+  return reinterpret_cast<int (*)(int)>(dlsym(RTLD_NEXT, "fsync"))(fd);
+}
+extern "C" int sync_file_range(int fd, off64_t, off64_t, unsigned) {
+  hang(fd);
+  return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("files, what, whole", [("checkpoint-2.partial/model", "the checkpoint of step 2 is being synced", set()),
+                                                ("checkpoint-4.partial", "the checkpoint of step 4 is being synced", {"checkpoint-2"}),
+                                                ("summary.json", "summary.json is being written", {"checkpoint-2", "checkpoint-4"})])
+def test_a_disk_that_hangs_in_a_sync_ends_the_run_with_its_name(folder, job, files, what, whole):
+    (folder / "hanging.cpp").write_text(HANGING)
+    subprocess.run(["c++", "-shared", "-fPIC", "-o", folder / "hanging.so", folder / "hanging.cpp", "-ldl"], check=True)
+    environment = ENVIRONMENT | {"LD_PRELOAD": str(folder / "hanging.so"), "HANGING": files}
+    file = job(train={"steps": 4, "checkpoint_every": 2}, memory={"watchdog": 1})
+    line = memo("train", file, "--out", folder / "out", env=environment).refusal(5)
+    assert "nothing has moved for 1.00 s" in line and what in line and "go on with --resume" in line
+    assert {path.name for path in (folder / "out").glob("checkpoint-*")} == whole
 
 
 def test_after_a_failure_the_run_goes_on_from_its_checkpoint(folder, paged):

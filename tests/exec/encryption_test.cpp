@@ -3,8 +3,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <cstring>
+#include <fstream>
 #include <random>
 #include <string>
 #include <vector>
@@ -90,6 +92,30 @@ TEST(Encryption, TwoTiersHaveTwoKeys) {
     ASSERT_TRUE(store.read(0, reinterpret_cast<std::byte*>(bytes.data()), block));
   }
   EXPECT_NE(raw[0], raw[1]);
+}
+
+// KiB of this process's memory with a flag of /proc/self/smaps: "lo" is locked, "dd" in no core dump.
+int kib_with(const std::string& flag) {
+  std::ifstream maps("/proc/self/smaps");
+  int kib = 0, size = 0;
+  for (std::string line; std::getline(maps, line);) {
+    if (line.starts_with("Size:")) size = std::stoi(line.substr(5));
+    if (line.starts_with("VmFlags:") && line.find(" " + flag) != std::string::npos) kib += size;
+  }
+  return kib;
+}
+
+TEST(Encryption, TheKeysPageIsLockedAndInNoCoreDump) {
+  alignas(block) static std::byte page[block];
+  const bool may_lock = ::mlock(page, block) == 0;
+  if (may_lock) ::munlock(page, block);
+  const int locked = kib_with("lo"), left_out = kib_with("dd");
+  {
+    const auto tier = *encrypted(std::make_unique<FakeTier>(block));
+    EXPECT_EQ(kib_with("dd"), left_out + 4);
+    EXPECT_EQ(kib_with("lo"), locked + (may_lock ? 4 : 0));
+  }
+  EXPECT_EQ(kib_with("dd"), left_out);
 }
 
 TEST(Encryption, AFlippedBitOfTheDiskIsFoundByChecksumsAroundIt) {

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <future>
+#include <stdexcept>
 #include <vector>
 
 #include "memo/exec/cpu_copies.h"
@@ -32,20 +33,38 @@ TEST(Watchdog, ALongWaitWithProgressBesideItIsNone) {
   bool spoke = false;
   {
     Watchdog dog(Seconds(10), [&](const std::string&) { spoke = true; });
-    const Watchdog::Guard waiting(dog, [] { return "a wait"; });
+    const Watchdog::Guard waiting(&dog, [] { return "a wait"; });
     for (int i = 0; i < 20; ++i) {
-      const Watchdog::Guard moving(dog, [] { return "a copy"; });
+      const Watchdog::Guard moving(&dog, [] { return "a copy"; });
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
   }
   EXPECT_FALSE(spoke);
 }
 
+TEST(Watchdog, LongWorkMayShowThatItMoves) {
+  bool spoke = false;
+  {
+    Watchdog dog(Seconds(10), [&](const std::string&) { spoke = true; });
+    Watchdog::Guard long_work(&dog, [] { return "a checkpoint"; });
+    for (int i = 0; i < 20; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      long_work.moved();
+    }
+  }
+  EXPECT_FALSE(spoke);
+}
+
+TEST(Watchdog, WithoutOneNobodyWatches) {
+  Watchdog::Guard guard(nullptr, []() -> std::string { throw std::logic_error("nobody asks"); });
+  guard.moved();
+}
+
 TEST(Watchdog, NamesAllThatIsUnderWay) {
   std::promise<std::string> said;
   Watchdog dog(bound, [&](const std::string& what) { said.set_value(what); });  // twice would throw
-  const Watchdog::Guard first(dog, [] { return "compute waits for this"; });
-  const Watchdog::Guard second(dog, [] { return "that is under way"; });
+  const Watchdog::Guard first(&dog, [] { return "compute waits for this"; });
+  const Watchdog::Guard second(&dog, [] { return "that is under way"; });
   EXPECT_EQ(said.get_future().get(), "nothing has moved for 50.0 ms: compute waits for this; that is under way");
   std::this_thread::sleep_for(std::chrono::milliseconds(100));
 }

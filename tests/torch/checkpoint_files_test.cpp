@@ -10,6 +10,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <fstream>
+#include <map>
 #include <random>
 
 #include "memo/torch/safetensors.h"
@@ -35,7 +37,7 @@ Status write_contents(const Path& folder, std::int64_t step, std::size_t size = 
 Status save(const Path& run, std::int64_t step, int keep_last, std::size_t size = 100) {
   MEMO_TRY(const Path folder, begin_checkpoint(run, step));
   MEMO_CHECKED(write_contents(folder, step, size));
-  return commit_checkpoint(folder, run, step, keep_last);
+  return commit_checkpoint(folder, run, step, keep_last, [] {});
 }
 
 // The step of which all files of a checkpoint are, every weight read.
@@ -97,6 +99,21 @@ TEST_F(Checkpoints, StateReturnsBitForBit) {
   EXPECT_TRUE(std::isnan(read_state(run_)->losses.at(0)));
 }
 
+TEST_F(Checkpoints, StateOfStrangersIsOfIntegers) {
+  std::filesystem::create_directories(run_);
+  const std::string good = R"({"version":1,"step":3,"seed":7,"job_digest":"x","losses":[1],"skipped":[2]})";
+  ASSERT_TRUE(write_hashed(run_ / "state.json", good));
+  EXPECT_EQ(read_state(run_), (CheckpointState{3, 7, "x", {1}, {2}}));
+  for (const auto& [key, value] : std::map<std::string, std::string>{
+           {"\"step\":3", "\"step\":2e37"}, {"\"seed\":7", "\"seed\":-1"}, {"[2]", "[1e99]"}, {"[2]}", "2}"}}) {
+    std::string text = good;
+    ASSERT_TRUE(write_hashed(run_ / "state.json", text.replace(text.find(key), key.size(), value)));
+    const auto state = read_state(run_);
+    ASSERT_FALSE(state) << text;
+    EXPECT_THAT(state.error().message, HasSubstr("state.json"));
+  }
+}
+
 TEST_F(Checkpoints, OnlyTheLastOnesAreKept) {
   for (std::int64_t step = 1; step <= 5; ++step) ASSERT_TRUE(save(run_, step, 2));
   EXPECT_THAT(names(), UnorderedElementsAre("checkpoint-4", "checkpoint-5"));
@@ -123,13 +140,28 @@ TEST_F(Checkpoints, UnfinishedOnesAreNoCheckpointsAndAreRemoved) {
   EXPECT_THAT(names(), UnorderedElementsAre("checkpoint-1", "checkpoint-3"));
 }
 
+// So that a watchdog can tell a large one from a disk that hangs.
+TEST_F(Checkpoints, EveryPieceThatIsSyncedShows) {
+  const auto moves = [&](std::uintmax_t more) {
+    const auto folder = begin_checkpoint(run_, 2);
+    EXPECT_TRUE(folder && write_contents(*folder, 2));
+    std::ofstream(*folder / "more") << "more";
+    std::filesystem::resize_file(*folder / "more", more);  // sparse
+    int count = 0;
+    EXPECT_TRUE(commit_checkpoint(*folder, run_, 2, 0, [&] { ++count; }));
+    return count;
+  };
+  EXPECT_GT(moves(0), 6);
+  EXPECT_GE(moves(std::uintmax_t{1} << 30), moves(0) + 8);
+}
+
 TEST_F(Checkpoints, AnIncompleteFolderIsNotCommitted) {
   for (const char* file : {"config.json", "model.safetensors", "state.safetensors", "state.json", "manifest.json"}) {
     const auto folder = begin_checkpoint(run_, 2);
     ASSERT_TRUE(folder);
     ASSERT_TRUE(write_contents(*folder, 2));
     std::filesystem::remove(*folder / file);
-    const Status status = commit_checkpoint(*folder, run_, 2, 0);
+    const Status status = commit_checkpoint(*folder, run_, 2, 0, [] {});
     ASSERT_FALSE(status);
     EXPECT_THAT(status.error().message, HasSubstr(file));
   }

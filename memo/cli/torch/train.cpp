@@ -98,7 +98,7 @@ Status train(const Options& options) {
     return plan;
   };
   if (options.faults) {
-    MEMO_TRY(request.guards.faults, exec::parse_faults(*options.faults));
+    MEMO_TRY(request.faults, exec::parse_faults(*options.faults));
   }
   MEMO_TRY(const edge::Summary s, edge::train(job, plan, data, *device, request));
   if (options.json) {
