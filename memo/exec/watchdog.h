@@ -28,8 +28,8 @@ class Watchdog {
   Watchdog& operator=(const Watchdog&) = delete;
   ~Watchdog();
 
-  // Something is under way while the guard lives; its end is progress. `name` is asked on the watchdog's thread. Without
-  // a dog nobody watches.
+  // Something is under way while the guard lives; its end is progress. `name` is asked on the watchdog's thread.
+  // Without a dog nobody watches.
   class Guard {
    public:
     Guard(Watchdog* dog, Name name);

@@ -65,7 +65,7 @@ struct MemoryLimits {
   Checksums checksums = Checksums::disk;
   bool encrypt = false;    // the disk tier, with a key that lives in memory only
   bool core_dumps = true;  // whether a core dump of the process may hold its memory
-  Seconds watchdog{120};  // without any progress of a copy or a file, after which a run ends
+  Seconds watchdog{120};   // without any progress of a copy or a file, after which a run ends
 };
 
 struct Job {

@@ -85,7 +85,8 @@ struct AllocationEvent {
 // asking.
 inline constexpr std::size_t least_planned = 64;
 
-// While alive, logs every malloc of `least` bytes that this thread's calls make, and every free, by any thread, of what it logged.
+// While alive, logs every malloc of `least` bytes that this thread's calls make, and every free, by any thread, of what
+// it logged.
 class RecordingScope final : public AllocationScope {
  public:
   explicit RecordingScope(c10::DeviceType device = c10::DeviceType::CPU, std::size_t least = 0);

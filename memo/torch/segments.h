@@ -49,9 +49,9 @@ class Segments {
                                            Graph& graph) = 0;
   // So far in this step.
   [[nodiscard]] virtual double loss() const { return 0; }
-  // Someone else's code runs inside of forward calls: autograd may keep tensors that are not of the dataflow, which stay
-  // where they are, small allocations are not planned, and transients of the stage before attention may be alive, though
-  // unused, when a call has ended.
+  // Someone else's code runs inside of forward calls: autograd may keep tensors that are not of the dataflow, which
+  // stay where they are, small allocations are not planned, and transients of the stage before attention may be alive,
+  // though unused, when a call has ended.
   [[nodiscard]] virtual bool foreign() const { return false; }
   [[nodiscard]] std::size_t least_planned() const;  // bytes
 };

@@ -25,10 +25,9 @@ double now() { return std::chrono::duration<double>(std::chrono::steady_clock::n
 }  // namespace
 
 struct Session::Impl {
-  Impl(plan::Plan given, const model::Shape& shape, const job::Job& job, Device& on, Arena mapped,
-       exec::Watchdog* dog, std::vector<std::unique_ptr<exec::TierStore>> opened,
-       std::shared_ptr<std::atomic<bool>> failed, std::vector<exec::TierStore*> addresses,
-       std::unique_ptr<exec::CopyEngine> streams)
+  Impl(plan::Plan given, const model::Shape& shape, const job::Job& job, Device& on, Arena mapped, exec::Watchdog* dog,
+       std::vector<std::unique_ptr<exec::TierStore>> opened, std::shared_ptr<std::atomic<bool>> failed,
+       std::vector<exec::TierStore*> addresses, std::unique_ptr<exec::CopyEngine> streams)
       : plan(std::move(given)),
         device(on),
         arena(std::move(mapped)),

@@ -109,8 +109,8 @@ TEST(ParameterParts, QueryKeyValueAndGateUpFollowEachOther) {
   EXPECT_EQ(mlp_in.parts[1].row, 48);
 }
 
-// Narayanan et al. (SC 2021), equation 3, without recomputation: 72 S L h^2 (1 + S / 6h + V / 12 L h), of an MLP of 4h and
-// as many key heads as heads.
+// Narayanan et al. (SC 2021), equation 3, without recomputation: 72 S L h^2 (1 + S / 6h + V / 12 L h), of an MLP of 4h
+// and as many key heads as heads.
 TEST(ModelFlops, AreTheFormulaOfMegatronsPaper) {
   Shape shape;
   shape.hidden = 4096, shape.layers = 32, shape.heads = shape.kv_heads = 32, shape.head_dim = 128;
@@ -119,7 +119,8 @@ TEST(ModelFlops, AreTheFormulaOfMegatronsPaper) {
   const double formula = 72 * s * l * h * h * (1 + s / (6 * h) + v / (12 * l * h));
   EXPECT_NEAR(model_flops(shape, Tokens(32768), false) / formula, 1, 1e-9);
   // A causal mask leaves half of attention's.
-  EXPECT_NEAR(model_flops(shape, Tokens(32768), false) - model_flops(shape, Tokens(32768), true), 6 * l * s * s * h, 1e9);
+  EXPECT_NEAR(model_flops(shape, Tokens(32768), false) - model_flops(shape, Tokens(32768), true), 6 * l * s * s * h,
+              1e9);
 }
 
 }  // namespace

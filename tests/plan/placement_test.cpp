@@ -40,8 +40,8 @@ TEST(Placement, AlphaIsTheLargestFractionWhoseSwapHidesUnderTheForwardPass) {
   SyntheticOptions options{.bandwidth = 1e8};
   const Profile profile = synthetic_profile(options);
   const double s = 8192, h = 512, f = 2 * 1536;
-  const double always = s * (h + h) * 4 + s * 8 * 4;             // x, o and the log-sum-exp
-  const double other = s * (2 * h + h + f) * 4;                  // qkv, x1, h; the statistic is too small to swap
+  const double always = s * (h + h) * 4 + s * 8 * 4;  // x, o and the log-sum-exp
+  const double other = s * (2 * h + h + f) * 4;       // qkv, x1, h; the statistic is too small to swap
   const double forward = (4 * 4 * h * h * s + 2 * s * s * h) / options.flops;  // four token-wise segments, attention
   const double alpha = (forward * options.bandwidth - always) / other;
   ASSERT_GT(alpha, 0);

@@ -46,10 +46,11 @@ TEST(ArenaTest, ManyPagesAreCounted) {
 TEST(ArenaTest, MemoryOfAnotherDeviceIsKeptAndCountsWhole) {
   bool freed = false;
   {
-    const Arena arena(std::shared_ptr<std::byte>(new std::byte[100], [&](const std::byte* memory) {
-                        freed = true;
-                        delete[] memory;
-                      }),
+    const Arena arena(std::shared_ptr<std::byte>(new std::byte[100],
+                                                 [&](const std::byte* memory) {
+                                                   freed = true;
+                                                   delete[] memory;
+                                                 }),
                       Bytes(100));
     EXPECT_EQ(arena.resident(), Bytes(100));
     EXPECT_FALSE(freed);
