@@ -4,6 +4,7 @@ of ranks goes on. With --die, rank 1 is killed in the middle of that step."""
 import argparse
 import os
 import signal
+import sys
 from pathlib import Path
 
 import families
@@ -49,4 +50,7 @@ for step in range(done + 1, options.steps + 1):
             print(step, mean.item() / dist.get_world_size(), file=losses)
     state = dict(zip(("model", "optimizer"), get_state_dict(model, optimizer)))
     dcp.save(state, checkpoint_id=options.folder / str(step))
+memo.detach(model)
 dist.destroy_process_group()
+sys.stdout.flush()
+os._exit(0)  # Gloo's threads may let go of tensors while Python ends, which aborts
