@@ -89,7 +89,6 @@ class StepRun {
   // Makes the calls that are left of the first `calls`, with the copies that start before their end. A failed call or
   // copy ends the step, as in `run_step`.
   Status advance(std::size_t calls);
-  [[nodiscard]] std::size_t next() const { return next_; }
   [[nodiscard]] bool ended() const { return ended_; }
   Result<StepReport> finish();
 

@@ -14,6 +14,19 @@ int find_named(const List& list, const std::string& name) {
   return found == list.end() ? -1 : static_cast<int>(found - list.begin());
 }
 
+Use block_of(int cls, int layer_shift = 0) { return {cls, layer_shift, false, false}; }
+Use groups_of(int cls) { return {cls, 0, false, true}; }
+Use sequence_of(int cls) { return {cls, 0, true, false}; }
+
+// Of one head group, by the numbers of its classes.
+Segment core_attention(int qkv, int o, int lse, int d_o, int dq, int dk, int dv) {
+  return {"attention",
+          Stage::core,
+          {{sequence_of(qkv)}, {sequence_of(o), sequence_of(lse)}},
+          {{sequence_of(d_o), sequence_of(qkv), sequence_of(o), sequence_of(lse)},
+           {sequence_of(dq), sequence_of(dk), sequence_of(dv)}}};
+}
+
 }  // namespace
 
 std::vector<int> Dataflow::prefixes() const {
@@ -46,19 +59,13 @@ Dataflow layers_dataflow(const LayerShape& shape, int element_bytes, int groups,
                   {"o", row(query), true, true},  {"lse", Bytes(shape.heads / groups * 4), true, true},
                   {"do", row(query), true, true}, {"dq", row(query), true, true},
                   {"dk", row(key), true, true},   {"dv", row(key), true, true}};
-  const auto groups_of = [](int cls) { return Use{cls, 0, false, true}; };
-  const auto sequence_of = [](int cls) { return Use{cls, 0, true, false}; };
   flow.segments = {
-      {"input", Stage::before, {{}, {{x}}}, {}},
-      {"before", Stage::before, {{{x}}, {groups_of(qkv)}}, {{groups_of(dq), groups_of(dk), groups_of(dv)}, {}}},
-      {"attention",
-       Stage::core,
-       {{sequence_of(qkv)}, {sequence_of(o), sequence_of(lse)}},
-       {{sequence_of(d_o), sequence_of(qkv), sequence_of(o), sequence_of(lse)},
-        {sequence_of(dq), sequence_of(dk), sequence_of(dv)}}},
-      {"after", Stage::after, {{{x}, groups_of(o)}, {}}, {{}, {groups_of(d_o)}}},
+      {"input", Stage::before, {{}, {block_of(x)}}, {}},
+      {"before", Stage::before, {{block_of(x)}, {groups_of(qkv)}}, {{groups_of(dq), groups_of(dk), groups_of(dv)}, {}}},
+      core_attention(qkv, o, lse, d_o, dq, dk, dv),
+      {"after", Stage::after, {{block_of(x), groups_of(o)}, {}}, {{}, {groups_of(d_o)}}},
       {"wait", Stage::wait, {}, {}}};
-  if (shape.loose) flow.segments[3].backward.reads = {{x}, groups_of(o)};
+  if (shape.loose) flow.segments[3].backward.reads = {block_of(x), groups_of(o)};
   return flow;
 }
 
@@ -94,20 +101,13 @@ Dataflow decoder_dataflow(const Shape& shape, int element_bytes, int groups, Tok
     flow.classes.push_back({std::string("optimizer.") + name, {}, false, false, state.optimizer});
   }
 
-  const auto block_of = [](int cls, int layer_shift = 0) { return Use{cls, layer_shift, false, false}; };
-  const auto groups_of = [](int cls) { return Use{cls, 0, false, true}; };
-  const auto sequence_of = [](int cls) { return Use{cls, 0, true, false}; };
   flow.segments = {
       {"embedding", Stage::embedding, {{}, {block_of(x)}}, {{block_of(d)}, {}}},
       {"attn_in",
        Stage::before,
        {{block_of(x)}, {groups_of(qkv)}},
        {{groups_of(dq), groups_of(dk), groups_of(dv), block_of(d1)}, {block_of(d)}}},
-      {"attention",
-       Stage::core,
-       {{sequence_of(qkv)}, {sequence_of(o), sequence_of(lse)}},
-       {{sequence_of(d_o), sequence_of(qkv), sequence_of(o), sequence_of(lse)},
-        {sequence_of(dq), sequence_of(dk), sequence_of(dv)}}},
+      core_attention(qkv, o, lse, d_o, dq, dk, dv),
       {"attn_out", Stage::after, {{block_of(x), groups_of(o)}, {block_of(x1)}}, {{block_of(d1)}, {groups_of(d_o)}}},
       {"mlp_in", Stage::after, {{block_of(x1)}, {block_of(h)}}, {{block_of(dh), block_of(d, 1)}, {block_of(d1)}}},
       {"mlp_out", Stage::after, {{block_of(x1), block_of(h)}, {block_of(x, 1)}}, {{block_of(d, 1)}, {block_of(dh)}}},

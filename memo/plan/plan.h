@@ -64,5 +64,7 @@ Status write_plan(const Plan& plan, const Path& path);
 // of what was never written out or whose write has not ended; a copy that ends after its use; a tier over capacity or
 // tier extents that overlap; misaligned copies; an arena over the limit; transients that overlap.
 std::vector<std::string> validate(const Plan& plan, std::size_t most = 20);
+// The first failure as an error.
+Status must_hold(const Plan& plan);
 
 }  // namespace memo::plan

@@ -1,7 +1,6 @@
 #include "memo/plan/schedule.h"
 
 #include <algorithm>
-#include <ranges>
 
 #include "memo/base/check.h"
 #include "memo/plan/checkpoints.h"
@@ -182,9 +181,10 @@ class Builder {
     for (int s : segments(stage)) call(s, phase, layer, block, -1);
   }
   void backward(Stage stage, int layer, int block) {
-    for (int s : segments(stage) | std::views::reverse) {
-      const model::Side& side = flow_.segments[static_cast<std::size_t>(s)].backward;
-      if (!side.reads.empty() || !side.writes.empty()) call(s, Phase::backward, layer, block, -1);
+    const std::vector<int> of_stage = segments(stage);
+    for (auto s = of_stage.rbegin(); s != of_stage.rend(); ++s) {
+      const model::Side& side = flow_.segments[static_cast<std::size_t>(*s)].backward;
+      if (!side.reads.empty() || !side.writes.empty()) call(*s, Phase::backward, layer, block, -1);
     }
   }
   void after_backward(int layer, int block) {

@@ -157,4 +157,10 @@ std::vector<std::string> validate(const Plan& plan, std::size_t most) {
   return failures.lines();
 }
 
+Status must_hold(const Plan& plan) {
+  if (const auto failures = validate(plan, 1); !failures.empty())
+    return bad_input("the plan does not hold (memo check lists all failures): " + failures.front());
+  return {};
+}
+
 }  // namespace memo::plan

@@ -67,6 +67,8 @@ void LayerSegments::begin_backward(std::vector<at::Tensor> d_outputs, at::Tensor
 }
 
 std::vector<at::Tensor> LayerSegments::take_gradients() {
+  d_outputs_.clear();
+  d_hidden_.reset();
   parameters_.clear();
   return std::exchange(sums_, {});
 }
@@ -145,8 +147,10 @@ void LayerSegments::after(const edge::Where& where, const std::vector<at::Tensor
   if (loose_) heap.emplace(reads[0].device().type());
   const at::AutoGradMode grad(!loose_);
   const std::vector<at::Tensor> outputs = go_on(where, reads, graph);
-  if (loose_) graph = {};
-  if (!loose_) edge::keep_roots(outputs, graph);
+  if (loose_)
+    graph = {};
+  else
+    edge::keep_roots(outputs, graph);
   if (again) return;
   const at::NoGradGuard copies;
   if (outputs_.empty()) {

@@ -4,11 +4,9 @@
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
-#include <atomic>
 #include <utility>
 
 #include "memo/base/check.h"
-#include "memo/exec/tier.h"
 #include "memo/plugin/layer_segments.h"
 #include "memo/torch/allocator.h"
 #include "memo/torch/runner.h"
@@ -49,13 +47,11 @@ at::Tensor padded(const at::Tensor& rows, std::int64_t context) {
 
 struct LayerSession::Impl {
   Impl(plan::Plan given, const model::LayerShape& shape, at::ScalarType dtype, LayerCalls& calls, edge::Device& on,
-       edge::Arena mapped, std::vector<std::unique_ptr<exec::TierStore>> opened,
-       std::unique_ptr<exec::CopyEngine> streams)
+       edge::Arena mapped, edge::Tiers opened)
       : plan(std::move(given)),
         device(on),
         arena(std::move(mapped)),
         tiers(std::move(opened)),
-        engine(std::move(streams)),
         segments(plan.profile.flow, shape, calls),
         runner(plan, arena.data(), segments, dtype, nullptr, device),
         ends(layer_ends(plan)) {}
@@ -76,8 +72,7 @@ struct LayerSession::Impl {
   plan::Plan plan;
   edge::Device& device;
   edge::Arena arena;
-  std::vector<std::unique_ptr<exec::TierStore>> tiers;
-  std::unique_ptr<exec::CopyEngine> engine;
+  edge::Tiers tiers;
   LayerSegments segments;
   edge::Runner runner;
   LayerEnds ends;
@@ -96,8 +91,7 @@ Result<std::unique_ptr<LayerSession>> LayerSession::open(plan::Plan plan, const 
                                                          LayerCalls& calls, edge::Device& device) {
   edge::install_allocator();
   edge::install_saved_tensor_hooks();
-  if (const auto failures = plan::validate(plan, 1); !failures.empty())
-    return bad_input("the plan does not hold (memo check lists all failures): " + failures.front());
+  MEMO_CHECKED(plan::must_hold(plan));
   const model::Dataflow& flow = plan.profile.flow;
   const model::Dataflow own =
       model::layers_dataflow(shape, static_cast<int>(c10::elementSize(dtype)), flow.groups, flow.context, flow.block);
@@ -107,12 +101,9 @@ Result<std::unique_ptr<LayerSession>> LayerSession::open(plan::Plan plan, const 
            flow.classes[c].row == own.classes[c].row;
   if (!same) return bad_input("the plan is for other layers; make a new plan");
   MEMO_TRY(edge::Arena arena, device.map(plan.program.arena));
-  MEMO_TRY(auto tiers, edge::open_tiers(plan, memory, device, {}, nullptr, std::make_shared<std::atomic<bool>>(false)));
-  std::vector<exec::TierStore*> stores;
-  for (const auto& tier : tiers) stores.push_back(tier.get());
-  MEMO_TRY(std::unique_ptr<exec::CopyEngine> engine, device.copy_engine(stores));
-  return std::unique_ptr<LayerSession>(new LayerSession(std::make_unique<Impl>(
-      std::move(plan), shape, dtype, calls, device, std::move(arena), std::move(tiers), std::move(engine))));
+  MEMO_TRY(edge::Tiers tiers, edge::open_tiers(plan, memory, device));
+  return std::unique_ptr<LayerSession>(new LayerSession(
+      std::make_unique<Impl>(std::move(plan), shape, dtype, calls, device, std::move(arena), std::move(tiers))));
 }
 
 const plan::Plan& LayerSession::plan() const { return impl_->plan; }
@@ -123,7 +114,7 @@ Result<LayerOutputs> LayerSession::forward(int layer, const at::Tensor& hidden, 
     s.run.reset();
     s.segments.forget();
     s.runner.begin_sequence({{}, {}, {}, std::move(starts)}, true);
-    s.run.emplace(s.plan.program, s.arena.data(), s.runner, *s.engine, s.plan.profile.flow);
+    s.run.emplace(s.plan.program, s.arena.data(), s.runner, *s.tiers.engine, s.plan.profile.flow);
     s.next = 0;
     s.forward_ended = false;
     ++s.step;
@@ -154,7 +145,6 @@ Result<LayerGradients> LayerSession::backward(int layer, const at::Tensor& d_out
   s.segments.begin_backward(std::move(d_outputs), d_hidden, parameters);
   const Status ran = s.advance(s.ends.backward[static_cast<std::size_t>(layer)]);
   LayerGradients result{d_hidden.narrow(0, 0, d_output.size(0)), s.segments.take_gradients()};
-  s.segments.begin_backward({}, {}, {});
   MEMO_CHECKED(ran);
   for (std::size_t i = 0; i < parameters.size(); ++i)
     if (result.parameters[i].defined()) result.parameters[i] = result.parameters[i].to(parameters[i].scalar_type());

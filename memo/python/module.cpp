@@ -1,13 +1,12 @@
 // memo._core: the executor and planner for the Python package (python/memo). Failures are ValueError where the input
 // was bad or nothing fits, else RuntimeError.
 #include <alloca.h>
-#include <pybind11/functional.h>
 #include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
 #include <torch/version.h>
 
-#include <filesystem>
 #include <memory>
+#include <optional>
 
 #include "memo/base/file.h"
 #include "memo/base/version.h"
@@ -15,8 +14,6 @@
 #include "memo/plugin/layer_session.h"
 #include "memo/report/page.h"
 #include "memo/sim/planner.h"
-#include "memo/torch/allocator.h"
-#include "memo/torch/saved_tensors.h"
 
 namespace py = pybind11;
 
@@ -53,8 +50,8 @@ auto unlocked(const F& work) {
   return work();
 }
 
-// An object with before(layer, block, x) -> (q, k, v, softcap, window), after(layer, block, o) -> (y, [besides]) and
-// forget().
+// An object with before(layer, block, x) -> (q, k, v, softcap, window), after(layer, block, o) -> (y, [besides]),
+// exchange(out, given), forget() and ranks.
 class PythonCalls final : public LayerCalls {
  public:
   explicit PythonCalls(const py::object& object)
@@ -145,10 +142,6 @@ PYBIND11_MODULE(_core, module) {
   if (!here.starts_with(built_for + ".")) throw py::import_error("built for torch " + built_for);
   module.attr("version") = std::string(memo::version);
   module.def("strategies", &sim::strategies);
-  module.def("install", [] {
-    edge::install_allocator();
-    edge::install_saved_tensor_hooks();
-  });
 
   py::class_<plan::Plan>(module, "Plan")
       .def("describe", &describe)

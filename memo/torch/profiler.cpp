@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <map>
 
+#include "memo/base/median.h"
 #include "memo/plan/for_job.h"
 #include "memo/sim/planner.h"
 #include "memo/torch/allocator.h"
@@ -29,12 +30,6 @@ constexpr int most_steps_measured = 8;           // of short contexts, whose ste
 constexpr double seconds_measured = 2;
 
 using Key = std::tuple<int, bool, std::int64_t>;  // segment, backward, tokens
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 class Profiler {
  public:

@@ -26,16 +26,13 @@ double now() { return std::chrono::duration<double>(std::chrono::steady_clock::n
 
 struct Session::Impl {
   Impl(plan::Plan given, const model::Shape& shape, const job::Job& job, Device& on, Arena mapped, exec::Watchdog* dog,
-       std::vector<std::unique_ptr<exec::TierStore>> opened, std::shared_ptr<std::atomic<bool>> failed,
-       std::vector<exec::TierStore*> addresses, std::unique_ptr<exec::CopyEngine> streams)
+       Tiers opened, std::shared_ptr<std::atomic<bool>> failed)
       : plan(std::move(given)),
         device(on),
         arena(std::move(mapped)),
         tiers(std::move(opened)),
         tier_failed(std::move(failed)),
-        stores(std::move(addresses)),
-        engine(std::move(streams)),
-        planned(plan, arena.data(), *engine),
+        planned(plan, arena.data(), *tiers.engine),
         state(
             shape, job.model.dtype, [this](const StateGroup& group) { return planned.regions(group); }, &planned,
             device.of_tensors()),
@@ -45,7 +42,7 @@ struct Session::Impl {
                    if (state.accepts(group, options, segments.loss_sum)) state.update(group, options, update, lr);
                  }),
         options(job.train),
-        watched(dog ? exec::watched(*engine, *dog, plan.program, plan.profile.flow) : nullptr),
+        watched(dog ? exec::watched(*tiers.engine, *dog, plan.program, plan.profile.flow) : nullptr),
         runner(plan, arena.data(), segments, scalar_type(job.model.dtype), &state, device) {
     if (!device.of_tensors().is_cpu())
       segments.loss_sum.on_device = at::zeros({1}, at::dtype(at::kDouble).device(device.of_tensors()));
@@ -54,11 +51,9 @@ struct Session::Impl {
   plan::Plan plan;
   Device& device;
   Arena arena;
-  std::vector<std::unique_ptr<exec::TierStore>> tiers;  // none where the plan uses none
-  std::shared_ptr<std::atomic<bool>> tier_failed;       // in this step
-  bool step_failed = false;                             // the last one
-  std::vector<exec::TierStore*> stores;
-  std::unique_ptr<exec::CopyEngine> engine;
+  Tiers tiers;
+  std::shared_ptr<std::atomic<bool>> tier_failed;  // in this step
+  bool step_failed = false;                        // the last one
   PlannedState planned;
   ModelState state;
   Decoder decoder;
@@ -78,21 +73,16 @@ Result<std::unique_ptr<Session>> Session::open(plan::Plan plan, const model::Sha
                                                Device& device, const Guards& guards) {
   install_allocator();
   install_saved_tensor_hooks();
-  if (const auto failures = plan::validate(plan, 1); !failures.empty())
-    return bad_input("the plan does not hold (memo check lists all failures): " + failures.front());
+  MEMO_CHECKED(plan::must_hold(plan));
   const std::vector<plan::Fixed> wanted = plan::fixed_memory(shape, job.model.dtype);
   for (std::size_t i = 0; i < wanted.size(); ++i)
     if (i >= plan.profile.fixed.size() || plan.profile.fixed[i].bytes != wanted[i].bytes)
       return bad_input(fmt::format("the plan is for another model: its {} differ; make a new plan", wanted[i].name));
   MEMO_TRY(Arena arena, device.map(plan.program.arena));
   const auto failed = std::make_shared<std::atomic<bool>>(false);
-  MEMO_TRY(auto tiers, open_tiers(plan, job.memory, device, guards.faults, guards.watchdog, failed));
-  std::vector<exec::TierStore*> stores;
-  for (const auto& tier : tiers) stores.push_back(tier.get());
-  MEMO_TRY(std::unique_ptr<exec::CopyEngine> engine, device.copy_engine(stores));
-  return std::unique_ptr<Session>(
-      new Session(std::make_unique<Impl>(std::move(plan), shape, job, device, std::move(arena), guards.watchdog,
-                                         std::move(tiers), std::move(failed), std::move(stores), std::move(engine))));
+  MEMO_TRY(Tiers tiers, open_tiers(plan, job.memory, device, guards.faults, guards.watchdog, failed));
+  return std::unique_ptr<Session>(new Session(std::make_unique<Impl>(
+      std::move(plan), shape, job, device, std::move(arena), guards.watchdog, std::move(tiers), std::move(failed))));
 }
 
 const plan::Plan& Session::plan() const { return impl_->plan; }
@@ -100,7 +90,7 @@ ModelState& Session::state() { return impl_->state; }
 
 Result<StepResult> Session::step(const std::vector<Sample>& samples, std::int64_t update, double lr, Watch watch) {
   Impl& s = *impl_;
-  exec::CopyEngine& streams = s.watched ? *s.watched : *s.engine;
+  exec::CopyEngine& streams = s.watched ? *s.watched : *s.tiers.engine;
   std::optional<exec::CheckedStep> checked;
   if (watch == Watch::order) checked.emplace(s.plan, s.arena.data(), s.runner, streams, s.device.bytes());
   exec::Compute& compute = checked ? checked->compute() : s.runner;

@@ -49,23 +49,26 @@ Result<std::unique_ptr<exec::TierStore>> open_tier(const plan::Tier& tier, Bytes
   if (dog) store = exec::watched(std::move(store), *dog, tier.name);
   const job::Checksums least = tier.name == "disk" ? job::Checksums::disk : job::Checksums::all;
   if (memory.checksums >= least) store = exec::checksummed(std::move(store), tier.name);
-  return std::make_unique<NotedTier>(std::move(store), failed);
+  if (failed) store = std::make_unique<NotedTier>(std::move(store), failed);
+  return store;
 }
 
 }  // namespace
 
-Result<std::vector<std::unique_ptr<exec::TierStore>>> open_tiers(const plan::Plan& plan,
-                                                                 const job::MemoryLimits& memory, Device& device,
-                                                                 const std::optional<exec::Faults>& faults,
-                                                                 exec::Watchdog* dog,
-                                                                 const std::shared_ptr<std::atomic<bool>>& failed) {
-  std::vector<std::unique_ptr<exec::TierStore>> tiers;
+Result<Tiers> open_tiers(const plan::Plan& plan, const job::MemoryLimits& memory, Device& device,
+                         const std::optional<exec::Faults>& faults, exec::Watchdog* dog,
+                         const std::shared_ptr<std::atomic<bool>>& failed) {
+  Tiers tiers;
+  std::vector<exec::TierStore*> addresses;
   for (std::size_t i = 0; i < plan.program.tier_bytes.size(); ++i) {
     const Bytes bytes = plan.program.tier_bytes[i];
-    tiers.emplace_back();
-    if (bytes == Bytes(0)) continue;
-    MEMO_TRY(tiers.back(), open_tier(plan.profile.tiers[i], bytes, memory, device, faults, dog, failed));
+    std::unique_ptr<exec::TierStore>& store = tiers.stores.emplace_back();
+    if (bytes > Bytes(0)) {
+      MEMO_TRY(store, open_tier(plan.profile.tiers[i], bytes, memory, device, faults, dog, failed));
+    }
+    addresses.push_back(store.get());
   }
+  MEMO_TRY(tiers.engine, device.copy_engine(std::move(addresses)));
   return tiers;
 }
 

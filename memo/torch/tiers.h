@@ -1,4 +1,4 @@
-// The tiers of a plan, opened with what the job asks of them: checksums, encryption, a watchdog.
+// The tiers of a plan, opened with what the job asks of them: checksums, encryption, a watchdog; and the copy streams.
 #pragma once
 
 #include <atomic>
@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "memo/exec/executor.h"
 #include "memo/exec/faulty_tier.h"
 #include "memo/exec/tier.h"
 #include "memo/exec/watchdog.h"
@@ -15,12 +16,16 @@
 
 namespace memo::edge {
 
-// One for each tier of the plan, none for those that it does not use. `faults` is of tests. `dog`, if given, watches
-// them and outlives them; `failed` is set when an operation fails.
-Result<std::vector<std::unique_ptr<exec::TierStore>>> open_tiers(const plan::Plan& plan,
-                                                                 const job::MemoryLimits& memory, Device& device,
-                                                                 const std::optional<exec::Faults>& faults,
-                                                                 exec::Watchdog* dog,
-                                                                 const std::shared_ptr<std::atomic<bool>>& failed);
+struct Tiers {
+  std::vector<std::unique_ptr<exec::TierStore>>
+      stores;                                // one for each tier of the plan, none for those it does not use
+  std::unique_ptr<exec::CopyEngine> engine;  // between these and the device
+};
+
+// `faults` is of tests. `dog`, if given, watches the tiers and outlives them; `failed`, if given, is set when an
+// operation fails.
+Result<Tiers> open_tiers(const plan::Plan& plan, const job::MemoryLimits& memory, Device& device,
+                         const std::optional<exec::Faults>& faults = {}, exec::Watchdog* dog = nullptr,
+                         const std::shared_ptr<std::atomic<bool>>& failed = nullptr);
 
 }  // namespace memo::edge

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 
+#include "memo/base/median.h"
 #include "memo/base/text.h"
 #include "memo/torch/checkpoint_files.h"
 #include "memo/torch/dataset.h"
@@ -21,11 +22,9 @@
 namespace memo::edge {
 namespace {
 
-double median(std::vector<double> values) {
-  if (values.size() > 1) values.erase(values.begin());  // the first step pays for fresh pages
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
+// The first step pays for fresh pages.
+double median_of_later(const std::vector<double>& values) {
+  return median(values.size() > 1 ? std::vector(values.begin() + 1, values.end()) : values);
 }
 
 class Training {
@@ -229,8 +228,8 @@ class Training {
     result.step_predicted = plan.predicted.step;
     result.stall_predicted = plan.predicted.stall;
     if (!seconds_.empty()) {
-      result.step = Seconds(median(seconds_));
-      result.stall = Seconds(median(stalls_));
+      result.step = Seconds(median_of_later(seconds_));
+      result.stall = Seconds(median_of_later(stalls_));
       result.tokens_per_second = static_cast<double>(result.context * job_.train.batch) / result.step.value();
     }
     result.bytes_out = report_.bytes_out;

@@ -11,9 +11,6 @@ version: str
 def strategies() -> list[str]:
     """Names of what plans may be asked for."""
 
-def install() -> None:
-    """Gives plans' memory to tensors that steps make. Once a process; further calls do nothing."""
-
 def report(plan: str, page: str) -> None:
     """Writes the page about the plan of a file."""
 

@@ -4,7 +4,7 @@ import functools
 
 import torch
 
-from memo.layers import put_forward
+from memo.layers import own_forwards, put_forwards
 
 TILE = 512  # tokens
 
@@ -33,9 +33,10 @@ class TiledLoss(torch.autograd.Function):
             d_logits = logits.to(rows.dtype)
             torch.mm(d_logits, weight, out=d_hidden[begin:begin + TILE])
             if wanted[1]:
-                d_weight += d_logits.t() @ rows if rows.dtype != torch.float32 else 0
                 if rows.dtype == torch.float32:
                     d_weight.addmm_(d_logits.t(), rows)
+                else:
+                    d_weight += d_logits.t() @ rows
             if wanted[2]:
                 d_bias += logits.sum(0)
         ctx.gradients = (d_hidden, d_weight, d_bias)
@@ -67,11 +68,10 @@ class TiledHead:
 
     def __init__(self, model):
         self.model, self.head = model, model.get_output_embeddings()
-        self._hidden = None  # what the head was given, instead of logits
         self._with_labels = False
 
     def patch(self):
-        self._forwards = [(module, module.__dict__.get("forward")) for module in (self.model, self.head)]
+        self._forwards = own_forwards([self.model, self.head])
         self._loss = self.model.__dict__.get("_loss_function")
         self._plain_loss = self.model.loss_function
         model_forward, head_forward = self.model.forward, self.head.forward
@@ -95,8 +95,7 @@ class TiledHead:
         self.model.loss_function = self._run_loss
 
     def unpatch(self):
-        for module, forward in self._forwards:
-            put_forward(module, forward)
+        put_forwards(self._forwards)
         if self._loss is None:
             self.model.__dict__.pop("_loss_function", None)
         else:

@@ -44,12 +44,18 @@ def whole(layer):
             layer.reshard()
 
 
-def put_forward(module, forward):
-    """Gives a module the `forward` of its own that it had, or none."""
-    if forward is None:
-        module.__dict__.pop("forward", None)
-    else:
-        module.forward = forward
+def own_forwards(modules):
+    """Modules with the `forward` of their own that they have, or None."""
+    return [(module, module.__dict__.get("forward")) for module in modules]
+
+
+def put_forwards(forwards):
+    """Gives modules back what `own_forwards` found."""
+    for module, forward in forwards:
+        if forward is None:
+            module.__dict__.pop("forward", None)
+        else:
+            module.forward = forward
 
 
 def arguments(layer, args, kwargs):
@@ -77,7 +83,7 @@ class Arguments:
 
     def blocks(self, layer_name: str, named: dict) -> list[dict]:
         """Arguments of each block: rows of what has a row a token, everything else as it is. No mask."""
-        cut = {}
+        cut, count = {}, self.context // self.block
         for name, value in named.items():
             if name == "attention_mask" or name in _DOCUMENTS:
                 value = None
@@ -85,8 +91,8 @@ class Arguments:
                     isinstance(part, torch.Tensor) for part in value)):
                 cut[name] = self._blocks_of(layer_name, name, value)
             else:
-                cut[name] = [value] * (self.context // self.block)
-        return [dict(zip(cut, values)) for values in zip(*cut.values())] if cut else [{}] * (self.context // self.block)
+                cut[name] = [value] * count
+        return [{name: values[b] for name, values in cut.items()} for b in range(count)]
 
     def _blocks_of(self, layer_name, name, value):
         key = tuple(id(part) for part in value) if isinstance(value, tuple) else id(value)
@@ -151,7 +157,7 @@ class Calls:
             if any(isinstance(part, torch.Tensor) for part in y[1:]):
                 raise UnsupportedModel(f"{self.names[layer]} returns more than hidden states")
             y = y[0]
-        if y.shape[1:] != (o.shape[0], y.shape[-1]) or y.shape[0] != 1:
+        if y.shape[:-1] != (1, o.shape[0]):
             raise UnsupportedModel(f"{self.names[layer]} changes the shape of its hidden states")
         self.counts = [len(tensors) for tensors in waiting.captured.values()]
         return y[0], [captured.rows(self.names[layer], tensor, y.shape[1])

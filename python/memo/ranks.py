@@ -13,34 +13,24 @@ def count(group) -> int:
     return torch.distributed.get_world_size(group) if group is not None else 1
 
 
-def agreed(group, make, besides=""):
-    """The plan that `make` gives, of the group's first rank on all of them, since exchanges must meet. Its ValueError,
-    with `besides`, is raised on all."""
-    told = [None, None]
-    if group is None or torch.distributed.get_rank(group) == 0:
-        try:
-            plan = make()
-        except ValueError as error:
-            told = [None, f"{error}{besides}"]
-        else:
-            if group is None:
-                return plan
-            told = [_text(plan), None]
-    if group is not None:
-        torch.distributed.broadcast_object_list(told, group=group, group_src=0)
-    if told[1] is not None:
-        raise ValueError(told[1])
+def agreed(group, make):
+    """The plan that `make` gives, of the group's first rank on all of them, since exchanges must meet. Its ValueError is
+    raised on all. Without a group, what `make` gives."""
+    if group is None:
+        return make()
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "plan.json"
+        path, told = Path(folder) / "plan.json", [None, None]  # the plan's text, or what failed
+        if torch.distributed.get_rank(group) == 0:
+            try:
+                make().save(str(path))
+                told[0] = path.read_text()
+            except ValueError as error:
+                told[1] = str(error)
+        torch.distributed.broadcast_object_list(told, group=group, group_src=0)
+        if told[1] is not None:
+            raise ValueError(told[1])
         path.write_text(told[0])
         return _core.Plan.load(str(path))
-
-
-def _text(plan) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "plan.json"
-        plan.save(str(path))
-        return path.read_text()
 
 
 def split_sequence(input_ids, labels, group):

@@ -37,7 +37,6 @@ class Attachment:
         self.block = block if block != "auto" else min(1024, -(-context // 64) * 64)
         if not isinstance(self.block, int) or self.block < 1:
             raise ValueError(f"block = {block!r}: write a number of tokens, or \"auto\"")
-        _core.install()
         self._calls = layers.Calls(self.names, self.layers, sequence_group)
         self._running, self._captures = False, ()
         self._profilers, self._plans, self._session, self._open = {}, {}, None, None
@@ -46,12 +45,10 @@ class Attachment:
         self._options = dict(
             model=f"{type(self.model).__name__} {len(self.layers)} x {kind.hidden_size}", layers=len(self.layers),
             hidden_size=kind.hidden_size, heads=kind.heads, kv_heads=kind.kv_heads, head_dim=kind.head_dim,
-            groups=head_groups,
-            block=self.block, host_limit=host_limit, disk=str(disk) if disk is not None else None,
-            disk_limit=disk_limit)
+            groups=head_groups, block=self.block, host_limit=host_limit,
+            disk=str(disk) if disk is not None else None, disk_limit=disk_limit)
         self.plan = self._plan_of(self._state(), self._blocks_asked)
         self._head = kind.head()
-        self._saved = []
 
     # ---- what the model is
 
@@ -72,7 +69,7 @@ class Attachment:
 
     def _look(self, tokens):
         """Runs the model's own layers once, and keeps what the first of each kind is given: name, hidden, arguments."""
-        kinds, undo = {}, []
+        kinds, forwards = {}, layers.own_forwards(self.layers)
 
         def watch(i, layer, forward):
             def run(hidden, *args, **kwargs):
@@ -86,14 +83,12 @@ class Attachment:
             return run
 
         for i, layer in enumerate(self.layers):
-            undo.append((layer, layer.__dict__.get("forward")))
             layer.forward = watch(i, layer, layer.forward)
         try:
             with torch.no_grad():
                 self._kind.example(tokens)
         finally:
-            for layer, forward in undo:
-                layers.put_forward(layer, forward)
+            layers.put_forwards(forwards)
         if not kinds:
             raise UnsupportedModel(f"{type(self.owner).__name__} did not run its layers")
         return sorted(kinds.values(), key=lambda kind: kind["layer"])
@@ -185,9 +180,15 @@ class Attachment:
                                      f"{format_bytes(outside)}")
             with layers.whole(self.layers[0]), self._around(state, 0):
                 profile = profiler.profile(context)
-            plan = ranks.agreed(self._group, lambda: _core.make_plan(profile, self.strategy, limit),
-                                f" (besides {format_bytes(outside)} of weights, gradients, moments and hidden states)")
-            self._plans[state, blocks] = plan
+
+            def make():
+                try:
+                    return _core.make_plan(profile, self.strategy, limit)
+                except ValueError as error:
+                    raise ValueError(f"{error} (besides {format_bytes(outside)} of weights, gradients, moments and hidden "
+                                     "states)") from None
+
+            self._plans[state, blocks] = ranks.agreed(self._group, make)
         return self._plans[state, blocks]
 
     def _session_for(self, state, tokens):
@@ -207,8 +208,7 @@ class Attachment:
 
     def patch(self):
         self.model.__dict__[ATTRIBUTE] = self
-        for module in [self.owner, *self.layers]:
-            self._saved.append((module, module.__dict__.get("forward")))
+        self._forwards = layers.own_forwards([self.owner, *self.layers])
         self.owner.forward = self._run_owner(self.owner.forward)  # torch.compile leaves out what runs by a plan
         for i, layer in enumerate(self.layers):
             layer.forward = self._run_layer(i, layer.forward)
@@ -216,9 +216,8 @@ class Attachment:
             self._head.patch()
 
     def unpatch(self):
-        for module, forward in self._saved:
-            layers.put_forward(module, forward)
-        self._saved = []
+        layers.put_forwards(self._forwards)
+        self._forwards = []
         if self._head:
             self._head.unpatch()
         self._session = None

@@ -6,8 +6,7 @@ import torch
 from greenlet import getcurrent, greenlet
 
 NAME = "memo"  # of the attention implementation in transformers
-seen = []  # shapes (heads, kv_heads, head_dim) of calls outside of blocks, while someone looks; else empty
-_looking = False
+_seen = None  # shapes (heads, kv_heads, head_dim) of calls outside of blocks, while someone looks
 
 
 class Block(greenlet):
@@ -24,8 +23,8 @@ def attention(query, key, value, scale=None, window=None, softcap=None):
     """
     if isinstance(getcurrent(), Block):
         return _leave(query, key, value, scale, softcap, window).transpose(1, 2)
-    if _looking:
-        seen.append((query.shape[1], key.shape[1], query.shape[-1]))
+    if _seen is not None:
+        _seen.append((query.shape[1], key.shape[1], query.shape[-1]))
     group = query.shape[1] // key.shape[1]
     if window is None and softcap is None:
         return torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale,
@@ -43,15 +42,13 @@ def attention(query, key, value, scale=None, window=None, softcap=None):
 
 def look(run):
     """Shapes (heads, kv_heads, head_dim) of the calls of `attention` while `run` runs."""
-    global _looking
-    seen.clear()
-    _looking = True
+    global _seen
+    _seen = []
     try:
         run()
-        return list(seen)
+        return _seen
     finally:
-        _looking = False
-        seen.clear()
+        _seen = None
 
 
 def _leave(query, key, value, scale, softcap, window):
