@@ -29,11 +29,13 @@ class LayerCalls {
   virtual AtAttention before(int layer, int block, const at::Tensor& x) = 0;
   // Goes on with the block's attention output o [T, heads, D] to the layer's end, differentiable in o and x.
   virtual AtOutput after(int layer, int block, const at::Tensor& o) = 0;
-  // Over how many ranks the sequence is split, and their all-to-all: out[r] becomes what rank r has in in[own rank].
-  // Both [ranks, ...], contiguous.
+  // Over how many ranks the sequence is split, and their all-to-all: out[r] becomes what rank r has in in[own rank],
+  // both [ranks, ...], contiguous. `end_exchange` waits for the oldest that was begun; until then the memory is the
+  // exchange's.
   [[nodiscard]] virtual int ranks() const { return 1; }
-  virtual void exchange(const at::Tensor& out, const at::Tensor& in) = 0;
-  // Lets go of all blocks that wait.
+  virtual void begin_exchange(const at::Tensor& out, const at::Tensor& in) = 0;
+  virtual void end_exchange() = 0;
+  // Lets go of all blocks that wait, and ends exchanges.
   virtual void forget() = 0;
 };
 

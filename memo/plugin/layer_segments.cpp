@@ -17,11 +17,6 @@
 namespace memo::plugin {
 namespace {
 
-// The same memory, which this tensor does not keep: it will be moved.
-at::Tensor unowned(const at::Tensor& x) {
-  return edge::tensor_at(static_cast<const std::byte*>(x.const_data_ptr()), x.sizes(), x.scalar_type(), x.device());
-}
-
 // The tensor, and what shares its storage, lies at `to` from now on.
 void move_to(const at::Tensor& tensor, const at::Tensor& to) {
   tensor.storage().unsafeGetStorageImpl()->set_data_ptr_noswap(at::DataPtr(to.data_ptr(), to.device()));
@@ -110,7 +105,7 @@ std::vector<at::Tensor> LayerSegments::forward(int segment, const edge::Where& w
 }
 
 std::vector<at::Tensor> LayerSegments::before(const edge::Where& where, const at::Tensor& x, edge::Graph& graph) {
-  const at::Tensor in = edge::leaf(unowned(x), graph);
+  const at::Tensor in = edge::leaf(edge::unowned(x), graph);
   const auto [q, k, v, softcap, window] = calls_.before(where.layer, where.block, in);
   kinds_[static_cast<std::size_t>(where.layer)] = {softcap, window};
   suspended_[where.block] = in;
@@ -198,7 +193,7 @@ std::vector<at::Tensor> LayerSegments::after_backward(const edge::Where& where, 
     std::optional<edge::UnplannedScope> heap;
     if (loose_) {
       heap.emplace(device);
-      const at::Tensor x = edge::leaf(unowned(reads[0]), graph);
+      const at::Tensor x = edge::leaf(edge::unowned(reads[0]), graph);
       (void)calls_.before(where.layer, where.block, x);
       suspended_[where.block] = x;
       graph = {};

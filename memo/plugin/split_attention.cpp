@@ -1,62 +1,123 @@
 #include "memo/plugin/split_attention.h"
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
 
-#include <vector>
+#include <algorithm>
+#include <functional>
+#include <utility>
 
+#include "memo/base/check.h"
 #include "memo/torch/allocator.h"
 #include "memo/torch/attention.h"
+#include "memo/torch/device.h"
 
 namespace memo::plugin {
 namespace {
 
-// Buffers of an exchange are not planned: the transport lets go of them when it likes.
-at::Tensor exchanged(const at::Tensor& out_going, LayerCalls& calls) {
-  const edge::UnplannedScope heap(out_going.device().type());
-  at::Tensor result = at::empty_like(out_going);
-  calls.exchange(result, out_going);
-  return result;
-}
+// Columns [S, heads D] of queries or keys.
+struct Columns {
+  at::Tensor all;
+  std::int64_t heads;
+};
 
-// Columns of parts, each [S, heads D], by the rank that gets them: -> [ranks S, columns / ranks], all tokens.
-at::Tensor to_heads(const std::vector<at::Tensor>& parts, LayerCalls& calls) {
-  const std::int64_t ranks = calls.ranks(), tokens = parts.front().size(0);
-  std::int64_t columns = 0;
-  for (const at::Tensor& part : parts) columns += part.size(1) / ranks;
-  const edge::UnplannedScope heap(parts.front().device().type());
-  const at::Tensor send = at::empty({ranks, tokens, columns}, parts.front().options());
-  std::int64_t at_column = 0;
-  for (const at::Tensor& part : parts) {
-    const std::int64_t own = part.size(1) / ranks;
-    send.narrow(2, at_column, own).copy_(part.unflatten(1, {ranks, own}).transpose(0, 1));
-    at_column += own;
+// A group's heads over the ranks. Each has its queries and their keys, which ranks share where keys are fewer; in a
+// turn each works on one of its keys, while what the next turn needs is under way, and what the last one gave.
+class Turns {
+ public:
+  Turns(const edge::GroupHeads& group, LayerCalls& calls) : group_(group), calls_(calls), ranks_(calls.ranks()) {
+    MEMO_CHECK(group.queries % ranks_ == 0 && (group.keys % ranks_ == 0 || ranks_ % group.keys == 0),
+               "ranks divide a group's heads");
   }
-  return exchanged(send, calls).flatten(0, 1);
-}
+  [[nodiscard]] std::int64_t count() const { return std::max<std::int64_t>(1, group_.keys / ranks_); }
+  [[nodiscard]] edge::GroupHeads heads() const {
+    return {group_.queries / ranks_ / count(), 1, group_.dim, group_.softcap};
+  }
+  [[nodiscard]] Columns queries(const at::Tensor& all) const { return {all, group_.queries}; }
+  [[nodiscard]] Columns keys(const at::Tensor& all) const { return {all, group_.keys}; }
+  // Of qkv [S, (queries + 2 keys) D]: its three parts.
+  [[nodiscard]] std::vector<Columns> parts(const at::Tensor& qkv) const {
+    const std::int64_t query = group_.queries * group_.dim, key = group_.keys * group_.dim;
+    return {queries(qkv.narrow(1, 0, query)), keys(qkv.narrow(1, query, key)), keys(qkv.narrow(1, query + key, key))};
+  }
 
-// The other way, of one part: [ranks S, columns / ranks] -> [S, columns].
-at::Tensor to_tokens(const at::Tensor& rows, LayerCalls& calls) {
-  const std::int64_t ranks = calls.ranks(), tokens = rows.size(0) / ranks, own = rows.size(1);
-  const auto heap_copy = [&] {
-    const edge::UnplannedScope heap(rows.device().type());
-    return rows.clone();
+  // Sends each rank the columns of its heads; `end` of them gives this rank's for all tokens, [ranks S, ...].
+  at::Tensor to_heads(const std::vector<Columns>& parts, std::int64_t turn) {
+    const std::int64_t tokens = parts.front().all.size(0);
+    std::int64_t width = 0, at_column = 0;
+    for (const Columns& part : parts) width += own_columns(part);
+    const at::Tensor send = at::empty({ranks_, tokens, width}, parts.front().all.options());
+    for (const Columns& part : parts) {
+      const at::Tensor to = send.narrow(2, at_column, own_columns(part)).unflatten(0, {owners(part), copies(part)});
+      to.copy_(of_turn(part, turn).permute({1, 0, 2}).unsqueeze(1).expand_as(to));
+      at_column += own_columns(part);
+    }
+    return begin(send);
+  }
+
+  // The other way, of own heads' rows [ranks S, columns of a turn].
+  at::Tensor to_tokens(const at::Tensor& rows) { return begin(rows.unflatten(0, {ranks_, -1})); }
+  // What came of it, into the columns of all heads; of what ranks had copies of, the sum.
+  void put(const at::Tensor& got, const Columns& into, std::int64_t turn) const {
+    const at::Tensor owned = got.unflatten(0, {owners(into), copies(into)});
+    of_turn(into, turn).copy_((copies(into) > 1 ? owned.sum(1) : owned.squeeze(1)).transpose(0, 1));
+  }
+
+  // Waits for the oldest exchange that was begun.
+  void end() {
+    const edge::UnplannedScope heap(sent_.front().device().type());
+    calls_.end_exchange();
+    sent_.erase(sent_.begin());
+  }
+
+ private:
+  [[nodiscard]] std::int64_t owners(const Columns& part) const { return std::min(part.heads, ranks_); }
+  [[nodiscard]] std::int64_t copies(const Columns& part) const { return ranks_ / owners(part); }
+  [[nodiscard]] std::int64_t own_columns(const Columns& part) const {
+    return part.all.size(1) / owners(part) / count();
+  }
+  // [S, owners, columns of a turn]
+  [[nodiscard]] at::Tensor of_turn(const Columns& part, std::int64_t turn) const {
+    return part.all.unflatten(1, {owners(part), -1}).narrow(2, turn * own_columns(part), own_columns(part));
+  }
+
+  // The transport is given no tensor of ours: it lets go of what it has when it likes.
+  at::Tensor begin(const at::Tensor& send) {
+    at::Tensor got = at::empty(send.sizes(), send.options());
+    const edge::UnplannedScope heap(send.device().type());
+    calls_.begin_exchange(edge::unowned(got), edge::unowned(send));
+    sent_.push_back(send);
+    return got;
+  }
+
+  edge::GroupHeads group_;
+  LayerCalls& calls_;
+  std::int64_t ranks_;
+  std::vector<at::Tensor> sent_;  // of exchanges under way
+};
+
+// Every turn, what `parts` gave this rank's heads is attended to, rows [ranks S, columns], and the results go back into
+// the columns `into` of all heads. The exchanges of other turns are under way meanwhile.
+using Attend = std::function<std::vector<at::Tensor>(const at::Tensor& rows, std::int64_t turn)>;
+void take_turns(Turns& turns, const std::vector<Columns>& parts, const std::vector<Columns>& into,
+                const Attend& attend) {
+  std::vector<at::Tensor> returning;
+  const auto put = [&](std::int64_t turn) {
+    for (std::size_t i = 0; i < returning.size(); ++i) {
+      turns.end();
+      turns.put(returning[i], into[i], turn);
+    }
+    returning.clear();
   };
-  const at::Tensor got = exchanged(heap_copy().unflatten(0, {ranks, tokens}), calls);
-  const at::Tensor result = at::empty({tokens, ranks * own}, rows.options());
-  result.unflatten(1, {ranks, own}).copy_(got.transpose(0, 1));
-  return result;
-}
-
-edge::GroupHeads own_heads(edge::GroupHeads heads, const LayerCalls& calls) {
-  heads.queries /= calls.ranks();
-  heads.keys /= calls.ranks();
-  return heads;
-}
-
-at::Tensor qkv_by_heads(const at::Tensor& qkv, const edge::GroupHeads& heads, LayerCalls& calls) {
-  const std::int64_t query = heads.queries * heads.dim, key = heads.keys * heads.dim;
-  return to_heads({qkv.narrow(1, 0, query), qkv.narrow(1, query, key), qkv.narrow(1, query + key, key)}, calls);
+  at::Tensor next = turns.to_heads(parts, 0);
+  for (std::int64_t turn = 0; turn < turns.count(); ++turn) {
+    const at::Tensor rows = std::exchange(next, {});
+    turns.end();
+    if (turn + 1 < turns.count()) next = turns.to_heads(parts, turn + 1);
+    const std::vector<at::Tensor> results = attend(rows.flatten(0, 1), turn);
+    put(turn - 1);
+    for (const at::Tensor& result : results) returning.push_back(turns.to_tokens(result));
+  }
+  put(turns.count() - 1);
 }
 
 }  // namespace
@@ -64,8 +125,17 @@ at::Tensor qkv_by_heads(const at::Tensor& qkv, const edge::GroupHeads& heads, La
 std::tuple<at::Tensor, at::Tensor> split_attention(const at::Tensor& qkv, const edge::GroupHeads& heads,
                                                    const edge::Mask& mask, LayerCalls& calls) {
   if (calls.ranks() == 1) return edge::causal_attention(qkv, heads, mask);
-  const auto [o, lse] = edge::causal_attention(qkv_by_heads(qkv, heads, calls), own_heads(heads, calls), mask);
-  return {to_tokens(o, calls), lse.view({qkv.size(0), heads.queries})};
+  Turns turns(heads, calls);
+  const edge::GroupHeads own = turns.heads();
+  at::Tensor o = at::empty({qkv.size(0), heads.queries * heads.dim}, qkv.options());
+  at::Tensor lse = at::empty({qkv.size(0), heads.queries}, qkv.options().dtype(at::kFloat));
+  const at::Tensor own_lse = lse.view({-1, heads.queries / calls.ranks()});
+  take_turns(turns, turns.parts(qkv), {turns.queries(o)}, [&](const at::Tensor& rows, std::int64_t turn) {
+    const auto [o_rows, lse_rows] = edge::causal_attention(rows, own, mask);
+    own_lse.narrow(1, turn * own.queries, own.queries).copy_(lse_rows);
+    return std::vector{o_rows};
+  });
+  return {o, lse};
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> split_attention_backward(const at::Tensor& d_o, const at::Tensor& qkv,
@@ -73,11 +143,23 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> split_attention_backward(const at
                                                                         const edge::GroupHeads& heads,
                                                                         const edge::Mask& mask, LayerCalls& calls) {
   if (calls.ranks() == 1) return edge::causal_attention_backward(d_o, qkv, o, lse, heads, mask);
-  const edge::GroupHeads own = own_heads(heads, calls);
-  const auto [dq, dk, dv] =
-      edge::causal_attention_backward(to_heads({d_o}, calls), qkv_by_heads(qkv, heads, calls), to_heads({o}, calls),
-                                      lse.view({lse.size(0) * calls.ranks(), own.queries}), own, mask);
-  return {to_tokens(dq, calls), to_tokens(dk, calls), to_tokens(dv, calls)};
+  Turns turns(heads, calls);
+  const edge::GroupHeads own = turns.heads();
+  const std::int64_t query = own.queries * own.dim, all = query + 2 * own.dim;
+  at::Tensor dq = at::empty(o.sizes(), o.options());
+  at::Tensor dk = at::empty({o.size(0), heads.keys * heads.dim}, o.options());
+  at::Tensor dv = at::empty(dk.sizes(), dk.options());
+  const at::Tensor own_lse = lse.view({-1, heads.queries / calls.ranks()});
+  std::vector<Columns> parts = turns.parts(qkv);
+  parts.insert(parts.end(), {turns.queries(d_o), turns.queries(o)});
+  take_turns(turns, parts, {turns.queries(dq), turns.keys(dk), turns.keys(dv)},
+             [&](const at::Tensor& rows, std::int64_t turn) {
+               const auto [dq_rows, dk_rows, dv_rows] = edge::causal_attention_backward(
+                   rows.narrow(1, all, query), rows.narrow(1, 0, all), rows.narrow(1, all + query, query),
+                   own_lse.narrow(1, turn * own.queries, own.queries), own, mask);
+               return std::vector{dq_rows, dk_rows, dv_rows};
+             });
+  return {dq, dk, dv};
 }
 
 }  // namespace memo::plugin

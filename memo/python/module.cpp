@@ -51,13 +51,14 @@ auto unlocked(const F& work) {
 }
 
 // An object with before(layer, block, x) -> (q, k, v, softcap, window), after(layer, block, o) -> (y, [besides]),
-// exchange(out, given), forget() and ranks.
+// begin_exchange(out, given), end_exchange(), forget() and ranks.
 class PythonCalls final : public LayerCalls {
  public:
   explicit PythonCalls(const py::object& object)
       : before_(object.attr("before")),
         after_(object.attr("after")),
-        exchange_(object.attr("exchange")),
+        begin_exchange_(object.attr("begin_exchange")),
+        end_exchange_(object.attr("end_exchange")),
         forget_(object.attr("forget")),
         ranks_(object.attr("ranks").cast<int>()) {}
   AtAttention before(int layer, int block, const at::Tensor& x) override {
@@ -72,9 +73,13 @@ class PythonCalls final : public LayerCalls {
     return {came[0].cast<at::Tensor>(), came[1].cast<std::vector<at::Tensor>>()};
   }
   [[nodiscard]] int ranks() const override { return ranks_; }
-  void exchange(const at::Tensor& out, const at::Tensor& in) override {
+  void begin_exchange(const at::Tensor& out, const at::Tensor& in) override {
     const py::gil_scoped_acquire lock;
-    exchange_(out, in);
+    begin_exchange_(out, in);
+  }
+  void end_exchange() override {
+    const py::gil_scoped_acquire lock;
+    end_exchange_();
   }
   void forget() override {
     const py::gil_scoped_acquire lock;
@@ -82,7 +87,7 @@ class PythonCalls final : public LayerCalls {
   }
 
  private:
-  py::object before_, after_, exchange_, forget_;
+  py::object before_, after_, begin_exchange_, end_exchange_, forget_;
   int ranks_;
 };
 

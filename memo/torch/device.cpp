@@ -50,6 +50,10 @@ at::Tensor tensor_at(const std::byte* memory, at::IntArrayRef sizes, at::IntArra
       .make_tensor();
 }
 
+at::Tensor unowned(const at::Tensor& x) {
+  return tensor_at(static_cast<const std::byte*>(x.const_data_ptr()), x.sizes(), x.scalar_type(), x.device());
+}
+
 std::unique_ptr<Device> cpu_device() { return std::make_unique<CpuDevice>(); }
 
 }  // namespace memo::edge

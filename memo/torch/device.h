@@ -49,6 +49,8 @@ std::invoke_result_t<F> run_on(Device& device, const F& work) {
 at::Tensor tensor_at(const std::byte* memory, at::IntArrayRef sizes, at::ScalarType dtype, at::Device device);
 at::Tensor tensor_at(const std::byte* memory, at::IntArrayRef sizes, at::IntArrayRef strides, at::ScalarType dtype,
                      at::Device device);
+// The contiguous tensor's memory, which the new one does not keep: it will be moved, or given to someone else.
+at::Tensor unowned(const at::Tensor& x);
 
 // The host's processors and memory.
 std::unique_ptr<Device> cpu_device();

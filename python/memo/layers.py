@@ -1,5 +1,6 @@
 """The decoder layers of a model, and what the executor calls of them (memo/plugin/layer_calls.h)."""
 
+import collections
 import contextlib
 import contextvars
 import inspect
@@ -114,13 +115,14 @@ class Arguments:
 
 
 class Calls:
-    """before, after and forget, as the executor asks for them. `set` gives a layer's arguments of a step."""
+    """What the executor calls (memo/plugin/layer_calls.h). `set` gives a layer's arguments of a step."""
 
     def __init__(self, names, layers, group=None):
         self.names, self.layers, self._group = names, layers, group
         self.ranks = ranks.count(group)
         self._arguments = [None] * len(layers)
         self._waiting = {}
+        self._exchanges = collections.deque()
         self._keys = ()
         self.returns_tuple = False
         self.counts = []  # of what the last block gave besides, by key
@@ -163,9 +165,15 @@ class Calls:
         return y[0], [captured.rows(self.names[layer], tensor, y.shape[1])
                       for tensors in waiting.captured.values() for tensor in tensors]
 
-    def exchange(self, out, given):
-        torch.distributed.all_to_all_single(out, given, group=self._group)
+    def begin_exchange(self, out, given):
+        self._exchanges.append(torch.distributed.all_to_all_single(out, given, group=self._group, async_op=True))
+
+    def end_exchange(self):
+        self._exchanges.popleft().wait()
 
     def forget(self):
+        while self._exchanges:  # the step has failed already, perhaps because of them
+            with contextlib.suppress(RuntimeError):
+                self.end_exchange()
         while self._waiting:
             self._waiting.popitem()[1].throw()

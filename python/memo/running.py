@@ -31,9 +31,10 @@ class Attachment:
         if not isinstance(head_groups, int) or head_groups < 1 or kind.kv_heads % head_groups:
             raise ValueError(f"head_groups = {head_groups!r}: a divisor of the {kind.kv_heads} key heads")
         self._group, count = sequence_group, ranks.count(sequence_group)
-        if kind.kv_heads // head_groups % count:
-            raise ValueError(f"sequence_group: its {count} ranks share the {kind.kv_heads // head_groups} key heads of a head "
-                             "group evenly, or not at all")
+        keys = kind.kv_heads // head_groups
+        if kind.heads // head_groups % count or (keys % count and count % keys):
+            raise ValueError(f"sequence_group: its {count} ranks do not divide the {kind.heads // head_groups} heads and "
+                             f"{keys} key heads of a head group")
         self.block = block if block != "auto" else min(1024, -(-context // 64) * 64)
         if not isinstance(self.block, int) or self.block < 1:
             raise ValueError(f"block = {block!r}: write a number of tokens, or \"auto\"")
@@ -165,8 +166,6 @@ class Attachment:
         trained = [p for p in parameters if p.requires_grad]
         element = parameters[0].element_size()
         fixed = sum(p.nbytes for p in parameters) + sum(p.nbytes + 8 * p.numel() for p in trained)
-        if self._group is not None:  # what goes to other ranks and comes from them
-            fixed += 4 * context * (self._kind.heads + 2 * self._kind.kv_heads) * self._kind.head_dim * element
         return fixed + 4 * context * self._kind.hidden_size * element
 
     def _plan_of(self, state, blocks):

@@ -22,7 +22,7 @@ def run(ranks, *arguments, script="rank_step.py"):
 
 @pytest.mark.parametrize("ranks, family, strategy, split", [
     (2, "llama", "recompute", "rows"), (2, "llama", "recompute", "sequence"), (2, "mistral", "memo", "sequence"),
-    (4, "gpt_neox", "resident", "sequence")])
+    (4, "gpt_neox", "resident", "sequence"), (4, "llama", "resident", "sequence")])
 def test_ranks_together_do_what_one_does(ranks, family, strategy, split, tmp_path):
     done = run(ranks, tmp_path / "out.pt", family, strategy, split)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -32,9 +32,9 @@ def test_ranks_together_do_what_one_does(ranks, family, strategy, split, tmp_pat
                                     families.step(families.make(family), input_ids=ids, labels=ids))) <= 1e-5
 
 
-def test_ranks_that_do_not_share_the_key_heads_are_refused(tmp_path):
-    done = run(4, tmp_path / "out.pt", "llama", "resident", "sequence")
-    assert done.returncode != 0 and "4 ranks share the 2 key heads" in done.stderr
+def test_ranks_that_do_not_divide_the_heads_are_refused(tmp_path):
+    done = run(3, tmp_path / "out.pt", "llama", "resident", "sequence")
+    assert done.returncode != 0 and "3 ranks do not divide the 4 heads and 2 key heads" in done.stderr
 
 
 def test_a_killed_rank_ends_the_job_and_another_number_of_ranks_goes_on(tmp_path):
