@@ -18,7 +18,8 @@ def attach(model: torch.nn.Module, context: int, block: int | str = "auto", devi
            host_limit: int | str | None = None, disk: str | Path | None = None, disk_limit: int | str | None = None,
            strategy: str = "memo", head_groups: int = 1, sequence_group: "torch.distributed.ProcessGroup | None" = None,
            layers: torch.nn.ModuleList | str | None = None,
-           example: Callable[[int], tuple | torch.Tensor] | None = None, check: bool = True) -> Attachment:
+           example: Callable[[int], tuple | torch.Tensor] | None = None, check: bool = True,
+           plan: _core.Plan | str | Path | None = None) -> Attachment:
     """Makes `model` train by token blocks, as a plan says; returns its `Attachment`.
 
     context: tokens of a sequence (of all rows of a batch together) to plan for; other lengths get plans of their own.
@@ -26,7 +27,8 @@ def attach(model: torch.nn.Module, context: int, block: int | str = "auto", devi
     else of a step; None: no limit. host_limit, or disk (a folder) with disk_limit: where tensors may leave to.
     strategy: "memo", "resident", "recompute" or "offload". sequence_group: a torch.distributed group over whose ranks
     the sequence is split (`split_sequence`); `context` and limits are then a rank's. layers, example: of a model that is
-    not of transformers, see memo.own_model. check: compares a layer of each kind with the model's own.
+    not of transformers, see memo.own_model. check: compares a layer of each kind with the model's own. plan: one that
+    `Plan.save` wrote, or its path, for sequences of `context` instead of a new one.
 
     Raises UnsupportedModel where the model cannot be run so, ValueError where nothing fits. The model is left as it was.
     """
@@ -35,7 +37,7 @@ def attach(model: torch.nn.Module, context: int, block: int | str = "auto", devi
     kind = TransformersModel(model) if layers is None else OwnModel(model, layers, example)
     made = Attachment(kind, context, block, parse_bytes(device_limit, "device_limit"),
                       parse_bytes(host_limit, "host_limit"), disk, parse_bytes(disk_limit, "disk_limit"), strategy,
-                      head_groups, sequence_group)
+                      head_groups, sequence_group, _core.Plan.load(str(plan)) if isinstance(plan, (str, Path)) else plan)
     if check:
         made.check()
     made.patch()

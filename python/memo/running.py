@@ -19,7 +19,7 @@ class Attachment:
     """A model's plans. `plan` is that of the longest length so far; `last` tells of the last step."""
 
     def __init__(self, kind, context, block, device_limit, host_limit, disk, disk_limit, strategy, head_groups,
-                 sequence_group):
+                 sequence_group, plan):
         if not isinstance(context, int) or context < 1:
             raise ValueError(f"context = {context!r}: write a number of tokens")
         if strategy not in _core.strategies():
@@ -48,6 +48,8 @@ class Attachment:
             hidden_size=kind.hidden_size, heads=kind.heads, kv_heads=kind.kv_heads, head_dim=kind.head_dim,
             groups=head_groups, block=self.block, host_limit=host_limit,
             disk=str(disk) if disk is not None else None, disk_limit=disk_limit)
+        if plan is not None:
+            self._give(plan)
         self.plan = self._plan_of(self._state(), self._blocks_asked)
         self._head = kind.head()
 
@@ -168,15 +170,31 @@ class Attachment:
         fixed = sum(p.nbytes for p in parameters) + sum(p.nbytes + 8 * p.numel() for p in trained)
         return fixed + 4 * context * self._kind.hidden_size * element
 
+    def _limit(self, context):
+        """Bytes that `device_limit` leaves a plan; 0: no limit."""
+        outside = self._outside(context)
+        if self.device_limit and self.device_limit <= outside:
+            raise ValueError(f"device_limit: weights, gradients, moments and hidden states alone take "
+                             f"{format_bytes(outside)}")
+        return self.device_limit - outside if self.device_limit else 0
+
+    def _give(self, plan):
+        """The plan of `context`, instead of one that is made."""
+        is_for, context = plan.describe(), self._blocks_asked * self.block
+        if (is_for["context"], is_for["block"]) != (context, self.block):
+            raise ValueError(f"plan: it is for {is_for['context']} tokens in blocks of {is_for['block']}, not for {context} in "
+                             f"blocks of {self.block}")
+        limit = self._limit(context)
+        if limit and is_for["device_peak"] > limit:
+            raise ValueError(f"plan: it takes {format_bytes(is_for['device_peak'])}, device_limit leaves "
+                             f"{format_bytes(limit)}")
+        self._plans[self._state(), self._blocks_asked] = plan
+        self._session_for(self._state(), context)  # refuses one for other layers
+
     def _plan_of(self, state, blocks):
         if (state, blocks) not in self._plans:
-            context, limit, profiler = blocks * self.block, 0, self._profiler(state)
-            outside = self._outside(context)
-            if self.device_limit:
-                limit = self.device_limit - outside
-                if limit <= 0:
-                    raise ValueError(f"device_limit: weights, gradients, moments and hidden states alone take "
-                                     f"{format_bytes(outside)}")
+            context, profiler = blocks * self.block, self._profiler(state)
+            outside, limit = self._outside(context), self._limit(context)
             with layers.whole(self.layers[0]), self._around(state, 0):
                 profile = profiler.profile(context)
 

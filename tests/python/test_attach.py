@@ -105,3 +105,20 @@ def test_a_plan_can_be_saved_checked_loaded_and_reported(tmp_path, ids):
         assert loaded.check() == [] and loaded.describe() == attachment.plan.describe()
         memo.report(model, tmp_path / "page.html")
         assert "<html" in (tmp_path / "page.html").read_text()
+
+
+def test_a_saved_plan_is_run_and_one_for_something_else_refused(tmp_path, ids):
+    path = str(tmp_path / "plan.json")
+    with memo.attached(families.make("llama"), strategy="recompute", **OPTIONS) as attachment:
+        attachment.plan.save(path)
+    model = families.make("llama")
+    plain = families.step(model, input_ids=ids, labels=ids)
+    with memo.attached(model, plan=path, strategy="resident", **OPTIONS) as attachment:
+        assert attachment.plan.describe()["strategy"] == "recompute"
+        assert max(families.differences(families.step(model, input_ids=ids, labels=ids), plain)) < 1e-5
+    for options, message in [(dict(context=512), "for 256 tokens in blocks of 128, not for 512"),
+                             (dict(device_limit="3MiB"), "plan: it takes .*, device_limit leaves")]:
+        with pytest.raises(ValueError, match=message):
+            memo.attach(model, **OPTIONS | options, plan=path)
+    with pytest.raises(ValueError, match="the plan is for other layers"):
+        memo.attach(families.make("gpt2"), plan=path, **OPTIONS)
