@@ -60,6 +60,16 @@ struct LayerSession::Impl {
     segments.forget();
   }
 
+  void begin_step() {
+    exec::CopyEngine& copies = *tiers.engine;
+    checked.reset();
+    if (!check) checked.emplace(plan, arena.data(), runner, copies, device.bytes());
+    run.emplace(plan.program, arena.data(), checked ? checked->compute() : runner, checked ? checked->copies() : copies,
+                plan.profile.flow);
+    next = 0;
+    forward_ended = false;
+    ++step;
+  }
   [[nodiscard]] std::int64_t context() const { return plan.profile.flow.context.value(); }
   Status advance(std::size_t calls) {
     if (const Status ran = run->advance(calls); !ran) {
@@ -76,8 +86,10 @@ struct LayerSession::Impl {
   LayerSegments segments;
   edge::Runner runner;
   LayerEnds ends;
+  std::optional<exec::CheckedStep> checked;
   std::optional<exec::StepRun> run;
   std::optional<exec::StepReport> report;
+  std::optional<exec::CheckReport> check;
   std::int64_t step = 0;
   int next = 0;  // layer
   bool forward_ended = false;
@@ -114,10 +126,7 @@ Result<LayerOutputs> LayerSession::forward(int layer, const at::Tensor& hidden, 
     s.run.reset();
     s.segments.forget();
     s.runner.begin_sequence({{}, {}, {}, std::move(starts)}, true);
-    s.run.emplace(s.plan.program, s.arena.data(), s.runner, *s.tiers.engine, s.plan.profile.flow);
-    s.next = 0;
-    s.forward_ended = false;
-    ++s.step;
+    s.begin_step();
   }
   if (!s.run || s.run->ended() || s.forward_ended || layer != s.next)
     return bad_input(fmt::format("layer {} was called where layer {} was to follow", layer, s.next));
@@ -154,11 +163,14 @@ Result<LayerGradients> LayerSession::backward(int layer, const at::Tensor& d_out
   MEMO_CHECKED(s.advance(s.plan.program.calls.size()));
   MEMO_TRY(s.report, s.run->finish());
   s.run.reset();
+  if (s.checked) s.check = s.checked->report();
+  s.checked.reset();
   return result;
 }
 
 std::int64_t LayerSession::step() const { return impl_->step; }
 const std::optional<exec::StepReport>& LayerSession::report() const { return impl_->report; }
+const std::optional<exec::CheckReport>& LayerSession::check() const { return impl_->check; }
 Bytes LayerSession::device_peak() const { return impl_->arena.resident(); }
 std::int64_t LayerSession::departure_count() const { return impl_->runner.departure_count(); }
 const std::vector<std::string>& LayerSession::departures() const { return impl_->runner.departures(); }

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "memo/exec/checked_step.h"
 #include "memo/exec/executor.h"
 #include "memo/job/job.h"
 #include "memo/plan/plan.h"
@@ -51,6 +52,8 @@ class LayerSession {
 
   // Of the last step that got to its end.
   [[nodiscard]] const std::optional<exec::StepReport>& report() const;
+  // Of the first such step, which check mode watches (memo/exec/checked_step.h).
+  [[nodiscard]] const std::optional<exec::CheckReport>& check() const;
   // Pages of the arena that steps have touched.
   [[nodiscard]] Bytes device_peak() const;
   [[nodiscard]] std::int64_t departure_count() const;

@@ -221,6 +221,16 @@ PYBIND11_MODULE(_core, module) {
       .def_property_readonly(
           "departures",
           [](const Session& s) { return py::make_tuple(s.session->departure_count(), s.session->departures()); })
+      .def_property_readonly("check",
+                             [](const Session& s) -> py::object {
+                               const auto& check = s.session->check();
+                               if (!check) return py::none();
+                               py::dict result;
+                               result["accesses"] = check->accesses;
+                               result["conflicts"] = check->conflicts;
+                               result["poisoned_bytes"] = check->poisoned.value();
+                               return result;
+                             })
       .def_property_readonly("last", [](const Session& s) -> py::object {
         const auto& report = s.session->report();
         if (!report) return py::none();

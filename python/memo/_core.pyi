@@ -77,5 +77,9 @@ class Session:
     def departures(self) -> tuple[int, list[str]]:
         """How often calls departed from the plan, and where first."""
     @property
+    def check(self) -> dict[str, int] | None:
+        """Of the first whole step, which is watched for races and for memory that is read before it is filled: ranges
+        accessed, conflicts (pairs of accesses, each ordered), poisoned_bytes."""
+    @property
     def last(self) -> dict[str, float] | None:
         """Of the last whole step: seconds, stall_seconds, compute_seconds, bytes_out, bytes_in."""

@@ -284,6 +284,11 @@ class Attachment:
         return self._session.last if self._session else None
 
     @property
+    def checked(self):
+        """Of the plan's first step, which is watched: accesses, conflicts (all ordered by events), poisoned bytes."""
+        return self._session.check if self._session else None
+
+    @property
     def device_peak(self):
         """Bytes of the plan's memory that steps have touched."""
         return self._session.device_peak if self._session else 0

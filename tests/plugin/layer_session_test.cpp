@@ -165,6 +165,9 @@ TEST_F(LayerSessions, GiveWhatTheLayersGiveWhereverTensorsAreMeanwhile) {
       for (std::size_t i = 0; i < ours.tensors.size(); ++i)
         EXPECT_TRUE(at::equal(ours.tensors[i], first->tensors[i])) << strategy << ", tensor " << i;
       EXPECT_EQ(session->departure_count(), 0);
+      const exec::CheckReport check = session->check().value();
+      EXPECT_GT(check.accesses, 0);
+      EXPECT_EQ(check.conflicts > 0, session->plan().predicted.bytes_out > Bytes(0)) << strategy;
       EXPECT_EQ(session->device_peak() <= session->plan().program.arena + Bytes(1 << 16), true);
     }
   }
