@@ -36,6 +36,11 @@ std::vector<at::Tensor> zeros_like(const std::vector<at::Tensor>& tensors) {
   return result;
 }
 
+edge::Length length_of(Tokens tokens, std::int64_t window) {
+  const auto n = static_cast<double>(tokens.value());
+  return {n, edge::pairs_seen(n, static_cast<double>(window))};
+}
+
 }  // namespace
 
 LayerProfiler::LayerProfiler(LayerOptions options, at::Tensor hidden, std::vector<at::Tensor> parameters,
@@ -63,9 +68,13 @@ Result<LayerProfiler> LayerProfiler::open(LayerOptions options, at::Tensor hidde
   return profiler;
 }
 
-edge::Length LayerProfiler::length_of(Tokens tokens) const {
-  const auto n = static_cast<double>(tokens.value());
-  return {n, edge::pairs_seen(n, static_cast<double>(window_))};
+edge::Length LayerProfiler::mean_length(Tokens tokens) const {
+  if (options_.windows.empty()) return length_of(tokens, window_);
+  edge::Length mean = length_of(tokens, 0);
+  mean.pairs = 0;
+  for (const std::int64_t window : options_.windows)
+    mean.pairs += length_of(tokens, window).pairs / static_cast<double>(options_.windows.size());
+  return mean;
 }
 
 // Whether a layer allocates the same for other values.
@@ -139,7 +148,7 @@ Status LayerProfiler::measure(Tokens context) {
       (is_core ? core : seconds_)[{call.segment, backward}].push_back(span.end - span.start);
     }
   }
-  for (auto& [key, values] : core) attention_[key].emplace_back(length_of(context), median(values));
+  for (auto& [key, values] : core) attention_[key].emplace_back(length_of(context, window_), median(values));
   return {};
 }
 
@@ -150,7 +159,7 @@ Result<plan::Profile> LayerProfiler::profile(Tokens context) {
     const model::Stage stage = profile.flow.segments[static_cast<std::size_t>(trace.segment)].stage;
     if (stage == model::Stage::wait) continue;
     trace.seconds =
-        Seconds(stage == model::Stage::core ? edge::attention_seconds(attention_[key], length_of(trace.tokens))
+        Seconds(stage == model::Stage::core ? edge::attention_seconds(attention_[key], mean_length(trace.tokens))
                                             : median(seconds_[key]));
   }
   // The first blocks of a rank are not the first of the sequence.

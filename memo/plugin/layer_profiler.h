@@ -25,6 +25,7 @@ struct LayerOptions {
   int groups = 1;  // head groups
   Tokens block;
   job::MemoryLimits memory;
+  std::vector<std::int64_t> windows = {};  // of each layer's attention, 0: all keys; empty: all as layer 0's
 };
 
 struct LayerTrial {
@@ -58,7 +59,8 @@ class LayerProfiler {
   Result<plan::Profile> record(int layers, Tokens context, const at::Tensor& hidden);
   Result<bool> allocates_alike();
   Status measure(Tokens context);
-  [[nodiscard]] edge::Length length_of(Tokens tokens) const;
+  // What attention works on in a layer, where they differ on average.
+  [[nodiscard]] edge::Length mean_length(Tokens tokens) const;
 
   LayerOptions options_;     // its shape: whether it is loose was found out
   std::int64_t window_ = 0;  // of layer 0's attention

@@ -166,12 +166,14 @@ PYBIND11_MODULE(_core, module) {
       .def(py::init([](const std::string& model, int layers, std::int64_t hidden_size, std::int64_t heads,
                        std::int64_t kv_heads, std::int64_t head_dim, int groups, std::int64_t block,
                        std::int64_t host_limit, const std::optional<std::string>& disk, std::int64_t disk_limit,
-                       const at::Tensor& hidden, const std::vector<at::Tensor>& parameters, const py::object& calls) {
+                       const std::vector<std::int64_t>& windows, const at::Tensor& hidden,
+                       const std::vector<at::Tensor>& parameters, const py::object& calls) {
              LayerOptions options{model,
                                   {layers, hidden_size, heads, kv_heads, head_dim},
                                   groups,
                                   Tokens(block),
-                                  limits(host_limit, disk, disk_limit)};
+                                  limits(host_limit, disk, disk_limit),
+                                  windows};
              auto python = std::make_unique<PythonCalls>(calls);
              LayerProfiler profiler =
                  value(unlocked([&] { return LayerProfiler::open(options, hidden, parameters, *python, device()); }));
@@ -179,7 +181,8 @@ PYBIND11_MODULE(_core, module) {
            }),
            py::kw_only(), py::arg("model"), py::arg("layers"), py::arg("hidden_size"), py::arg("heads"),
            py::arg("kv_heads"), py::arg("head_dim"), py::arg("groups"), py::arg("block"), py::arg("host_limit"),
-           py::arg("disk"), py::arg("disk_limit"), py::arg("hidden"), py::arg("parameters"), py::arg("calls"))
+           py::arg("disk"), py::arg("disk_limit"), py::arg("windows"), py::arg("hidden"), py::arg("parameters"),
+           py::arg("calls"))
       .def(
           "profile",
           [](Profiler& profiler, std::int64_t context) {

@@ -48,8 +48,8 @@ class Profiler:
 
     def __init__(
         self, *, model: str, layers: int, hidden_size: int, heads: int, kv_heads: int, head_dim: int, groups: int,
-        block: int, host_limit: int, disk: str | None, disk_limit: int, hidden: Tensor, parameters: Sequence[Tensor],
-        calls: _Calls,
+        block: int, host_limit: int, disk: str | None, disk_limit: int, windows: Sequence[int], hidden: Tensor,
+        parameters: Sequence[Tensor], calls: _Calls,
     ) -> None: ...
     def profile(self, context: int) -> Profile:
         """Of a context of whole blocks."""

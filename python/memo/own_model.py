@@ -27,9 +27,10 @@ class OwnModel:
         handle = self.layers[0].register_forward_pre_hook(lambda module, args: hidden.append(args[0].shape[-1]))
         try:
             with torch.no_grad():
-                shapes = suspension.look(lambda: self.example(8))
+                seen = suspension.look(lambda: self.example(8))
         finally:
             handle.remove()
+        shapes, self.windows = [call[:3] for call in seen], [call[3] for call in seen]
         if len(set(shapes)) != 1 or len(shapes) != len(self.layers):
             raise UnsupportedModel(f"{self.name}: each layer calls memo.attention once, with the same heads; seen in "
                                    f"{len(self.layers)} layers: {shapes}")

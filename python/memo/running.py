@@ -47,7 +47,8 @@ class Attachment:
             model=f"{type(self.model).__name__} {len(self.layers)} x {kind.hidden_size}", layers=len(self.layers),
             hidden_size=kind.hidden_size, heads=kind.heads, kv_heads=kind.kv_heads, head_dim=kind.head_dim,
             groups=head_groups, block=self.block, host_limit=host_limit,
-            disk=str(disk) if disk is not None else None, disk_limit=disk_limit)
+            disk=str(disk) if disk is not None else None, disk_limit=disk_limit,
+            windows=kind.windows if len(set(kind.windows)) > 1 else [])
         if plan is not None:
             self._give(plan)
         self.plan = self._plan_of(self._state(), self._blocks_asked)

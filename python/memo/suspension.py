@@ -6,7 +6,7 @@ import torch
 from greenlet import getcurrent, greenlet
 
 NAME = "memo"  # of the attention implementation in transformers
-_seen = None  # shapes (heads, kv_heads, head_dim) of calls outside of blocks, while someone looks
+_seen = None  # (heads, kv_heads, head_dim, window) of calls outside of blocks, while someone looks
 
 
 class Block(greenlet):
@@ -24,7 +24,7 @@ def attention(query, key, value, scale=None, window=None, softcap=None):
     if isinstance(getcurrent(), Block):
         return _leave(query, key, value, scale, softcap, window).transpose(1, 2)
     if _seen is not None:
-        _seen.append((query.shape[1], key.shape[1], query.shape[-1]))
+        _seen.append((query.shape[1], key.shape[1], query.shape[-1], window or 0))
     group = query.shape[1] // key.shape[1]
     if window is None and softcap is None:
         return torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale,
@@ -41,7 +41,7 @@ def attention(query, key, value, scale=None, window=None, softcap=None):
 
 
 def look(run):
-    """Shapes (heads, kv_heads, head_dim) of the calls of `attention` while `run` runs."""
+    """(heads, kv_heads, head_dim, window or 0) of the calls of `attention` while `run` runs."""
     global _seen
     _seen = []
     try:

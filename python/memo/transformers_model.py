@@ -32,6 +32,8 @@ class TransformersModel:
         self.heads = config.num_attention_heads
         self.kv_heads = getattr(config, "num_key_value_heads", None) or self.heads
         self.head_dim = getattr(config, "head_dim", None) or config.hidden_size // self.heads
+        self.windows = [next((m.sliding_window for m in layer.modules() if getattr(m, "sliding_window", None)), 0)
+                        for layer in self.layers]
         self._vocab = config.vocab_size
         self._configs = list({id(c): c for c in self._all_configs()}.values())
         suspension.register()
