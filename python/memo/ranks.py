@@ -33,16 +33,19 @@ def agreed(group, make):
         return _core.Plan.load(str(path))
 
 
-def split_sequence(input_ids, labels, group):
-    """This rank's part of a sequence [1, tokens] that the ranks divide, as the model's arguments: input_ids, labels,
-    shift_labels, position_ids [1, tokens / ranks] and num_items_in_batch, such that the mean over the ranks of losses and
-    gradients is that of the whole sequence."""
+def split_sequence(input_ids, labels, group, block=1):
+    """This rank's part of a sequence [1, tokens], as the model's arguments: input_ids, labels, shift_labels, position_ids
+    [1, part] and num_items_in_batch, such that the mean over the ranks of losses and gradients is that of the whole
+    sequence. A part is a multiple of `block` (of the Attachment): the sequence is padded at its end, where no loss is."""
+    if input_ids.shape[0] != 1 or labels.shape != input_ids.shape:
+        raise ValueError(f"input_ids of shape {tuple(input_ids.shape)}, labels of {tuple(labels.shape)}: one row each")
     ranks, rank = count(group), torch.distributed.get_rank(group)
-    tokens = input_ids.shape[1]
-    if input_ids.shape[0] != 1 or tokens % ranks:
-        raise ValueError(f"input_ids of shape {tuple(input_ids.shape)}: one row of a multiple of {ranks} tokens")
+    part = -(-input_ids.shape[1] // (ranks * block)) * block
+    missing = ranks * part - input_ids.shape[1]
+    input_ids = torch.nn.functional.pad(input_ids, (0, missing))
+    labels = torch.nn.functional.pad(labels, (0, missing), value=-100)
     shifted = torch.nn.functional.pad(labels, (0, 1), value=-100)[:, 1:]
-    own = slice(rank * (tokens // ranks), (rank + 1) * (tokens // ranks))
+    own = slice(rank * part, (rank + 1) * part)
     return {"input_ids": input_ids[:, own], "labels": labels[:, own], "shift_labels": shifted[:, own].contiguous(),
-            "position_ids": torch.arange(tokens, device=input_ids.device)[None, own],
+            "position_ids": torch.arange(ranks * part, device=input_ids.device)[None, own],
             "num_items_in_batch": (shifted != -100).sum() / ranks}

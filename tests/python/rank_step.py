@@ -22,8 +22,8 @@ fully_shard(model)
 generator = torch.Generator().manual_seed(10)
 if split == "sequence":
     memo.attach(model, context=512 // ranks, block=64, strategy=strategy, sequence_group=dist.group.WORLD)
-    ids = torch.randint(1, 97, (1, 512), generator=generator)
-    inputs = memo.split_sequence(ids, ids, dist.group.WORLD)
+    ids = torch.randint(1, 97, (1, 500), generator=generator)
+    inputs = memo.split_sequence(ids, ids, dist.group.WORLD, block=64)
 else:
     memo.attach(model, context=384, block=128, strategy=strategy)
     ids = torch.randint(1, 97, (ranks, 377), generator=generator)[rank:rank + 1]
