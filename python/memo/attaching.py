@@ -17,7 +17,7 @@ from memo.units import parse_bytes
 def attach(model: torch.nn.Module, context: int, block: int | str = "auto", device_limit: int | str | None = None,
            host_limit: int | str | None = None, disk: str | Path | None = None, disk_limit: int | str | None = None,
            strategy: str = "memo", head_groups: int = 1, sequence_group: "torch.distributed.ProcessGroup | None" = None,
-           layers: torch.nn.ModuleList | str | None = None,
+           layers: torch.nn.ModuleList | torch.nn.ModuleDict | str | None = None,
            example: Callable[[int], tuple | torch.Tensor] | None = None, check: bool = True,
            plan: _core.Plan | str | Path | None = None) -> Attachment:
     """Makes `model` train by token blocks, as a plan says; returns its `Attachment`.

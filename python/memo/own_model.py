@@ -9,7 +9,7 @@ from memo.errors import UnsupportedModel
 
 
 class OwnModel:
-    """A model whose `layers`, a ModuleList or its name, run one after the other, are given hidden states
+    """A model whose `layers`, a ModuleList or ModuleDict or its name, run one after the other, are given hidden states
     [batch, tokens, hidden] first, return them alone, and call `memo.attention`. `example(tokens)` gives the model's
     arguments for so many tokens."""
 
@@ -19,9 +19,11 @@ class OwnModel:
         self.model = self.owner = model
         self.name = layers if isinstance(layers, str) else next(
             (name for name, module in model.named_modules() if module is layers), "")
-        self.layers = model.get_submodule(self.name) if self.name else None
-        if not isinstance(self.layers, torch.nn.ModuleList) or len(self.layers) == 0:
-            raise UnsupportedModel(f"layers = {layers!r}: write the name of a ModuleList of {type(model).__name__}")
+        found = model.get_submodule(self.name) if self.name else None
+        if not isinstance(found, torch.nn.ModuleList | torch.nn.ModuleDict) or len(found) == 0:
+            raise UnsupportedModel(f"layers = {layers!r}: write the name of a ModuleList or ModuleDict of "
+                                   f"{type(model).__name__}")
+        self.layers = list(found.values() if isinstance(found, torch.nn.ModuleDict) else found)
         self._example = example
         hidden = []
         handle = self.layers[0].register_forward_pre_hook(lambda module, args: hidden.append(args[0].shape[-1]))

@@ -44,10 +44,18 @@ def test_it_trains_as_it_does_by_itself(attention, ids):
     assert step(model, ids)[0] == plain[0]
 
 
+def test_layers_may_be_of_a_dict(ids):
+    model = make()
+    plain = step(model, ids)
+    model.named = torch.nn.ModuleDict({str(i): block for i, block in enumerate(model.blocks)})
+    with memo.attached(model, context=384, block=128, **EXAMPLE | {"layers": "named"}):
+        assert max(families.differences(step(model, ids), plain)) <= 1e-5
+
+
 @pytest.mark.parametrize("options, message", [
     ({"layers": "blocks"}, "example is missing"),
     (EXAMPLE | {"layers": "layers"}, "layers"),
-    (EXAMPLE | {"layers": "norm"}, "ModuleList of GPT"),
+    (EXAMPLE | {"layers": "norm"}, "ModuleDict of GPT"),
 ])
 def test_what_is_missing_is_said(options, message):
     with pytest.raises((ValueError, AttributeError), match=message):
