@@ -1,11 +1,13 @@
-# LibTorch on a GPU. MEMO_GPU: the command has it, which takes nvcc and a LibTorch built with CUDA. Without the latter its
-# sources are compiled all the same, so that they stay right, and linked into nothing.
+# LibTorch on a GPU. MEMO_GPU: the command and the Python package have it, which takes nvcc and a LibTorch built with CUDA.
+# Without the latter its sources are compiled all the same, so that they stay right, and linked into nothing.
 set(MEMO_GPU OFF)
 if(CMAKE_CUDA_COMPILER)
   add_library(memo_kernels STATIC memo/kernels/launch.cu)
   target_include_directories(memo_kernels PUBLIC ${CMAKE_SOURCE_DIR})
   target_link_libraries(memo_kernels PUBLIC cuda_headers)
-  target_compile_options(memo_kernels PRIVATE "SHELL:-Werror all-warnings" "SHELL:-Xcompiler -Wall,-Wextra,-Werror")
+  if(NOT MEMO_WHEEL)
+    target_compile_options(memo_kernels PRIVATE "SHELL:-Werror all-warnings" "SHELL:-Xcompiler -Wall,-Wextra,-Werror")
+  endif()
   if(EXISTS ${torch_folder}/lib/libtorch_cuda.so)
     set(MEMO_GPU ON)
   endif()
@@ -28,7 +30,8 @@ if(MEMO_GPU)
   target_link_libraries(memo_torch PUBLIC memo_kernels cuda_headers torch_cuda c10_cuda cuda_runtime)
   target_sources(memo_gpu PRIVATE ${gpu_device_sources})
 else()
-  add_library(memo_gpu_compiled OBJECT ${gpu_sources} ${gpu_device_sources} memo/torch/kernels_mlp.cpp memo/cli/cuda/device.cpp)
+  add_library(memo_gpu_compiled OBJECT ${gpu_sources} ${gpu_device_sources} memo/torch/kernels_mlp.cpp memo/cli/cuda/device.cpp
+              memo/python/cuda/device.cpp)
   target_compile_definitions(memo_gpu_compiled PRIVATE MEMO_CUDA)
   target_include_directories(memo_gpu_compiled SYSTEM PRIVATE ${torch_cuda_headers})
   target_link_libraries(memo_gpu_compiled PRIVATE memo_gpu CLI11::CLI11)

@@ -6,7 +6,7 @@
 
 namespace memo::cuda {
 
-Result<Device> Device::open() {
+Result<Device> Device::open(Compute compute) {
   int count = 0;
   MEMO_CHECKED(check(cudaGetDeviceCount(&count), "use a GPU"));
   if (count > 1)
@@ -24,6 +24,7 @@ Result<Device> Device::open() {
         "MIG off (nvidia-smi -mig 0)",
         device.name_));
   for (Stream* stream : {&device.compute_, &device.out_, &device.in_}) {
+    if (stream == &device.compute_ && compute == Compute::legacy_default_stream) continue;
     cudaStream_t made = nullptr;
     MEMO_CHECKED(check(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking), "make a stream"));
     stream->reset(made);

@@ -15,12 +15,13 @@ struct FreeDevice {
 };
 using DeviceMemory = std::unique_ptr<std::byte, FreeDevice>;
 
-// One GPU. None of its streams waits for the legacy default stream nor is waited for by it.
+// One GPU. None of the streams that it makes waits for the legacy default stream nor is waited for by it.
 class Device {
  public:
+  enum class Compute { own_stream, legacy_default_stream };
   // The only GPU that the process sees (CUDA_VISIBLE_DEVICES). Fails where there is none, more than one, or a slice of
   // one (MIG).
-  static Result<Device> open();
+  static Result<Device> open(Compute compute = Compute::own_stream);
 
   [[nodiscard]] const std::string& name() const { return name_; }
   // Compute capability, 10 times the major number and the minor.
@@ -35,7 +36,8 @@ class Device {
   static Result<DeviceMemory> allocate(Bytes bytes);
 
  private:
-  Stream compute_, out_, in_;
+  Stream compute_;  // null: the legacy default stream
+  Stream out_, in_;
   int host_node_ = -1;
   std::string name_;
   int capability_ = 0;

@@ -5,8 +5,8 @@
 
 namespace memo::gpu {
 
-// Before LibTorch first uses CUDA; later calls do nothing. Statistics stay those of the caching allocator, so planned
-// tensors are not among them.
+// Also when LibTorch has used CUDA before; later calls do nothing. Statistics stay those of the caching allocator, so
+// planned tensors are not among them.
 void install_allocator();
 
 }  // namespace memo::gpu

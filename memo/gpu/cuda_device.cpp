@@ -1,6 +1,7 @@
 #include "memo/gpu/cuda_device.h"
 
 #include <ATen/Context.h>
+#include <ATen/ops/addmm.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 #include <c10/cuda/CUDACachingAllocator.h>
@@ -8,32 +9,43 @@
 #include <c10/cuda/CUDAStream.h>
 #include <fmt/format.h>
 
+#include <optional>
+#include <stdexcept>
+#include <utility>
+
 #include "memo/base/check.h"
 #include "memo/gpu/allocator.h"
 #include "memo/gpu/gpu_device.h"
+#include "memo/torch/allocator.h"
 
 namespace memo::gpu {
 namespace {
 
+// With a thread's first products on a stream come handles of cuBLAS and workspaces that stay.
+void make_handles() {
+  const edge::UnplannedScope heap(at::kCUDA);
+  const at::Tensor a = at::zeros({64, 64}, at::dtype(at::kBFloat16).device(at::kCUDA));
+  at::mm(a, a);
+  at::addmm(a[0], a, a);
+}
+
 class CudaDevice final : public GpuDevice {
  public:
   CudaDevice(cuda::Device device, std::string name)
-      : GpuDevice(std::move(device)), name_(std::move(name)), stream_(c10::cuda::getStreamFromExternal(compute(), 0)) {}
-
-  Status prepare() {
-    MEMO_CHECKED(GpuDevice::prepare());
-    // Handles of cuBLAS and their workspaces are made here, not in a step.
-    run([] {
-      const at::Tensor a = at::zeros({64, 64}, at::dtype(at::kBFloat16).device(at::kCUDA));
-      at::mm(a, a);
-    });
-    return {};
-  }
+      : GpuDevice(std::move(device)),
+        name_(std::move(name)),
+        stream_(compute() == nullptr ? c10::cuda::getDefaultCUDAStream(0)
+                                     : c10::cuda::getStreamFromExternal(compute(), 0)) {}
+  using GpuDevice::prepare;
 
   [[nodiscard]] std::string name() const override { return name_; }
   [[nodiscard]] at::Device of_tensors() const override { return {at::kCUDA, 0}; }
   void run(const std::function<void()>& work) override {
+    if (compute() == nullptr && c10::cuda::getCurrentCUDAStream(0) != stream_)
+      throw std::runtime_error("PyTorch's current stream is not its default stream, on which Memo's calls run");
     const c10::cuda::CUDAStreamGuard guard(stream_);
+    thread_local std::optional<cudaStream_t> has_handles;
+    if (std::exchange(has_handles, compute()) != compute()) make_handles();
     work();
   }
   void finish() override { stream_.synchronize(); }
@@ -51,8 +63,8 @@ class CudaDevice final : public GpuDevice {
 
 }  // namespace
 
-Result<std::unique_ptr<edge::Device>> open_cuda_device() {
-  MEMO_TRY(cuda::Device device, cuda::Device::open());
+Result<std::unique_ptr<edge::Device>> open_cuda_device(cuda::Device::Compute compute) {
+  MEMO_TRY(cuda::Device device, cuda::Device::open(compute));
   if (device.capability() < 80)
     return bad_input(fmt::format("{}: compute capability {}.{}; flash attention in bfloat16 needs 8.0 or more",
                                  device.name(), device.capability() / 10, device.capability() % 10));

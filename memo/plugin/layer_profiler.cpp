@@ -27,7 +27,7 @@ constexpr int steps_measured = 3;  // behind one that pays for fresh pages
 // Not of the process's own random numbers, which are the user's.
 at::Tensor noise(const at::Tensor& like, std::uint64_t seed) {
   at::Generator generator = at::detail::createCPUGenerator(seed);
-  return at::randn(like.sizes(), generator, like.options());
+  return at::randn(like.sizes(), generator, like.options().device(at::kCPU)).to(like.device());
 }
 
 std::vector<at::Tensor> zeros_like(const std::vector<at::Tensor>& tensors) {

@@ -5,6 +5,7 @@
 #include <torch/csrc/utils/pybind.h>
 #include <torch/version.h>
 
+#include <map>
 #include <memory>
 #include <optional>
 
@@ -12,6 +13,7 @@
 #include "memo/base/version.h"
 #include "memo/plugin/layer_profiler.h"
 #include "memo/plugin/layer_session.h"
+#include "memo/python/device.h"
 #include "memo/report/page.h"
 #include "memo/sim/planner.h"
 
@@ -91,9 +93,12 @@ class PythonCalls final : public LayerCalls {
   int ranks_;
 };
 
-edge::Device& device() {
-  static const auto cpu = edge::cpu_device();
-  return *cpu;
+// Opened once for tensors at `place`, and never closed: sessions that Python leaves to its end use it.
+edge::Device& device_at(at::Device place) {
+  static auto& opened = *new std::map<at::DeviceType, std::unique_ptr<edge::Device>>;
+  auto& device = opened[place.type()];
+  if (!device) device = value(open_device(place));
+  return *device;
 }
 
 job::MemoryLimits limits(std::int64_t host, const std::optional<std::string>& disk, std::int64_t disk_limit) {
@@ -105,6 +110,7 @@ job::MemoryLimits limits(std::int64_t host, const std::optional<std::string>& di
 }
 
 struct Profiler {
+  edge::Device& device;
   std::unique_ptr<PythonCalls> calls;
   LayerProfiler profiler;
 };
@@ -147,6 +153,8 @@ PYBIND11_MODULE(_core, module) {
   if (!here.starts_with(built_for + ".")) throw py::import_error("built for torch " + built_for);
   module.attr("version") = std::string(memo::version);
   module.def("strategies", &sim::strategies);
+  module.def(
+      "open_device", [](at::Device place) { device_at(place); }, py::arg("place"));
 
   py::class_<plan::Plan>(module, "Plan")
       .def("describe", &describe)
@@ -175,9 +183,10 @@ PYBIND11_MODULE(_core, module) {
                                   limits(host_limit, disk, disk_limit),
                                   windows};
              auto python = std::make_unique<PythonCalls>(calls);
+             edge::Device& device = device_at(hidden.device());
              LayerProfiler profiler =
-                 value(unlocked([&] { return LayerProfiler::open(options, hidden, parameters, *python, device()); }));
-             return new Profiler{std::move(python), std::move(profiler)};
+                 value(unlocked([&] { return LayerProfiler::open(options, hidden, parameters, *python, device); }));
+             return new Profiler{device, std::move(python), std::move(profiler)};
            }),
            py::kw_only(), py::arg("model"), py::arg("layers"), py::arg("hidden_size"), py::arg("heads"),
            py::arg("kv_heads"), py::arg("head_dim"), py::arg("groups"), py::arg("block"), py::arg("host_limit"),
@@ -202,7 +211,7 @@ PYBIND11_MODULE(_core, module) {
       .def("open", [](Profiler& profiler, const plan::Plan& plan, at::ScalarType dtype, const py::object& calls) {
         auto python = std::make_unique<PythonCalls>(calls);
         auto session = value(LayerSession::open(plan, profiler.profiler.options().shape, dtype,
-                                                profiler.profiler.options().memory, *python, device()));
+                                                profiler.profiler.options().memory, *python, profiler.device));
         return std::unique_ptr<Session>(new Session{std::move(python), std::move(session)});
       });
 

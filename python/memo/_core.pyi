@@ -11,6 +11,9 @@ version: str
 def strategies() -> list[str]:
     """Names of what plans may be asked for."""
 
+def open_device(place: torch.device) -> None:
+    """Raises where layers cannot run on it: ValueError, or RuntimeError."""
+
 def report(plan: str, page: str) -> None:
     """Writes the page about the plan of a file."""
 

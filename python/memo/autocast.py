@@ -5,20 +5,20 @@ import contextlib
 import torch
 
 
-def state():
-    """What decides how layers compute besides themselves: the dtype of autocast on the CPU, or None."""
-    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+def state(device_type):
+    """What decides how layers compute besides themselves: the dtype of autocast, or None."""
+    return torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else None
 
 
 @contextlib.contextmanager
-def around(dtype, parameters):
+def around(device_type, dtype, parameters):
     """With autocast to `dtype` (None: without), the casts of `parameters` already in its cache: a block then allocates
     none, and all share one."""
     if dtype is None:
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(device_type, enabled=False):
             yield
         return
-    with torch.autocast("cpu", dtype=dtype), torch.enable_grad():
+    with torch.autocast(device_type, dtype=dtype), torch.enable_grad():
         for p in parameters:
             if p.dtype == torch.float32 and p.requires_grad and p.dim() == 2:
                 torch.mm(p.new_empty(0, p.shape[0]), p)

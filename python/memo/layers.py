@@ -7,7 +7,7 @@ import inspect
 
 import torch
 
-from memo import captured, ranks
+from memo import captured, devices, ranks
 from memo.errors import UnsupportedModel
 from memo.suspension import Block
 
@@ -145,6 +145,7 @@ class Calls:
         if waiting.dead:
             raise UnsupportedModel(f"{self.names[layer]} does not call its attention by transformers' interface")
         query, key, value, softcap, window = came
+        devices.check_attention(self.names[layer], x.device.type, x.dtype, softcap)
         self._waiting[block] = waiting
         return query[0], key[0], value[0], softcap or 0.0, window or 0
 

@@ -5,7 +5,7 @@ import warnings
 
 import torch
 
-from memo import _core, autocast, captured, layers, ranks
+from memo import _core, autocast, captured, devices, layers, ranks
 from memo.documents import document_starts
 from memo.errors import UnsupportedModel
 from memo.units import format_bytes
@@ -61,10 +61,7 @@ class Attachment:
             for name, module in layer.named_modules():
                 if isinstance(module, torch.nn.Dropout) and module.p > 0:
                     raise UnsupportedModel(f"{self.names[i]}: dropout {module.p} in {name}; set it to 0")
-            for name, parameter in layer.named_parameters():
-                if parameter.device.type != "cpu":
-                    raise UnsupportedModel(f"{self.names[i]}: {name} is on {parameter.device}; on a GPU the plug-in is "
-                                           "not there yet")
+        self._device = devices.of(self.names, self.layers)
 
     def _parameters(self, layer):
         return [p for p in self.layers[layer].parameters() if p.requires_grad]
@@ -113,7 +110,7 @@ class Attachment:
     def _check(self, kind, profiler):
         i, hidden = kind["layer"], kind["hidden"]
         layer, parameters = self.layers[i], self._parameters(i)
-        d = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(1)).to(hidden.dtype)
+        d = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(1)).to(hidden)
         with torch.enable_grad(), layers.named(self.names[i]):
             leaf = hidden.clone().requires_grad_()
             y = layer.forward(leaf, *kind["args"], **kind["kwargs"])
@@ -122,8 +119,9 @@ class Attachment:
         state, calls = self._state(), layers.Calls([self.names[i]], [layer])
         self._prepare(calls, 0, kind)
         calls.capture(state[1])
-        with self._around(state, i), layers.named(self.names[i]):
-            ours, d_hidden, gradients = profiler.try_layer(calls, hidden[0], d[0], parameters)
+        with layers.named(self.names[i]):
+            ours, d_hidden, gradients = self._in_backward(
+                state, i, lambda: profiler.try_layer(calls, hidden[0], d[0], parameters))
         pairs = [("output", y.detach()[0], ours), ("gradient of the input", plain[0][0], d_hidden)]
         names = [name for name, p in layer.named_parameters() if p.requires_grad]
         pairs += [(f"gradient of {name}", a, b) for name, a, b in zip(names, plain[1:], gradients)]
@@ -142,7 +140,7 @@ class Attachment:
 
     def _state(self):
         """What layers allocate by, besides their input: autocast's dtype, and what is captured from inside of them."""
-        return autocast.state(), captured.wanted() if self._running else self._captures
+        return autocast.state(self._device.type), captured.wanted() if self._running else self._captures
 
     def _profiler(self, state, split=True):
         """split: with the sequence over the ranks of the group, if there is one."""
@@ -151,16 +149,22 @@ class Attachment:
             calls = layers.Calls(self.names[:1], self.layers[:1], group)
             self._prepare(calls, 0, self._kinds[0])
             calls.capture(state[1])
-            with layers.whole(self.layers[0]), self._around(state, 0), layers.named(self.names[0]):
-                self._profilers[key] = _core.Profiler(hidden=self._kinds[0]["hidden"][0], calls=calls,
-                                                        parameters=self._parameters(0), **self._options)
+            with layers.whole(self.layers[0]), layers.named(self.names[0]):
+                self._profilers[key] = self._in_backward(state, 0, lambda: _core.Profiler(
+                    hidden=self._kinds[0]["hidden"][0], calls=calls, parameters=self._parameters(0), **self._options))
         return self._profilers[key]
 
     @contextlib.contextmanager
     def _around(self, state, layer):
         """What a layer's calls run in."""
-        with self._kind.our_attention(), autocast.around(state[0], self.layers[layer].parameters()):
+        with self._kind.our_attention(), autocast.around(self._device.type, state[0], self.layers[layer].parameters()):
             yield
+
+    def _in_backward(self, state, layer, work):
+        def run():
+            with self._around(state, layer):
+                return work()
+        return devices.in_backward(self._device, run)
 
     def _outside(self, context):
         """Bytes of the model and of a step that are not the plan's: weights, gradients, AdamW's moments, hidden states
@@ -196,8 +200,8 @@ class Attachment:
         if (state, blocks) not in self._plans:
             context, profiler = blocks * self.block, self._profiler(state)
             outside, limit = self._outside(context), self._limit(context)
-            with layers.whole(self.layers[0]), self._around(state, 0):
-                profile = profiler.profile(context)
+            with layers.whole(self.layers[0]):
+                profile = self._in_backward(state, 0, lambda: profiler.profile(context))
 
             def make():
                 try:
@@ -218,6 +222,8 @@ class Attachment:
         if self._open != (state, blocks):
             self.plan = self._plan_of(state, blocks)
             self._session = self._open = None  # its memory first
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()  # PyTorch's own keeps what is free
             self._session = self._profiler(state).open(self.plan, self._kinds[0]["hidden"].dtype, self._calls)
             self._open = (state, blocks)
         return self._session, blocks * self.block
@@ -262,6 +268,8 @@ class Attachment:
                 return forward(hidden, *args, **kwargs)
             named = layers.arguments(self.layers[i], args, kwargs)
             if i == 0:
+                if hidden.device != self._device:
+                    raise ValueError(f"the model was moved from {self._device} to {hidden.device}; attach it there")
                 batch, length = hidden.shape[:2]
                 state = self._state()
                 self._calls.capture(state[1])

@@ -1,58 +1,12 @@
-// The command on the emulated runtime: the device's memory, streams and copies are those of the CUDA backend, kernels
-// are the CPU's. MEMO_EMULATED_PACE says when streams run what they are given: prompt, late or random.
-#include <cuda_runtime_api.h>
-
-#include <cstdlib>
-#include <string>
-
-#include "memo/base/check.h"
+// The command on the emulated runtime.
 #include "memo/cli/torch/verbs.h"
-#include "memo/gpu/gpu_device.h"
-#include "tests/cuda/emulated/runtime/emulated.h"
+#include "tests/cuda/memo/emulated_gpu.h"
 
 namespace memo::cli {
-namespace {
-
-namespace emulated = cuda::emulated;
-
-class EmulatedGpu final : public gpu::GpuDevice {
- public:
-  explicit EmulatedGpu(cuda::Device device) : GpuDevice(std::move(device)) {}
-  using GpuDevice::prepare;
-
-  [[nodiscard]] std::string name() const override { return "an emulated GPU"; }
-  [[nodiscard]] at::Device of_tensors() const override { return at::kCPU; }
-  // A kernel: the host may touch the device's memory while it runs, and only then.
-  void run(const std::function<void()>& work) override {
-    const emulated::Kernel kernel(compute());
-    work();
-  }
-  void finish() override { MEMO_CHECK(cudaStreamSynchronize(compute()) == cudaSuccess, "the emulation waits"); }
-  [[nodiscard]] edge::HeapUse unplanned() const override { return edge::heap_use(); }
-  void reset_unplanned_peak() override { edge::reset_heap_peak(); }
-};
-
-emulated::Settings settings() {
-  emulated::Settings result;
-  result.device_bytes = std::int64_t{8} << 30;
-  const char* pace = std::getenv("MEMO_EMULATED_PACE");
-  const std::string name = pace == nullptr ? "prompt" : pace;
-  MEMO_CHECK(name == "prompt" || name == "late" || name == "random", "MEMO_EMULATED_PACE is one of the paces");
-  result.pace = name == "late"     ? emulated::Pace::late
-                : name == "random" ? emulated::Pace::random
-                                   : emulated::Pace::prompt;
-  return result;
-}
-
-}  // namespace
 
 Result<std::unique_ptr<edge::Device>> open_device(const job::Job& job) {
   if (job.memory.device == "cpu") return edge::cpu_device();
-  emulated::reset(settings());
-  MEMO_TRY(cuda::Device device, cuda::Device::open());
-  auto gpu = std::make_unique<EmulatedGpu>(std::move(device));
-  MEMO_CHECKED(gpu->prepare());
-  return gpu;
+  return cuda::emulated::open_gpu();
 }
 
 }  // namespace memo::cli

@@ -1,0 +1,54 @@
+"""What a model's layers run on: the CPU, or a GPU, on which autograd runs backward on a thread of its own."""
+
+import torch
+
+from memo import _core
+from memo.errors import UnsupportedModel
+
+
+def of(names, layers) -> torch.device:
+    """The device of all layers' parameters; refuses by name what they cannot run on."""
+    found = [(f"{layer_name}: {name}", parameter.device) for layer_name, layer in zip(names, layers)
+             for name, parameter in layer.named_parameters()]
+    first, device = found[0] if found else ("", torch.device("cpu"))
+    for other, its in found:
+        if its != device:
+            raise UnsupportedModel(f"{other} is on {its}, {first} on {device}; all layers run on one device")
+    try:
+        _core.open_device(device)
+    except (ValueError, RuntimeError) as error:
+        raise UnsupportedModel(f"{first} is on {device}; {error}") from None
+    return device
+
+
+def check_attention(name, device_type, dtype, softcap):
+    """Refuses attention that the device has no kernel for."""
+    if device_type == "cpu":
+        return
+    if dtype != torch.bfloat16:
+        raise UnsupportedModel(f"{name}: hidden states of {dtype}; on a GPU attention is of bfloat16, as weights are then: "
+                               "model.to(torch.bfloat16)")
+    if softcap:
+        raise UnsupportedModel(f"{name}: a soft cap of {softcap} on attention's scores; on a GPU there is none")
+
+
+class _Backward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, work):
+        ctx.work = work
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, d):
+        ctx.work()
+        return d, None
+
+
+def in_backward(device, work):
+    """What `work` returns, run where autograd runs backward on this device: the thread that calls is another one on a GPU,
+    and would not see what backward allocates."""
+    result = []
+    with torch.enable_grad():
+        leaf = torch.zeros((), device=device, requires_grad=True)
+        _Backward.apply(leaf, lambda: result.append(work())).backward()
+    return result[0]

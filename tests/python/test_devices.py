@@ -1,0 +1,140 @@
+"""Where layers run: what is refused by name, the bits of the CPU on the emulated GPU, and, where there is a GPU, the plain
+model's results on it."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import families
+import memo
+import pytest
+import test_own_model
+import torch
+from memo import _core, devices
+
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
+
+def layer_on(*places):
+    """What a layer with a parameter on each of these devices shows of itself."""
+    parameters = [(f"w{i}", SimpleNamespace(device=torch.device(place))) for i, place in enumerate(places)]
+    return SimpleNamespace(named_parameters=lambda: parameters)
+
+
+@pytest.mark.skipif(torch.version.cuda is not None, reason="a PyTorch for CUDA")
+def test_a_build_without_cuda_refuses_a_model_on_a_gpu():
+    with pytest.raises(memo.UnsupportedModel, match=r"^layers\.0: w0 is on cuda:0; this build of memo is for the CPU"):
+        devices.of(["layers.0"], [layer_on("cuda:0")])
+    with pytest.raises(ValueError, match="for the CPU"):
+        _core.open_device(torch.device("cuda"))
+
+
+def test_layers_on_another_device_are_refused_by_name():
+    model = families.make("llama").to("meta")
+    with pytest.raises(memo.UnsupportedModel, match=r"layers\.0 .*: self_attn\.q_proj\.weight is on meta; "):
+        memo.attach(model, context=256)
+    model = families.make("llama")
+    model.model.layers[1].to("meta")
+    with pytest.raises(memo.UnsupportedModel, match=r"layers\.1 .*q_proj\.weight is on meta, .*layers\.0 .* on cpu"):
+        memo.attach(model, context=256)
+    with pytest.raises(memo.UnsupportedModel, match=r"b: w0 is on cuda:1, a: w0 on cuda:0"):
+        devices.of(["a", "b"], [layer_on("cuda:0"), layer_on("cuda:1")])
+
+
+def test_a_model_that_is_moved_after_it_was_attached_is_refused(ids):
+    model = test_own_model.make()
+    memo.attach(model, context=256, block=128, check=False, **test_own_model.EXAMPLE)
+    with pytest.raises(ValueError, match="moved from cpu to meta; attach it there"):
+        model.to("meta")(ids[:, :256].to("meta"))
+
+
+def test_attention_that_a_gpu_has_no_kernel_for_is_refused_by_name():
+    devices.check_attention("l", "cpu", torch.float32, 5.0)
+    devices.check_attention("l", "cuda", torch.bfloat16, None)
+    with pytest.raises(memo.UnsupportedModel, match=r"^layers\.3: hidden states of torch\.float32"):
+        devices.check_attention("layers.3", "cuda", torch.float32, None)
+    with pytest.raises(memo.UnsupportedModel, match=r"^layers\.3: a soft cap of 5\.0"):
+        devices.check_attention("layers.3", "cuda", torch.bfloat16, 5.0)
+
+
+def test_work_in_backward_gives_what_it_returns_and_what_it_raises():
+    with torch.no_grad():
+        assert devices.in_backward("cpu", lambda: (threading.get_ident(), 3)) == (threading.get_ident(), 3)
+    with pytest.raises(memo.UnsupportedModel, match="so it is"):
+        devices.in_backward("cpu", lambda: devices.check_attention("so it is", "cuda", torch.float32, None))
+
+
+@pytest.mark.parametrize("options", [{"strategy": "recompute"}, {"strategy": "offload", "disk": "/var/tmp"}])
+def test_backward_on_a_thread_of_its_own_gives_the_same_bits(options, ids):
+    """As autograd runs it on a GPU."""
+    model = families.make("llama")
+    with memo.attached(model, context=384, block=128, **options) as attachment:
+        _, same = families.step(model, input_ids=ids, labels=ids)
+        for _ in range(2):
+            model.zero_grad(set_to_none=True)
+            thread = threading.Thread(target=model(input_ids=ids, labels=ids).loss.backward)
+            thread.start()
+            thread.join()
+            assert all(torch.equal(p.grad, same[name]) for name, p in model.named_parameters())
+        assert attachment.departures == (0, [])
+
+
+_EMULATED = Path(__file__).parents[2] / "build" / "python_emulated"
+_STEPS = """
+import families, hashlib, memo, torch
+torch.set_num_threads(1)
+ids = torch.randint(1, 97, (1, 377), generator=torch.Generator().manual_seed(2))
+for family, options in MODELS:
+    model = families.make(family)
+    with memo.attached(model, context=384, block=128, **options) as attachment:
+        for _ in range(2):
+            loss, gradients = families.step(model, input_ids=ids, labels=ids)
+        assert attachment.departures == (0, []) and attachment.last["bytes_in"] > 0 or options["strategy"] == "recompute"
+    print(loss, *(hashlib.sha256(g.numpy()).hexdigest() for g in gradients.values()))
+"""
+
+
+def steps(package, pace, **tier):
+    """Losses and gradients of two steps of some models, to the bit, with the package of a folder."""
+    models = [("mixtral", {"strategy": "recompute", **tier}), ("gemma3", {"strategy": "offload", **tier})]
+    paths = [str(package), str(Path(__file__).parent)]
+    ran = subprocess.run([sys.executable, "-c", _STEPS.replace("MODELS", repr(models))], capture_output=True, text=True,
+                         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "MEMO_EMULATED_PACE": pace})
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    return ran.stdout
+
+
+@pytest.mark.skipif(not list(_EMULATED.glob("memo/_core.*.so")), reason="not built")
+def test_on_the_emulated_gpu_results_are_the_bits_of_the_cpu():
+    on_cpu = steps(_EMULATED.parent / "python", "", disk="/var/tmp")
+    assert steps(_EMULATED, "random", disk="/var/tmp") == on_cpu
+    assert steps(_EMULATED, "late", host_limit="1GiB") == on_cpu
+
+
+@on_gpu
+@pytest.mark.parametrize("options", [{"strategy": "resident"}, {"strategy": "recompute"}, {"head_groups": 2},
+                                     {"strategy": "offload", "host_limit": "1GiB"},
+                                     {"strategy": "offload", "disk": "/var/tmp"}])
+def test_loss_and_gradients_on_a_gpu_are_the_plain_model_s(options, ids):
+    model, ids = families.make("llama", torch.bfloat16).cuda(), ids.cuda()
+    exact = families.step(families.make("llama", torch.bfloat16).float().cuda(), input_ids=ids, labels=ids)
+    floats = lambda step: (step[0], {name: g.float() for name, g in step[1].items()})
+    plain = families.differences(floats(families.step(model, input_ids=ids, labels=ids)), exact)
+    with memo.attached(model, context=384, block=128, **options) as attachment:
+        for _ in range(2):
+            ours = families.differences(floats(families.step(model, input_ids=ids, labels=ids)), exact)
+            assert ours[0] <= 1e-2 and ours[1] <= 2 * plain[1]
+        assert attachment.departures == (0, [])
+        if options.get("strategy") == "offload":
+            assert attachment.last["bytes_out"] > 0
+
+
+@on_gpu
+def test_a_step_on_a_stream_of_its_own_is_refused(ids):
+    model, ids = families.make("llama", torch.bfloat16).cuda(), ids.cuda()
+    memo.attach(model, context=384, block=128)
+    with torch.cuda.stream(torch.cuda.Stream()), pytest.raises(RuntimeError, match="default stream"):
+        model(input_ids=ids, labels=ids)
