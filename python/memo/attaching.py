@@ -9,6 +9,7 @@ import torch
 
 from memo import _core
 from memo.own_model import OwnModel
+from memo.planning import Planning
 from memo.running import ATTRIBUTE, Attachment
 from memo.transformers_model import TransformersModel
 from memo.units import parse_bytes
@@ -35,11 +36,12 @@ def attach(model: torch.nn.Module, context: int, block: int | str = "auto", devi
     if getattr(model, ATTRIBUTE, None) is not None:
         raise ValueError("the model is attached already: memo.detach(model) first")
     kind = TransformersModel(model) if layers is None else OwnModel(model, layers, example)
-    made = Attachment(kind, context, block, parse_bytes(device_limit, "device_limit"),
-                      parse_bytes(host_limit, "host_limit"), disk, parse_bytes(disk_limit, "disk_limit"), strategy,
-                      head_groups, sequence_group, _core.Plan.load(str(plan)) if isinstance(plan, (str, Path)) else plan)
+    planning = Planning(kind, context, block, parse_bytes(device_limit, "device_limit"),
+                        parse_bytes(host_limit, "host_limit"), disk, parse_bytes(disk_limit, "disk_limit"), strategy,
+                        head_groups, sequence_group)
+    made = Attachment(planning, _core.Plan.load(str(plan)) if isinstance(plan, (str, Path)) else plan)
     if check:
-        made.check()
+        planning.check()
     made.patch()
     return made
 
