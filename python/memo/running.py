@@ -6,6 +6,7 @@ import torch
 
 from memo import captured, layers
 from memo.documents import document_starts
+from memo.trl_tiles import TrlTiles
 
 ATTRIBUTE = "_memo_attachment"
 
@@ -25,7 +26,7 @@ class Attachment:
         self.plan = planning.plan_of(state, planning.blocks)
         if plan is not None:
             self._session_for(state, planning.blocks * self.block)  # refuses one for other layers
-        self._head = self._kind.head()
+        self._head, self._trl_tiles = self._kind.head(), TrlTiles()
 
     def _session_for(self, state, tokens):
         blocks = self._planning.blocks_for(tokens)
@@ -50,6 +51,7 @@ class Attachment:
         self._forwards = []
         if self._head:
             self._head.unpatch()
+        self._trl_tiles.restore()
         self._session = None
         self.model.__dict__.pop(ATTRIBUTE, None)
 
@@ -60,6 +62,7 @@ class Attachment:
                 return forward(*args, **kwargs)
             if self._kind.turn_checkpointing_off():
                 warnings.warn("memo: gradient_checkpointing is turned off; the plan decides what is computed again")
+            self._trl_tiles.shrink()
             self._running = True
             try:
                 with self._kind.our_attention():

@@ -67,3 +67,12 @@ def test_lora(ids):
     assert all("lora" in name for name in plain[1])
     with memo.attached(model, **OPTIONS):
         assert max(families.differences(families.step(model, input_ids=ids, labels=ids), plain)) <= 1e-5
+
+
+def test_tiles_of_trl_are_smaller_while_a_model_is_attached(ids):
+    kernel = pytest.importorskip("trl.kernels.chunked_logprob")
+    before, model = kernel.TOKEN_CHUNK_SIZE, families.make("llama")
+    with memo.attached(model, **OPTIONS):
+        model(input_ids=ids, labels=ids).loss.backward()
+        assert kernel.TOKEN_CHUNK_SIZE < before
+    assert kernel.TOKEN_CHUNK_SIZE == before
