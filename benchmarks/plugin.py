@@ -140,9 +140,10 @@ def main():
             base, plain = results.get("checkpointing"), results.get("plain")
             notes = [f"{r['seconds'] / base['seconds']:.2f} of checkpointing's time, "
                      f"{r['memory'] / base['memory']:.2f} of its memory"] if base and mode == "memo" else []
-            if plain and mode != "plain":
-                worst = max(abs(a - b) / abs(b) for a, b in zip(r["losses"], plain["losses"]))
-                notes.append(f"losses within {worst:.1e} of plain's")
+            other = plain or base
+            if other and other is not r:
+                worst = max(abs(a - b) / abs(b) for a, b in zip(r["losses"], other["losses"]))
+                notes.append(f"losses within {worst:.1e} of {'plain' if plain else 'checkpointing'}'s")
             print(f"{options.trainer} {options.model} {context} {mode}: {r['seconds']:.2f} s a step, "
                   f"{r['memory'] / 1e6:.0f} MB over base{''.join(', ' + n for n in notes)}", flush=True)
         if options.out:

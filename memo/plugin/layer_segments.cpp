@@ -3,7 +3,6 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
 #include <optional>
@@ -220,11 +219,12 @@ std::vector<at::Tensor> LayerSegments::differentiate(edge::Graph& graph, const s
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     const at::Tensor& gradient = result[leaves + i];
     if (!gradient.defined()) continue;
-    if (!sums_[i].defined()) {
-      const edge::UnplannedScope heap(gradient.device().type());
-      sums_[i] = at::zeros(gradient.sizes(), gradient.options().dtype(at::kFloat));
+    if (sums_[i].defined()) {
+      sums_[i].add_(gradient);
+      continue;
     }
-    sums_[i].add_(gradient);
+    const edge::UnplannedScope heap(gradient.device().type());
+    sums_[i] = at::empty(gradient.sizes(), gradient.options().dtype(at::kFloat)).copy_(gradient);
   }
   result.resize(leaves);
   return result;
