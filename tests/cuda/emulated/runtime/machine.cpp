@@ -3,6 +3,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "memo/base/check.h"
 
 namespace memo::cuda::emulated {
@@ -65,9 +67,17 @@ void Machine::work(const std::shared_ptr<StreamState>& shared) {
     stream.wake.wait(lock, [&] { return may_run() || (stream.stopping && stream.queue.empty()); });
     if (stream.queue.empty()) return;
     const Point after = stream.queue.front().after;
-    progress_.wait(lock, [&] { return after.reached(); });
+    progress_.wait(lock, [&] { return after.reached() && (stream.pace != Pace::late || !any_prompt_to_run()); });
     run_front(lock, stream);
   }
+}
+
+// Late work comes behind all that prompt streams can run by now, or it would be their threads' turn that decides.
+bool Machine::any_prompt_to_run() const {
+  return std::ranges::any_of(streams_, [](const auto& stream) {
+    return stream->pace == Pace::prompt && !stream->queue.empty() &&
+           (stream->running || stream->queue.front().after.reached());
+  });
 }
 
 void Machine::run_front(std::unique_lock<std::mutex>& lock, StreamState& stream) {
@@ -290,6 +300,7 @@ void Machine::set_pace(StreamState& stream, Pace pace) {
   const std::lock_guard lock(mutex_);
   stream.pace = pace;
   stream.wake.notify_one();
+  progress_.notify_all();
 }
 
 void Machine::set_early_events(StreamState& stream) {

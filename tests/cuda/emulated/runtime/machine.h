@@ -107,6 +107,7 @@ class Machine {
     int after;
   };
   void work(const std::shared_ptr<StreamState>& stream);
+  bool any_prompt_to_run() const;
   void run_front(std::unique_lock<std::mutex>& lock, StreamState& stream);
   void protect(int protection);
   void push(std::unique_lock<std::mutex>& lock, StreamState& stream, std::function<void()> run, Point after = {});
