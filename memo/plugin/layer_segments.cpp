@@ -219,12 +219,16 @@ std::vector<at::Tensor> LayerSegments::differentiate(edge::Graph& graph, const s
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     const at::Tensor& gradient = result[leaves + i];
     if (!gradient.defined()) continue;
-    if (sums_[i].defined()) {
-      sums_[i].add_(gradient);
-      continue;
+    if (!sums_[i].defined()) {
+      const edge::UnplannedScope heap(gradient.device().type());
+      sums_[i] = at::empty(gradient.sizes(), gradient.options().dtype(at::kFloat));
+      if (gradient.scalar_type() == at::kFloat) {
+        sums_[i].copy_(gradient);
+        continue;
+      }
+      sums_[i].zero_();  // adding a cast allocates, in the block that is recorded as in others
     }
-    const edge::UnplannedScope heap(gradient.device().type());
-    sums_[i] = at::empty(gradient.sizes(), gradient.options().dtype(at::kFloat)).copy_(gradient);
+    sums_[i].add_(gradient);
   }
   result.resize(leaves);
   return result;
