@@ -50,6 +50,30 @@ def make_model(name):
     return hf.AutoModelForCausalLM.from_config(config)
 
 
+def make_tokenizer():
+    import transformers as hf
+
+    return hf.PreTrainedTokenizerFast(tokenizer_file=str(ROOT / "examples/text/tokenizer.json"))
+
+
+def text_ids(tokenizer):
+    return tokenizer((ROOT / "examples/text/kjv.txt").read_text(), verbose=False)["input_ids"]
+
+
+def result_of(what, command, environment=None):
+    """What a run in a process of its own printed behind RESULT."""
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    if done.returncode or not lines:
+        raise SystemExit(f"{what} failed:\n{done.stderr[-3000:]}")
+    return json.loads(lines[0][7:])
+
+
+def difference(losses, of):
+    """The largest relative one."""
+    return max(abs(a - b) / abs(b) for a, b in zip(losses, of))
+
+
 def run(options):
     """One training run; prints what it measured as JSON."""
     warnings.simplefilter("ignore")
@@ -59,9 +83,9 @@ def run(options):
 
     logging.disable(logging.WARNING)
     torch.set_num_threads(2)
-    tokenizer = hf.PreTrainedTokenizerFast(tokenizer_file=str(ROOT / "examples/text/tokenizer.json"))
+    tokenizer = make_tokenizer()
     tokenizer.pad_token = tokenizer.eos_token = tokenizer.convert_ids_to_tokens(0)
-    ids = tokenizer((ROOT / "examples/text/kjv.txt").read_text(), verbose=False)["input_ids"]
+    ids = text_ids(tokenizer)
     rows = len(ids) // options.context
     data = datasets.Dataset.from_dict({"input_ids": [ids[i * options.context:(i + 1) * options.context]
                                                      for i in range(min(rows, options.steps))]})
@@ -130,20 +154,14 @@ def main():
             arguments = [sys.executable, __file__, "--mode", mode, "--context", str(context), "--steps",
                          str(options.steps), "--trainer", options.trainer, "--model", options.model, "--device-limit",
                          options.device_limit, "--disk", options.disk]
-            done = subprocess.run(arguments, capture_output=True, text=True)
-            lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-            if done.returncode or not lines:
-                print(f"{mode} at {context} failed:\n{done.stderr[-3000:]}", file=sys.stderr)
-                return 1
-            results[mode] = r = json.loads(lines[0][7:])
+            results[mode] = r = result_of(f"{mode} at {context}", arguments)
             everything.append({"trainer": options.trainer, "model": options.model, "context": context, "mode": mode, **r})
             base, plain = results.get("checkpointing"), results.get("plain")
             notes = [f"{r['seconds'] / base['seconds']:.2f} of checkpointing's time, "
                      f"{r['memory'] / base['memory']:.2f} of its memory"] if base and mode == "memo" else []
             other = plain or base
             if other and other is not r:
-                worst = max(abs(a - b) / abs(b) for a, b in zip(r["losses"], other["losses"]))
-                notes.append(f"losses within {worst:.1e} of {'plain' if plain else 'checkpointing'}'s")
+                notes.append(f"losses within {difference(r['losses'], other['losses']):.1e} of {'plain' if plain else 'checkpointing'}'s")
             print(f"{options.trainer} {options.model} {context} {mode}: {r['seconds']:.2f} s a step, "
                   f"{r['memory'] / 1e6:.0f} MB over base{''.join(', ' + n for n in notes)}", flush=True)
         if options.out:

@@ -7,14 +7,10 @@ loss, seconds of a step. Ranks have one thread each, so that more of them than c
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import plugin
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def run(options):
@@ -22,14 +18,12 @@ def run(options):
     import memo
     import torch
     import torch.distributed as dist
-    import transformers as hf
     from torch.distributed.fsdp import fully_shard
 
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     group, ranks = dist.group.WORLD, dist.get_world_size()
-    tokenizer = hf.PreTrainedTokenizerFast(tokenizer_file=str(ROOT / "examples/text/tokenizer.json"))
-    ids = tokenizer((ROOT / "examples/text/kjv.txt").read_text(), verbose=False)["input_ids"]
+    ids = plugin.text_ids(plugin.make_tokenizer())
     watch = plugin.Peak()
     watch.start()
     model = plugin.make_model(options.model)
@@ -77,17 +71,11 @@ def main():
     for ranks in options.ranks:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), __file__,
                    "--rank", *sys.argv[1:]]
-        done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS="1"))
-        lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-        if done.returncode or not lines:
-            print(f"{ranks} ranks failed:\n{done.stderr[-3000:]}", file=sys.stderr)
-            return 1
-        r = json.loads(lines[0][7:])
+        r = plugin.result_of(f"{ranks} ranks", command, dict(os.environ, OMP_NUM_THREADS="1"))
         first = first or r
-        worst = max(abs(a - b) / abs(b) for a, b in zip(r["losses"], first["losses"]))
         print(f"{options.model} {options.context} over {ranks}: {r['memory'] / 1e6:.0f} MB a rank over base "
-              f"({r['memory'] / first['memory']:.2f}), {r['planned'] / 1e6:.0f} MB of it planned, losses within {worst:.1e}, "
-              f"{r['seconds']:.1f} s a step", flush=True)
+              f"({r['memory'] / first['memory']:.2f}), {r['planned'] / 1e6:.0f} MB of it planned, losses within "
+              f"{plugin.difference(r['losses'], first['losses']):.1e}, {r['seconds']:.1f} s a step", flush=True)
     return 0
 
 

@@ -21,10 +21,10 @@ class Attachment:
         self._calls = layers.Calls(self.names, self.layers, planning.group)
         self._running, self._session, self._open = False, None, None
         state = planning.state_before_steps()
-        if plan is not None:
+        if plan is None:
+            self.plan = planning.plan_of(state, planning.blocks)
+        else:
             planning.give(plan)
-        self.plan = planning.plan_of(state, planning.blocks)
-        if plan is not None:
             self._session_for(state, planning.blocks * self.block)  # refuses one for other layers
         self._head, self._trl_tiles = self._kind.head(), TrlTiles()
 
