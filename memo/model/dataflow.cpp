@@ -44,10 +44,11 @@ bool Dataflow::layers_alone() const {
   return std::ranges::none_of(segments, [](const Segment& segment) { return segment.stage == Stage::loss; });
 }
 
-Dataflow layers_dataflow(const LayerShape& shape, int element_bytes, int groups, Tokens context, Tokens block) {
+Dataflow layers_dataflow(const LayerShape& shape, int element_bytes, int attention_bytes, int groups, Tokens context,
+                         Tokens block) {
   const std::int64_t query = shape.heads / groups * shape.head_dim;   // columns of a group's q, o
   const std::int64_t key = shape.kv_heads / groups * shape.head_dim;  // columns of a group's k, of its v
-  const auto row = [&](std::int64_t columns) { return Bytes(columns * element_bytes); };
+  const auto row = [&](std::int64_t columns) { return Bytes(columns * attention_bytes); };
 
   Dataflow flow;
   flow.layers = shape.layers;
@@ -55,10 +56,14 @@ Dataflow layers_dataflow(const LayerShape& shape, int element_bytes, int groups,
   flow.context = context;
   flow.block = block;
   enum : int { x, qkv, o, lse, d_o, dq, dk, dv };
-  flow.classes = {{"x", row(shape.hidden)},       {"qkv", row(query + 2 * key), true, true},
-                  {"o", row(query), true, true},  {"lse", Bytes(shape.heads / groups * 4), true, true},
-                  {"do", row(query), true, true}, {"dq", row(query), true, true},
-                  {"dk", row(key), true, true},   {"dv", row(key), true, true}};
+  flow.classes = {{"x", Bytes(shape.hidden * element_bytes)},
+                  {"qkv", row(query + 2 * key), true, true},
+                  {"o", row(query), true, true},
+                  {"lse", Bytes(shape.heads / groups * 4), true, true},
+                  {"do", row(query), true, true},
+                  {"dq", row(query), true, true},
+                  {"dk", row(key), true, true},
+                  {"dv", row(key), true, true}};
   flow.segments = {
       {"input", Stage::before, {{}, {block_of(x)}}, {}},
       {"before", Stage::before, {{block_of(x)}, {groups_of(qkv)}}, {{groups_of(dq), groups_of(dk), groups_of(dv)}, {}}},

@@ -113,7 +113,9 @@ struct LayerShape {
 // The table of layers alone:
 //   input -> x;  before: x -> qkv;  attention: qkv -> o, lse;  after: x, o
 // and the gradients do, dq, dk, dv. Hidden states that come in and go out, and their gradients, are memory of the rest
-// of the model, no operands; so are parameters.
-Dataflow layers_dataflow(const LayerShape& shape, int element_bytes, int groups, Tokens context, Tokens block);
+// of the model, no operands; so are parameters. `element_bytes` is of hidden states, `attention_bytes` of attention's
+// operands, which autocast makes smaller.
+Dataflow layers_dataflow(const LayerShape& shape, int element_bytes, int attention_bytes, int groups, Tokens context,
+                         Tokens block);
 
 }  // namespace memo::model

@@ -10,6 +10,7 @@
 #include <optional>
 #include <utility>
 
+#include "memo/base/check.h"
 #include "memo/base/median.h"
 #include "memo/plugin/layer_segments.h"
 #include "memo/plugin/layer_session.h"
@@ -57,6 +58,7 @@ Result<LayerProfiler> LayerProfiler::open(LayerOptions options, at::Tensor hidde
   edge::install_saved_tensor_hooks();
   LayerProfiler profiler(std::move(options), std::move(hidden), std::move(parameters), calls, device);
   const std::int64_t block = profiler.options_.block.value(), blocks = profiler.hidden_.size(0) / block;
+  MEMO_CHECK(profiler.hidden_.scalar_type() == profiler.options_.dtype.rows, "hidden states are of their dtype");
   if (blocks < 1) return bad_input("a profile needs hidden states of a whole block");
   MEMO_TRY(const bool alike, profiler.allocates_alike());
   profiler.options_.shape.loose = !alike;
@@ -93,17 +95,15 @@ Result<plan::Profile> LayerProfiler::record(int layers, Tokens context, const at
   profile.device = device_->name();
   model::LayerShape shape = options_.shape;
   shape.layers = layers;
-  const at::ScalarType dtype = hidden_.scalar_type();
-  profile.flow = model::layers_dataflow(shape, static_cast<int>(c10::elementSize(dtype)), options_.groups, context,
-                                        options_.block);
-  LayerSegments segments(profile.flow, shape, *calls_);
+  profile.flow = layers_dataflow(shape, options_.dtype, options_.groups, context, options_.block);
+  LayerSegments segments(profile.flow, shape, options_.dtype.attention, *calls_);
   const at::Tensor in = hidden.narrow(0, 0, options_.block.value()).contiguous();
   segments.begin_forward(in);
   segments.begin_backward({in}, at::empty_like(in), parameters_);
   std::string failure;
   try {
     MEMO_TRY(profile.traces, edge::run_on(*device_, [&] {
-               return edge::record(profile.flow, segments, dtype, {}, device_->of_tensors());
+               return edge::record(profile.flow, segments, options_.dtype, {}, device_->of_tensors());
              }));
   } catch (const std::exception& error) {
     failure = error.what();
@@ -119,7 +119,7 @@ Result<std::unique_ptr<LayerSession>> LayerProfiler::open_one(Tokens context, La
   MEMO_TRY(plan::Plan plan, sim::make_plan(profile, {"resident", Bytes(0), 0}));
   model::LayerShape shape = options_.shape;
   shape.layers = 1;
-  return LayerSession::open(std::move(plan), shape, hidden_.scalar_type(), options_.memory, calls, *device_);
+  return LayerSession::open(std::move(plan), shape, options_.dtype, options_.memory, calls, *device_);
 }
 
 Result<LayerTrial> LayerProfiler::try_layer(LayerCalls& calls, const at::Tensor& hidden, const at::Tensor& d_output,

@@ -22,7 +22,8 @@ namespace memo::plugin {
 struct LayerOptions {
   std::string model;  // in words
   model::LayerShape shape;
-  int groups = 1;  // head groups
+  edge::ComputeDtype dtype;  // of hidden states, and of attention's operands
+  int groups = 1;            // head groups
   Tokens block;
   job::MemoryLimits memory;
   std::vector<std::int64_t> windows = {};  // of each layer's attention, 0: all keys; empty: all as layer 0's

@@ -35,9 +35,17 @@ at::Tensor by_head(std::span<const at::Tensor> groups, std::int64_t each) {
 
 }  // namespace
 
-LayerSegments::LayerSegments(const model::Dataflow& flow, const model::LayerShape& shape, LayerCalls& calls)
+model::Dataflow layers_dataflow(const model::LayerShape& shape, const edge::ComputeDtype& dtype, int groups,
+                                Tokens context, Tokens block) {
+  return model::layers_dataflow(shape, static_cast<int>(c10::elementSize(dtype.rows)),
+                                static_cast<int>(c10::elementSize(dtype.attention)), groups, context, block);
+}
+
+LayerSegments::LayerSegments(const model::Dataflow& flow, const model::LayerShape& shape, at::ScalarType attention,
+                             LayerCalls& calls)
     : flow_(flow),
       heads_{shape.heads / flow.groups, shape.kv_heads / flow.groups, shape.head_dim},
+      attention_(attention),
       calls_(calls),
       loose_(shape.loose),
       kinds_(static_cast<std::size_t>(flow.layers)) {}
@@ -113,7 +121,7 @@ std::vector<at::Tensor> LayerSegments::before(const edge::Where& where, const at
   const std::int64_t query = heads_.queries * heads_.dim, key = heads_.keys * heads_.dim;
   std::vector<at::Tensor> qkv;
   for (std::int64_t g = 0; g < flow_.groups; ++g) {
-    qkv.push_back(at::empty({x.size(0), query + 2 * key}, x.options()));
+    qkv.push_back(at::empty({x.size(0), query + 2 * key}, x.options().dtype(attention_)));
     copy_heads(q, g, heads_.queries, qkv.back().narrow(1, 0, query));
     copy_heads(k, g, heads_.keys, qkv.back().narrow(1, query, key));
     copy_heads(v, g, heads_.keys, qkv.back().narrow(1, query + key, key));

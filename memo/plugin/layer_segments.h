@@ -13,9 +13,15 @@
 
 namespace memo::plugin {
 
+// model::layers_dataflow of these dtypes.
+model::Dataflow layers_dataflow(const model::LayerShape& shape, const edge::ComputeDtype& dtype, int groups,
+                                Tokens context, Tokens block);
+
 class LayerSegments final : public edge::Segments {
  public:
-  LayerSegments(const model::Dataflow& flow, const model::LayerShape& shape, LayerCalls& calls);
+  // `attention`: the dtype of attention's operands.
+  LayerSegments(const model::Dataflow& flow, const model::LayerShape& shape, at::ScalarType attention,
+                LayerCalls& calls);
 
   // What the next calls, all of one layer, work on: hidden [S, h].
   void begin_forward(at::Tensor hidden);
@@ -55,6 +61,7 @@ class LayerSegments final : public edge::Segments {
 
   const model::Dataflow& flow_;
   edge::GroupHeads heads_;  // of a group
+  at::ScalarType attention_;
   LayerCalls& calls_;
   at::Tensor hidden_, d_hidden_;
   std::vector<at::Tensor> outputs_, d_outputs_, parameters_, sums_;

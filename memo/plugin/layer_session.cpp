@@ -46,13 +46,13 @@ at::Tensor padded(const at::Tensor& rows, std::int64_t context) {
 }  // namespace
 
 struct LayerSession::Impl {
-  Impl(plan::Plan given, const model::LayerShape& shape, at::ScalarType dtype, LayerCalls& calls, edge::Device& on,
+  Impl(plan::Plan given, const model::LayerShape& shape, edge::ComputeDtype dtype, LayerCalls& calls, edge::Device& on,
        edge::Arena mapped, edge::Tiers opened)
       : plan(std::move(given)),
         device(on),
         arena(std::move(mapped)),
         tiers(std::move(opened)),
-        segments(plan.profile.flow, shape, calls),
+        segments(plan.profile.flow, shape, dtype.attention, calls),
         runner(plan, arena.data(), segments, dtype, nullptr, device),
         ends(layer_ends(plan)) {}
   ~Impl() {
@@ -99,14 +99,13 @@ LayerSession::LayerSession(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) 
 LayerSession::~LayerSession() = default;
 
 Result<std::unique_ptr<LayerSession>> LayerSession::open(plan::Plan plan, const model::LayerShape& shape,
-                                                         at::ScalarType dtype, const job::MemoryLimits& memory,
+                                                         edge::ComputeDtype dtype, const job::MemoryLimits& memory,
                                                          LayerCalls& calls, edge::Device& device) {
   edge::install_allocator();
   edge::install_saved_tensor_hooks();
   MEMO_CHECKED(plan::must_hold(plan));
   const model::Dataflow& flow = plan.profile.flow;
-  const model::Dataflow own =
-      model::layers_dataflow(shape, static_cast<int>(c10::elementSize(dtype)), flow.groups, flow.context, flow.block);
+  const model::Dataflow own = layers_dataflow(shape, dtype, flow.groups, flow.context, flow.block);
   bool same = flow.layers == own.layers && flow.segments.size() == own.segments.size();
   for (std::size_t c = 0; same && c < own.classes.size(); ++c)
     same = c < flow.classes.size() && flow.classes[c].name == own.classes[c].name &&

@@ -15,6 +15,7 @@
 #include "memo/plan/plan.h"
 #include "memo/plugin/layer_calls.h"
 #include "memo/torch/device.h"
+#include "memo/torch/segments.h"
 
 namespace memo::plugin {
 
@@ -30,10 +31,10 @@ struct LayerGradients {
 
 class LayerSession {
  public:
-  // The device and `calls` must outlive the session. `dtype`: of hidden states. Fails when the plan does not hold, or
+  // The device and `calls` must outlive the session. Fails when the plan does not hold, or
   // memory or a tier cannot be had.
   static Result<std::unique_ptr<LayerSession>> open(plan::Plan plan, const model::LayerShape& shape,
-                                                    at::ScalarType dtype, const job::MemoryLimits& memory,
+                                                    edge::ComputeDtype dtype, const job::MemoryLimits& memory,
                                                     LayerCalls& calls, edge::Device& device);
   ~LayerSession();
 

@@ -174,10 +174,11 @@ PYBIND11_MODULE(_core, module) {
       .def(py::init([](const std::string& model, int layers, std::int64_t hidden_size, std::int64_t heads,
                        std::int64_t kv_heads, std::int64_t head_dim, int groups, std::int64_t block,
                        std::int64_t host_limit, const std::optional<std::string>& disk, std::int64_t disk_limit,
-                       const std::vector<std::int64_t>& windows, const at::Tensor& hidden,
+                       const std::vector<std::int64_t>& windows, at::ScalarType attention, const at::Tensor& hidden,
                        const std::vector<at::Tensor>& parameters, const py::object& calls) {
              LayerOptions options{model,
                                   {layers, hidden_size, heads, kv_heads, head_dim},
+                                  {hidden.scalar_type(), attention},
                                   groups,
                                   Tokens(block),
                                   limits(host_limit, disk, disk_limit),
@@ -190,8 +191,8 @@ PYBIND11_MODULE(_core, module) {
            }),
            py::kw_only(), py::arg("model"), py::arg("layers"), py::arg("hidden_size"), py::arg("heads"),
            py::arg("kv_heads"), py::arg("head_dim"), py::arg("groups"), py::arg("block"), py::arg("host_limit"),
-           py::arg("disk"), py::arg("disk_limit"), py::arg("windows"), py::arg("hidden"), py::arg("parameters"),
-           py::arg("calls"))
+           py::arg("disk"), py::arg("disk_limit"), py::arg("windows"), py::arg("attention"), py::arg("hidden"),
+           py::arg("parameters"), py::arg("calls"))
       .def(
           "profile",
           [](Profiler& profiler, std::int64_t context) {
@@ -208,10 +209,11 @@ PYBIND11_MODULE(_core, module) {
             return py::make_tuple(trial.outputs.hidden, trial.gradients.hidden, list_of(trial.gradients.parameters));
           },
           py::arg("calls"), py::arg("hidden"), py::arg("d_output"), py::arg("parameters"))
-      .def("open", [](Profiler& profiler, const plan::Plan& plan, at::ScalarType dtype, const py::object& calls) {
+      .def("open", [](Profiler& profiler, const plan::Plan& plan, const py::object& calls) {
         auto python = std::make_unique<PythonCalls>(calls);
-        auto session = value(LayerSession::open(plan, profiler.profiler.options().shape, dtype,
-                                                profiler.profiler.options().memory, *python, profiler.device));
+        const LayerOptions& options = profiler.profiler.options();
+        auto session =
+            value(LayerSession::open(plan, options.shape, options.dtype, options.memory, *python, profiler.device));
         return std::unique_ptr<Session>(new Session{std::move(python), std::move(session)});
       });
 

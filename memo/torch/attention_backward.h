@@ -19,7 +19,8 @@ void prepare(const Backward<T>& b, std::int64_t begin, std::int64_t end) {
 }
 
 struct Scores {
-  float *p, *ds;                  // [tile, score_stride]: S and dP, which become P and dS
+  float *p, *ds;                  // [tile, score_stride]: S and dP, which become P and dS, words along the queries
+  float* ds_rows;                 // [tile, score_stride]: dS, words along the keys; floats are the same words
   const float *lse, *delta;       // [tile]: lse in base 2
   const std::int32_t* first_key;  // [tile]
 };
@@ -29,19 +30,28 @@ template <bool masked, bool capped>
 inline void probabilities(const Scores& s, std::int64_t query, std::int64_t first_key, std::int64_t count,
                           std::int64_t dim, float cap, std::span<const Ahead, 3> ahead) {
   const float scale = 1.0f / std::sqrt(static_cast<float>(dim)), log2_scale = std::numbers::log2e_v<float> * scale;
-  for (std::int64_t r = 0; r < tile; ++r) {
-    for (const Ahead& rows : ahead) rows.fetch(r);
+  for (std::int64_t first = 0; first < tile; first += per_word) {
+    for (const Ahead& rows : ahead)
+      for (std::int64_t r = first; r < first + per_word; ++r) rows.fetch(r);
     for (std::int64_t i = 0; i < count; i += MEMO_LANES) {
-      Vector &p = vector_at(s.p + r * score_stride + i), &ds = vector_at(s.ds + r * score_stride + i);
-      Vector value = exp2(p * log2_scale - s.lse[r]);
-      if constexpr (masked) {
-        const Integers key = counting_from(first_key + i);
-        value = ((key >= s.first_key[r]) & (key <= static_cast<std::int32_t>(query + r))) != 0 ? value : Vector{};
+      Vector p[per_word], ds[per_word];
+      for (std::int64_t j = 0; j < per_word; ++j) {
+        const std::int64_t r = first + j;
+        const Vector score = vector_at(s.p + r * score_stride + i), dp = vector_at(s.ds + r * score_stride + i);
+        p[j] = exp2(score * log2_scale - s.lse[r]);
+        if constexpr (masked) {
+          const Integers key = counting_from(first_key + i);
+          p[j] = ((key >= s.first_key[r]) & (key <= static_cast<std::int32_t>(query + r))) != 0 ? p[j] : Vector{};
+        }
+        ds[j] = p[j] * (dp * scale - s.delta[r]);
+        if constexpr (capped) {
+          const Vector share = score / cap;
+          ds[j] *= 1.0f - share * share;
+        }
+        store_row_words(s.ds_rows + r * score_stride, i, ds[j]);
       }
-      const Vector share = capped ? p / cap : Vector{};
-      p = value;
-      ds = value * (ds * scale - s.delta[r]);
-      if constexpr (capped) ds *= 1.0f - share * share;
+      vector_at(s.p + first / per_word * score_stride + i) = word(p);
+      vector_at(s.ds + first / per_word * score_stride + i) = word(ds);
     }
   }
 }
@@ -78,7 +88,8 @@ void backward_task(const Backward<T>& b, std::int64_t task, float* work, std::at
   const auto [queries, keys, dim, softcap] = b.heads;
   const float cap = softcap * std::sqrt(static_cast<float>(dim));
   const std::int64_t key_head = task % keys, first_key = task / keys * key_tile, group = queries / keys;
-  const std::int64_t key_count = std::min(key_tile, b.tokens - first_key), stride = stride_of(dim);
+  const std::int64_t key_count = std::min(key_tile, b.tokens - first_key);
+  const std::int64_t stride = stride_of(dim), row_stride = stride_of(words(dim));  // of words along tokens, along dim
   const std::int64_t width = (dim + lanes - 1) / lanes * lanes;
   const auto probable = [&](const Scores& s, bool whole, std::int64_t query, std::int64_t count,
                             std::span<const Ahead, 3> ahead) {
@@ -90,20 +101,24 @@ void backward_task(const Backward<T>& b, std::int64_t task, float* work, std::at
                                                                          ahead);
   };
   const auto take = [&work](std::int64_t floats) { return std::exchange(work, work + floats); };
-  float *k = take(key_tile * stride), *dk = take(key_tile * stride), *dv = take(key_tile * stride);
-  float *q = take(tile * stride), *d_o = take(tile * stride), *d_rows = take(tile * stride);
-  float *k_columns = take(key_tile * dim), *v_columns = take(key_tile * dim);  // K^T and V^T, tiles of [dim, tile]
+  float *k = take(words(key_tile) * stride), *dk = take(key_tile * stride), *dv = take(key_tile * stride);
+  float *q = take(words(tile) * stride), *d_o = take(words(tile) * stride), *d_rows = take(tile * stride);
+  float *q_rows = MEMO_PAIRS ? take(tile * row_stride) : q, *d_o_rows = MEMO_PAIRS ? take(tile * row_stride) : d_o;
+  // K^T and V^T, tiles of [words(dim), tile]
+  float *k_columns = take(key_tile * words(dim)), *v_columns = take(key_tile * words(dim));
   float *p = take(tile * score_stride), *ds = take(tile * score_stride);
+  float* ds_rows = MEMO_PAIRS ? take(tile * score_stride) : ds;
   float *lse = take(tile), *delta = take(tile);
   auto* first_key_of = reinterpret_cast<std::int32_t*>(take(tile));
 
   for (std::int64_t i = 0; i < key_tile; i += tile) {
     const std::int64_t some = std::clamp<std::int64_t>(key_count - i, 0, tile);
     const T* row = b.qkv.row(some > 0 ? first_key + i : first_key);
-    pack(row + (queries + key_head) * dim, b.qkv.stride, some, dim, k + i * stride);
-    transpose(k + i * stride, stride, dim, k_columns + i * dim);
-    pack(row + (queries + keys + key_head) * dim, b.qkv.stride, some, dim, q);
-    transpose(q, stride, dim, v_columns + i * dim);
+    pack_along(row + (queries + key_head) * dim, b.qkv.stride, some, dim, k + words(i) * stride);
+    pack(row + (queries + key_head) * dim, b.qkv.stride, some, dim, q_rows);
+    transpose(q_rows, row_stride, words(dim), k_columns + i * words(dim));
+    pack(row + (queries + keys + key_head) * dim, b.qkv.stride, some, dim, q_rows);
+    transpose(q_rows, row_stride, words(dim), v_columns + i * words(dim));
   }
   std::fill_n(dk, key_tile * stride, 0.0f);
   std::fill_n(dv, key_tile * stride, 0.0f);
@@ -117,8 +132,12 @@ void backward_task(const Backward<T>& b, std::int64_t task, float* work, std::at
     const bool first = first_key_of[0] >= first_key, last = query + some <= first_key + key_tile;
     for (std::int64_t head = key_head * group; head < (key_head + 1) * group; ++head) {
       const auto step = static_cast<std::int32_t>(query / tile * group + head - key_head * group);
-      pack(b.qkv.row(query) + head * dim, b.qkv.stride, some, dim, q);
-      pack(b.d_o.row(query) + head * dim, b.d_o.stride, some, dim, d_o);
+      pack_along(b.qkv.row(query) + head * dim, b.qkv.stride, some, dim, q);
+      pack_along(b.d_o.row(query) + head * dim, b.d_o.stride, some, dim, d_o);
+      if constexpr (MEMO_PAIRS) {
+        pack(b.qkv.row(query) + head * dim, b.qkv.stride, some, dim, q_rows);
+        pack(b.d_o.row(query) + head * dim, b.d_o.stride, some, dim, d_o_rows);
+      }
       for (std::int64_t i = 0; i < some; ++i) {
         lse[i] = std::numbers::log2e_v<float> * b.lse.row(query + i)[head];
         delta[i] = b.delta.row(query + i)[head];
@@ -126,8 +145,10 @@ void backward_task(const Backward<T>& b, std::int64_t task, float* work, std::at
       std::fill(lse + some, lse + tile, 0.0f);
       std::fill(delta + some, delta + tile, 0.0f);
       for (std::int64_t i = 0; i < count; i += tile) {
-        product<false, false>(tile, tile, dim, q, stride, k_columns + i * dim, tile, p + i, score_stride);
-        product<false, false>(tile, tile, dim, d_o, stride, v_columns + i * dim, tile, ds + i, score_stride);
+        product<false, false>(tile, tile, words(dim), q_rows, row_stride, k_columns + i * words(dim), tile, p + i,
+                              score_stride);
+        product<false, false>(tile, tile, words(dim), d_o_rows, row_stride, v_columns + i * words(dim), tile, ds + i,
+                              score_stride);
       }
       std::array<Ahead, 3> ahead;
       const bool next_head = head + 1 < (key_head + 1) * group;
@@ -139,10 +160,10 @@ void backward_task(const Backward<T>& b, std::int64_t task, float* work, std::at
                  Ahead::of(b.sum.row(query) + head * dim, b.sum.stride, dim)};
       }
       if (cap > 0) cap_scores(p, tile, count, score_stride, cap);
-      probable({p, ds, lse, delta, first_key_of}, whole, query, count, ahead);
-      product<true, true>(count, width, tile, p, score_stride, d_o, stride, dv, stride);
-      product<true, true>(count, width, tile, ds, score_stride, q, stride, dk, stride);
-      product<false, false>(tile, width, count, ds, score_stride, k, stride, d_rows, stride);
+      probable({p, ds, ds_rows, lse, delta, first_key_of}, whole, query, count, ahead);
+      product<true, true>(count, width, words(tile), p, score_stride, d_o, stride, dv, stride);
+      product<true, true>(count, width, words(tile), ds, score_stride, q, stride, dk, stride);
+      product<false, false>(tile, width, words(count), ds_rows, score_stride, k, stride, d_rows, stride);
       if (!first) wait_beyond(step, progress[task - keys]);
       add_to_dq(b, query, head, d_rows, first, last);
       progress[task].store(step + 1, std::memory_order_release);

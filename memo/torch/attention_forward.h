@@ -10,9 +10,9 @@ struct Panel {
   std::int32_t* first_key;   // [tile]
 };
 
-// P^T in place of S^T, O^T and the totals rescaled where a new maximum asks for it. Exponents are of base 2: `scale` is
-// log2(e) / sqrt(dim). m follows the running maximum only when that has grown by more than 2^5, which leaves float's
-// relative precision as it is and makes rescaling rare. Each query's decision is its own.
+// P^T, words along the keys, in place of S^T, O^T and the totals rescaled where a new maximum asks for it. Exponents
+// are of base 2: `scale` is log2(e) / sqrt(dim). m follows the running maximum only when that has grown by more than
+// 2^5, which leaves float's relative precision as it is and makes rescaling rare. Each query's decision is its own.
 template <bool masked>
 inline void softmax(float* s, std::int64_t first_key, float scale, std::int64_t dim, const Panel& panel,
                     const Ahead& k_ahead, const Ahead& v_ahead) {
@@ -49,11 +49,14 @@ inline void softmax(float* s, std::int64_t first_key, float scale, std::int64_t 
     }
     const Ahead ahead = column == 0 ? k_ahead : column == MEMO_LANES ? v_ahead : Ahead{};
     Vector sums = {};
-    for (std::int64_t k = 0; k < tile; ++k) {
-      ahead.fetch(k);
-      Vector& score = vector_at(s + k * tile + column);
-      score = exp2(score * scale - grown);
-      sums += score;
+    for (std::int64_t k = 0; k < tile; k += per_word) {
+      Vector p[per_word];
+      for (std::int64_t i = 0; i < per_word; ++i) {
+        ahead.fetch(k + i);
+        p[i] = exp2(vector_at(s + (k + i) * tile + column) * scale - grown);
+        sums += p[i];
+      }
+      vector_at(s + k / per_word * tile + column) = word(p);
     }
     vector_at(panel.total + column) += sums;
   }
@@ -84,10 +87,10 @@ void forward_task(const Forward<T>& f, std::int64_t task, float* work) {
   const float cap = softcap * std::sqrt(static_cast<float>(dim));
   const ForwardTasks tasks(f.heads, f.first, f.last);
   const auto [key_head, first_head, last_head, first_query] = tasks[task];
-  const std::int64_t stride = stride_of(dim);
+  const std::int64_t k_stride = stride_of(words(dim)), v_stride = stride_of(dim);
   const float scale = std::numbers::log2e_v<float> / std::sqrt(static_cast<float>(dim));
   const auto take = [&work](std::int64_t floats) { return std::exchange(work, work + floats); };
-  float *k = take(tile * stride), *v = take(tile * stride), *s = take(tile * tile);
+  float *k = take(tile * k_stride), *v = take(words(tile) * v_stride), *s = take(tile * tile);
 
   Panel panels[most_panels];
   int count = 0;
@@ -95,11 +98,11 @@ void forward_task(const Forward<T>& f, std::int64_t task, float* work) {
     for (std::int64_t i = 0; i < tasks.tiles(); ++i) {
       const std::int64_t query = first_query + i * tile;
       if (query >= f.last || query + tile <= f.first) continue;
-      float *q = take(dim * tile), *o = take(o_rows(dim) * tile), *most = take(tile), *total = take(tile);
+      float *q = take(words(dim) * tile), *o = take(o_rows(dim) * tile), *most = take(tile), *total = take(tile);
       Panel& panel = panels[count++];
       panel = {head, query, q, o, most, total, reinterpret_cast<std::int32_t*>(take(tile))};
       pack(f.qkv.row(query) + head * dim, f.qkv.stride, std::min(tile, f.last - query), dim, k);
-      transpose(k, stride, dim, panel.q);
+      transpose(k, k_stride, words(dim), panel.q);
       std::fill_n(panel.o, o_rows(dim) * tile, 0.0f);
       std::fill_n(panel.most, tile, -1e30f);  // below all scores, but finite
       std::fill_n(panel.total, tile, 0.0f);
@@ -111,7 +114,7 @@ void forward_task(const Forward<T>& f, std::int64_t task, float* work) {
     const std::int64_t some = std::min(tile, f.last - key);
     const T *k_rows = f.qkv.row(key) + (queries + key_head) * dim, *v_rows = k_rows + keys * dim;
     pack(k_rows, f.qkv.stride, some, dim, k);
-    pack(v_rows, f.qkv.stride, some, dim, v);
+    pack_along(v_rows, f.qkv.stride, some, dim, v);
     Ahead k_ahead, v_ahead;
     if (key + 2 * tile <= f.last) {
       k_ahead = Ahead::of(k_rows + tile * f.qkv.stride, f.qkv.stride, dim);
@@ -119,11 +122,11 @@ void forward_task(const Forward<T>& f, std::int64_t task, float* work) {
     }
     for (const Panel& panel : std::span(panels, static_cast<std::size_t>(count))) {
       if (key >= panel.query + tile || key + tile <= panel.first_key[0]) continue;
-      product<false, false>(tile, tile, dim, k, stride, panel.q, tile, s, tile);
+      product<false, false>(tile, tile, words(dim), k, k_stride, panel.q, tile, s, tile);
       if (cap > 0) cap_scores(s, tile, tile, tile, cap);
       const bool whole = panel.first_key[tile - 1] <= key && key + tile <= panel.query + 1;
       (whole ? softmax<false> : softmax<true>)(s, key, scale, dim, panel, k_ahead, v_ahead);
-      product<true, true>(o_rows(dim), tile, tile, v, stride, s, tile, panel.o, tile);
+      product<true, true>(o_rows(dim), tile, words(tile), v, v_stride, s, tile, panel.o, tile);
       k_ahead = v_ahead = {};
     }
   }

@@ -9,9 +9,18 @@
 #include <numbers>
 #include <span>
 #include <thread>
+#include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "memo/torch/kernels_simd.h"
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)  // clang knows no target pragma
+#define MEMO_KNOWS_PAIRS 1
+#include <immintrin.h>
+#else
+#define MEMO_KNOWS_PAIRS 0
+#endif
 
 namespace memo::edge::attention {
 namespace {
@@ -73,6 +82,23 @@ void wait_beyond(std::int32_t step, const std::atomic<std::int32_t>& progress) {
 // The order of these includes matters.
 // clang-format off
 #if defined(__x86_64__)
+#if MEMO_KNOWS_PAIRS
+#pragma GCC push_options
+#pragma GCC target("arch=x86-64-v4,avx512bf16")
+namespace v4_pairs {
+#define MEMO_LANES 16
+#define MEMO_VECTORS 4
+#define MEMO_PAIRS 1
+#include "memo/torch/attention_tiles.h"
+#include "memo/torch/attention_forward.h"
+#include "memo/torch/attention_backward.h"
+#undef MEMO_LANES
+#undef MEMO_VECTORS
+#undef MEMO_PAIRS
+}  // namespace v4_pairs
+#pragma GCC pop_options
+#endif
+#define MEMO_PAIRS 0
 #pragma GCC push_options
 #pragma GCC target("arch=x86-64-v4")
 namespace v4 {
@@ -97,6 +123,8 @@ namespace v3 {
 #undef MEMO_VECTORS
 }  // namespace v3
 #pragma GCC pop_options
+#else
+#define MEMO_PAIRS 0
 #endif
 namespace any {
 #define MEMO_LANES 4
@@ -119,37 +147,54 @@ std::int64_t forward_floats(const GroupHeads& heads) {
   return 2 * tile * stride_of(heads.dim) + tile * tile + most_panels * (heads.dim + o_rows(heads.dim) + 3) * tile;
 }
 std::int64_t backward_floats(const GroupHeads& heads) {
-  return (3 * key_tile + 3 * tile) * stride_of(heads.dim) + 2 * key_tile * heads.dim + 2 * tile * score_stride +
-         3 * tile;
+  const std::int64_t stride = stride_of(heads.dim),
+                     fixed = (2 * key_tile + tile) * stride + 2 * tile * score_stride + 3 * tile;
+  const std::int64_t of_floats = (key_tile + 2 * tile) * stride + 2 * key_tile * heads.dim;
+  const std::int64_t dim_words = (heads.dim + 1) / 2;  // of pairs
+  const std::int64_t of_pairs =
+      (key_tile / 2 + tile) * stride + 2 * tile * stride_of(dim_words) + 2 * key_tile * dim_words + tile * score_stride;
+  return fixed + std::max(of_floats, of_pairs);
 }
 
 namespace {
 
-// How many of v4, v3 this processor lacks.
-std::size_t unsupported() {
+struct Sets {
+  bool v3 = false, v4 = false, pairs = false;
+};
+// What this processor runs.
+Sets supported() {
+  Sets sets;
 #if defined(__x86_64__)
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi2")) return 2;
-  for (const bool has : {__builtin_cpu_supports("avx512f") != 0, __builtin_cpu_supports("avx512bw") != 0,
-                         __builtin_cpu_supports("avx512cd") != 0, __builtin_cpu_supports("avx512dq") != 0,
-                         __builtin_cpu_supports("avx512vl") != 0})
-    if (!has) return 1;
+  sets.v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+  sets.v4 = sets.v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+            __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+            __builtin_cpu_supports("avx512vl");
 #endif
-  return 0;
+#if MEMO_KNOWS_PAIRS
+  sets.pairs = sets.v4 && __builtin_cpu_supports("avx512bf16");
+#endif
+  return sets;
 }
 
 }  // namespace
 
 template <class T>
 std::span<const Kernels<T>> kernels() {
-  static const std::array all {
-#if defined(__x86_64__)
-    Kernels<T>{v4::forward_task<T>, v4::prepare<T>, v4::backward_task<T>},
-        Kernels<T>{v3::forward_task<T>, v3::prepare<T>, v3::backward_task<T>},
+  static const std::vector all = [] {
+    std::vector<Kernels<T>> result;
+    [[maybe_unused]] const Sets sets = supported();
+#if MEMO_KNOWS_PAIRS
+    if constexpr (!std::is_same_v<T, float>)
+      if (sets.pairs) result.push_back({v4_pairs::forward_task<T>, v4_pairs::prepare<T>, v4_pairs::backward_task<T>});
 #endif
-        Kernels<T>{any::forward_task<T>, any::prepare<T>, any::backward_task<T>},
-  };
-  static const std::size_t skipped = unsupported();
-  return std::span(all).subspan(skipped);
+#if defined(__x86_64__)
+    if (sets.v4) result.push_back({v4::forward_task<T>, v4::prepare<T>, v4::backward_task<T>});
+    if (sets.v3) result.push_back({v3::forward_task<T>, v3::prepare<T>, v3::backward_task<T>});
+#endif
+    result.push_back({any::forward_task<T>, any::prepare<T>, any::backward_task<T>});
+    return result;
+  }();
+  return all;
 }
 template std::span<const Kernels<float>> kernels();
 template std::span<const Kernels<std::uint16_t>> kernels();

@@ -1,6 +1,10 @@
 // The pieces of attention_forward.h and attention_backward.h, compiled for one instruction set: no include guard, since
-// attention_kernels.cpp includes it once for each, inside a namespace with MEMO_LANES, the floats of a register, and
-// MEMO_VECTORS, the registers across which a block of 4 rows is held.
+// attention_kernels.cpp includes it once for each, inside a namespace with MEMO_LANES, the floats of a register,
+// MEMO_VECTORS, the registers across which a block of 4 rows is held, and MEMO_PAIRS: whether the operands of products
+// are words of two bfloat16 that lie along the dimension that is summed, else floats.
+
+inline constexpr std::int64_t per_word = MEMO_PAIRS ? 2 : 1;
+constexpr std::int64_t words(std::int64_t n) { return (n + per_word - 1) / per_word; }
 
 using Vector = float __attribute__((vector_size(4 * MEMO_LANES)));
 using Integers = std::int32_t __attribute__((vector_size(4 * MEMO_LANES)));
@@ -14,8 +18,18 @@ MEMO_INLINE inline Integers counting_from(std::int64_t first) {
   return result;
 }
 
-// c [4, vectors * MEMO_LANES] (+)= a b: a [4, k], or a^T [k, 4] when `transposed`. What is added to c is summed apart:
-// its rounding errors are those of a tile, not of the whole sequence.
+// sum + a b, of floats or of pairs.
+MEMO_INLINE inline Vector multiply_add(float a, const Vector& b, const Vector& sum) {
+#if MEMO_PAIRS
+  return std::bit_cast<Vector>(
+      _mm512_dpbf16_ps(std::bit_cast<__m512>(sum), std::bit_cast<__m512bh>(Vector{} + a), std::bit_cast<__m512bh>(b)));
+#else
+  return sum + a * b;
+#endif
+}
+
+// c [4, vectors * MEMO_LANES] (+)= a b: a [4, k] words, or a^T [k, 4] when `transposed`. What is added to c is summed
+// apart: its rounding errors are those of a tile, not of the whole sequence.
 template <int vectors, bool transposed, bool add>
 __attribute__((noinline)) void product_block(std::int64_t k, const float* a, std::int64_t a_stride, const float* b,
                                              std::int64_t b_stride, float* c, std::int64_t c_stride) {
@@ -29,7 +43,7 @@ __attribute__((noinline)) void product_block(std::int64_t k, const float* a, std
     for (int r = 0; r < rows; ++r) {
       const float scalar = transposed ? a[i * a_stride + r] : a[r * a_stride + i];
 #pragma GCC unroll 4
-      for (int v = 0; v < vectors; ++v) sums[r][v] += scalar * columns[v];
+      for (int v = 0; v < vectors; ++v) sums[r][v] = multiply_add(scalar, columns[v], sums[r][v]);
     }
   }
 #pragma GCC unroll 4
@@ -99,14 +113,66 @@ MEMO_INLINE inline void for_lanes(std::int64_t n, F f) {
   if (i < n) f(i, n - i);
 }
 
-// rows [count, dim] -> packed [tile, packed_stride(dim)], zero where there is nothing.
+// rows [count, dim] -> packed [tile, stride_of(words(dim))], zero where there is nothing: words along dim.
 template <class T>
 void pack(const T* rows, std::int64_t stride, std::int64_t count, std::int64_t dim, float* packed) {
-  const std::int64_t packed_stride = stride_of(dim);
+  const std::int64_t packed_stride = stride_of(words(dim));
   for (std::int64_t r = 0; r < count; ++r, rows += stride, packed += packed_stride)
-    for_lanes(dim, [&](std::int64_t i, auto n) MEMO_INLINE { store(packed + i, load(rows + i, n), Full{}); });
+    for_lanes(dim, [&](std::int64_t i, auto n) MEMO_INLINE {
+      if constexpr (MEMO_PAIRS) {
+        simd::Halves halves = {};
+        std::memcpy(&halves, rows + i, static_cast<std::size_t>(n) * sizeof(T));
+        std::memcpy(reinterpret_cast<T*>(packed) + i, &halves, sizeof(halves));
+      } else {
+        store(packed + i, load(rows + i, n), Full{});
+      }
+    });
   std::fill_n(packed, (tile - count) * packed_stride, 0.0f);
 }
+
+#if MEMO_PAIRS
+using Pairs = std::uint32_t __attribute__((vector_size(64)));
+
+MEMO_INLINE inline simd::Halves narrow(const Vector& v) {
+  return std::bit_cast<simd::Halves>(_mm512_cvtneps_pbh(std::bit_cast<__m512>(v)));
+}
+MEMO_INLINE inline Vector pairs(const simd::Halves& low, const simd::Halves& high) {
+  return std::bit_cast<Vector>(__builtin_convertvector(low, Pairs) | __builtin_convertvector(high, Pairs) << 16);
+}
+
+// Words of values along the rows of these, and words of a row's own, from its element i on.
+MEMO_INLINE inline Vector word(const Vector (&parts)[2]) { return pairs(narrow(parts[0]), narrow(parts[1])); }
+MEMO_INLINE inline void store_row_words(float* row, std::int64_t i, const Vector& values) {
+  const simd::Halves halves = narrow(values);
+  std::memcpy(reinterpret_cast<std::uint16_t*>(row) + i, &halves, sizeof(halves));
+}
+
+// rows [count, dim] -> packed [words(tile), stride_of(dim)]: words along the rows.
+template <class T>
+void pack_along(const T* rows, std::int64_t stride, std::int64_t count, std::int64_t dim, float* packed) {
+  const std::int64_t packed_stride = stride_of(dim);
+  for (std::int64_t r = 0; r < tile; r += 2, rows += 2 * stride, packed += packed_stride) {
+    if (r >= count) {
+      std::fill_n(packed, packed_stride, 0.0f);
+      continue;
+    }
+    for_lanes(dim, [&](std::int64_t i, auto n) MEMO_INLINE {
+      simd::Halves low = {}, high = {};
+      std::memcpy(&low, rows + i, static_cast<std::size_t>(n) * sizeof(T));
+      if (r + 1 < count) std::memcpy(&high, rows + stride + i, static_cast<std::size_t>(n) * sizeof(T));
+      vector_at(packed + i) = pairs(low, high);
+    });
+  }
+}
+#else
+MEMO_INLINE inline Vector word(const Vector (&parts)[1]) { return parts[0]; }
+MEMO_INLINE inline void store_row_words(float*, std::int64_t, const Vector&) {}  // `word` has stored them
+
+template <class T>
+void pack_along(const T* rows, std::int64_t stride, std::int64_t count, std::int64_t dim, float* packed) {
+  pack(rows, stride, count, dim, packed);
+}
+#endif
 
 // Rows that will be packed next, fetched into the cache meanwhile, a row at a time.
 struct Ahead {
@@ -125,8 +191,8 @@ struct Ahead {
   }
 };
 
-// packed [tile, stride] -> columns [dim, tile].
-inline void transpose(const float* packed, std::int64_t stride, std::int64_t dim, float* columns) {
-  for (std::int64_t d = 0; d < dim; ++d)
+// packed [tile, stride] -> columns [count, tile], word by word.
+inline void transpose(const float* packed, std::int64_t stride, std::int64_t count, float* columns) {
+  for (std::int64_t d = 0; d < count; ++d)
     for (std::int64_t r = 0; r < tile; ++r) columns[d * tile + r] = packed[r * stride + d];
 }

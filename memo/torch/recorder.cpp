@@ -29,7 +29,7 @@ struct OperandTensor {
 
 class Recorder {
  public:
-  Recorder(model::Dataflow& flow, Segments& segments, at::ScalarType dtype, std::span<const std::byte> parameters,
+  Recorder(model::Dataflow& flow, Segments& segments, ComputeDtype dtype, std::span<const std::byte> parameters,
            at::Device device)
       : flow_(flow), segments_(segments), dtype_(dtype), parameters_(parameters), device_(device) {}
 
@@ -58,7 +58,7 @@ class Recorder {
     const model::TensorClass& cls = flow_.classes[at_index(use.cls)];
     const auto written = written_.find({use.cls, tokens.value()});
     if (written != written_.end()) return written->second;
-    const at::ScalarType dtype = cls.name == "lse" ? at::kFloat : dtype_;
+    const at::ScalarType dtype = dtype_.of(cls);
     const auto columns = cls.row.value() / static_cast<std::int64_t>(c10::elementSize(dtype));
     return at::full({tokens.value(), columns}, 0.01, at::dtype(dtype).device(device_));
   }
@@ -268,7 +268,7 @@ class Recorder {
 
   model::Dataflow& flow_;
   Segments& segments_;
-  at::ScalarType dtype_;
+  ComputeDtype dtype_;
   std::span<const std::byte> parameters_;
   at::Device device_;
   std::vector<plan::Trace> traces_;
@@ -281,7 +281,7 @@ class Recorder {
 
 }  // namespace
 
-Result<std::vector<plan::Trace>> record(model::Dataflow& flow, Segments& segments, at::ScalarType dtype,
+Result<std::vector<plan::Trace>> record(model::Dataflow& flow, Segments& segments, ComputeDtype dtype,
                                         std::span<const std::byte> parameters, at::Device device) {
   return Recorder(flow, segments, dtype, parameters, device).run();
 }

@@ -28,7 +28,7 @@ bool all_finite(const at::Tensor& tensor) {
 
 }  // namespace
 
-Runner::Runner(const plan::Plan& plan, std::byte* arena, Segments& segments, at::ScalarType dtype, ModelState* state,
+Runner::Runner(const plan::Plan& plan, std::byte* arena, Segments& segments, ComputeDtype dtype, ModelState* state,
                Device& device)
     : plan_(plan), memory_(plan, arena), segments_(segments), dtype_(dtype), state_(state), device_(device) {
   if (state) find_gradients();
@@ -166,7 +166,7 @@ Where Runner::where(const plan::Call& call) const {
 
 at::Tensor Runner::view(const PlannedOperand& operand) const {
   const model::TensorClass& cls = plan_.profile.flow.classes[at_index(operand.cls)];
-  const at::ScalarType dtype = cls.name == "lse" || cls.name.find(".saved") != std::string::npos ? at::kFloat : dtype_;
+  const at::ScalarType dtype = dtype_.of(cls);
   const std::int64_t columns = cls.row.value() / static_cast<std::int64_t>(c10::elementSize(dtype));
   return tensor_at(operand.address, {operand.tokens, columns}, dtype, device_.of_tensors());
 }

@@ -23,7 +23,7 @@ class Runner final : public exec::Compute, private SavedTensorKeeper {
   // All must outlive the runner. `dtype` is the compute dtype. Without `state`, parameters and their gradients are
   // someone else's. With it, the runner zeroes a layer's gradients before the first
   // call of a step that adds to them, and has them measured after the last.
-  Runner(const plan::Plan& plan, std::byte* arena, Segments& segments, at::ScalarType dtype, ModelState* state,
+  Runner(const plan::Plan& plan, std::byte* arena, Segments& segments, ComputeDtype dtype, ModelState* state,
          Device& device);
 
   // Calls that follow work on `sample`, which has no tokens where calls are of layers alone; on the first one of a step
@@ -65,7 +65,7 @@ class Runner final : public exec::Compute, private SavedTensorKeeper {
   const plan::Plan& plan_;
   PlannedMemory memory_;
   Segments& segments_;
-  at::ScalarType dtype_;
+  ComputeDtype dtype_;
   ModelState* state_;
   Device& device_;
   std::vector<Gradients> gradients_;

@@ -24,6 +24,11 @@ bool is_one_node(const Graph& graph) {
 
 }  // namespace
 
+at::ScalarType ComputeDtype::of(const model::TensorClass& cls) const {
+  if (cls.name == "lse" || cls.name.find(".saved") != std::string::npos) return at::kFloat;
+  return cls.grouped ? attention : rows;
+}
+
 std::size_t Segments::least_planned() const { return foreign() ? edge::least_planned : 0; }
 
 at::Tensor leaf(const at::Tensor& tensor, Graph& graph) {

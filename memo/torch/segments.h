@@ -9,6 +9,8 @@
 #include <span>
 #include <vector>
 
+#include "memo/model/dataflow.h"
+
 namespace memo::edge {
 
 // The autograd graph of one forward call, kept until its backward call. It holds no planned memory: leaves lie at
@@ -27,6 +29,15 @@ std::vector<at::Tensor> detached(const std::vector<at::Tensor>& tensors);
 // The graph is empty behind it.
 std::vector<at::Tensor> gradients(Graph& graph, const std::vector<at::Tensor>& of_roots,
                                   const std::vector<at::Tensor>& others = {});
+
+// What tensors of a class are made of. Attention's operands may differ from the rest, as under autocast.
+struct ComputeDtype {
+  at::ScalarType rows, attention;
+  ComputeDtype(at::ScalarType all) : rows(all), attention(all) {}  // NOLINT(google-explicit-constructor): one for all
+  ComputeDtype(at::ScalarType of_rows, at::ScalarType of_attention) : rows(of_rows), attention(of_attention) {}
+  // Of what autograd saves, float32 stands for bytes.
+  [[nodiscard]] at::ScalarType of(const model::TensorClass& cls) const;
+};
 
 // Which part of the sequence a call works on.
 struct Where {

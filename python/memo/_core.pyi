@@ -51,8 +51,8 @@ class Profiler:
 
     def __init__(
         self, *, model: str, layers: int, hidden_size: int, heads: int, kv_heads: int, head_dim: int, groups: int,
-        block: int, host_limit: int, disk: str | None, disk_limit: int, windows: Sequence[int], hidden: Tensor,
-        parameters: Sequence[Tensor], calls: _Calls,
+        block: int, host_limit: int, disk: str | None, disk_limit: int, windows: Sequence[int], attention: torch.dtype,
+        hidden: Tensor, parameters: Sequence[Tensor], calls: _Calls,
     ) -> None: ...
     def profile(self, context: int) -> Profile:
         """Of a context of whole blocks."""
@@ -60,7 +60,7 @@ class Profiler:
         self, calls: _Calls, hidden: Tensor, d_output: Tensor, parameters: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
         """One layer's output, and the gradients of its input and parameters."""
-    def open(self, plan: Plan, dtype: torch.dtype, calls: _Calls) -> Session: ...
+    def open(self, plan: Plan, calls: _Calls) -> Session: ...
 
 class Session:
     """Runs steps by a plan, layer by layer; the layers of a step in order."""

@@ -10,6 +10,11 @@ def state(device_type):
     return torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else None
 
 
+def of_attention(dtype, hidden_dtype):
+    """The dtype of attention's operands under autocast to `dtype`, where hidden states are of `hidden_dtype`."""
+    return dtype if dtype == torch.bfloat16 else hidden_dtype
+
+
 @contextlib.contextmanager
 def around(device_type, dtype, parameters):
     """With autocast to `dtype` (None: without), the casts of `parameters` already in its cache: a block then allocates

@@ -22,11 +22,13 @@ def of(names, layers) -> torch.device:
 
 
 def check_attention(name, device_type, dtype, softcap):
-    """Refuses attention that the device has no kernel for."""
+    """Refuses attention that the device has no kernel for. dtype: of its operands."""
     if device_type == "cpu":
+        if dtype not in (torch.float32, torch.bfloat16):
+            raise UnsupportedModel(f"{name}: attention of {dtype}; on the CPU it is of float32 or bfloat16")
         return
     if dtype != torch.bfloat16:
-        raise UnsupportedModel(f"{name}: hidden states of {dtype}; on a GPU attention is of bfloat16, as weights are then: "
+        raise UnsupportedModel(f"{name}: attention of {dtype}; on a GPU it is of bfloat16: autocast to it, or "
                                "model.to(torch.bfloat16)")
     if softcap:
         raise UnsupportedModel(f"{name}: a soft cap of {softcap} on attention's scores; on a GPU there is none")

@@ -7,7 +7,7 @@ import inspect
 
 import torch
 
-from memo import captured, devices, ranks
+from memo import autocast, captured, devices, ranks
 from memo.errors import UnsupportedModel
 from memo.suspension import Block
 
@@ -145,7 +145,8 @@ class Calls:
         if waiting.dead:
             raise UnsupportedModel(f"{self.names[layer]} does not call its attention by transformers' interface")
         query, key, value, softcap, window = came
-        devices.check_attention(self.names[layer], x.device.type, x.dtype, softcap)
+        dtype = autocast.of_attention(autocast.state(x.device.type), x.dtype)
+        devices.check_attention(self.names[layer], x.device.type, dtype, softcap)
         self._waiting[block] = waiting
         return query[0], key[0], value[0], softcap or 0.0, window or 0
 

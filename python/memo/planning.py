@@ -140,7 +140,7 @@ class Planning:
         pairs = [("output", y.detach()[0], ours), ("gradient of the input", plain[0][0], d_hidden)]
         trained = [n for n, p in layer.named_parameters() if p.requires_grad]
         pairs += [(f"gradient of {n}", a, b) for n, a, b in zip(trained, plain[1:], gradients)]
-        bound = 1e-3 if hidden.dtype == torch.float32 else 5e-2
+        bound = 1e-3 if hidden.dtype == torch.float32 and state[0] is None else 5e-2
         for what, a, b in pairs:
             if a is None and b is None:
                 continue
@@ -159,7 +159,7 @@ class Planning:
             one = self._measured
             calls = self._calls(one, state, group)
             self._profilers[key] = self._in_backward(state, one.layer, lambda: _core.Profiler(
-                hidden=one.hidden[0], calls=calls, parameters=self.parameters(one.layer), **self._options))
+                hidden=one.hidden[0], attention=autocast.of_attention(state[0], one.hidden.dtype), calls=calls, parameters=self.parameters(one.layer), **self._options))
         return self._profilers[key]
 
     def _outside(self, context):
@@ -220,4 +220,4 @@ class Planning:
         """A session of the plan."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()  # PyTorch's own keeps what is free
-        return self._profiler(state).open(plan, self._measured.hidden.dtype, calls)
+        return self._profiler(state).open(plan, calls)

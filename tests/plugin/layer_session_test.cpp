@@ -87,7 +87,7 @@ struct Outcome {
 class LayerSessions : public ::testing::Test {
  protected:
   LayerProfiler profiler() {
-    LayerOptions options{"tiny", {layers, hidden, heads, kv_heads, dim}, 1, Tokens(block), {}};
+    LayerOptions options{"tiny", {layers, hidden, heads, kv_heads, dim}, at::kFloat, 1, Tokens(block), {}};
     options.memory.disk = "/var/tmp";
     auto made = LayerProfiler::open(options, at::randn({2 * block, hidden}), calls.weights[0].all(), calls, *device);
     EXPECT_TRUE(made.has_value()) << (made ? "" : made.error().message);

@@ -53,8 +53,10 @@ def test_a_model_that_is_moved_after_it_was_attached_is_refused(ids):
 
 def test_attention_that_a_gpu_has_no_kernel_for_is_refused_by_name():
     devices.check_attention("l", "cpu", torch.float32, 5.0)
+    with pytest.raises(memo.UnsupportedModel, match=r"^model\.layers\.0 .*: attention of torch\.float16"):
+        memo.attach(families.make("llama", torch.float16), context=256)
     devices.check_attention("l", "cuda", torch.bfloat16, None)
-    with pytest.raises(memo.UnsupportedModel, match=r"^layers\.3: hidden states of torch\.float32"):
+    with pytest.raises(memo.UnsupportedModel, match=r"^layers\.3: attention of torch\.float32"):
         devices.check_attention("layers.3", "cuda", torch.float32, None)
     with pytest.raises(memo.UnsupportedModel, match=r"^layers\.3: a soft cap of 5\.0"):
         devices.check_attention("layers.3", "cuda", torch.bfloat16, 5.0)

@@ -15,7 +15,7 @@ plan::Profile layers_profile(double bandwidth, int groups = 2, int layers = 3) {
   plan::Profile profile;
   profile.model = "synthetic layers";
   profile.device = "made up";
-  profile.flow = model::layers_dataflow({layers, 256, 8, 4, 32}, 4, groups, Tokens(4096), Tokens(512));
+  profile.flow = model::layers_dataflow({layers, 256, 8, 4, 32}, 4, 4, groups, Tokens(4096), Tokens(512));
   model::Dataflow& flow = profile.flow;
   const auto segment = [&](const char* name) -> model::Segment& {
     return flow.segments[static_cast<std::size_t>(flow.find_segment(name))];
