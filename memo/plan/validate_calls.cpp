@@ -128,8 +128,10 @@ void check_calls(const Plan& plan, Failures& failures) {
     if (!flow.each_layer(call.segment) && layer != call.layer)
       failures.add("{}: earlier calls of this segment are of layer {}", name_of_call(plan, k), layer);
     if (call.phase == Phase::rerun) {
-      // The loss adds to gradients in its forward side, updates change the weights.
-      if (segment.stage == Stage::loss || updates(plan, k))
+      // The loss adds to gradients in its forward side, updates change the weights, and what layers alone are given
+      // comes once.
+      const bool given = flow.layers_alone() && segment.stage == Stage::before && segment.forward.reads.empty();
+      if (segment.stage == Stage::loss || updates(plan, k) || given)
         failures.add("{} cannot be run again", name_of_call(plan, k));
       else if (seen[static_cast<std::size_t>(step.number(call))] < 0)
         failures.add("{} runs again before its forward call", name_of_call(plan, k));

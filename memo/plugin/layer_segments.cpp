@@ -3,6 +3,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
 #include <optional>
@@ -229,12 +230,7 @@ std::vector<at::Tensor> LayerSegments::differentiate(edge::Graph& graph, const s
     if (!gradient.defined()) continue;
     if (!sums_[i].defined()) {
       const edge::UnplannedScope heap(gradient.device().type());
-      sums_[i] = at::empty(gradient.sizes(), gradient.options().dtype(at::kFloat));
-      if (gradient.scalar_type() == at::kFloat) {
-        sums_[i].copy_(gradient);
-        continue;
-      }
-      sums_[i].zero_();  // adding a cast allocates, in the block that is recorded as in others
+      sums_[i] = at::zeros(gradient.sizes(), gradient.options().dtype(at::kFloat));
     }
     sums_[i].add_(gradient);
   }

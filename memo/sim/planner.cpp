@@ -109,8 +109,10 @@ class Search {
     return plan::build_program(profile_, all.classes, {1, false}).lower_bound - parameters > request_.device_limit;
   }
 
-  // The tier, or the device without one, is too small for the inputs of all layers.
+  // The tier, or the device without one, is too small for the inputs of all layers. Those of layers alone come from
+  // outside, once.
   void search_checkpoints(int tier) {
+    if (profile_.flow.layers_alone()) return;
     const int slots = request_.slots > 0 ? request_.slots : 2;
     for (int k = 2; k < profile_.flow.layers && k <= most_layers_together; ++k) {
       const std::string name = fmt::format("{} layers a checkpoint", k);

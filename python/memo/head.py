@@ -1,20 +1,21 @@
 """LM head and cross entropy in tiles of tokens: the logits never exist whole."""
 
-import functools
+import contextlib
 
 import torch
 
-from memo.layers import own_forwards, put_forwards
+from memo.forwards import Forwards
 
 TILE = 512  # tokens
 
 
 class TiledLoss(torch.autograd.Function):
     """Mean cross entropy, or sum over `count`, of hidden [N, h] through weight [V, h] (bias [V] or None) against labels
-    [N]; -100 has no loss. Gradients are computed with the loss, and scaled in backward."""
+    [N]; -100 has no loss. Logits are multiplied by `scale`, and capped as cap tanh(logits / cap) unless it is None.
+    Gradients are computed with the loss, and scaled in backward."""
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, labels, count):
+    def forward(ctx, hidden, weight, bias, labels, count, scale, cap):
         wanted = (hidden.requires_grad, weight.requires_grad, bias is not None and bias.requires_grad)
         d_hidden = torch.empty_like(hidden)
         d_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if wanted[1] else None
@@ -25,11 +26,19 @@ class TiledLoss(torch.autograd.Function):
             with_loss = (targets != -100).to(torch.float32)
             targets = targets.clamp(min=0)[:, None]
             logits = torch.nn.functional.linear(rows, weight, bias).float()
+            if scale != 1:
+                logits.mul_(scale)
+            if cap:
+                logits.div_(cap).tanh_()
+                slope = 1 - logits * logits
+                logits.mul_(cap)
             log_sum = logits.logsumexp(-1)
             total += ((log_sum - logits.gather(1, targets)[:, 0]) * with_loss).sum()
             logits.sub_(log_sum[:, None]).exp_()
             logits.scatter_add_(1, targets, torch.full_like(logits[:, :1], -1.0))
-            logits.mul_((with_loss / count)[:, None])
+            logits.mul_((with_loss * (scale / count))[:, None])
+            if cap:
+                logits.mul_(slope)
             d_logits = logits.to(rows.dtype)
             torch.mm(d_logits, weight, out=d_hidden[begin:begin + TILE])
             if wanted[1]:
@@ -48,58 +57,96 @@ class TiledLoss(torch.autograd.Function):
     def backward(ctx, d):
         scaled = [g if g is None else g.mul_(d.to(g.dtype)).to(dtype) for g, dtype in zip(ctx.gradients, ctx.dtypes)]
         ctx.gradients = None
-        return (*scaled, None, None)
+        return (*scaled, None, None, None, None)
 
 
 class TiledHead:
     """Takes the place of a model's LM head and of transformers' causal loss while both are called with labels and
     gradients are wanted; the outputs then have no logits."""
 
-    @staticmethod
-    def fits(model) -> bool:
+    @classmethod
+    def of(cls, model) -> "TiledHead | None":
+        """None where the head is not linear, the loss another one, or what is between them not known."""
         from transformers.loss.loss_utils import ForCausalLMLoss
 
         head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-        config = model.config.get_text_config()
-        scaled = any(getattr(config, name, None) not in (None, 1, 1.0) for name in
-                     ("final_logit_softcapping", "logits_scaling", "logit_scale"))
-        return (isinstance(head, torch.nn.Linear) and not scaled
-                and getattr(model, "loss_function", None) is ForCausalLMLoss)
+        if not isinstance(head, torch.nn.Linear) or getattr(model, "loss_function", None) is not ForCausalLMLoss:
+            return None
+        made = cls(model, head)
+        return made if made._logits_go_on_as_they_are() else None
 
-    def __init__(self, model):
-        self.model, self.head = model, model.get_output_embeddings()
+    def __init__(self, model, head):
+        self.model, self.head = model, head
         self._with_labels = False
+        config = model.config.get_text_config()
+        self.cap = getattr(config, "final_logit_softcapping", None)
+        self.scale = (getattr(model, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+        neutral = [(config, "final_logit_softcapping", None), (config, "logits_scaling", 1.0), (model, "logit_scale", 1.0)]
+        self._neutral = [change for change in neutral if getattr(change[0], change[1], None) is not None]
+
+    @property
+    def tile_bytes(self) -> int:
+        """Of a tile's logits and what is computed with them, and of the weight's gradient."""
+        return 4 * (TILE * self.head.out_features * (3 if self.cap else 2) + self.head.weight.numel())
+
+    @contextlib.contextmanager
+    def _neither_scaled_nor_capped(self):
+        """Within, the model's own code does nothing to what the head gives."""
+        before = [(holder, name, getattr(holder, name)) for holder, name, _ in self._neutral]
+        for change in self._neutral:
+            setattr(*change)
+        try:
+            yield
+        finally:
+            for change in before:
+                setattr(*change)
+
+    def _logits_go_on_as_they_are(self) -> bool:
+        """Looks at what the loss is given of the head's outputs for a few tokens."""
+        seen = []
+        tokens = torch.arange(8, device=self.head.weight.device)[None] % self.head.out_features
+        hook = self.head.register_forward_hook(lambda module, args, out: seen.append(out))
+        loss = self.model.__dict__.get("_loss_function")
+        self.model.loss_function = lambda logits, *_, **__: seen.append(logits) or logits.sum()
+        try:
+            with self._neither_scaled_nor_capped(), torch.no_grad():
+                self.model(input_ids=tokens, labels=tokens, use_cache=False)
+        finally:
+            hook.remove()
+            self._put_loss(loss)
+        return len(seen) == 2 and torch.equal(*seen)
+
+    def _put_loss(self, loss):
+        if loss is None:
+            self.model.__dict__.pop("_loss_function", None)
+        else:
+            self.model.loss_function = loss
 
     def patch(self):
-        self._forwards = own_forwards([self.model, self.head])
+        self._forwards = Forwards()
         self._loss = self.model.__dict__.get("_loss_function")
         self._plain_loss = self.model.loss_function
-        model_forward, head_forward = self.model.forward, self.head.forward
+        self._forwards.replace(self.model, self._run_model)
+        self._forwards.replace(self.head, lambda forward: lambda hidden: hidden if self._with_labels else forward(hidden))
+        self.model.loss_function = self._run_loss
 
-        def run_model(*args, **kwargs):
+    def unpatch(self):
+        self._forwards.restore()
+        self._put_loss(self._loss)
+
+    def _run_model(self, forward):
+        def run(*args, **kwargs):
             self._with_labels = (kwargs.get("labels") is not None and self.model.training and torch.is_grad_enabled()
                                  and kwargs.get("logits_to_keep", 0) == 0)
             try:
-                out = model_forward(*args, **kwargs)
+                with self._neither_scaled_nor_capped() if self._with_labels else contextlib.nullcontext():
+                    out = forward(*args, **kwargs)
             finally:
                 with_labels, self._with_labels = self._with_labels, False
             if with_labels and hasattr(out, "logits"):
                 out.logits = None
             return out
-
-        def run_head(hidden):
-            return hidden if self._with_labels else head_forward(hidden)
-
-        self.model.forward = functools.wraps(model_forward)(run_model)
-        self.head.forward = run_head
-        self.model.loss_function = self._run_loss
-
-    def unpatch(self):
-        put_forwards(self._forwards)
-        if self._loss is None:
-            self.model.__dict__.pop("_loss_function", None)
-        else:
-            self.model.loss_function = self._loss
+        return run
 
     def _run_loss(self, logits, labels, vocab_size, num_items_in_batch=None, ignore_index=-100, shift_labels=None,
                   **kwargs):
@@ -113,4 +160,4 @@ class TiledHead:
         count = num_items_in_batch if num_items_in_batch is not None else (labels != -100).sum()
         count = count if torch.is_tensor(count) else torch.tensor(count)
         return TiledLoss.apply(logits.reshape(-1, logits.shape[-1]), self.head.weight, self.head.bias, labels,
-                               count.to(torch.float32))
+                               count.to(torch.float32), self.scale, self.cap)

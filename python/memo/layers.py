@@ -45,20 +45,6 @@ def whole(layer):
             layer.reshard()
 
 
-def own_forwards(modules):
-    """Modules with the `forward` of their own that they have, or None."""
-    return [(module, module.__dict__.get("forward")) for module in modules]
-
-
-def put_forwards(forwards):
-    """Gives modules back what `own_forwards` found."""
-    for module, forward in forwards:
-        if forward is None:
-            module.__dict__.pop("forward", None)
-        else:
-            module.forward = forward
-
-
 def arguments(layer, args, kwargs):
     """A layer's arguments by name, without its hidden states and caches."""
     forward = type(layer).forward

@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+import functools
 
 import torch
 
 from memo import _core, autocast, captured, devices, layers, ranks
 from memo.errors import UnsupportedModel
+from memo.forwards import Forwards
 from memo.units import format_bytes
 
 _PROFILED = 2048  # tokens, about, of the profile's longest run
@@ -50,6 +52,7 @@ class Planning:
         if not isinstance(self.block, int) or self.block < 1:
             raise ValueError(f"block = {block!r}: write a number of tokens, or \"auto\"")
         self.blocks = -(-context // self.block)
+        self.head = kind.head()
         self._profilers, self._plans = {}, {}
         self._look(min(self.blocks, max(2, _PROFILED // self.block)) * self.block)
         self._options = dict(
@@ -78,7 +81,7 @@ class Planning:
 
     def _look(self, tokens):
         """Runs the model's own layers once, and keeps what the first of each kind is given."""
-        seen, forwards = {}, layers.own_forwards(self.layers)
+        seen, forwards = {}, Forwards()
 
         def watch(i, layer, forward):
             def run(hidden, *args, **kwargs):
@@ -90,12 +93,12 @@ class Planning:
             return run
 
         for i, layer in enumerate(self.layers):
-            layer.forward = watch(i, layer, layer.forward)
+            forwards.replace(layer, functools.partial(watch, i, layer))
         try:
             with torch.no_grad():
                 self.kind.example(tokens)
         finally:
-            layers.put_forwards(forwards)
+            forwards.restore()
         if not seen:
             raise UnsupportedModel(f"{type(self.kind.owner).__name__} did not run its layers")
         self._seen = list(seen.values())
@@ -169,13 +172,14 @@ class Planning:
         trained = [p for p in parameters if p.requires_grad]
         element = parameters[0].element_size()
         fixed = sum(p.nbytes for p in parameters) + sum(p.nbytes + 8 * p.numel() for p in trained)
-        return fixed + 4 * context * self.kind.hidden_size * element
+        tile = self.head.tile_bytes if self.head else 0
+        return fixed + tile + 4 * context * self.kind.hidden_size * element
 
     def _limit(self, context):
         """Bytes that `device_limit` leaves a plan; 0: no limit."""
         outside = self._outside(context)
         if self.device_limit and self.device_limit <= outside:
-            raise ValueError(f"device_limit: weights, gradients, moments and hidden states alone take "
+            raise ValueError(f"device_limit: weights, gradients, moments, hidden states and a tile of logits alone take "
                              f"{format_bytes(outside)}")
         return self.device_limit - outside if self.device_limit else 0
 
@@ -210,8 +214,8 @@ class Planning:
                 try:
                     return _core.make_plan(profile, self.strategy, limit)
                 except ValueError as error:
-                    raise ValueError(f"{error} (besides {format_bytes(outside)} of weights, gradients, moments and hidden "
-                                     "states)") from None
+                    raise ValueError(f"{error} (besides {format_bytes(outside)} of weights, gradients, moments, hidden "
+                                     "states and logits)") from None
 
             self._plans[state, blocks] = ranks.agreed(self.group, make)
         return self._plans[state, blocks]

@@ -1,11 +1,13 @@
 """An attached model: its layers as they run by plans."""
 
+import functools
 import warnings
 
 import torch
 
 from memo import captured, layers
 from memo.documents import document_starts
+from memo.forwards import Forwards
 from memo.trl_tiles import TrlTiles
 
 ATTRIBUTE = "_memo_attachment"
@@ -26,7 +28,7 @@ class Attachment:
         else:
             planning.give(plan)
             self._session_for(state, planning.blocks * self.block)  # refuses one for other layers
-        self._head, self._trl_tiles = self._kind.head(), TrlTiles()
+        self._head, self._trl_tiles = planning.head, TrlTiles()
 
     def _session_for(self, state, tokens):
         blocks = self._planning.blocks_for(tokens)
@@ -39,16 +41,15 @@ class Attachment:
 
     def patch(self):
         self.model.__dict__[ATTRIBUTE] = self
-        self._forwards = layers.own_forwards([self.owner, *self.layers])
-        self.owner.forward = self._run_owner(self.owner.forward)  # torch.compile leaves out what runs by a plan
+        self._forwards = Forwards()
+        self._forwards.replace(self.owner, self._run_owner)
         for i, layer in enumerate(self.layers):
-            layer.forward = self._run_layer(i, layer.forward)
+            self._forwards.replace(layer, functools.partial(self._run_layer, i))
         if self._head:
             self._head.patch()
 
     def unpatch(self):
-        layers.put_forwards(self._forwards)
-        self._forwards = []
+        self._forwards.restore()
         if self._head:
             self._head.unpatch()
         self._trl_tiles.restore()
@@ -69,7 +70,7 @@ class Attachment:
                     return forward(*args, **kwargs)
             finally:
                 self._running = False
-        return torch.compiler.disable(run)
+        return torch.compiler.disable(run)  # torch.compile leaves out what runs by a plan
 
     def _run_layer(self, i, forward):
         def run(hidden, *args, **kwargs):

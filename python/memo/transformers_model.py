@@ -82,6 +82,6 @@ class TransformersModel:
         from transformers import PreTrainedModel
 
         for module in self.model.modules():
-            if isinstance(module, PreTrainedModel) and TiledHead.fits(module):
-                return TiledHead(module)
+            if isinstance(module, PreTrainedModel) and (head := TiledHead.of(module)):
+                return head
         return None

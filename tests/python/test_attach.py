@@ -96,6 +96,18 @@ def test_attaching_twice_and_detaching_twice_are_refused():
         memo.detach(model)
 
 
+def test_what_others_put_over_a_forward_stays_when_the_model_is_detached(ids):
+    model = families.make("llama")
+    plain = families.step(model, input_ids=ids, labels=ids)
+    attachment = memo.attach(model, **OPTIONS)
+    ours, calls = model.forward, []
+    model.forward = lambda *args, **kwargs: calls.append(kwargs) or ours(*args, **kwargs)
+    memo.detach(model)
+    loss, gradients = families.step(model, input_ids=ids, labels=ids)
+    assert len(calls) == 1 and attachment.last is None
+    assert loss == plain[0] and all(torch.equal(g, plain[1][name]) for name, g in gradients.items())
+
+
 def test_a_plan_can_be_saved_checked_loaded_and_reported(tmp_path, ids):
     model = families.make("llama")
     with memo.attached(model, **OPTIONS) as attachment:

@@ -1,4 +1,5 @@
 // Plans of layers alone (memo/model/dataflow.h): a plug-in's, whose mathematics is not Memo's.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -87,6 +88,19 @@ TEST(LayersAlone, AnyLimitIsKeptOrTheLeastThatWorksIsNamed) {
     }
     EXPECT_TRUE(make_plan(profile, {"memo", most / 8 * 5, 0}).has_value());
   }
+}
+
+TEST(LayersAlone, WhatLayersAreGivenIsKeptOrLeavesButIsNotComputedAgain) {
+  const plan::Profile profile = layers_profile(0, 2, 6);
+  const Bytes recomputed = plan_or_fail(profile, {"recompute", Bytes(0), 0}).predicted.device_peak;
+  const Bytes input = profile.flow.classes[static_cast<std::size_t>(profile.flow.find_class("x"))].row * 4096;
+  EXPECT_TRUE(make_plan(profile, {"memo", recomputed, 0}).has_value());
+  EXPECT_FALSE(make_plan(profile, {"memo", recomputed - input * 2, 0}).has_value());
+
+  plan::Plan plan = plan_or_fail(profile, {"recompute", Bytes(0), 0});
+  const auto again = std::ranges::find(plan.program.calls, plan::Phase::rerun, &plan::Call::phase);
+  again->segment = profile.flow.find_segment("input");
+  EXPECT_THAT(plan::validate(plan), testing::Contains(testing::HasSubstr("cannot be run again")));
 }
 
 // What runs a layer goes through it once, from its input to its output.
