@@ -23,7 +23,7 @@ class TiledLoss(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         for begin in range(0, hidden.shape[0], TILE):
             rows, targets = hidden[begin:begin + TILE], labels[begin:begin + TILE]
-            with_loss = (targets != -100).to(torch.float32)
+            with_loss = (targets != -100).to(torch.float32)[:, None]
             targets = targets.clamp(min=0)[:, None]
             logits = torch.nn.functional.linear(rows, weight, bias).float()
             if scale != 1:
@@ -32,11 +32,11 @@ class TiledLoss(torch.autograd.Function):
                 logits.div_(cap).tanh_()
                 slope = 1 - logits * logits
                 logits.mul_(cap)
-            log_sum = logits.logsumexp(-1)
-            total += ((log_sum - logits.gather(1, targets)[:, 0]) * with_loss).sum()
-            logits.sub_(log_sum[:, None]).exp_()
-            logits.scatter_add_(1, targets, torch.full_like(logits[:, :1], -1.0))
-            logits.mul_((with_loss * (scale / count))[:, None])
+            most, of_target = logits.amax(-1, keepdim=True), logits.gather(1, targets)
+            sums = logits.sub_(most).exp_().sum(-1, keepdim=True)
+            total += ((most + sums.log() - of_target) * with_loss).sum()
+            weights = with_loss * (scale / count)
+            logits.mul_(weights / sums).scatter_add_(1, targets, -weights)
             if cap:
                 logits.mul_(slope)
             d_logits = logits.to(rows.dtype)
@@ -87,7 +87,7 @@ class TiledHead:
     @property
     def tile_bytes(self) -> int:
         """Of a tile's logits and what is computed with them, and of the weight's gradient."""
-        return 4 * (TILE * self.head.out_features * (3 if self.cap else 2) + self.head.weight.numel())
+        return 4 * (TILE * self.head.out_features * (2 if self.cap else 1) + self.head.weight.numel())
 
     @contextlib.contextmanager
     def _neither_scaled_nor_capped(self):
