@@ -1,5 +1,6 @@
 // Products and exponents are contracted to fused multiply-adds here (CMakeLists.txt: -ffp-contract=fast), as in every
-// BLAS: instruction sets differ in the last bits, but each is deterministic.
+// BLAS: instruction sets differ in the last bits, but each is deterministic. One multiplies pairs of bfloat16; there P and
+// dS are rounded to bfloat16 too, as in FlashAttention.
 #include "memo/torch/attention_kernels.h"
 
 #include <algorithm>
