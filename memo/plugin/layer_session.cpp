@@ -47,14 +47,15 @@ at::Tensor padded(const at::Tensor& rows, std::int64_t context) {
 
 struct LayerSession::Impl {
   Impl(plan::Plan given, const model::LayerShape& shape, edge::ComputeDtype dtype, LayerCalls& calls, edge::Device& on,
-       edge::Arena mapped, edge::Tiers opened)
+       edge::Arena mapped, edge::Tiers opened, bool watched)
       : plan(std::move(given)),
         device(on),
         arena(std::move(mapped)),
         tiers(std::move(opened)),
         segments(plan.profile.flow, shape, dtype.attention, calls),
         runner(plan, arena.data(), segments, dtype, nullptr, device),
-        ends(layer_ends(plan)) {}
+        ends(layer_ends(plan)),
+        watch(watched) {}
   ~Impl() {
     run.reset();
     segments.forget();
@@ -63,7 +64,7 @@ struct LayerSession::Impl {
   void begin_step() {
     exec::CopyEngine& copies = *tiers.engine;
     checked.reset();
-    if (!check) checked.emplace(plan, arena.data(), runner, copies, device.bytes());
+    if (watch && !check) checked.emplace(plan, arena.data(), runner, copies, device.bytes());
     run.emplace(plan.program, arena.data(), checked ? checked->compute() : runner, checked ? checked->copies() : copies,
                 plan.profile.flow);
     next = 0;
@@ -86,6 +87,7 @@ struct LayerSession::Impl {
   LayerSegments segments;
   edge::Runner runner;
   LayerEnds ends;
+  bool watch;
   std::optional<exec::CheckedStep> checked;
   std::optional<exec::StepRun> run;
   std::optional<exec::StepReport> report;
@@ -100,7 +102,7 @@ LayerSession::~LayerSession() = default;
 
 Result<std::unique_ptr<LayerSession>> LayerSession::open(plan::Plan plan, const model::LayerShape& shape,
                                                          edge::ComputeDtype dtype, const job::MemoryLimits& memory,
-                                                         LayerCalls& calls, edge::Device& device) {
+                                                         LayerCalls& calls, edge::Device& device, bool watch) {
   edge::install_allocator();
   edge::install_saved_tensor_hooks();
   MEMO_CHECKED(plan::must_hold(plan));
@@ -114,7 +116,7 @@ Result<std::unique_ptr<LayerSession>> LayerSession::open(plan::Plan plan, const 
   MEMO_TRY(edge::Arena arena, device.map(plan.program.arena));
   MEMO_TRY(edge::Tiers tiers, edge::open_tiers(plan, memory, device));
   return std::unique_ptr<LayerSession>(new LayerSession(
-      std::make_unique<Impl>(std::move(plan), shape, dtype, calls, device, std::move(arena), std::move(tiers))));
+      std::make_unique<Impl>(std::move(plan), shape, dtype, calls, device, std::move(arena), std::move(tiers), watch)));
 }
 
 const plan::Plan& LayerSession::plan() const { return impl_->plan; }

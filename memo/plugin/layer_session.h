@@ -31,11 +31,11 @@ struct LayerGradients {
 
 class LayerSession {
  public:
-  // The device and `calls` must outlive the session. Fails when the plan does not hold, or
-  // memory or a tier cannot be had.
+  // The device and `calls` must outlive the session. `watch`: whether check mode watches the first step. Fails when the
+  // plan does not hold, or memory or a tier cannot be had.
   static Result<std::unique_ptr<LayerSession>> open(plan::Plan plan, const model::LayerShape& shape,
                                                     edge::ComputeDtype dtype, const job::MemoryLimits& memory,
-                                                    LayerCalls& calls, edge::Device& device);
+                                                    LayerCalls& calls, edge::Device& device, bool watch = true);
   ~LayerSession();
 
   [[nodiscard]] const plan::Plan& plan() const;
@@ -53,7 +53,7 @@ class LayerSession {
 
   // Of the last step that got to its end.
   [[nodiscard]] const std::optional<exec::StepReport>& report() const;
-  // Of the first such step, which check mode watches (memo/exec/checked_step.h).
+  // Of the first such step, where check mode watched it (memo/exec/checked_step.h).
   [[nodiscard]] const std::optional<exec::CheckReport>& check() const;
   // Pages of the arena that steps have touched.
   [[nodiscard]] Bytes device_peak() const;

@@ -209,11 +209,11 @@ PYBIND11_MODULE(_core, module) {
             return py::make_tuple(trial.outputs.hidden, trial.gradients.hidden, list_of(trial.gradients.parameters));
           },
           py::arg("calls"), py::arg("hidden"), py::arg("d_output"), py::arg("parameters"))
-      .def("open", [](Profiler& profiler, const plan::Plan& plan, const py::object& calls) {
+      .def("open", [](Profiler& profiler, const plan::Plan& plan, const py::object& calls, bool watch) {
         auto python = std::make_unique<PythonCalls>(calls);
         const LayerOptions& options = profiler.profiler.options();
-        auto session =
-            value(LayerSession::open(plan, options.shape, options.dtype, options.memory, *python, profiler.device));
+        auto session = value(
+            LayerSession::open(plan, options.shape, options.dtype, options.memory, *python, profiler.device, watch));
         return std::unique_ptr<Session>(new Session{std::move(python), std::move(session)});
       });
 

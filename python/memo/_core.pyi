@@ -60,7 +60,8 @@ class Profiler:
         self, calls: _Calls, hidden: Tensor, d_output: Tensor, parameters: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
         """One layer's output, and the gradients of its input and parameters."""
-    def open(self, plan: Plan, calls: _Calls) -> Session: ...
+    def open(self, plan: Plan, calls: _Calls, watch: bool) -> Session:
+        """watch: whether check mode watches the first step."""
 
 class Session:
     """Runs steps by a plan, layer by layer; the layers of a step in order."""

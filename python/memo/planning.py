@@ -220,8 +220,8 @@ class Planning:
             self._plans[state, blocks] = ranks.agreed(self.group, make)
         return self._plans[state, blocks]
 
-    def open(self, state, plan, calls):
-        """A session of the plan."""
+    def open(self, state, plan, calls, watch):
+        """A session of the plan, whose first step may be watched."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()  # PyTorch's own keeps what is free
-        return self._profiler(state).open(plan, calls)
+        return self._profiler(state).open(plan, calls, watch)

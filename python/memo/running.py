@@ -22,6 +22,7 @@ class Attachment:
         self.names, self.block = planning.names, planning.block
         self._calls = layers.Calls(self.names, self.layers, planning.group)
         self._running, self._session, self._open = False, None, None
+        self._checks = {}  # of plans that were watched, by what they are for
         state = planning.state_before_steps()
         if plan is None:
             self.plan = planning.plan_of(state, planning.blocks)
@@ -34,10 +35,15 @@ class Attachment:
         blocks = self._planning.blocks_for(tokens)
         if self._open != (state, blocks):
             self.plan = self._planning.plan_of(state, blocks)
-            self._session = self._open = None  # its memory first
-            self._session = self._planning.open(state, self.plan, self._calls)
+            self._close()  # its memory first
+            self._session = self._planning.open(state, self.plan, self._calls, (state, blocks) not in self._checks)
             self._open = (state, blocks)
         return self._session, blocks * self.block
+
+    def _close(self):
+        if self.checked:
+            self._checks[self._open] = self.checked
+        self._session = self._open = None
 
     def patch(self):
         self.model.__dict__[ATTRIBUTE] = self
@@ -53,7 +59,7 @@ class Attachment:
         if self._head:
             self._head.unpatch()
         self._trl_tiles.restore()
-        self._session = None
+        self._close()
         self.model.__dict__.pop(ATTRIBUTE, None)
 
     def _run_owner(self, forward):
@@ -105,7 +111,7 @@ class Attachment:
     @property
     def checked(self):
         """Of the plan's first step, which is watched: accesses, conflicts (all ordered by events), poisoned bytes."""
-        return self._session.check if self._session else None
+        return self._checks.get(self._open) or (self._session.check if self._session else None)
 
     @property
     def device_peak(self):

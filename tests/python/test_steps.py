@@ -56,6 +56,18 @@ def test_frozen_weights_get_no_gradients(ids):
     assert all(("q_proj" in name) == (p.grad is not None) for name, p in model.named_parameters())
 
 
+def test_lengths_that_take_turns_give_the_same_bits_and_each_plan_is_watched_once(ids):
+    model = families.make("llama")
+    with memo.attached(model, **OPTIONS) as attachment:
+        seen = {}
+        for tokens in (377, 150, 377, 150):
+            step = families.step(model, input_ids=ids[:, :tokens], labels=ids[:, :tokens])
+            loss, gradients, checked = seen.setdefault(tokens, (*step, attachment.checked))
+            assert step[0] == loss and all(torch.equal(g, gradients[name]) for name, g in step[1].items())
+            assert checked["accesses"] > 0 and checked["conflicts"] > 0 and attachment.checked == checked
+        assert seen[377][2] != seen[150][2]
+
+
 def test_gradients_accumulate_and_the_loss_may_be_scaled():
     model, ids = families.make("llama"), batch()
 
