@@ -64,7 +64,7 @@ def test_lengths_that_take_turns_give_the_same_bits_and_each_plan_is_watched_onc
             step = families.step(model, input_ids=ids[:, :tokens], labels=ids[:, :tokens])
             loss, gradients, checked = seen.setdefault(tokens, (*step, attachment.checked))
             assert step[0] == loss and all(torch.equal(g, gradients[name]) for name, g in step[1].items())
-                assert checked["accesses"] > 0 and attachment.checked == checked
+            assert checked["accesses"] > 0 and attachment.checked == checked
         assert seen[377][2] != seen[150][2]
 
 
