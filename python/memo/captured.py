@@ -1,16 +1,21 @@
 """What transformers' hooks collect from inside of layers while a model runs: the router logits of a mixture of experts.
 Of a layer that runs by blocks they become outputs of its own, with gradients."""
 
+import contextvars
+import sys
+
 from memo.errors import UnsupportedModel
 
 _POSSIBLE = ("router_logits",)
 _OUTSIDE = ("hidden_states",)  # collected where a layer ends, as ever
 
 
-def _variable():
-    from transformers.utils import output_capturing
+_NOTHING = contextvars.ContextVar("nothing is collected", default=None)
 
-    return output_capturing._active_collector.context_var
+
+def _variable():
+    hooks = sys.modules.get("transformers.utils.output_capturing")
+    return hooks._active_collector.context_var if hooks else _NOTHING
 
 
 def wanted() -> tuple:

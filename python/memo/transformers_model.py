@@ -13,7 +13,11 @@ class TransformersModel:
     """`owner` is the module that runs the decoder layers, one after the other."""
 
     def __init__(self, model):
-        from transformers.modeling_layers import GradientCheckpointingLayer
+        try:
+            from transformers.modeling_layers import GradientCheckpointingLayer
+        except ImportError:
+            raise UnsupportedModel(f"{type(model).__name__}: there is no transformers here; name the model's layers: "
+                                   "memo.attach(model, layers=...)") from None
 
         best = None
         for name, module in model.named_modules():

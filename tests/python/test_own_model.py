@@ -1,6 +1,8 @@
 """A model that is not of transformers: one call to memo.attention in each layer."""
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import families
@@ -25,6 +27,25 @@ def make(**attention):
         for block in model.blocks:
             block.__class__ = type("Changed", (type(block),), {"forward": forward})
     return model
+
+
+def test_without_transformers_a_model_of_one_s_own_runs_and_another_is_refused():
+    code = """
+import sys
+sys.modules["transformers"] = None
+sys.path.insert(0, sys.argv[1])
+import memo, own_model, torch
+model = own_model.GPT(vocab=97, width=64, heads=4, depth=2, longest=512)
+try:
+    memo.attach(model, context=256)
+except memo.UnsupportedModel as error:
+    print(error)
+memo.attach(model, context=256, layers="blocks", example=lambda tokens: (torch.zeros(1, tokens, dtype=torch.long),))
+model(torch.zeros(1, 256, dtype=torch.long)).sum().backward()
+"""
+    ran = subprocess.run([sys.executable, "-c", code, str(Path(own_model.__file__).parent)], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert "GPT: there is no transformers here" in ran.stdout and len(ran.stdout.splitlines()) == 1
 
 
 def step(model, ids):
