@@ -48,4 +48,4 @@ def split_sequence(input_ids, labels, group, block=1):
     own = slice(rank * part, (rank + 1) * part)
     return {"input_ids": input_ids[:, own], "labels": labels[:, own], "shift_labels": shifted[:, own].contiguous(),
             "position_ids": torch.arange(ranks * part, device=input_ids.device)[None, own],
-            "num_items_in_batch": (shifted != -100).sum() / ranks}
+            "num_items_in_batch": (shifted != -100).sum().item() / ranks}  # a tensor would be rounded by fully_shard

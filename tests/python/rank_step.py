@@ -9,16 +9,17 @@ import memo
 import memo.transformers_model
 import torch
 import torch.distributed as dist
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-out, family, strategy, split = sys.argv[1:]
+out, family, strategy, split, dtype = sys.argv[1:]
 torch.set_num_threads(1)
 dist.init_process_group("gloo")
 ranks, rank = dist.get_world_size(), dist.get_rank()
 model = families.make(family)
+precision = MixedPrecisionPolicy(param_dtype=getattr(torch, dtype), reduce_dtype=torch.float32)
 for layer in memo.transformers_model.TransformersModel(model).layers:
-    fully_shard(layer)
-fully_shard(model)
+    fully_shard(layer, mp_policy=precision)
+fully_shard(model, mp_policy=precision)
 generator = torch.Generator().manual_seed(10)
 if split == "sequence":
     memo.attach(model, context=512 // ranks, block=64, strategy=strategy, sequence_group=dist.group.WORLD)

@@ -20,20 +20,23 @@ def run(ranks, *arguments, script="rank_step.py"):
                           timeout=150)
 
 
-@pytest.mark.parametrize("ranks, family, strategy, split", [
-    (2, "llama", "recompute", "rows"), (2, "llama", "recompute", "sequence"), (2, "mistral", "memo", "sequence"),
-    (4, "gpt_neox", "resident", "sequence"), (4, "llama", "resident", "sequence")])
-def test_ranks_together_do_what_one_does(ranks, family, strategy, split, tmp_path):
-    done = run(ranks, tmp_path / "out.pt", family, strategy, split)
+@pytest.mark.parametrize("ranks, family, strategy, split, dtype", [
+    (2, "llama", "recompute", "rows", "float32"), (2, "llama", "recompute", "sequence", "float32"),
+    (2, "mistral", "memo", "sequence", "float32"), (4, "gpt_neox", "resident", "sequence", "float32"),
+    (4, "llama", "resident", "sequence", "float32"), (2, "llama", "recompute", "rows", "bfloat16"),
+    (2, "llama", "recompute", "sequence", "bfloat16")])
+def test_ranks_together_do_what_one_does(ranks, family, strategy, split, dtype, tmp_path):
+    done = run(ranks, tmp_path / "out.pt", family, strategy, split, dtype)
     assert done.returncode == 0, done.stderr[-3000:]
     generator = torch.Generator().manual_seed(10)
     ids = torch.randint(1, 97, (1, 500) if split == "sequence" else (ranks, 377), generator=generator)
-    assert max(families.differences(torch.load(tmp_path / "out.pt"),
-                                    families.step(families.make(family), input_ids=ids, labels=ids))) <= 1e-5
+    loss, gradients = families.differences(torch.load(tmp_path / "out.pt"),
+                                           families.step(families.make(family), input_ids=ids, labels=ids))
+    assert loss <= (1e-5 if dtype == "float32" else 2e-4) and gradients <= (1e-5 if dtype == "float32" else 3e-2)
 
 
 def test_ranks_that_do_not_divide_the_heads_are_refused(tmp_path):
-    done = run(3, tmp_path / "out.pt", "llama", "resident", "sequence")
+    done = run(3, tmp_path / "out.pt", "llama", "resident", "sequence", "float32")
     assert done.returncode != 0 and "3 ranks do not divide the 4 heads and 2 key heads" in done.stderr
 
 
