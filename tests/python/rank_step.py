@@ -1,5 +1,5 @@
-"""A rank of test_ranks.py: steps on a sequence split over the ranks, weights by fully_shard; rank 0 writes losses and whole
-gradients."""
+"""A rank of test_ranks.py: steps on a sequence split over the ranks, or on rows, weights by fully_shard or replicas; rank 0
+writes losses and whole gradients."""
 
 import os
 import sys
@@ -17,9 +17,12 @@ dist.init_process_group("gloo")
 ranks, rank = dist.get_world_size(), dist.get_rank()
 model = families.make(family)
 precision = MixedPrecisionPolicy(param_dtype=getattr(torch, dtype), reduce_dtype=torch.float32)
-for layer in memo.transformers_model.TransformersModel(model).layers:
-    fully_shard(layer, mp_policy=precision)
-fully_shard(model, mp_policy=precision)
+if split == "replicas":
+    model = torch.nn.parallel.DistributedDataParallel(model)
+else:
+    for layer in memo.transformers_model.TransformersModel(model).layers:
+        fully_shard(layer, mp_policy=precision)
+    fully_shard(model, mp_policy=precision)
 generator = torch.Generator().manual_seed(10)
 if split == "sequence":
     memo.attach(model, context=512 // ranks, block=64, strategy=strategy, sequence_group=dist.group.WORLD)
@@ -35,7 +38,8 @@ for _ in range(2):
     loss.backward()
     mean = loss.detach().clone()
     dist.all_reduce(mean)
-gradients = {name: p.grad.full_tensor() for name, p in model.named_parameters()}
+gradients = {name.removeprefix("module."): p.grad.full_tensor() if hasattr(p.grad, "full_tensor") else p.grad
+             for name, p in model.named_parameters()}
 if rank == 0:
     torch.save((mean.item() / ranks, gradients), out)
 memo.detach(model)
