@@ -1,6 +1,7 @@
 """A model that is not of transformers: one call to memo.attention in each layer."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +44,8 @@ except memo.UnsupportedModel as error:
 memo.attach(model, context=256, layers="blocks", example=lambda tokens: (torch.zeros(1, tokens, dtype=torch.long),))
 model(torch.zeros(1, 256, dtype=torch.long)).sum().backward()
 """
-    ran = subprocess.run([sys.executable, "-c", code, str(Path(own_model.__file__).parent)], capture_output=True, text=True)
+    ran = subprocess.run([sys.executable, "-c", code, str(Path(own_model.__file__).parent)], capture_output=True, text=True,
+                         env=os.environ | {"PYTHONPATH": str(Path(memo.__file__).parents[1])})
     assert ran.returncode == 0, ran.stderr
     assert "GPT: there is no transformers here" in ran.stdout and len(ran.stdout.splitlines()) == 1
 
