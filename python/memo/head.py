@@ -111,6 +111,8 @@ class TiledHead:
         try:
             with self._neither_scaled_nor_capped(), torch.no_grad():
                 self.model(input_ids=tokens, labels=tokens, use_cache=False)
+        except Exception:  # whatever the model's code misses: it does not run on tokens alone, so it stays unknown
+            return False
         finally:
             hook.remove()
             self._put_loss(loss)

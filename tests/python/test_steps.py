@@ -134,9 +134,12 @@ def test_logits_only_when_asked_for(family, ids):
         assert logits.requires_grad and torch.allclose(logits, plain, atol=1e-4)
 
 
-def test_logits_that_a_model_changes_in_its_own_way_stay_as_they_are(ids):
+@pytest.mark.parametrize("short", [None, 8], ids=["", "and that does not run on tokens alone"])
+def test_logits_that_a_model_changes_in_its_own_way_stay_as_they_are(ids, short):
     class Doubled(type(families.make("llama"))):
         def forward(self, input_ids, labels=None, **kwargs):
+            if input_ids.shape[1] == short:
+                raise KeyError("pixel_values")
             hidden = self.model(input_ids=input_ids).last_hidden_state
             logits = 2 * self.lm_head(hidden)
             return SimpleNamespace(loss=self.loss_function(logits, labels, self.config.vocab_size), logits=logits)
