@@ -82,7 +82,6 @@ void wait_beyond(std::int32_t step, const std::atomic<std::int32_t>& progress) {
 
 // The order of these includes matters.
 // clang-format off
-#if defined(__x86_64__)
 #if MEMO_KNOWS_PAIRS
 #pragma GCC push_options
 #pragma GCC target("arch=x86-64-v4,avx512bf16")
@@ -100,6 +99,7 @@ namespace v4_pairs {
 #pragma GCC pop_options
 #endif
 #define MEMO_PAIRS 0
+#if defined(__x86_64__)
 #pragma GCC push_options
 #pragma GCC target("arch=x86-64-v4")
 namespace v4 {
@@ -124,8 +124,6 @@ namespace v3 {
 #undef MEMO_VECTORS
 }  // namespace v3
 #pragma GCC pop_options
-#else
-#define MEMO_PAIRS 0
 #endif
 namespace any {
 #define MEMO_LANES 4

@@ -162,7 +162,8 @@ class Planning:
             one = self._measured
             calls = self._calls(one, state, group)
             self._profilers[key] = self._in_backward(state, one.layer, lambda: _core.Profiler(
-                hidden=one.hidden[0], attention=autocast.of_attention(state[0], one.hidden.dtype), calls=calls, parameters=self.parameters(one.layer), **self._options))
+                hidden=one.hidden[0], attention=autocast.of_attention(state[0], one.hidden.dtype), calls=calls,
+                parameters=self.parameters(one.layer), **self._options))
         return self._profilers[key]
 
     def _outside(self, context):

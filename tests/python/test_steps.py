@@ -82,9 +82,10 @@ def test_gradients_accumulate_and_the_loss_may_be_scaled():
         assert families.differences(accumulate(), plain)[1] <= 1e-5
 
 
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
 @pytest.mark.parametrize("within", [False, True], ids=["attached outside", "attached inside"])
-def test_autocast(ids, within, tmp_path):
-    model = families.make("qwen3")
+def test_autocast(family, within, ids, tmp_path):
+    model = families.make(family)
     exact = families.step(model, input_ids=ids, labels=ids)
     autocast = torch.autocast("cpu", dtype=torch.bfloat16)
 
@@ -95,16 +96,20 @@ def test_autocast(ids, within, tmp_path):
         loss.backward()
         return loss.item(), {name: p.grad.clone() for name, p in model.named_parameters()}
 
-    plain = families.differences(step(), exact)
+    plain = step()
+    rounding = families.differences(plain, exact)
     with autocast if within else contextlib.nullcontext():
         attachment = memo.attach(model, **OPTIONS)
     for _ in range(2):
-        loss, gradients = families.differences(step(), exact)
-        assert loss <= max(2 * plain[0], 1e-4) and gradients <= 1.5 * plain[1]
+        ours = step()
+        loss, gradients = families.differences(ours, plain)
+        assert loss <= 1e-4 and gradients <= 3e-2
+        loss, gradients = families.differences(ours, exact)
+        assert loss <= max(2 * rounding[0], 1e-4) and gradients <= 1.5 * rounding[1]
     attachment.plan.save(str(tmp_path / "plan.json"))
     rows = {c["name"]: c["row_bytes"] for c in json.loads((tmp_path / "plan.json").read_text())["profile"]["flow"]["classes"]}
     assert rows["x"] == 4 * model.config.hidden_size  # bytes
-    assert rows["o"] == 2 * model.config.num_attention_heads * model.config.head_dim
+    assert rows["o"] == 2 * model.config.num_attention_heads * 16  # head_dim
 
 
 def test_evaluation_and_generation_are_the_model_s_own(ids):
@@ -131,7 +136,8 @@ def test_logits_only_when_asked_for(family, ids):
     with memo.attached(model, **OPTIONS):
         assert model(input_ids=ids, labels=ids).logits is None
         logits = model(input_ids=ids).logits
-        assert logits.requires_grad and torch.allclose(logits, plain, atol=1e-4)
+        assert logits.shape == (1, ids.shape[1], 97) and logits.requires_grad
+        assert torch.allclose(logits, plain, atol=1e-4)
 
 
 @pytest.mark.parametrize("short", [None, 8], ids=["", "and that does not run on tokens alone"])
