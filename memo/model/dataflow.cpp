@@ -44,6 +44,13 @@ bool Dataflow::layers_alone() const {
   return std::ranges::none_of(segments, [](const Segment& segment) { return segment.stage == Stage::loss; });
 }
 
+int LayerShape::kind_count() const { return kinds.empty() ? 1 : 1 + *std::max_element(kinds.begin(), kinds.end()); }
+
+int LayerShape::forward_kinds() const {
+  if (forward_layers == 0) return 0;
+  return kinds.empty() ? 1 : 1 + *std::max_element(kinds.begin(), kinds.begin() + forward_layers);
+}
+
 Dataflow layers_dataflow(const LayerShape& shape, int element_bytes, int attention_bytes, int groups, Tokens context,
                          Tokens block) {
   const std::int64_t query = shape.heads / groups * shape.head_dim;   // columns of a group's q, o
@@ -55,6 +62,9 @@ Dataflow layers_dataflow(const LayerShape& shape, int element_bytes, int attenti
   flow.groups = groups;
   flow.context = context;
   flow.block = block;
+  const int kinds = shape.kind_count();
+  if (kinds > 1) flow.kinds = shape.kinds;
+  flow.forward_layers = shape.forward_layers;
   enum : int { x, qkv, o, lse, d_o, dq, dk, dv };
   flow.classes = {{"x", Bytes(shape.hidden * element_bytes)},
                   {"qkv", row(query + 2 * key), true, true},
@@ -64,13 +74,29 @@ Dataflow layers_dataflow(const LayerShape& shape, int element_bytes, int attenti
                   {"dq", row(query), true, true},
                   {"dk", row(key), true, true},
                   {"dv", row(key), true, true}};
-  flow.segments = {
-      {"input", Stage::before, {{}, {block_of(x)}}, {}},
-      {"before", Stage::before, {{block_of(x)}, {groups_of(qkv)}}, {{groups_of(dq), groups_of(dk), groups_of(dv)}, {}}},
-      core_attention(qkv, o, lse, d_o, dq, dk, dv),
-      {"after", Stage::after, {{block_of(x), groups_of(o)}, {}}, {{}, {groups_of(d_o)}}},
-      {"wait", Stage::wait, {}, {}}};
-  if (shape.loose) flow.segments[3].backward.reads = {block_of(x), groups_of(o)};
+  const auto of_kind = [&](const char* name, int kind) {
+    return kinds == 1 ? std::string(name) : std::string(name) + " (kind " + std::to_string(kind) + ")";
+  };
+  flow.segments = {{"input", Stage::before, {{}, {block_of(x)}}, {}}};
+  for (int kind = 0; kind < kinds; ++kind)
+    flow.segments.push_back(
+        {of_kind("before", kind),
+         Stage::before,
+         {{block_of(x)}, {groups_of(qkv)}},
+         kind < shape.forward_kinds() ? Side{} : Side{{groups_of(dq), groups_of(dk), groups_of(dv)}, {}},
+         kinds == 1 ? -1 : kind});
+  flow.segments.push_back(core_attention(qkv, o, lse, d_o, dq, dk, dv));
+  for (int kind = 0; kind < kinds; ++kind) {
+    Side backward{{}, {groups_of(d_o)}};
+    if (shape.is_data_dependent(kind)) backward.reads = {block_of(x), groups_of(o)};
+    if (kind < shape.forward_kinds()) backward = {};
+    flow.segments.push_back({of_kind("after", kind),
+                             Stage::after,
+                             {{block_of(x), groups_of(o)}, {}},
+                             std::move(backward),
+                             kinds == 1 ? -1 : kind});
+  }
+  flow.segments.push_back({"wait", Stage::wait, {}, {}});
   return flow;
 }
 

@@ -53,6 +53,8 @@ struct Segment {
   std::string name;
   Stage stage = Stage::before;
   Side forward, backward;
+  int kind = -1;  // runs in the layers of this kind only; -1: in all
+  [[nodiscard]] bool has_backward() const { return !backward.reads.empty() || !backward.writes.empty(); }
 };
 
 struct Dataflow {
@@ -60,8 +62,10 @@ struct Dataflow {
   std::vector<Segment> segments;  // in the order in which a block meets them
   int layers = 0;
   int groups = 1;
-  Tokens context;  // S
-  Tokens block;    // T; the last block holds what is left of S
+  Tokens context;          // S
+  Tokens block;            // T; the last block holds what is left of S
+  std::vector<int> kinds;  // of each layer; empty: all layers are alike
+  int forward_layers = 0;  // of layers alone: the first so many, whose gradients nobody wants, have no backward side
 
   [[nodiscard]] int blocks() const { return static_cast<int>((context.value() + block.value() - 1) / block.value()); }
   [[nodiscard]] Tokens block_tokens(int b) const {
@@ -83,6 +87,10 @@ struct Dataflow {
   // A table without a loss is of layers alone, whose forward and backward sides someone else calls, layer by layer, and
   // between them computes the loss.
   [[nodiscard]] bool layers_alone() const;
+  [[nodiscard]] bool in_layer(int segment, int layer) const {  // whether a piece of a layer is one of this layer
+    const int kind = segments[static_cast<std::size_t>(segment)].kind;
+    return kind < 0 || kinds.empty() || kind == kinds[static_cast<std::size_t>(layer)];
+  }
   // Layers whose tensors are placed, the first ones: not the last where its backward follows its forward at once.
   [[nodiscard]] int placed_layers() const { return layers_alone() ? layers : layers - 1; }
   [[nodiscard]] bool each_layer(int segment) const {  // runs for each layer
@@ -105,16 +113,24 @@ Dataflow decoder_dataflow(const Shape& shape, int element_bytes, int groups, Tok
 struct LayerShape {
   int layers = 0;
   std::int64_t hidden = 0, heads = 0, kv_heads = 0, head_dim = 0;
-  // What is behind attention allocates otherwise for other values (a mixture of experts), so it is not planned: its
-  // backward call computes it again, and frees all of it.
-  bool loose = false;
+  std::vector<int> kinds = {};  // of each layer, from 0; layers of a kind allocate alike; empty: all are of kind 0
+  // Of each kind: whether the part behind attention allocates otherwise for other values (a mixture of experts). It is
+  // not planned then: its backward call computes the layer again, and frees all of it. Empty: none does.
+  std::vector<bool> data_dependent = {};
+  // The first layers, which have no backward side (Dataflow::forward_layers). They are of kinds of their own.
+  int forward_layers = 0;
+  [[nodiscard]] int kind_count() const;
+  [[nodiscard]] int forward_kinds() const;  // of the forward layers: the first kinds
+  [[nodiscard]] bool is_data_dependent(int kind) const {
+    return !data_dependent.empty() && data_dependent[static_cast<std::size_t>(kind)];
+  }
 };
 
 // The table of layers alone:
 //   input -> x;  before: x -> qkv;  attention: qkv -> o, lse;  after: x, o
-// and the gradients do, dq, dk, dv. Hidden states that come in and go out, and their gradients, are memory of the rest
-// of the model, no operands; so are parameters. `element_bytes` is of hidden states, `attention_bytes` of attention's
-// operands, which autocast makes smaller.
+// with a `before` and an `after` of each kind of layer, and the gradients do, dq, dk, dv. Hidden states that come in
+// and go out, and their gradients, are memory of the rest of the model, no operands; so are parameters. `element_bytes`
+// is of hidden states, `attention_bytes` of attention's operands, which autocast makes smaller.
 Dataflow layers_dataflow(const LayerShape& shape, int element_bytes, int attention_bytes, int groups, Tokens context,
                          Tokens block);
 

@@ -13,10 +13,13 @@ using model::Stage;
 
 std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
-bool read_in_backward(const model::Dataflow& flow, int cls) {
-  return std::ranges::any_of(flow.segments, [&](const model::Segment& segment) {
-    return std::ranges::any_of(segment.backward.reads, [&](const model::Use& use) { return use.cls == cls; });
-  });
+// Of a layer's tensors.
+bool read_in_backward(const model::Dataflow& flow, int cls, int layer) {
+  for (int s = 0; s < static_cast<int>(flow.segments.size()); ++s)
+    if (flow.in_layer(s, layer) &&
+        std::ranges::any_of(flow.segments[at(s)].backward.reads, [&](const model::Use& use) { return use.cls == cls; }))
+      return true;
+  return false;
 }
 
 // Whether computing `segment` again reads `cls`, which then has to come from its tier once more.
@@ -71,6 +74,19 @@ void join(std::vector<Unit>& units, const Unit& unit, const Profile& profile) {
 
 }  // namespace
 
+Seconds layer_seconds(const Profile& profile, int layer, bool backward) {
+  const model::Dataflow& flow = profile.flow;
+  Seconds sum;
+  for (int s = 0; s < static_cast<int>(flow.segments.size()); ++s) {
+    const model::Segment& segment = flow.segments[at(s)];
+    if (!flow.layered(s) || !flow.in_layer(s, layer) || (backward && !segment.has_backward())) continue;
+    const bool core = segment.stage == Stage::core;
+    const Tokens tokens = core ? flow.context : flow.block_tokens(0);
+    sum += profile.traces[at(profile.trace_of(s, backward, tokens))].seconds * (core ? flow.groups : flow.blocks());
+  }
+  return sum;
+}
+
 int layer_input(const model::Dataflow& flow) {
   for (const model::Segment& segment : flow.segments)
     if (segment.stage == Stage::after)
@@ -85,7 +101,7 @@ std::vector<Unit> units(const Profile& profile, int tier) {
   const model::Dataflow& flow = profile.flow;
   const int input = layer_input(flow);
   std::vector<Unit> result;
-  for (int layer = 0; layer < flow.placed_layers(); ++layer) {
+  for (int layer = flow.forward_layers; layer < flow.placed_layers(); ++layer) {
     Unit input_unit;
     input_unit.layer = layer;
     input_unit.classes = {input};
@@ -93,12 +109,13 @@ std::vector<Unit> units(const Profile& profile, int tier) {
     result.push_back(input_unit);
     for (std::size_t s = 0; s < flow.segments.size(); ++s) {
       const model::Segment& segment = flow.segments[s];
-      if (!flow.layered(static_cast<int>(s)) || is_input(segment)) continue;
+      if (!flow.layered(static_cast<int>(s)) || !flow.in_layer(static_cast<int>(s), layer) || is_input(segment))
+        continue;
       Unit unit;
       unit.segment = static_cast<int>(s);
       unit.layer = layer;
       for (const model::Use& use : segment.forward.writes)
-        if (use.layer_shift == 0 && read_in_backward(flow, use.cls)) unit.classes.push_back(use.cls);
+        if (use.layer_shift == 0 && read_in_backward(flow, use.cls, layer)) unit.classes.push_back(use.cls);
       if (unit.classes.empty()) continue;
       measure(unit, profile, tier);
       if (segment.stage == Stage::core)
@@ -152,18 +169,16 @@ Placement place_alpha(const Profile& profile, int tier) {
   const int blocks = flow.blocks();
   const std::vector<Unit> all = units(profile, tier);
   const auto always = [&](const Unit& unit) { return unit.segment < 0 || unit.whole(); };
-  double always_bytes = 0, other_bytes = 0, forward = 0;
-  for (const Unit& unit : all) {
-    if (unit.layer != 0) continue;
+  double always_bytes = 0, other_bytes = 0, forward = 0;  // of a layer, where they differ on average
+  for (const Unit& unit : all)
     (always(unit) ? always_bytes : other_bytes) += static_cast<double>(unit.swap_bytes.value()) * blocks;
-  }
-  for (std::size_t s = 0; s < flow.segments.size(); ++s) {
-    if (!flow.layered(static_cast<int>(s))) continue;
-    const bool core = flow.segments[s].stage == Stage::core;
-    const Tokens tokens = core ? flow.context : flow.block_tokens(0);
-    forward += profile.traces[at(profile.trace_of(static_cast<int>(s), false, tokens))].seconds.value() *
-               (core ? flow.groups : blocks);
-  }
+  const int placed = std::max(1, flow.placed_layers() - flow.forward_layers);
+  always_bytes /= placed;
+  other_bytes /= placed;
+  const double first = layer_seconds(profile, 0, false).value();
+  for (int layer = 0; layer < flow.layers; ++layer)
+    forward += (layer_seconds(profile, layer, false).value() - first) / flow.layers;
+  forward += first;
   const Tier& slow = profile.tiers[at(tier)];
   const double swapped_layers = std::max(0, flow.layers - 2);
   Placement placement;

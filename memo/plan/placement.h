@@ -27,6 +27,8 @@ struct Unit {
 };
 
 std::vector<Unit> units(const Profile& profile, int tier);
+// Compute time of one side of a layer, all its blocks and head groups.
+Seconds layer_seconds(const Profile& profile, int layer, bool backward);
 // The class that a layer reads first, and the layer before it writes.
 int layer_input(const model::Dataflow& flow);
 

@@ -29,27 +29,6 @@ constexpr double seconds_allowed = 0.5;
 
 std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
-struct Window {  // compute time of one layer's passes
-  double forward = 0, backward = 0;
-};
-
-Window window(const Profile& profile) {
-  const model::Dataflow& flow = profile.flow;
-  Window result;
-  for (std::size_t s = 0; s < flow.segments.size(); ++s) {
-    if (!flow.layered(static_cast<int>(s))) continue;
-    const bool core = flow.segments[s].stage == model::Stage::core;
-    const Tokens tokens = core ? flow.context : flow.block_tokens(0);
-    const double times = core ? flow.groups : flow.blocks();
-    const auto seconds = [&](bool backward) {
-      return profile.traces[at(profile.trace_of(static_cast<int>(s), backward, tokens))].seconds.value() * times;
-    };
-    result.forward += seconds(false);
-    if (!flow.segments[s].backward.reads.empty()) result.backward += seconds(true);
-  }
-  return result;
-}
-
 // A mixed-integer program, built column by column and then row by row.
 struct IntegerProgram {
   std::vector<double> cost, column_lower, column_upper, row_lower, row_upper, value;
@@ -118,12 +97,13 @@ Placement place_optimal(const Profile& profile, int tier, Bytes keep_budget, Byt
   const int blocks = profile.flow.blocks();
   const int layers = profile.flow.placed_layers();
   const int unit_count = static_cast<int>(all.size());
-  const Window time = window(profile);
   const double inf = std::numeric_limits<double>::infinity();
   const double write = tier >= 0 ? profile.tiers[at(tier)].write_with_read.value() : 1;
   const double read = tier >= 0 ? profile.tiers[at(tier)].read_with_write.value() : 1;
   const double slowdown = tier >= 0 ? profile.tiers[at(tier)].compute_slowdown : 1;
-  const double late_first = 1e-6 * time.forward;
+  const auto forward_seconds = [&](int layer) { return layer_seconds(profile, layer, false).value(); };
+  const auto backward_seconds = [&](int layer) { return layer_seconds(profile, layer, true).value(); };
+  const double late_first = 1e-6 * forward_seconds(0);
 
   const auto keep_scale = [&](const Unit& unit) { return unit.whole_keep ? static_cast<double>(blocks) : 1.0; };
   const auto bytes = [](Bytes value) { return static_cast<double>(value.value()); };
@@ -172,14 +152,14 @@ Placement place_optimal(const Profile& profile, int tier, Bytes keep_budget, Byt
     for (int u = 0; u < unit_count; ++u)
       if (all[at(u)].layer == l) program.term(swap(u), bytes(all[at(u)].swap_bytes) / write);
     program.term(forward_stall(l), -1);
-    program.end_row(-inf, time.forward);
+    program.end_row(-inf, forward_seconds(l));
     for (int u = 0; u < unit_count; ++u)
       if (all[at(u)].layer == l) {
         program.term(swap(u), bytes(all[at(u)].swap_bytes) / read);
         program.term(recompute(u), bytes(all[at(u)].rerun_input) / read);
       }
     program.term(backward_stall(l), -1);
-    program.end_row(-inf, time.backward);
+    program.end_row(-inf, backward_seconds(l));
   }
   std::vector<double> start;
   if (tier >= 0) {  // MEMO's rule is one feasible point when its kept layers fit: start there
@@ -202,8 +182,8 @@ Placement place_optimal(const Profile& profile, int tier, Bytes keep_budget, Byt
                  start[at(recompute(u))] * bytes(all[at(u)].rerun_input)) /
                 read;
         }
-      start[at(forward_stall(l))] = std::max(0.0, out - time.forward);
-      start[at(backward_stall(l))] = std::max(0.0, in - time.backward);
+      start[at(forward_stall(l))] = std::max(0.0, out - forward_seconds(l));
+      start[at(backward_stall(l))] = std::max(0.0, in - backward_seconds(l));
     }
   }
   const Solution solution = solve(program, start);

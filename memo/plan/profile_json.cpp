@@ -53,17 +53,22 @@ ordered_json flow_json(const model::Dataflow& flow) {
   const auto side = [&](const model::Side& s) {
     return ordered_json{{"reads", uses_json(flow, s.reads)}, {"writes", uses_json(flow, s.writes)}};
   };
-  for (const model::Segment& s : flow.segments)
+  for (const model::Segment& s : flow.segments) {
     segments.push_back({{"name", s.name},
                         {"stage", stage_names[static_cast<std::size_t>(s.stage)]},
                         {"forward", side(s.forward)},
                         {"backward", side(s.backward)}});
-  return {{"layers", flow.layers},
-          {"groups", flow.groups},
-          {"context_tokens", flow.context.value()},
-          {"block_tokens", flow.block.value()},
-          {"classes", std::move(classes)},
-          {"segments", std::move(segments)}};
+    if (s.kind >= 0) segments.back()["kind"] = s.kind;
+  }
+  ordered_json object{{"layers", flow.layers},
+                      {"groups", flow.groups},
+                      {"context_tokens", flow.context.value()},
+                      {"block_tokens", flow.block.value()},
+                      {"classes", std::move(classes)},
+                      {"segments", std::move(segments)}};
+  if (!flow.kinds.empty()) object["kinds"] = flow.kinds;
+  if (flow.forward_layers > 0) object["forward_layers"] = flow.forward_layers;
+  return object;
 }
 
 std::vector<model::Use> uses_from(const JsonCursor& list, const std::vector<model::TensorClass>& classes) {
@@ -85,7 +90,7 @@ std::vector<model::Use> uses_from(const JsonCursor& list, const std::vector<mode
 
 model::Dataflow flow_from(const JsonCursor& object) {
   model::Dataflow flow;
-  object.only({"layers", "groups", "context_tokens", "block_tokens", "classes", "segments"});
+  object.only({"layers", "groups", "context_tokens", "block_tokens", "classes", "segments", "kinds", "forward_layers"});
   flow.layers = object.at("layers").integer();
   flow.groups = object.at("groups").integer();
   flow.context = Tokens(object.at("context_tokens").bytes().value());
@@ -102,19 +107,24 @@ model::Dataflow flow_from(const JsonCursor& object) {
     flow.classes.push_back(
         {c.at("name").text(), c.at("row_bytes").bytes(), c.at("grouped").flag(), c.at("sequence").flag()});
   }
+  if (object.has("forward_layers")) flow.forward_layers = object.at("forward_layers").integer();
+  if (object.has("kinds"))
+    for (std::size_t i = 0; i < object.at("kinds").size() && !object.failed(); ++i)
+      flow.kinds.push_back(object.at("kinds").at(i).integer());
   const auto side = [&](const JsonCursor& s) {
     s.only({"reads", "writes"});
     return model::Side{uses_from(s.at("reads"), flow.classes), uses_from(s.at("writes"), flow.classes)};
   };
   for (std::size_t i = 0; i < segments.size() && !object.failed(); ++i) {
     const JsonCursor s = segments.at(i);
-    s.only({"name", "stage", "forward", "backward"});
+    s.only({"name", "stage", "forward", "backward", "kind"});
     const std::string stage = s.at("stage").text();
     const auto found = std::find(stage_names.begin(), stage_names.end(), stage);
     if (found == stage_names.end())
       s.at("stage").fail("is none of embedding, before, core, after, loss, update, optimizer, wait");
     flow.segments.push_back({s.at("name").text(), static_cast<model::Stage>(found - stage_names.begin()),
-                             side(s.at("forward")), side(s.at("backward"))});
+                             side(s.at("forward")), side(s.at("backward")),
+                             s.has("kind") ? s.at("kind").integer() : -1});
   }
   return flow;
 }

@@ -51,7 +51,7 @@ class Builder {
     open(true, false);  // the loss, which others compute
     wait();
     close();
-    for (int l = flow_.layers - 1; l >= 0; --l) {
+    for (int l = flow_.layers - 1; l >= flow_.forward_layers; --l) {
       rerun_before(l);
       if (core_reruns(l) > 0) core(Phase::rerun, l);
       loop(true, [&](int i) { after_backward(l, flow_.blocks() - 1 - i); });
@@ -109,6 +109,12 @@ class Builder {
     std::vector<int> found;
     for (std::size_t s = 0; s < flow_.segments.size(); ++s)
       if (flow_.segments[s].stage == stage) found.push_back(static_cast<int>(s));
+    return found;
+  }
+  // Those of a layer's kind.
+  std::vector<int> segments(Stage stage, int layer) const {
+    std::vector<int> found = segments(stage);
+    if (layer < flow_.layers) std::erase_if(found, [&](int s) { return !flow_.in_layer(s, layer); });
     return found;
   }
 
@@ -178,17 +184,16 @@ class Builder {
     result_.calls.push_back(call);
   }
   void stage(Stage stage, Phase phase, int layer, int block) {
-    for (int s : segments(stage)) call(s, phase, layer, block, -1);
+    for (int s : segments(stage, layer)) call(s, phase, layer, block, -1);
   }
   void backward(Stage stage, int layer, int block) {
-    const std::vector<int> of_stage = segments(stage);
+    const std::vector<int> of_stage = segments(stage, layer);
     for (auto s = of_stage.rbegin(); s != of_stage.rend(); ++s) {
-      const model::Side& side = flow_.segments[static_cast<std::size_t>(*s)].backward;
-      if (!side.reads.empty() || !side.writes.empty()) call(*s, Phase::backward, layer, block, -1);
+      if (flow_.segments[static_cast<std::size_t>(*s)].has_backward()) call(*s, Phase::backward, layer, block, -1);
     }
   }
   void after_backward(int layer, int block) {
-    for (int s : segments(Stage::after))
+    for (int s : segments(Stage::after, layer))
       if (reruns(s, layer, block)) call(s, Phase::rerun, layer, block, -1);
     backward(Stage::after, layer, block);
   }
@@ -217,7 +222,7 @@ class Builder {
   }
   void rerun_before(int layer) {
     loop(true, [&](int b) {
-      for (int s : segments(Stage::before))
+      for (int s : segments(Stage::before, layer))
         if (reruns(s, layer, b)) call(s, Phase::rerun, layer, b, -1);
     });
   }

@@ -48,9 +48,11 @@ bool crosses(const Dataflow& flow, int cls, int layer) {
         for (const model::Use& use : *uses) {
           const int of = layer - use.layer_shift;  // the call's layer
           if (use.cls != cls) continue;
-          const bool runs = flow.layered(static_cast<int>(s)) ? of >= 0 && of < flow.layers
-                            : segment.stage == Stage::loss    ? layer == flow.layers
-                                                              : layer == 0;
+          const bool runs = flow.layered(static_cast<int>(s))
+                                ? of >= (backward ? flow.forward_layers : 0) && of < flow.layers &&
+                                      flow.in_layer(static_cast<int>(s), of)
+                            : segment.stage == Stage::loss ? layer == flow.layers
+                                                           : layer == 0;
           if (runs) passes.insert(pass_of(flow, segment.stage, backward, of));
         }
     }

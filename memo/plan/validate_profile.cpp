@@ -39,6 +39,17 @@ void check_sizes(const Dataflow& flow, Failures& failures) {
   if (flow.groups < 1 || flow.groups > 4096) failures.add("{} head groups; 1 to 4096 are possible", flow.groups);
   if (flow.classes.size() > 4096) failures.add("{} tensor classes; up to 4096 are possible", flow.classes.size());
   if (flow.segments.size() > 4096) failures.add("{} segments; up to 4096 are possible", flow.segments.size());
+  if (!flow.kinds.empty() && static_cast<int>(flow.kinds.size()) != flow.layers)
+    failures.add("{} kinds of layers for {} layers", flow.kinds.size(), flow.layers);
+  for (const int kind : flow.kinds)
+    if (kind < 0 || kind >= 4096) failures.add("a layer of kind {}; 0 to 4095 are possible", kind);
+  if (flow.forward_layers < 0 || flow.forward_layers >= std::max(flow.layers, 1) ||
+      (flow.forward_layers > 0 && !flow.layers_alone()))
+    failures.add("{} layers without a backward side, of {}", flow.forward_layers, flow.layers);
+  for (const Segment& segment : flow.segments)
+    if (segment.kind < -1 || segment.kind >= 4096 || (segment.kind >= 0 && flow.kinds.empty()) ||
+        (segment.kind >= 0 && segment.stage != Stage::before && segment.stage != Stage::after))
+      failures.add("segment {} is of kind {} of layers", segment.name, segment.kind);
   const std::int64_t context = flow.context.value(), block = flow.block.value();
   if (context < 1 || context > most_tokens)
     failures.add("a context of {} tokens; 1 to 2^40 are possible", context);

@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <exception>
 #include <vector>
 
 namespace memo::plugin {
@@ -35,6 +36,8 @@ class LayerCalls {
   [[nodiscard]] virtual int ranks() const { return 1; }
   virtual void begin_exchange(const at::Tensor& out, const at::Tensor& in) = 0;
   virtual void end_exchange() = 0;
+  // Told what a call, or autograd inside of one, threw: the step fails with it.
+  virtual void failed(std::exception_ptr) {}
   // Lets go of all blocks that wait, and ends exchanges.
   virtual void forget() = 0;
 };

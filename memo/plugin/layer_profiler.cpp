@@ -1,13 +1,15 @@
 #include "memo/plugin/layer_profiler.h"
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <optional>
+#include <limits>
 #include <utility>
 
 #include "memo/base/check.h"
@@ -42,26 +44,73 @@ edge::Length length_of(Tokens tokens, std::int64_t window) {
   return {n, edge::pairs_seen(n, static_cast<double>(window))};
 }
 
+// The table and traces of a layer of each kind, without times; and the windows of their attention.
+struct Recorded {
+  plan::Profile profile;
+  std::vector<std::int64_t> windows;
+};
+Result<Recorded> record_layers(const LayerOptions& options, const model::LayerShape& shape, Tokens context,
+                               const LayerExample& example, LayerCalls& calls, edge::Device& device) {
+  Recorded result;
+  plan::Profile& profile = result.profile;
+  profile.model = options.model;
+  profile.device = device.name();
+  profile.flow = layers_dataflow(shape, options.dtype, options.groups, context, options.block);
+  LayerSegments segments(profile.flow, shape, options.dtype.attention, calls);
+  segments.begin_forward(example.hidden);
+  segments.begin_backward({example.hidden}, at::empty_like(example.hidden), example.parameters);
+  std::string failure;
+  try {
+    MEMO_TRY(profile.traces, edge::run_on(device, [&] {
+               return edge::record(profile.flow, segments, options.dtype, {}, device.of_tensors());
+             }));
+  } catch (const std::exception& error) {
+    failure = error.what();
+    calls.failed(std::current_exception());
+  }
+  segments.forget();
+  if (!failure.empty()) return bad_input("layer 0: " + failure.substr(0, failure.find('\n')));
+  for (int layer = 0; layer < profile.flow.layers; ++layer) result.windows.push_back(segments.window(layer));
+  return result;
+}
+
+at::Tensor first_block(const LayerOptions& options, const at::Tensor& hidden) {
+  const std::int64_t block = options.block.value();
+  if (hidden.size(0) >= block) return hidden.narrow(0, 0, block).contiguous();
+  return at::cat({hidden, at::zeros({block - hidden.size(0), hidden.size(1)}, hidden.options())});
+}
+
+// What the calls of a segment allocate, as text.
+std::string requests_of(const plan::Profile& profile, int segment) {
+  std::string text;
+  for (const plan::Trace& trace : profile.traces) {
+    if (trace.segment != segment) continue;
+    text += trace.backward ? "backward" : "forward";
+    for (const plan::Request& r : trace.requests)
+      text += fmt::format(" {}@{}-{}{}", r.bytes.value(), r.born, r.cls < 0 ? r.dies : 0,
+                          r.cls < 0 ? "" : profile.flow.classes[static_cast<std::size_t>(r.cls)].name);
+  }
+  return text;
+}
+
 }  // namespace
 
-LayerProfiler::LayerProfiler(LayerOptions options, at::Tensor hidden, std::vector<at::Tensor> parameters,
-                             LayerCalls& calls, edge::Device& device)
-    : options_(std::move(options)),
-      hidden_(std::move(hidden)),
-      parameters_(std::move(parameters)),
-      calls_(&calls),
-      device_(&device) {}
+LayerProfiler::LayerProfiler(LayerOptions options, std::vector<LayerExample> examples, LayerCalls& calls,
+                             edge::Device& device)
+    : options_(std::move(options)), examples_(std::move(examples)), calls_(&calls), device_(&device) {}
 
-Result<LayerProfiler> LayerProfiler::open(LayerOptions options, at::Tensor hidden, std::vector<at::Tensor> parameters,
-                                          LayerCalls& calls, edge::Device& device) {
+Result<LayerProfiler> LayerProfiler::open(LayerOptions options, std::vector<LayerExample> examples, LayerCalls& calls,
+                                          edge::Device& device) {
   edge::install_allocator();
   edge::install_saved_tensor_hooks();
-  LayerProfiler profiler(std::move(options), std::move(hidden), std::move(parameters), calls, device);
-  const std::int64_t block = profiler.options_.block.value(), blocks = profiler.hidden_.size(0) / block;
-  MEMO_CHECK(profiler.hidden_.scalar_type() == profiler.options_.dtype.rows, "hidden states are of their dtype");
+  LayerProfiler profiler(std::move(options), std::move(examples), calls, device);
+  const std::int64_t block = profiler.options_.block.value();
+  const std::int64_t blocks = profiler.examples_.front().hidden.size(0) / block;
+  MEMO_CHECK(static_cast<int>(profiler.examples_.size()) == profiler.options_.shape.kind_count(), "an example a kind");
+  for (const LayerExample& example : profiler.examples_)
+    MEMO_CHECK(example.hidden.scalar_type() == profiler.options_.dtype.rows, "hidden states are of their dtype");
   if (blocks < 1) return bad_input("a profile needs hidden states of a whole block");
-  MEMO_TRY(const bool alike, profiler.allocates_alike());
-  profiler.options_.shape.loose = !alike;
+  MEMO_CHECKED(profiler.find_data_dependent());
   if (blocks >= 2) MEMO_CHECKED(profiler.measure(Tokens(blocks / 2 * block)));
   MEMO_CHECKED(profiler.measure(Tokens(blocks * block)));
   plan::Profile tier;
@@ -79,72 +128,90 @@ edge::Length LayerProfiler::mean_length(Tokens tokens) const {
   return mean;
 }
 
-// Whether a layer allocates the same for other values.
-Result<bool> LayerProfiler::allocates_alike() {
-  MEMO_TRY(const plan::Profile one, record(1, options_.block, hidden_));
-  MEMO_TRY(const plan::Profile other, record(1, options_.block, noise(hidden_, 1)));
-  if (one.flow.classes.size() != other.flow.classes.size()) return false;
-  return std::ranges::equal(one.traces, other.traces, [](const plan::Trace& a, const plan::Trace& b) {
-    return std::ranges::equal(a.requests, b.requests, {}, &plan::Request::bytes, &plan::Request::bytes);
-  });
+model::LayerShape LayerProfiler::kinds_alone() const {
+  model::LayerShape shape = options_.shape;
+  shape.layers = shape.kind_count();
+  shape.forward_layers = shape.forward_kinds();
+  shape.kinds.clear();
+  for (int kind = 0; kind < shape.layers; ++kind) shape.kinds.push_back(kind);
+  return shape;
 }
 
-Result<plan::Profile> LayerProfiler::record(int layers, Tokens context, const at::Tensor& hidden) {
-  plan::Profile profile;
-  profile.model = options_.model;
-  profile.device = device_->name();
-  model::LayerShape shape = options_.shape;
-  shape.layers = layers;
-  profile.flow = layers_dataflow(shape, options_.dtype, options_.groups, context, options_.block);
-  LayerSegments segments(profile.flow, shape, options_.dtype.attention, *calls_);
-  const at::Tensor in = hidden.narrow(0, 0, options_.block.value()).contiguous();
-  segments.begin_forward(in);
-  segments.begin_backward({in}, at::empty_like(in), parameters_);
-  std::string failure;
-  try {
-    MEMO_TRY(profile.traces, edge::run_on(*device_, [&] {
-               return edge::record(profile.flow, segments, options_.dtype, {}, device_->of_tensors());
-             }));
-  } catch (const std::exception& error) {
-    failure = error.what();
-  }
-  segments.forget();
-  window_ = segments.window(0);
-  if (!failure.empty()) return bad_input("layer 0: " + failure.substr(0, failure.find('\n')));
-  return profile;
+// Which kinds allocate otherwise for other values.
+Status LayerProfiler::find_data_dependent() {
+  const model::LayerShape shape = kinds_alone();
+  options_.shape.data_dependent.resize(static_cast<std::size_t>(shape.layers), false);
+  LayerExample example = recorded_example();
+  MEMO_TRY(const Recorded one, record_layers(options_, shape, options_.block, example, *calls_, *device_));
+  example.hidden = noise(example.hidden, 1);
+  MEMO_TRY(const Recorded other, record_layers(options_, shape, options_.block, example, *calls_, *device_));
+  const auto sees = [](std::int64_t window) { return window > 0 ? window : std::numeric_limits<std::int64_t>::max(); };
+  measured_ = static_cast<int>(std::ranges::max_element(one.windows, {}, sees) - one.windows.begin());
+  window_ = one.windows[static_cast<std::size_t>(measured_)];
+  for (int s = 0; s < static_cast<int>(one.profile.flow.segments.size()); ++s)
+    if (requests_of(one.profile, s) != requests_of(other.profile, s)) {
+      const model::Segment& segment = one.profile.flow.segments[static_cast<std::size_t>(s)];
+      if (segment.stage != model::Stage::after)
+        return bad_input("layer 0: it allocates otherwise for other values before its attention");
+      options_.shape.data_dependent[static_cast<std::size_t>(std::max(segment.kind, 0))] = true;
+    }
+  return {};
 }
 
-Result<std::unique_ptr<LayerSession>> LayerProfiler::open_one(Tokens context, LayerCalls& calls) {
-  MEMO_TRY(const plan::Profile profile, record(1, context, hidden_));
-  MEMO_TRY(plan::Plan plan, sim::make_plan(profile, {"resident", Bytes(0), 0}));
-  model::LayerShape shape = options_.shape;
-  shape.layers = 1;
+// A block of the first kind's hidden states, and the parameters of all kinds.
+LayerExample LayerProfiler::recorded_example() const {
+  LayerExample result{first_block(options_, examples_.front().hidden), {}};
+  for (const LayerExample& each : examples_)
+    result.parameters.insert(result.parameters.end(), each.parameters.begin(), each.parameters.end());
+  return result;
+}
+
+Result<std::unique_ptr<LayerSession>> LayerProfiler::open(const model::LayerShape& shape, Tokens context,
+                                                          const LayerExample& example, LayerCalls& calls) {
+  MEMO_TRY(const Recorded recorded, record_layers(options_, shape, context, example, calls, *device_));
+  MEMO_TRY(plan::Plan plan, sim::make_plan(recorded.profile, {"resident", Bytes(0), 0}));
   return LayerSession::open(std::move(plan), shape, options_.dtype, options_.memory, calls, *device_);
 }
 
-Result<LayerTrial> LayerProfiler::try_layer(LayerCalls& calls, const at::Tensor& hidden, const at::Tensor& d_output,
-                                            const std::vector<at::Tensor>& parameters) {
-  MEMO_TRY(const auto session, open_one(Tokens(hidden.size(0)), calls));
+Result<LayerTrial> LayerProfiler::try_layer(int kind, LayerCalls& calls, const at::Tensor& hidden,
+                                            const at::Tensor& d_output, const std::vector<at::Tensor>& parameters) {
+  model::LayerShape shape = options_.shape;
+  shape.layers = 1;
+  shape.kinds.clear();
+  shape.forward_layers = 0;
+  shape.data_dependent = {options_.shape.is_data_dependent(kind)};
+  const std::int64_t blocks = (hidden.size(0) - 1) / options_.block.value() + 1;
+  const LayerExample example{first_block(options_, hidden), parameters};
+  MEMO_TRY(const auto session, open(shape, options_.block * blocks, example, calls));
   LayerTrial trial;
   MEMO_TRY(trial.outputs, session->forward(0, hidden, {}));
   MEMO_TRY(trial.gradients, session->backward(0, d_output, zeros_like(trial.outputs.besides), parameters));
   return trial;
 }
 
-// Keeps the times of one layer's calls.
+// Keeps the times of the calls of a layer of each kind.
 Status LayerProfiler::measure(Tokens context) {
-  MEMO_TRY(const auto session, open_one(context, *calls_));
+  MEMO_TRY(const auto session, open(kinds_alone(), context, recorded_example(), *calls_));
   const model::Dataflow& flow = session->plan().profile.flow;
-  const at::Tensor hidden = hidden_.narrow(0, 0, context.value()), d = noise(hidden, 2);
   std::map<std::tuple<int, bool>, std::vector<double>> core;
   for (int step = 0; step <= steps_measured; ++step) {
-    MEMO_TRY(const LayerOutputs outputs, session->forward(0, hidden, {}));
-    MEMO_CHECKED(session->backward(0, d, zeros_like(outputs.besides), parameters_));
-    if (step == 0) continue;
+    std::vector<LayerOutputs> outputs;
+    for (int kind = 0; kind < flow.layers; ++kind) {
+      const at::Tensor& hidden = examples_[static_cast<std::size_t>(kind)].hidden;
+      MEMO_TRY(LayerOutputs given, session->forward(kind, hidden.narrow(0, 0, context.value()), {}));
+      outputs.push_back(std::move(given));
+    }
+    for (int kind = flow.layers - 1; kind >= flow.forward_layers; --kind) {
+      const LayerOutputs& given = outputs[static_cast<std::size_t>(kind)];
+      MEMO_CHECKED(session->backward(kind, noise(given.hidden, 2), zeros_like(given.besides),
+                                     examples_[static_cast<std::size_t>(kind)].parameters));
+    }
+    if (step == 0 || !session->report()) continue;
     for (const exec::Span& span : session->report()->calls) {
       const plan::Call& call = session->plan().program.calls[static_cast<std::size_t>(span.index)];
       const bool backward = call.phase == plan::Phase::backward;
       const bool is_core = flow.segments[static_cast<std::size_t>(call.segment)].stage == model::Stage::core;
+      if (is_core && call.layer != measured_) continue;
       (is_core ? core : seconds_)[{call.segment, backward}].push_back(span.end - span.start);
     }
   }
@@ -153,7 +220,11 @@ Status LayerProfiler::measure(Tokens context) {
 }
 
 Result<plan::Profile> LayerProfiler::profile(Tokens context) {
-  MEMO_TRY(plan::Profile profile, record(options_.shape.layers, context, hidden_));
+  MEMO_TRY(Recorded recorded, record_layers(options_, kinds_alone(), context, recorded_example(), *calls_, *device_));
+  plan::Profile profile = std::move(recorded.profile);
+  profile.flow.layers = options_.shape.layers;
+  profile.flow.forward_layers = options_.shape.forward_layers;
+  if (!profile.flow.kinds.empty()) profile.flow.kinds = options_.shape.kinds;
   for (plan::Trace& trace : profile.traces) {
     const std::tuple key(trace.segment, trace.backward);
     const model::Stage stage = profile.flow.segments[static_cast<std::size_t>(trace.segment)].stage;
@@ -170,6 +241,23 @@ Result<plan::Profile> LayerProfiler::profile(Tokens context) {
     });
   profile.tiers = tiers_;
   return profile;
+}
+
+Result<LayerTraces> trace_layer(const LayerOptions& options, const LayerExample& example, LayerCalls& calls,
+                                edge::Device& device) {
+  edge::install_allocator();
+  edge::install_saved_tensor_hooks();
+  MEMO_TRY(const Recorded recorded, record_layers(options, options.shape, options.block, example, calls, device));
+  LayerTraces traces;
+  traces.window = recorded.windows.front();
+  const model::Dataflow& flow = recorded.profile.flow;
+  for (int s = 0; s < static_cast<int>(flow.segments.size()); ++s) {
+    if (flow.segments[static_cast<std::size_t>(s)].stage == model::Stage::before)
+      traces.before += requests_of(recorded.profile, s);
+    if (flow.segments[static_cast<std::size_t>(s)].stage == model::Stage::after)
+      traces.after += requests_of(recorded.profile, s);
+  }
+  return traces;
 }
 
 }  // namespace memo::plugin

@@ -26,7 +26,13 @@ struct LayerOptions {
   int groups = 1;            // head groups
   Tokens block;
   job::MemoryLimits memory;
-  std::vector<std::int64_t> windows = {};  // of each layer's attention, 0: all keys; empty: all as layer 0's
+  std::vector<std::int64_t> windows = {};  // of each layer's attention, 0: all keys; empty: all as the measured one's
+};
+
+// A layer of a kind: what it is given, hidden [n, h] of whole blocks, and its parameters that gradients are wanted for.
+struct LayerExample {
+  at::Tensor hidden;
+  std::vector<at::Tensor> parameters;
 };
 
 struct LayerTrial {
@@ -36,15 +42,14 @@ struct LayerTrial {
 
 class LayerProfiler {
  public:
-  // Runs layer 0 of `calls`, which must take as many blocks as hidden [n, h] has (whole ones), a few times, and
-  // measures the tier. `parameters`: those of the layer that gradients are wanted for. `calls` and the device must
-  // outlive it.
-  static Result<LayerProfiler> open(LayerOptions options, at::Tensor hidden, std::vector<at::Tensor> parameters,
-                                    LayerCalls& calls, edge::Device& device);
+  // Runs layer k of `calls`, which is of kind k, with example k, a few times, and measures the tier. All examples have
+  // as many tokens. `calls` and the device must outlive it.
+  static Result<LayerProfiler> open(LayerOptions options, std::vector<LayerExample> examples, LayerCalls& calls,
+                                    edge::Device& device);
 
-  // Runs layer 0 of `calls`, which may be another kind of layer than the profiled one, forward and backward by a plan
-  // of its own: hidden and d_output [n, h] of whole blocks. Fails when it allocates otherwise than the profiled layer.
-  Result<LayerTrial> try_layer(LayerCalls& calls, const at::Tensor& hidden, const at::Tensor& d_output,
+  // Runs layer 0 of `calls`, which is of this kind, forward and backward by a plan of its own: hidden and d_output [n,
+  // h].
+  Result<LayerTrial> try_layer(int kind, LayerCalls& calls, const at::Tensor& hidden, const at::Tensor& d_output,
                                const std::vector<at::Tensor>& parameters);
 
   // Of a context of whole blocks.
@@ -52,26 +57,36 @@ class LayerProfiler {
   [[nodiscard]] const LayerOptions& options() const { return options_; }
 
  private:
-  LayerProfiler(LayerOptions options, at::Tensor hidden, std::vector<at::Tensor> parameters, LayerCalls& calls,
-                edge::Device& device);
-  // One layer by a plan that keeps everything.
-  Result<std::unique_ptr<LayerSession>> open_one(Tokens context, LayerCalls& calls);
-  // The table and traces, without times, from the first block of `hidden`.
-  Result<plan::Profile> record(int layers, Tokens context, const at::Tensor& hidden);
-  Result<bool> allocates_alike();
+  LayerProfiler(LayerOptions options, std::vector<LayerExample> examples, LayerCalls& calls, edge::Device& device);
+  // Layers by a plan that keeps everything.
+  Result<std::unique_ptr<LayerSession>> open(const model::LayerShape& shape, Tokens context,
+                                             const LayerExample& example, LayerCalls& calls);
+  [[nodiscard]] LayerExample recorded_example() const;
+  [[nodiscard]] model::LayerShape kinds_alone() const;  // a layer of each kind
+  Status find_data_dependent();
   Status measure(Tokens context);
   // What attention works on in a layer, where they differ on average.
   [[nodiscard]] edge::Length mean_length(Tokens tokens) const;
 
-  LayerOptions options_;     // its shape: whether it is loose was found out
-  std::int64_t window_ = 0;  // of layer 0's attention
-  at::Tensor hidden_;
-  std::vector<at::Tensor> parameters_;
+  LayerOptions options_;     // its shape: which kinds are data dependent was found out
+  int measured_ = 0;         // the kind whose attention is measured: it sees most
+  std::int64_t window_ = 0;  // of its attention
+  std::vector<LayerExample> examples_;
   LayerCalls* calls_;
   edge::Device* device_;
   std::vector<plan::Tier> tiers_;
   std::map<std::tuple<int, bool>, std::vector<double>> seconds_;  // of a block, by segment and side
   std::map<std::tuple<int, bool>, std::vector<std::pair<edge::Length, double>>> attention_;
 };
+
+// What a layer does with a few tokens, to tell layers of one kind from others: what it allocates and autograd keeps,
+// and its attention's window and soft cap, as text.
+struct LayerTraces {
+  std::string before, after;  // attention
+  std::int64_t window = 0;    // of attention; 0: all keys
+};
+// Of layer 0 of `calls`, for hidden [T, h] as one block of so many tokens. `options`: its shape is of one layer.
+Result<LayerTraces> trace_layer(const LayerOptions& options, const LayerExample& example, LayerCalls& calls,
+                                edge::Device& device);
 
 }  // namespace memo::plugin

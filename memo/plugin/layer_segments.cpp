@@ -15,6 +15,9 @@
 #include "memo/torch/device.h"
 
 namespace memo::plugin {
+
+using model::Stage;
+
 namespace {
 
 // The tensor, and what shares its storage, lies at `to` from now on.
@@ -48,8 +51,11 @@ LayerSegments::LayerSegments(const model::Dataflow& flow, const model::LayerShap
       heads_{shape.heads / flow.groups, shape.kv_heads / flow.groups, shape.head_dim},
       attention_(attention),
       calls_(calls),
-      loose_(shape.loose),
-      kinds_(static_cast<std::size_t>(flow.layers)) {}
+      attentions_(static_cast<std::size_t>(flow.layers)) {
+  for (int layer = 0; layer < flow.layers; ++layer)
+    data_dependent_.push_back(
+        shape.is_data_dependent(shape.kinds.empty() ? 0 : shape.kinds[static_cast<std::size_t>(layer)]));
+}
 
 void LayerSegments::begin_forward(at::Tensor hidden) {
   hidden_ = std::move(hidden);
@@ -87,7 +93,7 @@ at::Tensor LayerSegments::rows(const at::Tensor& whole, int block) const {
 
 edge::GroupHeads LayerSegments::heads(const edge::Where& where) const {
   edge::GroupHeads result = heads_;
-  result.softcap = kinds_[static_cast<std::size_t>(where.layer)].softcap;
+  result.softcap = attentions_[static_cast<std::size_t>(where.layer)].softcap;
   return result;
 }
 
@@ -95,29 +101,31 @@ edge::Mask LayerSegments::mask(const edge::Where& where) const { return {where.s
 
 std::vector<at::Tensor> LayerSegments::forward(int segment, const edge::Where& where,
                                                const std::vector<at::Tensor>& reads, edge::Graph* graph) {
-  const std::string& name = flow_.segments[static_cast<std::size_t>(segment)].name;
-  const bool differentiable = name == "before" || name == "after";
-  const at::AutoGradMode grad(differentiable);
+  const model::Segment& of = flow_.segments[static_cast<std::size_t>(segment)];
+  const bool token_wise = of.stage == Stage::before || of.stage == Stage::after;
+  const at::AutoGradMode grad(token_wise && of.has_backward());
   edge::Graph scratch;
-  if (name == "input") {
+  if (of.stage == Stage::before && of.forward.reads.empty()) {
     const at::Tensor block = rows(hidden_, where.block);
     return {at::empty(block.sizes(), block.options()).copy_(block)};
   }
-  if (name == "before") return before(where, reads[0], graph ? *graph : scratch);
-  if (name == "attention") {
+  if (of.stage == Stage::before)
+    return before(where, reads[0], !of.has_backward() ? nullptr : graph ? graph : &scratch);
+  if (of.stage == Stage::core) {
     auto [o, lse] = split_attention(reads[0], heads(where), mask(where), calls_);
     return {o, lse};
   }
-  if (name == "after") after(where, reads, graph ? *graph : scratch, graph == nullptr);
+  if (of.stage == Stage::after)
+    after(where, reads, graph ? *graph : scratch, of.has_backward(), graph == nullptr && of.has_backward());
   return {};
 }
 
-std::vector<at::Tensor> LayerSegments::before(const edge::Where& where, const at::Tensor& x, edge::Graph& graph) {
-  const at::Tensor in = edge::leaf(edge::unowned(x), graph);
+std::vector<at::Tensor> LayerSegments::before(const edge::Where& where, const at::Tensor& x, edge::Graph* graph) {
+  const at::Tensor in = graph ? edge::leaf(edge::unowned(x), *graph) : edge::unowned(x);
   const auto [q, k, v, softcap, window] = calls_.before(where.layer, where.block, in);
-  kinds_[static_cast<std::size_t>(where.layer)] = {softcap, window};
-  suspended_[where.block] = in;
-  edge::keep_roots({q, k, v}, graph);
+  attentions_[static_cast<std::size_t>(where.layer)] = {softcap, window};
+  suspended_[{where.layer, where.block}] = in;
+  if (graph) edge::keep_roots({q, k, v}, *graph);
   const at::NoGradGuard copies;
   const std::int64_t query = heads_.queries * heads_.dim, key = heads_.keys * heads_.dim;
   std::vector<at::Tensor> qkv;
@@ -132,30 +140,37 @@ std::vector<at::Tensor> LayerSegments::before(const edge::Where& where, const at
 
 std::vector<at::Tensor> LayerSegments::go_on(const edge::Where& where, const std::vector<at::Tensor>& reads,
                                              edge::Graph& graph) {
-  const auto waiting = suspended_.extract(where.block);
+  const auto waiting = suspended_.extract({where.layer, where.block});
   MEMO_CHECK(!waiting.empty(), "a block goes on after attention where it waited");
   move_to(waiting.mapped(), reads[0]);
   graph.leaves.push_back(waiting.mapped());
   std::vector<at::Tensor> groups;
-  for (std::size_t g = 1; g < reads.size(); ++g)
-    groups.push_back(edge::leaf(reads[g].unflatten(1, {heads_.queries, heads_.dim}), graph));
+  for (std::size_t g = 1; g < reads.size(); ++g) {
+    const at::Tensor o = reads[g].unflatten(1, {heads_.queries, heads_.dim});
+    groups.push_back(at::GradMode::is_enabled() ? edge::leaf(o, graph) : o);
+  }
   auto [y, besides] = calls_.after(where.layer, where.block, groups.size() == 1 ? groups.front() : at::cat(groups, 1));
   besides.insert(besides.begin(), y);
   return besides;
 }
 
 void LayerSegments::after(const edge::Where& where, const std::vector<at::Tensor>& reads, edge::Graph& graph,
-                          bool again) {
+                          bool differentiable, bool again) {
+  const bool planned = !data_dependent_[static_cast<std::size_t>(where.layer)];
   std::optional<edge::UnplannedScope> heap;
-  if (loose_) heap.emplace(reads[0].device().type());
-  const at::AutoGradMode grad(!loose_);
+  if (!planned) heap.emplace(reads[0].device().type());
+  const at::AutoGradMode grad(differentiable && planned);
   const std::vector<at::Tensor> outputs = go_on(where, reads, graph);
-  if (loose_)
-    graph = {};
-  else
+  if (differentiable && planned)
     edge::keep_roots(outputs, graph);
+  else
+    graph = {};
   if (again) return;
   const at::NoGradGuard copies;
+  if (std::exchange(outputs_of_, where.layer) != where.layer) {  // layers of several kinds are recorded in turn
+    outputs_.clear();
+    if (!d_outputs_.empty()) d_outputs_.resize(1);
+  }
   if (outputs_.empty()) {
     const edge::UnplannedScope lasting(reads[0].device().type());
     for (const at::Tensor& output : outputs)
@@ -168,14 +183,14 @@ void LayerSegments::after(const edge::Where& where, const std::vector<at::Tensor
 std::vector<at::Tensor> LayerSegments::backward(int segment, const edge::Where& where,
                                                 const std::vector<at::Tensor>& reads, edge::Graph& graph) {
   const at::AutoGradMode no_grad(false);
-  const std::string& name = flow_.segments[static_cast<std::size_t>(segment)].name;
+  const Stage stage = flow_.segments[static_cast<std::size_t>(segment)].stage;
   const auto groups = static_cast<std::size_t>(flow_.groups);
-  if (name == "attention") {
+  if (stage == Stage::core) {
     auto [dq, dk, dv] =
         split_attention_backward(reads[0], reads[1], reads[2], reads[3], heads(where), mask(where), calls_);
     return {dq, dk, dv};
   }
-  if (name == "after") return after_backward(where, reads, graph);
+  if (stage == Stage::after) return after_backward(where, reads, graph);
   const std::span<const at::Tensor> all(reads);
   const std::vector<at::Tensor> result = differentiate(
       graph, {by_head(all.subspan(0, groups), heads_.queries), by_head(all.subspan(groups, groups), heads_.keys),
@@ -196,14 +211,15 @@ const at::Tensor& LayerSegments::d_output(std::size_t i) {
 std::vector<at::Tensor> LayerSegments::after_backward(const edge::Where& where, const std::vector<at::Tensor>& reads,
                                                       edge::Graph& graph) {
   const c10::DeviceType device = d_hidden_.device().type();
+  const bool planned = !data_dependent_[static_cast<std::size_t>(where.layer)];
   std::vector<at::Tensor> result;
   {
     std::optional<edge::UnplannedScope> heap;
-    if (loose_) {
+    if (!planned) {
       heap.emplace(device);
       const at::Tensor x = edge::leaf(edge::unowned(reads[0]), graph);
       (void)calls_.before(where.layer, where.block, x);
-      suspended_[where.block] = x;
+      suspended_[{where.layer, where.block}] = x;
       graph = {};
       const at::AutoGradMode grad(true);
       edge::keep_roots(go_on(where, reads, graph), graph);
@@ -217,7 +233,7 @@ std::vector<at::Tensor> LayerSegments::after_backward(const edge::Where& where, 
   result.erase(result.begin());
   for (at::Tensor& d_o : result) {
     const at::Tensor of = d_o.flatten(1);
-    d_o = loose_ ? at::empty(of.sizes(), of.options()).copy_(of) : of.contiguous();
+    d_o = !planned ? at::empty(of.sizes(), of.options()).copy_(of) : of.contiguous();
   }
   return result;
 }

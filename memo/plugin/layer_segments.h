@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "memo/model/dataflow.h"
@@ -32,7 +33,7 @@ class LayerSegments final : public edge::Segments {
   // Sums over the blocks, float32; undefined for a parameter that took no part. Once.
   std::vector<at::Tensor> take_gradients();
   // Of a layer's attention, once a block came there; 0: none.
-  [[nodiscard]] std::int64_t window(int layer) const { return kinds_[static_cast<std::size_t>(layer)].window; }
+  [[nodiscard]] std::int64_t window(int layer) const { return attentions_[static_cast<std::size_t>(layer)].window; }
   void forget();  // blocks that wait
 
   std::vector<at::Tensor> forward(int segment, const edge::Where& where, const std::vector<at::Tensor>& reads,
@@ -42,13 +43,15 @@ class LayerSegments final : public edge::Segments {
   [[nodiscard]] bool foreign() const override { return true; }
 
  private:
-  struct Kind {  // of attention, as a block said that came there
+  struct Attention {  // of a layer, as a block said that came there
     float softcap = 0;
     std::int64_t window = 0;
   };
   at::Tensor rows(const at::Tensor& whole, int block) const;
-  std::vector<at::Tensor> before(const edge::Where& where, const at::Tensor& x, edge::Graph& graph);
-  void after(const edge::Where& where, const std::vector<at::Tensor>& reads, edge::Graph& graph, bool again);
+  // Without a graph it is of a layer whose gradients nobody wants.
+  std::vector<at::Tensor> before(const edge::Where& where, const at::Tensor& x, edge::Graph* graph);
+  void after(const edge::Where& where, const std::vector<at::Tensor>& reads, edge::Graph& graph, bool differentiable,
+             bool again);
   const at::Tensor& d_output(std::size_t i);
   std::vector<at::Tensor> after_backward(const edge::Where& where, const std::vector<at::Tensor>& reads,
                                          edge::Graph& graph);
@@ -65,9 +68,10 @@ class LayerSegments final : public edge::Segments {
   LayerCalls& calls_;
   at::Tensor hidden_, d_hidden_;
   std::vector<at::Tensor> outputs_, d_outputs_, parameters_, sums_;
-  bool loose_;
-  std::vector<Kind> kinds_;              // of each layer
-  std::map<int, at::Tensor> suspended_;  // by block: the x of those that wait at attention
+  int outputs_of_ = -1;                                  // layer
+  std::vector<bool> data_dependent_;                     // of each layer
+  std::vector<Attention> attentions_;                    // of each layer
+  std::map<std::pair<int, int>, at::Tensor> suspended_;  // by layer and block: the x of those that wait at attention
 };
 
 }  // namespace memo::plugin

@@ -46,9 +46,10 @@ at::Tensor padded(const at::Tensor& rows, std::int64_t context) {
 }  // namespace
 
 struct LayerSession::Impl {
-  Impl(plan::Plan given, const model::LayerShape& shape, edge::ComputeDtype dtype, LayerCalls& calls, edge::Device& on,
+  Impl(plan::Plan given, const model::LayerShape& shape, edge::ComputeDtype dtype, LayerCalls& called, edge::Device& on,
        edge::Arena mapped, edge::Tiers opened, bool watched)
       : plan(std::move(given)),
+        calls(called),
         device(on),
         arena(std::move(mapped)),
         tiers(std::move(opened)),
@@ -72,8 +73,9 @@ struct LayerSession::Impl {
     ++step;
   }
   [[nodiscard]] std::int64_t context() const { return plan.profile.flow.context.value(); }
-  Status advance(std::size_t calls) {
-    if (const Status ran = run->advance(calls); !ran) {
+  Status advance(std::size_t until) {
+    if (const Status ran = run->advance(until); !ran) {
+      if (const std::exception_ptr thrown = runner.take_exception()) calls.failed(thrown);
       segments.forget();
       return ran;
     }
@@ -81,6 +83,7 @@ struct LayerSession::Impl {
   }
 
   plan::Plan plan;
+  LayerCalls& calls;
   edge::Device& device;
   edge::Arena arena;
   edge::Tiers tiers;
@@ -147,7 +150,9 @@ Result<LayerGradients> LayerSession::backward(int layer, const at::Tensor& d_out
                                               const std::vector<at::Tensor>& d_besides,
                                               const std::vector<at::Tensor>& parameters) {
   Impl& s = *impl_;
-  if (!s.run || s.run->ended() || !s.forward_ended || layer + 1 != s.next)
+  if (!s.run || s.run->ended())
+    return run_time_error("backward a second time: what the first one read is gone; run forward again");
+  if (!s.forward_ended || layer + 1 != s.next)
     return bad_input(fmt::format("backward of layer {} was called where it does not follow", layer));
   const at::Tensor d_hidden = at::empty({s.context(), d_output.size(1)}, d_output.options());
   std::vector<at::Tensor> d_outputs{padded(d_output, s.context())};
@@ -160,7 +165,7 @@ Result<LayerGradients> LayerSession::backward(int layer, const at::Tensor& d_out
     if (result.parameters[i].defined()) result.parameters[i] = result.parameters[i].to(parameters[i].scalar_type());
   s.segments.forget();
   s.next = layer;
-  if (layer > 0) return result;
+  if (layer > s.plan.profile.flow.forward_layers) return result;
   MEMO_CHECKED(s.advance(s.plan.program.calls.size()));
   MEMO_TRY(s.report, s.run->finish());
   s.run.reset();

@@ -44,8 +44,8 @@ class LayerSession {
   // step, and abandons one that did not get to its end. `starts` (of layer 0): the first tokens of documents that do
   // not see each other, ascending from 0, or none.
   Result<LayerOutputs> forward(int layer, const at::Tensor& hidden, std::vector<std::int64_t> starts);
-  // Layers come in reverse; gradients of all that `forward` gave. `parameters`: those of the layer that gradients are
-  // wanted for.
+  // Layers come in reverse, down to the first that has a backward side (Dataflow::forward_layers); gradients of all
+  // that `forward` gave. `parameters`: those of the layer that gradients are wanted for.
   Result<LayerGradients> backward(int layer, const at::Tensor& d_output, const std::vector<at::Tensor>& d_besides,
                                   const std::vector<at::Tensor>& parameters);
   // How many steps were begun: a backward belongs to the step of its forward only while this is unchanged.

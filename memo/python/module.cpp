@@ -1,6 +1,5 @@
-// memo._core: the executor and planner for the Python package (python/memo). Failures are ValueError where the input
-// was bad or nothing fits, else RuntimeError.
-#include <alloca.h>
+// memo._core: the executor and planner for the Python package (python/memo). Failures are BadInput, a ValueError, where
+// the input was bad or nothing fits, else Failed, a RuntimeError; what a layer's own code raises arrives as itself.
 #include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
 #include <torch/version.h>
@@ -14,6 +13,7 @@
 #include "memo/plugin/layer_profiler.h"
 #include "memo/plugin/layer_session.h"
 #include "memo/python/device.h"
+#include "memo/python/python_calls.h"
 #include "memo/report/page.h"
 #include "memo/sim/planner.h"
 
@@ -21,77 +21,6 @@ namespace py = pybind11;
 
 namespace memo::plugin {
 namespace {
-
-[[noreturn]] void raise(const Error& error) {
-  if (error.kind == ErrorKind::run_time) throw std::runtime_error(error.message);
-  throw py::value_error(error.message);
-}
-template <class T>
-T value(Result<T> result) {
-  if (!result) raise(result.error());
-  return *std::move(result);
-}
-void check(const Status& status) {
-  if (!status) raise(status.error());
-}
-
-// A block that goes on later must lie deeper in the stack than whatever then resumes it: a greenlet that is resumed
-// takes the part of the stack that it had, and objects of ours there would be moved aside.
-constexpr std::size_t stack_apart = 256 << 10;
-__attribute__((noinline)) py::object call_deep(const py::object& function, const py::args& args) {
-  auto* deep = static_cast<volatile char*>(alloca(stack_apart));
-  deep[0] = 0;
-  deep[stack_apart - 1] = 0;
-  return function(*args);
-}
-
-// What `work` returns, without Python's lock: autograd's engine insists, and others may run meanwhile.
-template <class F>
-auto unlocked(const F& work) {
-  const py::gil_scoped_release no_lock;
-  return work();
-}
-
-// An object with before(layer, block, x) -> (q, k, v, softcap, window), after(layer, block, o) -> (y, [besides]),
-// begin_exchange(out, given), end_exchange(), forget() and ranks.
-class PythonCalls final : public LayerCalls {
- public:
-  explicit PythonCalls(const py::object& object)
-      : before_(object.attr("before")),
-        after_(object.attr("after")),
-        begin_exchange_(object.attr("begin_exchange")),
-        end_exchange_(object.attr("end_exchange")),
-        forget_(object.attr("forget")),
-        ranks_(object.attr("ranks").cast<int>()) {}
-  AtAttention before(int layer, int block, const at::Tensor& x) override {
-    const py::gil_scoped_acquire lock;
-    const py::tuple came = call_deep(before_, py::make_tuple(layer, block, x));
-    return {came[0].cast<at::Tensor>(), came[1].cast<at::Tensor>(), came[2].cast<at::Tensor>(), came[3].cast<float>(),
-            came[4].cast<std::int64_t>()};
-  }
-  AtOutput after(int layer, int block, const at::Tensor& o) override {
-    const py::gil_scoped_acquire lock;
-    const py::tuple came = after_(layer, block, o);
-    return {came[0].cast<at::Tensor>(), came[1].cast<std::vector<at::Tensor>>()};
-  }
-  [[nodiscard]] int ranks() const override { return ranks_; }
-  void begin_exchange(const at::Tensor& out, const at::Tensor& in) override {
-    const py::gil_scoped_acquire lock;
-    begin_exchange_(out, in);
-  }
-  void end_exchange() override {
-    const py::gil_scoped_acquire lock;
-    end_exchange_();
-  }
-  void forget() override {
-    const py::gil_scoped_acquire lock;
-    forget_();
-  }
-
- private:
-  py::object before_, after_, begin_exchange_, end_exchange_, forget_;
-  int ranks_;
-};
 
 // Opened once for tensors at `place`, and never closed: sessions that Python leaves to its end use it.
 edge::Device& device_at(at::Device place) {
@@ -162,6 +91,8 @@ PYBIND11_MODULE(_core, module) {
       .def_static("load", [](const std::string& path) { return value(plan::read_plan(path)); })
       .def("check", [](const plan::Plan& plan) { return plan::validate(plan); });
 
+  py::register_exception<BadInput>(module, "BadInput", PyExc_ValueError);
+  py::register_exception<Failed>(module, "Failed", PyExc_RuntimeError);
   py::class_<plan::Profile>(module, "Profile");
   module.def(
       "make_plan",
@@ -170,45 +101,70 @@ PYBIND11_MODULE(_core, module) {
       },
       py::arg("profile"), py::arg("strategy"), py::arg("device_limit"));
 
+  py::class_<LayerOptions>(module, "LayerOptions")
+      .def(py::init([](const std::string& model, std::int64_t hidden_size, std::int64_t heads, std::int64_t kv_heads,
+                       std::int64_t head_dim, int groups, std::int64_t block, std::int64_t host_limit,
+                       const std::optional<std::string>& disk, std::int64_t disk_limit,
+                       const std::vector<std::int64_t>& windows, at::ScalarType dtype, at::ScalarType attention,
+                       const std::vector<int>& kinds, const std::vector<bool>& data_dependent, int forward_layers) {
+             const int layers = static_cast<int>(kinds.size());
+             return LayerOptions{
+                 model,
+                 {layers, hidden_size, heads, kv_heads, head_dim, kinds, data_dependent, forward_layers},
+                 {dtype, attention},
+                 groups,
+                 Tokens(block),
+                 limits(host_limit, disk, disk_limit),
+                 windows};
+           }),
+           py::kw_only(), py::arg("model"), py::arg("hidden_size"), py::arg("heads"), py::arg("kv_heads"),
+           py::arg("head_dim"), py::arg("groups"), py::arg("block"), py::arg("host_limit"), py::arg("disk"),
+           py::arg("disk_limit"), py::arg("windows"), py::arg("dtype"), py::arg("attention"), py::arg("kinds"),
+           py::arg("data_dependent"), py::arg("forward_layers"));
+
+  // (before, after, window, whether random numbers were drawn) of the calls' layer 0 (memo/plugin/layer_profiler.h).
+  module.def(
+      "trace_layer",
+      [](const LayerOptions& options, const at::Tensor& hidden, const std::vector<at::Tensor>& parameters,
+         const py::object& calls) {
+        PythonCalls python(calls);
+        edge::Device& device = device_at(hidden.device());
+        const LayerTraces traces = python.value_of(unlocked([&] {
+          return trace_layer(options, {hidden, parameters}, python, device);
+        }));
+        return py::make_tuple(traces.before, traces.after, traces.window, python.drew());
+      },
+      py::arg("options"), py::arg("hidden"), py::arg("parameters"), py::arg("calls"));
+
   py::class_<Profiler>(module, "Profiler")
-      .def(py::init([](const std::string& model, int layers, std::int64_t hidden_size, std::int64_t heads,
-                       std::int64_t kv_heads, std::int64_t head_dim, int groups, std::int64_t block,
-                       std::int64_t host_limit, const std::optional<std::string>& disk, std::int64_t disk_limit,
-                       const std::vector<std::int64_t>& windows, at::ScalarType attention, const at::Tensor& hidden,
-                       const std::vector<at::Tensor>& parameters, const py::object& calls) {
-             LayerOptions options{model,
-                                  {layers, hidden_size, heads, kv_heads, head_dim},
-                                  {hidden.scalar_type(), attention},
-                                  groups,
-                                  Tokens(block),
-                                  limits(host_limit, disk, disk_limit),
-                                  windows};
+      .def(py::init([](const LayerOptions& options, const std::vector<at::Tensor>& hidden,
+                       const std::vector<std::vector<at::Tensor>>& parameters, const py::object& calls) {
              auto python = std::make_unique<PythonCalls>(calls);
-             edge::Device& device = device_at(hidden.device());
-             LayerProfiler profiler =
-                 value(unlocked([&] { return LayerProfiler::open(options, hidden, parameters, *python, device); }));
+             edge::Device& device = device_at(hidden.at(0).device());
+             std::vector<LayerExample> examples;
+             for (std::size_t kind = 0; kind < hidden.size(); ++kind)
+               examples.push_back({hidden[kind], parameters.at(kind)});
+             LayerProfiler profiler = python->value_of(
+                 unlocked([&] { return LayerProfiler::open(options, std::move(examples), *python, device); }));
              return new Profiler{device, std::move(python), std::move(profiler)};
            }),
-           py::kw_only(), py::arg("model"), py::arg("layers"), py::arg("hidden_size"), py::arg("heads"),
-           py::arg("kv_heads"), py::arg("head_dim"), py::arg("groups"), py::arg("block"), py::arg("host_limit"),
-           py::arg("disk"), py::arg("disk_limit"), py::arg("windows"), py::arg("attention"), py::arg("hidden"),
-           py::arg("parameters"), py::arg("calls"))
+           py::arg("options"), py::arg("hidden"), py::arg("parameters"), py::arg("calls"))
       .def(
           "profile",
           [](Profiler& profiler, std::int64_t context) {
-            return value(unlocked([&] { return profiler.profiler.profile(Tokens(context)); }));
+            return profiler.calls->value_of(unlocked([&] { return profiler.profiler.profile(Tokens(context)); }));
           },
           py::arg("context"))
       .def(
           "try_layer",
-          [](Profiler& profiler, const py::object& calls, const at::Tensor& hidden, const at::Tensor& d_output,
-             const std::vector<at::Tensor>& parameters) {
+          [](Profiler& profiler, int kind, const py::object& calls, const at::Tensor& hidden,
+             const at::Tensor& d_output, const std::vector<at::Tensor>& parameters) {
             PythonCalls python(calls);
-            LayerTrial trial =
-                value(unlocked([&] { return profiler.profiler.try_layer(python, hidden, d_output, parameters); }));
+            LayerTrial trial = python.value_of(
+                unlocked([&] { return profiler.profiler.try_layer(kind, python, hidden, d_output, parameters); }));
             return py::make_tuple(trial.outputs.hidden, trial.gradients.hidden, list_of(trial.gradients.parameters));
           },
-          py::arg("calls"), py::arg("hidden"), py::arg("d_output"), py::arg("parameters"))
+          py::arg("kind"), py::arg("calls"), py::arg("hidden"), py::arg("d_output"), py::arg("parameters"))
       .def("open", [](Profiler& profiler, const plan::Plan& plan, const py::object& calls, bool watch) {
         auto python = std::make_unique<PythonCalls>(calls);
         const LayerOptions& options = profiler.profiler.options();
@@ -219,17 +175,21 @@ PYBIND11_MODULE(_core, module) {
 
   py::class_<Session>(module, "Session")
       .def("forward",
-           [](Session& s, int layer, const at::Tensor& hidden, const std::vector<std::int64_t>& starts) {
-             LayerOutputs outputs = value(unlocked([&] { return s.session->forward(layer, hidden, starts); }));
+           [](Session& s, int layer, const at::Tensor& hidden, const std::vector<std::int64_t>& starts,
+              std::uint64_t seed) {
+             s.calls->seed(seed);
+             LayerOutputs outputs =
+                 s.calls->value_of(unlocked([&] { return s.session->forward(layer, hidden, starts); }));
              return py::make_tuple(outputs.hidden, list_of(outputs.besides));
            })
       .def("backward",
            [](Session& s, int layer, const at::Tensor& d_output, const std::vector<at::Tensor>& d_besides,
               const std::vector<at::Tensor>& parameters) {
-             LayerGradients result =
-                 value(unlocked([&] { return s.session->backward(layer, d_output, d_besides, parameters); }));
+             LayerGradients result = s.calls->value_of(
+                 unlocked([&] { return s.session->backward(layer, d_output, d_besides, parameters); }));
              return py::make_tuple(result.hidden, list_of(result.parameters));
            })
+      .def_property_readonly("drew", [](const Session& s) { return s.calls->drew(); })
       .def_property_readonly("step", [](const Session& s) { return s.session->step(); })
       .def_property_readonly("device_peak", [](const Session& s) { return s.session->device_peak().value(); })
       .def_property_readonly(

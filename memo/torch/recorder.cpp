@@ -76,16 +76,21 @@ class Recorder {
     for (const OperandTensor& operand : operands) result.push_back(operand.tensor);
     return result;
   }
-  Where block_of(Tokens tokens) const {
+  Where block_of(Tokens tokens, const model::Segment& segment) const {
     const at::Tensor ids = at::zeros({tokens.value()}, at::dtype(at::kLong).device(device_));
-    return {.layer = 0, .block = 0, .tokens = ids, .targets = ids, .positions = ids};
+    const auto layer = std::ranges::find(flow_.kinds, segment.kind) - flow_.kinds.begin();  // the first of the kind
+    return {.layer = segment.kind < 0 ? 0 : static_cast<int>(layer),
+            .block = 0,
+            .tokens = ids,
+            .targets = ids,
+            .positions = ids};
   }
 
   Status record_block(int s, Tokens tokens) {
     model::Segment& segment = flow_.segments[at_index(s)];
     const bool first_size = tokens == flow_.block_tokens(0);
     const std::vector<OperandTensor> reads = operands(table_reads(segment, false), tokens);
-    const Where where = block_of(tokens);
+    const Where where = block_of(tokens, segment);
     Witness& witness = *witnesses_.emplace_back(std::make_unique<Witness>(parameters_));
     Graph graph;
     {
@@ -99,7 +104,7 @@ class Recorder {
       if (segments_.foreign() && segment.forward.reads.empty() && !outputs.empty())
         written_[{segment.forward.writes.front().cls, tokens.value()}] = outputs.front();
     }
-    if (segment.backward.reads.empty()) return {};
+    if (!segment.has_backward()) return {};
     const std::vector<OperandTensor> gradients = operands(table_reads(segment, true), tokens);
     std::vector<at::Tensor> results;
     RecordingScope recording(device_.type(), segments_.least_planned());
@@ -146,7 +151,7 @@ class Recorder {
       }
       const auto made = std::find_if(events.rbegin(), events.rend(),
                                      [&](const AllocationEvent& e) { return e.is_malloc && e.address == storage; });
-      if (made == events.rend() && suspended_.contains(storage))
+      if (made == events.rend() && suspended_[segment.kind].contains(storage))
         return bad_input(
             fmt::format("{}: backward needs a tensor there that was computed before attention", segment.name));
       if (made == events.rend() && segments_.foreign()) continue;
@@ -200,7 +205,7 @@ class Recorder {
         plan::Request& alive = trace.requests[number];
         if (alive.cls >= 0 || alive.dies > 0) continue;
         alive.dies = static_cast<int>(events.size());
-        suspended_.insert(address);
+        suspended_[flow_.segments[at_index(s)].kind].insert(address);
       }
     for (const plan::Request& r : trace.requests)
       if (r.cls < 0 && r.dies == 0)
@@ -275,8 +280,9 @@ class Recorder {
   std::map<std::pair<int, std::int64_t>, at::Tensor>
       written_;                                      // operands by class and tokens; else constants are given
   std::vector<std::unique_ptr<Witness>> witnesses_;  // which outlive their graphs
-  std::set<const void*> suspended_;                  // what foreign calls left behind, not by name
-  std::map<std::string, std::size_t> saved_uses_;    // how many reads were added to a segment's backward side
+  // What foreign calls before attention left behind, not by name, of each kind of layers.
+  std::map<int, std::set<const void*>> suspended_;
+  std::map<std::string, std::size_t> saved_uses_;  // how many reads were added to a segment's backward side
 };
 
 }  // namespace

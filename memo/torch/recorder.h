@@ -1,5 +1,5 @@
-// Records what the calls of a dataflow allocate and save, by running each once on the heap: one layer, one block of
-// each size, core attention at two short lengths (its allocations grow linearly with length; checked).
+// Records what the calls of a dataflow allocate and save, by running each once on the heap: one layer of each kind, one
+// block of each size, core attention at two short lengths (its allocations grow linearly with length; checked).
 #pragma once
 
 #include <span>

@@ -67,6 +67,7 @@ Status Runner::run(int call) {
     device_.run([&] { run_call(call); });
     return {};
   } catch (const std::exception& error) {
+    exception_ = std::current_exception();
     const std::string text = error.what();
     return run_time_error(fmt::format("{}: {}", name(call), text.substr(0, text.find('\n'))));
   }
@@ -97,7 +98,7 @@ void Runner::run_call(int call) {
       results = segments_.backward(what.segment, place, reads, graphs_[key]);
       graphs_.erase(key);
     } else {
-      const bool keep_graph = what.phase == plan::Phase::forward && !segment.backward.reads.empty();
+      const bool keep_graph = what.phase == plan::Phase::forward && segment.has_backward();
       results = segments_.forward(what.segment, place, reads, keep_graph ? &graphs_[key] : nullptr);
     }
     settle(call, results);

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <map>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "memo/exec/executor.h"
@@ -30,6 +32,9 @@ class Runner final : public exec::Compute, private SavedTensorKeeper {
   // if `first`.
   void begin_sequence(const Sample& sample, bool first);
   Status run(int call) override;
+
+  // What the last call that failed threw, once; else null.
+  [[nodiscard]] std::exception_ptr take_exception() { return std::exchange(exception_, nullptr); }
 
   // Whether to look at what each call writes, for the first that is not finite: its name, or "" while there is none.
   void look_for_not_finite(bool look);
@@ -73,6 +78,7 @@ class Runner final : public exec::Compute, private SavedTensorKeeper {
   Sample sample_;                  // of the sequence, on the device
   bool first_sequence_ = true;
   int current_ = -1;
+  std::exception_ptr exception_;
   bool looks_ = false;
   std::string not_finite_;
   std::unordered_map<std::int64_t, Graph> graphs_;  // by segment, layer, block

@@ -38,10 +38,8 @@ def attach(model: torch.nn.Module, context: int, block: int | str = "auto", devi
     kind = TransformersModel(model) if layers is None else OwnModel(model, layers, example)
     planning = Planning(kind, context, block, parse_bytes(device_limit, "device_limit"),
                         parse_bytes(host_limit, "host_limit"), disk, parse_bytes(disk_limit, "disk_limit"), strategy,
-                        head_groups, sequence_group)
+                        head_groups, sequence_group, check)
     made = Attachment(planning, _core.Plan.load(str(plan)) if isinstance(plan, (str, Path)) else plan)
-    if check:
-        planning.check()
     made.patch()
     return made
 

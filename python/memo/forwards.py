@@ -19,6 +19,13 @@ class Forwards:
         module.forward = run
         self._replaced.append((module, own, run))
 
+    def below(self, module):
+        """The module's forward without ours."""
+        for replaced, own, run in self._replaced:
+            if replaced is module:
+                return own if own is not None else type(module).forward.__get__(module)
+        return module.forward
+
     def restore(self):
         """Where someone has replaced a forward since, theirs stays, and finds the module's own below."""
         self._active = False

@@ -3,11 +3,12 @@
 import collections
 import contextlib
 import contextvars
+import functools
 import inspect
 
 import torch
 
-from memo import autocast, captured, devices, ranks
+from memo import _core, autocast, captured, devices, ranks
 from memo.errors import UnsupportedModel
 from memo.suspension import Block
 
@@ -20,11 +21,9 @@ def named(layer_name):
     """A failure of the executor becomes that of a layer by its name."""
     try:
         yield
-    except UnsupportedModel:
-        raise
-    except (RuntimeError, ValueError) as error:
+    except (_core.BadInput, _core.Failed) as error:
         text = str(error)
-        if isinstance(error, ValueError) and not text.startswith("layer 0: "):
+        if isinstance(error, _core.BadInput) and not text.startswith("layer 0: "):
             raise
         text = text.removeprefix("layer 0: ").removeprefix("UnsupportedModel: ").removeprefix(layer_name).strip()
         if "through the graph a second time" in text:
@@ -45,10 +44,33 @@ def whole(layer):
             layer.reshard()
 
 
+@contextlib.contextmanager
+def noted(layer_name):
+    """An exception of a layer's own code goes on as it is, with the layer noted."""
+    try:
+        yield
+    except BaseException as error:
+        if hasattr(error, "add_note") and not any(layer_name in note for note in getattr(error, "__notes__", ())):
+            error.add_note(f"memo: in {layer_name}, which runs by token blocks")
+        raise
+
+
+@functools.lru_cache(maxsize=64)
+def _signature(forward):
+    return inspect.signature(inspect.unwrap(forward))
+
+
+def hidden_of(layer, args, kwargs):
+    """Hidden states, and a layer's other arguments, however they were given."""
+    if args:
+        return args[0], args[1:], kwargs
+    first = list(_signature(type(layer).forward).parameters)[1]
+    return kwargs[first], (), {name: value for name, value in kwargs.items() if name != first}
+
+
 def arguments(layer, args, kwargs):
     """A layer's arguments by name, without its hidden states and caches."""
-    forward = type(layer).forward
-    bound = inspect.signature(inspect.unwrap(forward)).bind_partial(layer, None, *args, **kwargs)
+    bound = _signature(type(layer).forward).bind_partial(layer, None, *args, **kwargs)
     named = dict(bound.arguments)
     named.pop("self", None)
     named.pop(next(iter(named)), None)  # hidden states
@@ -95,18 +117,41 @@ class Arguments:
             raise UnsupportedModel(f"{layer_name}: argument {name} of shape {tuple(tensor.shape)} has no row a token")
         rows = tensor.expand(self.batch, *tensor.shape[1:]).reshape(1, self.batch * self.length, *tensor.shape[2:])
         missing = self.context - rows.shape[1]
-        if missing:
+        if missing > 0:
             rows = torch.cat([rows, rows[:, -1:].expand(1, missing, *rows.shape[2:])], 1)
         return rows
+
+
+class _Leaves:
+    """A layer's parameters as blocks meet them: one that has hooks is another tensor over the same memory, since hooks are for
+    the whole gradient, once, and not for that of each block."""
+
+    def __init__(self, layer):
+        self.wanted, self._swapped = [], []
+        for module in layer.modules():
+            for name, p in module._parameters.items():
+                if p is not None and p._backward_hooks:
+                    self._swapped.append((module._parameters, name, p, p.detach().requires_grad_(p.requires_grad)))
+        others = {id(p): alias for _, _, p, alias in self._swapped}
+        self.wanted = [others.get(id(p), p) for p in layer.parameters() if p.requires_grad]
+
+    def __enter__(self):
+        for parameters, name, _, alias in self._swapped:
+            parameters[name] = alias
+
+    def __exit__(self, *_):
+        for parameters, name, p, _ in self._swapped:
+            parameters[name] = p
 
 
 class Calls:
     """What the executor calls (memo/plugin/layer_calls.h). `set` gives a layer's arguments of a step."""
 
-    def __init__(self, names, layers, group=None):
-        self.names, self.layers, self._group = names, layers, group
+    def __init__(self, names, layers, forwards, heads=None, group=None):
+        """heads: (heads, columns) of each layer's queries, keys and values; None: whatever they are."""
+        self.names, self.layers, self._forwards, self._heads, self._group = names, layers, forwards, heads, group
         self.ranks = ranks.count(group)
-        self._arguments = [None] * len(layers)
+        self._arguments, self._leaves = [None] * len(layers), [None] * len(layers)
         self._waiting = {}
         self._exchanges = collections.deque()
         self._keys = ()
@@ -114,31 +159,50 @@ class Calls:
         self.counts = []  # of what the last block gave besides, by key
 
     def set(self, layer: int, blocks: list[dict]):
-        self._arguments[layer] = blocks
+        self._arguments[layer], self._leaves[layer] = blocks, _Leaves(self.layers[layer])
+
+    def leaves(self, layer: int) -> list:
+        """The layer's parameters that blocks give gradients of."""
+        return self._leaves[layer].wanted
 
     def capture(self, keys):
         """What the model's own hooks collect from inside of layers in this step (memo/captured.py)."""
         self._keys = keys
 
     def before(self, layer, block, x):
-        module, given = self.layers[layer], self._arguments[layer][block]
-        if block in self._waiting:
-            self._waiting.pop(block).throw()
-        waiting = Block(lambda hidden: type(module).forward(module, hidden, **given))
+        given = self._arguments[layer][block]
+        if (layer, block) in self._waiting:
+            self._waiting.pop((layer, block)).throw()
+        waiting = Block(lambda hidden: self._forwards[layer](hidden, **given))
+        waiting.tokens = (layer, block * x.shape[0], (block + 1) * x.shape[0])
         waiting.gr_context = contextvars.copy_context()
         waiting.captured = captured.apart(waiting.gr_context, self._keys)
-        came = waiting.switch(x.unsqueeze(0))
+        came = self._switch(layer, waiting, x)
         if waiting.dead:
             raise UnsupportedModel(f"{self.names[layer]} does not call its attention by transformers' interface")
         query, key, value, softcap, window = came
+        self._check_shapes(layer, query, key, value)
         dtype = autocast.of_attention(autocast.state(x.device.type), x.dtype)
         devices.check_attention(self.names[layer], x.device.type, dtype, softcap)
-        self._waiting[block] = waiting
+        self._waiting[layer, block] = waiting
         return query[0], key[0], value[0], softcap or 0.0, window or 0
 
+    def _switch(self, layer, block, rows):
+        with noted(self.names[layer]), self._leaves[layer]:
+            try:
+                return block.switch(rows.unsqueeze(0))
+            except UnsupportedModel as error:
+                raise UnsupportedModel(f"{self.names[layer]}: {error}") from None
+
+    def _check_shapes(self, layer, query, key, value):
+        shapes = [tuple(t.shape[1::2]) for t in (query, key, value)]
+        if self._heads and shapes != self._heads:
+            raise UnsupportedModel(f"{self.names[layer]}: its queries, keys and values have {shapes} (heads, columns); "
+                                   f"{self._heads} was expected of all layers")
+
     def after(self, layer, block, o):
-        waiting = self._waiting.pop(block)
-        y = waiting.switch(o.unsqueeze(0))
+        waiting = self._waiting.pop((layer, block))
+        y = self._switch(layer, waiting, o)
         if not waiting.dead:
             waiting.throw()
             raise UnsupportedModel(f"{self.names[layer]} calls attention twice")

@@ -23,7 +23,8 @@ class OwnModel:
         if not isinstance(found, torch.nn.ModuleList | torch.nn.ModuleDict) or len(found) == 0:
             raise UnsupportedModel(f"layers = {layers!r}: write the name of a ModuleList or ModuleDict of "
                                    f"{type(model).__name__}")
-        self.layers = list(found.values() if isinstance(found, torch.nn.ModuleDict) else found)
+        self.configs = []
+        self.find_layers()
         self._example = example
         hidden = []
         handle = self.layers[0].register_forward_pre_hook(lambda module, args: hidden.append(args[0].shape[-1]))
@@ -32,14 +33,23 @@ class OwnModel:
                 seen = suspension.look(lambda: self.example(8))
         finally:
             handle.remove()
-        shapes, self.windows = [call[:3] for call in seen], [call[3] for call in seen]
+        shapes = [call[:3] for call in seen]
         if len(set(shapes)) != 1 or len(shapes) != len(self.layers):
             raise UnsupportedModel(f"{self.name}: each layer calls memo.attention once, with the same heads; seen in "
                                    f"{len(self.layers)} layers: {shapes}")
         self.hidden_size, (self.heads, self.kv_heads, self.head_dim) = hidden[0], shapes[0]
 
+    def find_layers(self):
+        found = self.model.get_submodule(self.name)
+        self.layers = list(found.values() if isinstance(found, torch.nn.ModuleDict) else found)
+
+    def inputs_train(self) -> bool:
+        return True
+
     def our_attention(self):
         return contextlib.nullcontext()
+
+    own_attention = our_attention
 
     def example(self, tokens):
         """Runs the model on some tokens."""

@@ -1,169 +1,182 @@
-"""Profiles of a model's layers, plans made from them, and whether the layers by token blocks give what they give whole."""
+"""Plans of a model's layers as they are now: profiles of each kind of layer, and plans made from them."""
 
+import collections
 import contextlib
-import dataclasses
-import functools
+import itertools
+import typing
 
 import torch
 
-from memo import _core, autocast, captured, devices, layers, ranks
+from memo import _core, autocast, captured, checking, devices, kinds, layers, ranks
 from memo.errors import UnsupportedModel
-from memo.forwards import Forwards
+from memo.look import look
 from memo.units import format_bytes
 
 _PROFILED = 2048  # tokens, about, of the profile's longest run
 _LENGTHS = sorted({m << e for m in (2, 3) for e in range(40)} | {1})  # blocks of a plan, so that lengths share plans
+_KEPT = 4  # states whose profiles are kept
 
 
-@dataclasses.dataclass
-class Seen:
-    """What the model gave to the first layer of a kind: hidden [1, tokens, h], and arguments."""
+class State(typing.NamedTuple):
+    """What layers allocate by, besides their input."""
 
-    layer: int
-    hidden: torch.Tensor
-    args: tuple
-    kwargs: dict
+    version: int           # of the layers (memo/look.py)
+    dtype: object          # of autocast, or None
+    captures: tuple        # what is collected from inside of layers (memo/captured.py)
+    forward_layers: int    # the first layers, whose gradients nobody wants
 
 
 class Planning:
-    """Plans by length and by `state`: what layers allocate by, besides their input: autocast's dtype, and what is captured
-    from inside of them."""
+    """Plans by length and State."""
 
-    def __init__(self, kind, context, block, device_limit, host_limit, disk, disk_limit, strategy, head_groups, group):
+    def __init__(self, kind, context, block, device_limit, host_limit, disk, disk_limit, strategy, head_groups, group, check):
         if not isinstance(context, int) or context < 1:
             raise ValueError(f"context = {context!r}: write a number of tokens")
         if strategy not in _core.strategies():
             raise ValueError(f"strategy = {strategy!r}: one of {', '.join(_core.strategies())}")
-        self.kind, self.layers, self.strategy, self.device_limit = kind, kind.layers, strategy, device_limit
-        self.names = [f"{kind.name}.{i} ({type(layer).__name__})" for i, layer in enumerate(self.layers)]
-        for layer_name, layer in zip(self.names, self.layers):
-            for name, module in layer.named_modules():
-                if isinstance(module, torch.nn.Dropout) and module.p > 0:
-                    raise UnsupportedModel(f"{layer_name}: dropout {module.p} in {name}; set it to 0")
-        self.device = devices.of(self.names, self.layers)
-        if not isinstance(head_groups, int) or head_groups < 1 or kind.kv_heads % head_groups:
-            raise ValueError(f"head_groups = {head_groups!r}: a divisor of the {kind.kv_heads} key heads")
-        self.group, count = group, ranks.count(group)
-        heads, keys = kind.heads // head_groups, kind.kv_heads // head_groups
-        if heads % count or (keys % count and count % keys):
-            raise ValueError(f"sequence_group: its {count} ranks do not divide the {heads} heads and {keys} key heads of a head "
-                             "group")
+        self.kind, self.strategy, self.device_limit, self._checks = kind, strategy, device_limit, check
         self.block = block if block != "auto" else min(1024, -(-context // 64) * 64)
         if not isinstance(self.block, int) or self.block < 1:
             raise ValueError(f"block = {block!r}: write a number of tokens, or \"auto\"")
         self.blocks = -(-context // self.block)
+        self.group, self.head_groups = group, head_groups
+        self._memory = dict(host_limit=host_limit, disk=str(disk) if disk is not None else None, disk_limit=disk_limit)
+        self._looks, self._look = {}, None
+        self._kinds, self._profilers, self._plans = collections.OrderedDict(), {}, {}
+        self.own_forward = lambda layer: layer.forward  # below what attaching puts over it
+        self.look_again()
         self.head = kind.head()
-        self._profilers, self._plans = {}, {}
-        self._look(min(self.blocks, max(2, _PROFILED // self.block)) * self.block)
-        self._options = dict(
-            model=f"{type(kind.model).__name__} {len(self.layers)} x {kind.hidden_size}", layers=len(self.layers),
-            hidden_size=kind.hidden_size, heads=kind.heads, kv_heads=kind.kv_heads, head_dim=kind.head_dim,
-            groups=head_groups, block=self.block, host_limit=host_limit,
-            disk=str(disk) if disk is not None else None, disk_limit=disk_limit,
-            windows=kind.windows if len(set(kind.windows)) > 1 else [])
+        state = self.state_before_steps()
+        self.captures = self.kinds_of(state).captures
+        if self.captures:  # they were not known before
+            self._kinds[state._replace(captures=self.captures)] = self._kinds.pop(state)
+
+    # ---- the model as it is now
+
+    def look_again(self) -> bool:
+        """Whether the layers differ from what was planned; then `state_now` is another."""
+        now = look(self.kind.layers, self.kind.configs)
+        if now == self._look:
+            return False
+        self.kind.find_layers()
+        self.layers = self.kind.layers
+        self.names = [f"{self.kind.name}.{i} ({type(layer).__name__})" for i, layer in enumerate(self.layers)]
+        self.device = devices.of(self.names, self.layers)
+        self._check_heads()
+        self._look = look(self.layers, self.kind.configs)
+        self.version = self._looks.setdefault(self._look, len(self._looks))
+        return True
+
+    def _check_heads(self):
+        head_groups, count = self.head_groups, ranks.count(self.group)
+        if not isinstance(head_groups, int) or head_groups < 1 or self.kind.kv_heads % head_groups:
+            raise ValueError(f"head_groups = {head_groups!r}: a divisor of the {self.kind.kv_heads} key heads")
+        heads, keys = self.kind.heads // head_groups, self.kind.kv_heads // head_groups
+        if heads % count or (keys % count and count % keys):
+            raise ValueError(f"sequence_group: its {count} ranks do not divide the {heads} heads and {keys} key heads of a head "
+                             "group")
+
+    @property
+    def heads(self):
+        """(heads, columns) of queries, keys and values."""
+        kind = self.kind
+        return [(kind.heads, kind.head_dim), (kind.kv_heads, kind.head_dim), (kind.kv_heads, kind.head_dim)]
+
+    def heads_are(self, query, key):
+        """Told by what came to attention: (heads, columns)."""
+        self.kind.heads, self.kind.kv_heads, self.kind.head_dim = query[0], key[0], query[1]
+        self._check_heads()
 
     def parameters(self, layer):
         return [p for p in self.layers[layer].parameters() if p.requires_grad]
 
+    def forward_layers(self, hidden_trains):
+        """How many layers at the beginning have no gradients to give, or to pass on to hidden states."""
+        if hidden_trains:
+            return 0
+        first = next((i for i in range(len(self.layers)) if self.parameters(i)), len(self.layers))
+        return first
+
+    def state_now(self, hidden_trains) -> State:
+        return State(self.version, autocast.state(self.device.type), captured.wanted(), self.forward_layers(hidden_trains))
+
+    def state_before_steps(self) -> State:
+        """Of the steps that are expected: their hidden states want gradients where embeddings do."""
+        forward_layers = self.forward_layers(self.kind.inputs_train())
+        return State(self.version, autocast.state(self.device.type), getattr(self, "captures", ()),
+                     forward_layers if forward_layers < len(self.layers) else 0)
+
     @contextlib.contextmanager
-    def around(self, state, layer):
-        """What a layer's calls run in."""
-        with self.kind.our_attention(), autocast.around(self.device.type, state[0], self.layers[layer].parameters()):
+    def around(self, state, *numbers):
+        """What calls of these layers run in."""
+        parameters = itertools.chain.from_iterable(self.layers[i].parameters() for i in numbers)
+        with self.kind.our_attention(), autocast.around(self.device.type, state.dtype, parameters):
             yield
 
-    def state_now(self):
-        return autocast.state(self.device.type), captured.wanted()
+    def in_backward(self, state, numbers, work):
+        """What `work` returns, run as calls of these layers are, on the thread of backward."""
+        def run():
+            with self.around(state, *numbers), layers.named(self.names[numbers[0]]):
+                return work()
+        return devices.in_backward(self.device, run)
 
-    def state_before_steps(self):
-        return autocast.state(self.device.type), self._captures
+    def in_backward_whole(self, state, examples, work):
+        """The same, of layers whose parameters may be shared out over ranks."""
+        with contextlib.ExitStack() as gathered:
+            for one in examples:
+                gathered.enter_context(layers.whole(self.layers[one.layer]))
+            return self.in_backward(state, [one.layer for one in examples], work)
 
-    # ---- layers as the model runs them
+    # ---- kinds of layers
 
-    def _look(self, tokens):
-        """Runs the model's own layers once, and keeps what the first of each kind is given."""
-        seen, forwards = {}, Forwards()
+    def options(self, state, block, kinds, data_dependent, windows, forward_layers, hidden):
+        return _core.LayerOptions(
+            model=f"{type(self.kind.model).__name__} {len(self.layers)} x {self.kind.hidden_size}",
+            hidden_size=self.kind.hidden_size, heads=self.kind.heads, kv_heads=self.kind.kv_heads,
+            head_dim=self.kind.head_dim, groups=self.head_groups, block=block,
+            windows=windows if len(set(windows)) > 1 else [], dtype=hidden.dtype,
+            attention=autocast.of_attention(state.dtype, hidden.dtype), kinds=kinds, data_dependent=data_dependent,
+            forward_layers=forward_layers, **self._memory)
 
-        def watch(i, layer, forward):
-            def run(hidden, *args, **kwargs):
-                signature = (type(layer), str([(n, p.shape, p.dtype, p.requires_grad) for n, p in
-                                               layer.named_parameters()]), self.kind.windows[i])
-                self._captures = captured.wanted()
-                seen.setdefault(signature, Seen(i, hidden.detach().clone(), args, kwargs))
-                return forward(hidden, *args, **kwargs)
-            return run
-
-        for i, layer in enumerate(self.layers):
-            forwards.replace(layer, functools.partial(watch, i, layer))
-        try:
-            with torch.no_grad():
-                self.kind.example(tokens)
-        finally:
-            forwards.restore()
-        if not seen:
-            raise UnsupportedModel(f"{type(self.kind.owner).__name__} did not run its layers")
-        self._seen = list(seen.values())
-        # Measured is one whose attention sees most: what a window does to its time is known.
-        self._measured = max(self._seen, key=lambda one: self.kind.windows[one.layer] or torch.inf)
-
-    def _calls(self, one, state, group=None):
-        """Calls of one layer alone, with what it was seen with."""
-        name, layer, tokens = self.names[one.layer], self.layers[one.layer], one.hidden.shape[1]
-        calls = layers.Calls([name], [layer], group)
-        named = layers.arguments(layer, one.args, one.kwargs)
-        calls.set(0, layers.Arguments(1, tokens, tokens, self.block).blocks(name, named))
-        calls.capture(state[1])
+    def calls_of(self, examples, state, block, group=None):
+        """Calls of some layers, with what they were seen with."""
+        examples = examples if isinstance(examples, list) else [examples]
+        chosen = [self.layers[one.layer] for one in examples]
+        calls = layers.Calls([self.names[one.layer] for one in examples], chosen, [self.own_forward(layer) for layer in chosen],
+                             self.heads, group)
+        for i, one in enumerate(examples):
+            tokens = one.hidden.shape[1]
+            named = layers.arguments(chosen[i], one.args, one.kwargs)
+            calls.set(i, layers.Arguments(1, tokens, -(-tokens // block) * block, block).blocks(calls.names[i], named))
+        calls.capture(state.captures)
         return calls
 
-    def _in_backward(self, state, layer, work):
-        def run():
-            with self.around(state, layer), layers.named(self.names[layer]):
-                return work()
-        with layers.whole(self.layers[layer]):
-            return devices.in_backward(self.device, run)
-
-    def check(self):
-        """Runs a layer of each kind both ways, and compares outputs and gradients."""
-        state = self.state_before_steps()
-        profiler = self._profiler(state, split=False)
-        for one in self._seen:
-            with layers.whole(self.layers[one.layer]):
-                self._check(one, profiler, state)
-
-    def _check(self, one, profiler, state):
-        name, layer, hidden, parameters = self.names[one.layer], self.layers[one.layer], one.hidden, self.parameters(one.layer)
-        d = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(1)).to(hidden)
-        with torch.enable_grad(), layers.named(name):
-            leaf = hidden.clone().requires_grad_()
-            y = layer.forward(leaf, *one.args, **one.kwargs)
-            y = y[0] if isinstance(y, tuple) else y
-            plain = torch.autograd.grad(y, [leaf, *parameters], d, allow_unused=True)
-        calls = self._calls(one, state)
-        ours, d_hidden, gradients = self._in_backward(
-            state, one.layer, lambda: profiler.try_layer(calls, hidden[0], d[0], parameters))
-        pairs = [("output", y.detach()[0], ours), ("gradient of the input", plain[0][0], d_hidden)]
-        trained = [n for n, p in layer.named_parameters() if p.requires_grad]
-        pairs += [(f"gradient of {n}", a, b) for n, a, b in zip(trained, plain[1:], gradients)]
-        bound = 1e-3 if hidden.dtype == torch.float32 and state[0] is None else 5e-2
-        for what, a, b in pairs:
-            if a is None and b is None:
-                continue
-            a = torch.zeros_like(b) if a is None else a
-            b = torch.zeros_like(a) if b is None else b
-            error = (a.float() - b.float()).norm() / a.float().norm().clamp_min(1e-12)
-            if not error <= bound:
-                raise UnsupportedModel(f"{name}: its {what} by token blocks differs by {error:.1e} from the model's own")
+    def kinds_of(self, state) -> kinds.Kinds:
+        if state not in self._kinds:
+            tokens = min(self.blocks, max(2, _PROFILED // self.block)) * self.block
+            self._kinds[state] = found = kinds.find(self, state, tokens)
+            if self._checks:
+                profiler = self._profiler(state._replace(captures=found.captures), found, split=False)
+                checking.check(self, state._replace(captures=found.captures), found, profiler)
+            while len(self._kinds) > _KEPT:
+                oldest, _ = self._kinds.popitem(last=False)
+                self._profilers = {key: value for key, value in self._profilers.items() if key[0] != oldest}
+        self._kinds.move_to_end(state)
+        return self._kinds[state]
 
     # ---- plans
 
-    def _profiler(self, state, split=True):
+    def _profiler(self, state, found, split=True):
         """split: with the sequence over the ranks of the group, if there is one."""
         group, key = self.group if split else None, (state, split or self.group is None)
         if key not in self._profilers:
-            one = self._measured
-            calls = self._calls(one, state, group)
-            self._profilers[key] = self._in_backward(state, one.layer, lambda: _core.Profiler(
-                hidden=one.hidden[0], attention=autocast.of_attention(state[0], one.hidden.dtype), calls=calls,
-                parameters=self.parameters(one.layer), **self._options))
+            examples = found.examples
+            options = self.options(state, self.block, found.of, found.data_dependent, found.windows, state.forward_layers,
+                                   examples[0].hidden)
+            calls = self.calls_of(examples, state, self.block, group)
+            leaves = [calls.leaves(i) for i in range(len(examples))]
+            self._profilers[key] = self.in_backward_whole(state, examples, lambda: _core.Profiler(
+                options, [one.hidden[0] for one in examples], leaves, calls))
         return self._profilers[key]
 
     def _outside(self, context):
@@ -207,9 +220,10 @@ class Planning:
 
     def plan_of(self, state, blocks):
         if (state, blocks) not in self._plans:
-            context, profiler = blocks * self.block, self._profiler(state)
+            found = self.kinds_of(state)
+            context, profiler = blocks * self.block, self._profiler(state, found)
             outside, limit = self._outside(context), self._limit(context)
-            profile = self._in_backward(state, self._measured.layer, lambda: profiler.profile(context))
+            profile = self.in_backward_whole(state, found.examples, lambda: profiler.profile(context))
 
             def make():
                 try:
@@ -225,4 +239,19 @@ class Planning:
         """A session of the plan, whose first step may be watched."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()  # PyTorch's own keeps what is free
-        return self._profiler(state).open(plan, calls, watch)
+        return self._profiler(state, self.kinds_of(state)).open(plan, calls, watch)
+
+    def draws(self, state):
+        """Whether layers draw random numbers."""
+        return self.kinds_of(state).draws
+
+    def becomes_data_dependent(self, state, layer) -> bool:
+        """After a layer allocated otherwise than before, behind its attention: whether plans without that part are new."""
+        found = self.kinds_of(state)
+        kind = found.of[layer]
+        if found.data_dependent[kind]:
+            return False
+        found.data_dependent[kind] = True
+        self._profilers = {key: value for key, value in self._profilers.items() if key[0] != state}
+        self._plans = {key: value for key, value in self._plans.items() if key[0] != state}
+        return True

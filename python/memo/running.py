@@ -5,7 +5,7 @@ import warnings
 
 import torch
 
-from memo import captured, layers
+from memo import _core, captured, layers
 from memo.documents import document_starts
 from memo.forwards import Forwards
 from memo.trl_tiles import TrlTiles
@@ -18,11 +18,10 @@ class Attachment:
 
     def __init__(self, planning, plan):
         self._planning, self._kind = planning, planning.kind
-        self.model, self.owner, self.layers = self._kind.model, self._kind.owner, self._kind.layers
-        self.names, self.block = planning.names, planning.block
-        self._calls = layers.Calls(self.names, self.layers, planning.group)
-        self._running, self._session, self._open = False, None, None
+        self.model, self.owner, self.block = self._kind.model, self._kind.owner, planning.block
+        self._running, self._session, self._open, self._calls = False, None, None, None
         self._checks = {}  # of plans that were watched, by what they are for
+        self._meet_layers()
         state = planning.state_before_steps()
         if plan is None:
             self.plan = planning.plan_of(state, planning.blocks)
@@ -30,6 +29,13 @@ class Attachment:
             planning.give(plan)
             self._session_for(state, planning.blocks * self.block)  # refuses one for other layers
         self._head, self._trl_tiles = planning.head, TrlTiles()
+
+    def _meet_layers(self):
+        """The layers as planning has them now."""
+        planning = self._planning
+        self.layers, self.names = planning.layers, planning.names
+        self._calls = layers.Calls(self.names, self.layers, [planning.own_forward(layer) for layer in self.layers],
+                                   planning.heads, planning.group)
 
     def _session_for(self, state, tokens):
         blocks = self._planning.blocks_for(tokens)
@@ -49,12 +55,18 @@ class Attachment:
         self.model.__dict__[ATTRIBUTE] = self
         self._forwards = Forwards()
         self._forwards.replace(self.owner, self._run_owner)
-        for i, layer in enumerate(self.layers):
-            self._forwards.replace(layer, functools.partial(self._run_layer, i))
+        self._patch_layers()
         if self._head:
             self._head.patch()
 
+    def _patch_layers(self):
+        self._of_layers = Forwards()
+        self._planning.own_forward = self._of_layers.below
+        for i, layer in enumerate(self.layers):
+            self._of_layers.replace(layer, functools.partial(self._run_layer, i))
+
     def unpatch(self):
+        self._of_layers.restore()
         self._forwards.restore()
         if self._head:
             self._head.unpatch()
@@ -62,44 +74,89 @@ class Attachment:
         self._close()
         self.model.__dict__.pop(ATTRIBUTE, None)
 
+    def _look_again(self):
+        """Before a step: plans of the layers as they are now; layers that were put in place of others are attached."""
+        if not self._planning.look_again():
+            return
+        if [*map(id, self.layers)] != [*map(id, self._planning.layers)]:
+            self._of_layers.restore()
+            self._planning.own_forward = lambda layer: layer.forward
+            self._meet_layers()
+            self._patch_layers()
+        self._close()
+        self._meet_layers()
+
     def _run_owner(self, forward):
         def run(*args, **kwargs):
             training = self.owner.training and torch.is_grad_enabled()
-            if not training or not self._kind.prepare_call(kwargs):
+            if not training or self._running or not self._kind.prepare_call(kwargs):
                 return forward(*args, **kwargs)
             if self._kind.turn_checkpointing_off():
                 warnings.warn("memo: gradient_checkpointing is turned off; the plan decides what is computed again")
+            self._look_again()
             self._trl_tiles.shrink()
-            self._running = True
-            try:
-                with self._kind.our_attention():
+            random = torch.get_rng_state()
+            while True:
+                self._running = True
+                try:
+                    with self._kind.our_attention():
+                        return forward(*args, **kwargs)
+                except _Unplanned:  # of this step nothing is left: it begins again
+                    self._session = self._open = None
+                    torch.set_rng_state(random)
+                except _ModelsOwn:
+                    self._running = False
                     return forward(*args, **kwargs)
-            finally:
-                self._running = False
+                finally:
+                    self._running = False
         return torch.compiler.disable(run)  # torch.compile leaves out what runs by a plan
 
+    def _begin(self, hidden, named):
+        """Of the first layer: the session that this step runs by."""
+        planning = self._planning
+        if hidden.device != planning.device:
+            raise ValueError(f"the model was moved from {planning.device} to {hidden.device}; attach it there")
+        batch, length = hidden.shape[:2]
+        state = planning.state_now(hidden.requires_grad)
+        if state.forward_layers == len(self.layers):
+            raise _ModelsOwn  # nobody wants gradients of layers
+        self._calls.capture(state.captures)
+        self._running = False
+        try:
+            with self._kind.own_attention():
+                session, context = self._session_for(state, batch * length)
+        finally:
+            self._running = True
+        starts = document_starts(batch, length, context, named.get("attention_mask"),
+                                 named.get("position_ids"), named.get("cu_seq_lens_q"))
+        if starts and planning.group is not None:
+            raise ValueError("a split sequence is one document: no padding, packing or second row")
+        seed = int(torch.randint(2**62, ()).item()) if planning.draws(state) else 0
+        self._step = (session, state, layers.Arguments(batch, length, context, self.block), starts, seed)
+
     def _run_layer(self, i, forward):
-        def run(hidden, *args, **kwargs):
+        def run(*args, **kwargs):
             if not self._running:
-                return forward(hidden, *args, **kwargs)
+                return forward(*args, **kwargs)
+            hidden, args, kwargs = layers.hidden_of(self.layers[i], args, kwargs)
             named = layers.arguments(self.layers[i], args, kwargs)
             if i == 0:
-                if hidden.device != self._planning.device:
-                    raise ValueError(f"the model was moved from {self._planning.device} to {hidden.device}; attach it there")
-                batch, length = hidden.shape[:2]
-                state = self._planning.state_now()
-                self._calls.capture(state[1])
-                session, context = self._session_for(state, batch * length)
-                starts = document_starts(batch, length, context, named.get("attention_mask"),
-                                         named.get("position_ids"), named.get("cu_seq_lens_q"))
-                if starts and self._planning.group is not None:
-                    raise ValueError("a split sequence is one document: no padding, packing or second row")
-                self._step = (session, state, layers.Arguments(batch, length, context, self.block), starts)
-            session, state, cut, starts = self._step
+                self._begin(hidden, named)
+            session, state, cut, starts, seed = self._step
             self._calls.set(i, cut.blocks(self.names[i], named))
-            y, *besides = _Layer.apply(self._planning, session, state, i, starts, hidden, *self._planning.parameters(i))
+            step = _LayerStep(self._planning, session, state, i, self.names[i], starts, seed, self._calls.leaves(i))
+            try:
+                if i < state.forward_layers:
+                    y, *besides = step.forward(hidden)
+                else:
+                    y, *besides = _Layer.apply(step, hidden, *self._planning.parameters(i))
+            except _core.Failed:
+                behind_attention = session.departures[0] > 0 and session.departures[1][-1].startswith("after")
+                if behind_attention and self._planning.becomes_data_dependent(state, i):
+                    raise _Unplanned from None
+                raise
             if besides:
-                captured.give(state[1], self._calls.counts, besides)
+                captured.give(state.captures, self._calls.counts, besides)
             return (y,) if self._calls.returns_tuple else y
         return run
 
@@ -124,21 +181,43 @@ class Attachment:
         return self._session.departures if self._session else (0, [])
 
 
+class _Unplanned(Exception):
+    """A layer allocated otherwise than planned, and there is another plan for that."""
+
+
+class _ModelsOwn(Exception):
+    """A step that the model's own code runs."""
+
+
+class _LayerStep:
+    """A layer in a step."""
+
+    def __init__(self, planning, session, state, layer, name, starts, seed, leaves):
+        self.planning, self.session, self.state, self.layer, self.name = planning, session, state, layer, name
+        self.starts, self.seed, self.leaves, self.step = starts, seed, leaves, None
+
+    def forward(self, hidden):
+        with self.planning.around(self.state, self.layer):
+            y, besides = self.session.forward(self.layer, hidden.detach().reshape(-1, hidden.shape[-1]), self.starts, self.seed)
+        self.step = self.session.step
+        return y.view(hidden.shape), *besides
+
+    def backward(self, d, d_besides):
+        if self.session.step != self.step:
+            raise RuntimeError("memo: the model ran forward again before backward; one step at a time")
+        with self.planning.around(self.state, self.layer), layers.noted(self.name):
+            d_hidden, gradients = self.session.backward(self.layer, d.reshape(-1, d.shape[-1]), d_besides, self.leaves)
+        return d_hidden.view(d.shape), gradients
+
+
 class _Layer(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, planning, session, state, layer, starts, hidden, *parameters):
-        with planning.around(state, layer):
-            y, besides = session.forward(layer, hidden.detach().reshape(-1, hidden.shape[-1]), starts)
-        ctx.planning, ctx.session, ctx.state, ctx.layer, ctx.step = planning, session, state, layer, session.step
-        ctx.parameters = parameters
-        return y.view(hidden.shape), *besides
+    def forward(ctx, step, hidden, *parameters):
+        ctx.step = step
+        return step.forward(hidden)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, d, *d_besides):
-        if ctx.session.step != ctx.step:
-            raise RuntimeError("memo: the model ran forward again before backward; one step at a time")
-        with ctx.planning.around(ctx.state, ctx.layer):
-            d_hidden, gradients = ctx.session.backward(ctx.layer, d.reshape(-1, d.shape[-1]), list(d_besides),
-                                                       ctx.parameters)
-        return (None, None, None, None, None, d_hidden.view(d.shape), *gradients)
+        d_hidden, gradients = ctx.step.backward(d, list(d_besides))
+        return None, d_hidden, *gradients

@@ -5,6 +5,8 @@ import math
 import torch
 from greenlet import getcurrent, greenlet
 
+from memo.errors import UnsupportedModel
+
 NAME = "memo"  # of the attention implementation in transformers
 _seen = None  # (heads, kv_heads, head_dim, window) of calls outside of blocks, while someone looks
 
@@ -40,6 +42,11 @@ def attention(query, key, value, scale=None, window=None, softcap=None):
     return scores.masked_fill(hidden, -torch.inf).softmax(-1) @ value
 
 
+def tokens_of_block():
+    """(layer, begin, end) of the tokens that the block which asks computes; None outside of blocks."""
+    return getattr(getcurrent(), "tokens", None)
+
+
 def look(run):
     """(heads, kv_heads, head_dim, window or 0) of the calls of `attention` while `run` runs."""
     global _seen
@@ -54,7 +61,8 @@ def look(run):
 def _leave(query, key, value, scale, softcap, window):
     """[1, heads, T, D] of a block -> its rows of attention, [1, T, heads, D]."""
     if value.shape[-1] != query.shape[-1]:
-        raise ValueError("attention whose values are wider than its keys is not supported")
+        raise UnsupportedModel(f"attention whose values ({value.shape[-1]} columns a head) are not as wide as its keys "
+                               f"({query.shape[-1]}) is not supported")
     factor = math.sqrt(query.shape[-1]) * scale if scale is not None else 1.0
     if abs(factor - 1) > 1e-12:
         query = query * factor
@@ -64,10 +72,12 @@ def _leave(query, key, value, scale, softcap, window):
 def _of_transformers(module, query, key, value, attention_mask=None, dropout=0.0, scaling=None, sliding_window=None,
                      softcap=None, **kwargs):
     """transformers' AttentionInterface. Inside of blocks only: outside of them the model's own is in place."""
-    for name, bad in (("dropout", bool(dropout)), ("s_aux", kwargs.get("s_aux") is not None),
+    if dropout:
+        raise UnsupportedModel(f"dropout {dropout} of attention's weights is not supported; set it to 0")
+    for name, bad in (("s_aux", kwargs.get("s_aux") is not None),
                       ("is_causal=False", not kwargs.get("is_causal", getattr(module, "is_causal", True)))):
         if bad:
-            raise ValueError(f"attention with {name} is not supported")
+            raise UnsupportedModel(f"attention with {name} is not supported")
     return _leave(query, key, value, scaling, softcap, sliding_window), None
 
 

@@ -14,33 +14,52 @@ class TransformersModel:
 
     def __init__(self, model):
         try:
-            from transformers.modeling_layers import GradientCheckpointingLayer
+            import transformers  # noqa: F401
         except ImportError:
             raise UnsupportedModel(f"{type(model).__name__}: there is no transformers here; name the model's layers: "
                                    "memo.attach(model, layers=...)") from None
-
-        best = None
-        for name, module in model.named_modules():
-            for child_name, child in module.named_children():
-                if isinstance(child, torch.nn.ModuleList) and len(child) > 0 and all(
-                        isinstance(layer, GradientCheckpointingLayer) for layer in child):
-                    if best is None or len(child) > len(best[2]):
-                        best = (f"{name}.{child_name}".lstrip("."), module, child)
-        if best is None:
-            raise UnsupportedModel(f"{type(model).__name__} has no list of decoder layers that memo knows; name yours: "
-                                   "memo.attach(model, layers=...)")
-        self.model = model
-        self.name, self.owner, self.layers = best
+        self.model, self._outside = model, None
+        self.find_layers()
         config = self.owner.config.get_text_config()
         self.hidden_size = config.hidden_size
         self.heads = config.num_attention_heads
         self.kv_heads = getattr(config, "num_key_value_heads", None) or self.heads
         self.head_dim = getattr(config, "head_dim", None) or config.hidden_size // self.heads
-        self.windows = [next((m.sliding_window for m in layer.modules() if getattr(m, "sliding_window", None)), 0)
-                        for layer in self.layers]
         self._vocab = config.vocab_size
-        self._configs = list({id(c): c for c in self._all_configs()}.values())
         suspension.register()
+
+    def find_layers(self):
+        """The decoder layers as they are now, and the module that runs them."""
+        from transformers.modeling_layers import GradientCheckpointingLayer
+
+        found = []
+        for name, module in self._language_model().named_modules():
+            found += [(name, module, child_name, child) for child_name, child in module.named_children()
+                      if isinstance(child, torch.nn.ModuleList) and len(child) > 0 and all(
+                          isinstance(layer, GradientCheckpointingLayer) for layer in child)]
+        if not found:
+            raise UnsupportedModel(f"{type(self.model).__name__} has no list of decoder layers that memo knows; name yours: "
+                                   "memo.attach(model, layers=...)")
+        _, self.owner, child_name, layers = max(found, key=lambda one: len(one[3]))
+        self.layers = list(layers)
+        prefix = next(name for name, module in self.model.named_modules() if module is self.owner)
+        self.name = f"{prefix}.{child_name}".lstrip(".")
+        if getattr(self.owner.config, "is_encoder_decoder", False):
+            raise UnsupportedModel(f"{type(self.model).__name__} is an encoder with a decoder; decoders alone can be attached")
+        self.configs = list({id(c): c for c in self._all_configs()}.values())
+
+    def _language_model(self):
+        """What is inside of wrappers; of a model of images and text, its language model."""
+        from transformers import PreTrainedModel
+
+        inside = next((module for module in self.model.modules() if isinstance(module, PreTrainedModel)), self.model)
+        decoder = inside.get_decoder() if isinstance(inside, PreTrainedModel) else None
+        return decoder if isinstance(decoder, torch.nn.Module) else inside
+
+    def inputs_train(self) -> bool:
+        """Whether the first layer's hidden states are expected to want gradients."""
+        embeddings = self.owner.get_input_embeddings() if hasattr(self.owner, "get_input_embeddings") else None
+        return embeddings is None or bool(embeddings._forward_hooks) or any(p.requires_grad for p in embeddings.parameters())
 
     def _all_configs(self):
         yield self.owner.config
@@ -53,14 +72,31 @@ class TransformersModel:
     @contextlib.contextmanager
     def our_attention(self):
         """Within, layers leave at their attention, and masks are those of padding alone."""
-        before = [config._attn_implementation for config in self._configs]
-        for config in self._configs:
-            config._attn_implementation = suspension.NAME
+        before = [config._attn_implementation for config in self.configs]
+        self._outside = self._outside or before
+        self._put_attention([suspension.NAME] * len(before))
         try:
             yield
         finally:
-            for config, value in zip(self._configs, before):
-                config._attn_implementation = value
+            self._put_attention(before)
+            self._outside = None if self._outside is before else self._outside
+
+    @contextlib.contextmanager
+    def own_attention(self):
+        """Within, everything computes as it does outside of `our_attention`."""
+        inside, before = [config._attn_implementation for config in self.configs], self._outside
+        if before:
+            self._put_attention(before)
+        self._outside = None
+        try:
+            yield
+        finally:
+            self._put_attention(inside)
+            self._outside = before
+
+    def _put_attention(self, names):
+        for config, name in zip(self.configs, names):
+            config._attn_implementation = name
 
     def example(self, tokens):
         """Runs the model on some tokens, up to its head, unless it is of fully_shard, which wants to be called whole."""

@@ -68,6 +68,8 @@ void expect_equal(const Profile& a, const Profile& b) {
   EXPECT_EQ(a.flow.groups, b.flow.groups);
   EXPECT_EQ(a.flow.context, b.flow.context);
   EXPECT_EQ(a.flow.block, b.flow.block);
+  EXPECT_EQ(a.flow.kinds, b.flow.kinds);
+  EXPECT_EQ(a.flow.forward_layers, b.flow.forward_layers);
   ASSERT_EQ(a.flow.classes.size(), b.flow.classes.size());
   for (std::size_t i = 0; i < a.flow.classes.size(); ++i) {
     EXPECT_EQ(a.flow.classes[i].name, b.flow.classes[i].name);
@@ -79,6 +81,7 @@ void expect_equal(const Profile& a, const Profile& b) {
   for (std::size_t i = 0; i < a.flow.segments.size(); ++i) {
     EXPECT_EQ(a.flow.segments[i].name, b.flow.segments[i].name);
     EXPECT_EQ(a.flow.segments[i].stage, b.flow.segments[i].stage);
+    EXPECT_EQ(a.flow.segments[i].kind, b.flow.segments[i].kind);
     expect_equal(a.flow.segments[i].forward, b.flow.segments[i].forward);
     expect_equal(a.flow.segments[i].backward, b.flow.segments[i].backward);
   }

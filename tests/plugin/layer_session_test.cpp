@@ -39,12 +39,12 @@ class Layers final : public LayerCalls {
 
   AtAttention before(int layer, int of_block, const at::Tensor& x) override {
     const Weights& w = weights[static_cast<std::size_t>(layer)];
-    waiting_[of_block] = x;
+    waiting_[{layer, of_block}] = x;
     const auto by_head = [](const at::Tensor& rows) { return rows.unflatten(1, {-1, dim}).transpose(0, 1); };
     return {by_head(at::matmul(x, w.q)), by_head(at::matmul(x, w.k)), by_head(at::matmul(x, w.v)), 0, window};
   }
   AtOutput after(int layer, int of_block, const at::Tensor& o) override {
-    const at::Tensor x = waiting_.extract(of_block).mapped();
+    const at::Tensor x = waiting_.extract({layer, of_block}).mapped();
     if (fails) throw std::runtime_error("out of luck");
     at::Tensor y = end(layer, x, o.flatten(1));
     // Of so many rows as there are positive sums of x.
@@ -68,6 +68,7 @@ class Layers final : public LayerCalls {
   }
 
   std::vector<Weights> weights;
+  std::vector<int> kinds{0, 0, 0};  // of the layers; those of kind 1 do more behind attention
   std::int64_t window = 0;
   bool fails = false, grows = false;
 
@@ -75,9 +76,10 @@ class Layers final : public LayerCalls {
   at::Tensor end(int layer, const at::Tensor& x, const at::Tensor& o) const {
     const Weights& w = weights[static_cast<std::size_t>(layer)];
     const at::Tensor middle = x + at::matmul(o, w.out);
-    return middle + at::matmul(at::relu(at::matmul(middle, w.up)), w.down);
+    const at::Tensor y = middle + at::matmul(at::relu(at::matmul(middle, w.up)), w.down);
+    return kinds[static_cast<std::size_t>(layer)] == 1 ? y + at::tanh(y) : y;
   }
-  std::map<int, at::Tensor> waiting_;
+  std::map<std::pair<int, int>, at::Tensor> waiting_;
 };
 
 struct Outcome {
@@ -86,10 +88,15 @@ struct Outcome {
 
 class LayerSessions : public ::testing::Test {
  protected:
-  LayerProfiler profiler() {
+  LayerProfiler profiler(int forward_layers = 0) {
     LayerOptions options{"tiny", {layers, hidden, heads, kv_heads, dim}, at::kFloat, 1, Tokens(block), {}};
     options.memory.disk = "/var/tmp";
-    auto made = LayerProfiler::open(options, at::randn({2 * block, hidden}), calls.weights[0].all(), calls, *device);
+    options.shape.kinds = calls.kinds;
+    options.shape.forward_layers = forward_layers;
+    std::vector<LayerExample> examples;  // layer k is of kind k
+    for (int kind = 0; kind < options.shape.kind_count(); ++kind)
+      examples.push_back({at::randn({2 * block, hidden}), calls.weights[static_cast<std::size_t>(kind)].all()});
+    auto made = LayerProfiler::open(options, std::move(examples), calls, *device);
     EXPECT_TRUE(made.has_value()) << (made ? "" : made.error().message);
     return *std::move(made);
   }
@@ -154,7 +161,7 @@ TEST_F(LayerSessions, GiveWhatTheLayersGiveWhereverTensorsAreMeanwhile) {
   for (const std::int64_t window : {0, 100}) {
     calls.window = window;
     LayerProfiler from = profiler();
-    EXPECT_FALSE(from.options().shape.loose);
+    EXPECT_FALSE(from.options().shape.is_data_dependent(0));
     const Outcome exact = expected();
     std::optional<Outcome> first;
     for (const char* strategy : {"resident", "recompute", "offload", "memo-alpha", "memo"}) {
@@ -176,9 +183,40 @@ TEST_F(LayerSessions, GiveWhatTheLayersGiveWhereverTensorsAreMeanwhile) {
 TEST_F(LayerSessions, WhatAllocatesByValueIsComputedAgainUnplanned) {
   calls.grows = true;
   LayerProfiler from = profiler();
-  EXPECT_TRUE(from.options().shape.loose);
+  EXPECT_TRUE(from.options().shape.is_data_dependent(0));
   for (const char* strategy : {"resident", "recompute", "offload"})
     expect_near(step(*open(from, strategy)), expected());
+}
+
+TEST_F(LayerSessions, OfSeveralKindsGiveWhatTheLayersGive) {
+  calls.kinds = {0, 1, 0};
+  LayerProfiler from = profiler();
+  for (const char* strategy : {"resident", "recompute", "offload", "memo"}) {
+    const auto session = open(from, strategy);
+    expect_near(step(*session), expected());
+    EXPECT_EQ(session->departure_count(), 0);
+  }
+}
+
+TEST_F(LayerSessions, TheFirstLayersMayHaveNoBackwardSide) {
+  calls.kinds = {0, 1, 1};
+  LayerProfiler from = profiler(1);
+  for (const char* strategy : {"resident", "offload"}) {
+    const auto session = open(from, strategy);
+    for (int steps = 0; steps < 2; ++steps) {
+      at::Tensor x = session->forward(0, input, {}).value().hidden;
+      EXPECT_LE((x - calls.whole(0, input)).norm().item<double>(), 1e-5 * x.norm().item<double>());
+      for (int l = 1; l < layers; ++l) x = session->forward(l, x, {}).value().hidden;
+      at::Tensor d = d_output;
+      for (int l = layers - 1; l > 0; --l)
+        d = session->backward(l, d, {}, calls.weights[static_cast<std::size_t>(l)].all()).value().hidden;
+      EXPECT_TRUE(session->report().has_value());
+      const at::Tensor in = calls.whole(0, input).detach().set_requires_grad(true);
+      const at::Tensor exact = torch::autograd::grad({calls.whole(2, calls.whole(1, in))}, {in}, {d_output})[0];
+      EXPECT_LE((d - exact).norm().item<double>(), 1e-5 * exact.norm().item<double>());
+    }
+    EXPECT_EQ(session->departure_count(), 0);
+  }
 }
 
 TEST_F(LayerSessions, AFailedStepNamesItsCallAndTheNextOneIsWhole) {

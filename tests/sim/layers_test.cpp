@@ -11,28 +11,28 @@
 namespace memo::sim {
 namespace {
 
-// What a recorder adds: a tensor that each stage saves, and that it reads its operands again.
-plan::Profile layers_profile(double bandwidth, int groups = 2, int layers = 3) {
+// What a recorder adds: a tensor that each stage saves, and that it reads its operands again. Layers of a later kind
+// save more, and take longer.
+plan::Profile layers_profile(double bandwidth, const model::LayerShape& shape, int groups) {
   plan::Profile profile;
   profile.model = "synthetic layers";
   profile.device = "made up";
-  profile.flow = model::layers_dataflow({layers, 256, 8, 4, 32}, 4, 4, groups, Tokens(4096), Tokens(512));
+  profile.flow = model::layers_dataflow(shape, 4, 4, groups, Tokens(4096), Tokens(512));
   model::Dataflow& flow = profile.flow;
-  const auto segment = [&](const char* name) -> model::Segment& {
-    return flow.segments[static_cast<std::size_t>(flow.find_segment(name))];
-  };
-  for (const auto& [name, row] : {std::pair("before", 1028), std::pair("after", 9000)}) {
+  for (model::Segment& segment : flow.segments) {
+    if (!segment.has_backward() || segment.stage == model::Stage::core) continue;
+    const bool before = segment.stage == model::Stage::before;
     const int cls = static_cast<int>(flow.classes.size());
-    flow.classes.push_back({std::string(name) + ".saved0", Bytes(row)});
-    segment(name).forward.writes.push_back({cls});
-    segment(name).backward.reads.push_back({cls});
+    flow.classes.push_back({segment.name + ".saved0", Bytes((before ? 1028 : 9000) * (2 + segment.kind))});
+    segment.forward.writes.push_back({cls});
+    segment.backward.reads.push_back({cls});
+    segment.backward.reads.push_back(before ? model::Use{flow.find_class("x")}
+                                            : model::Use{flow.find_class("o"), 0, false, true});
   }
-  segment("before").backward.reads.push_back({flow.find_class("x")});
-  segment("after").backward.reads.push_back({flow.find_class("o"), 0, false, true});
   for (int s = 0; s < static_cast<int>(flow.segments.size()); ++s) {
     const model::Stage stage = flow.segments[static_cast<std::size_t>(s)].stage;
     for (const bool backward : {false, true}) {
-      if (backward && (stage == model::Stage::wait || s == flow.find_segment("input"))) continue;
+      if (backward && !flow.segments[static_cast<std::size_t>(s)].has_backward()) continue;
       const auto add = [&](Tokens tokens, double seconds) {
         profile.traces.push_back({s, backward, tokens, Seconds(backward ? 2 * seconds : seconds), {}});
         if (stage != model::Stage::wait) profile.traces.back().requests = {{Bytes(1 << 20), 0, 1, -1, 0}};
@@ -43,7 +43,8 @@ plan::Profile layers_profile(double bandwidth, int groups = 2, int layers = 3) {
         if (!backward)
           for (const int blocks : flow.prefixes()) add(flow.block * blocks, 0.1 * blocks * blocks / 64);
       }
-      if (stage < model::Stage::core || stage == model::Stage::after) add(flow.block, 0.01);
+      if (stage < model::Stage::core || stage == model::Stage::after)
+        add(flow.block, 0.01 * (2 + flow.segments[static_cast<std::size_t>(s)].kind));
     }
   }
   if (bandwidth > 0) {
@@ -51,6 +52,10 @@ plan::Profile layers_profile(double bandwidth, int groups = 2, int layers = 3) {
     profile.tiers.push_back({"disk", Bytes(std::int64_t{1} << 40), rate, rate, rate, rate, 1.1, 4096});
   }
   return profile;
+}
+
+plan::Profile layers_profile(double bandwidth, int groups = 2, int layers = 3) {
+  return layers_profile(bandwidth, {layers, 256, 8, 4, 32}, groups);
 }
 
 plan::Plan plan_or_fail(const plan::Profile& profile, const Request& request) {
@@ -120,6 +125,52 @@ TEST(LayersAlone, WhatIsAfterAttentionIsComputedAgainOnlyBehindWhatIsBeforeIt) {
   }
   EXPECT_EQ(reruns, 6 * profile.flow.blocks());
   EXPECT_TRUE(begun.empty());
+}
+
+TEST(LayersAlone, OfSeveralKindsEachRunsItsOwnSegmentsAndHoldsItsOwnTensors) {
+  const std::vector<int> kinds{0, 1, 0, 2, 1};
+  for (const double bandwidth : {0.0, 1e9})
+    for (const std::string& strategy : strategies()) {
+      if (bandwidth == 0 && (strategy == "offload" || strategy == "memo-alpha")) continue;
+      const plan::Profile profile = layers_profile(bandwidth, {5, 256, 8, 4, 32, kinds}, 2);
+      const plan::Plan free = plan_or_fail(profile, {strategy, Bytes(0), 0});
+      for (const plan::Call& call : free.program.calls) {
+        const int kind = profile.flow.segments[static_cast<std::size_t>(call.segment)].kind;
+        EXPECT_TRUE(kind < 0 || kind == kinds[static_cast<std::size_t>(call.layer)]);
+      }
+      for (const plan::Tensor& tensor : free.program.tensors) {
+        const std::string& name = profile.flow.classes[static_cast<std::size_t>(tensor.cls)].name;
+        const std::size_t at = name.find("(kind ");
+        if (at == std::string::npos) continue;
+        EXPECT_EQ(name[at + 6] - '0', kinds[static_cast<std::size_t>(tensor.layer)]) << name;
+      }
+      plan_or_fail(profile, {"memo", free.predicted.device_peak / 8 * 7, 0});
+    }
+}
+
+TEST(LayersAlone, ACallOfALayerOfAnotherKindIsFound) {
+  const plan::Profile profile = layers_profile(0, {2, 256, 8, 4, 32, {0, 1}}, 1);
+  plan::Plan plan = plan_or_fail(profile, {"resident", Bytes(0), 0});
+  const int other = profile.flow.find_segment("before (kind 1)");
+  const auto call =
+      std::ranges::find(plan.program.calls, profile.flow.find_segment("before (kind 0)"), &plan::Call::segment);
+  call->segment = other;
+  call->trace = profile.trace_of(other, false, Tokens(512));
+  EXPECT_THAT(plan::validate(plan), testing::Contains(testing::HasSubstr("its layer has no such call")));
+}
+
+// Frozen layers below the first one that is trained.
+TEST(LayersAlone, TheFirstLayersMayHaveNoBackwardSide) {
+  for (const double bandwidth : {0.0, 1e9})
+    for (const std::string& strategy : strategies()) {
+      if (bandwidth == 0 && (strategy == "offload" || strategy == "memo-alpha")) continue;
+      const plan::Profile profile = layers_profile(bandwidth, {5, 256, 8, 4, 32, {0, 0, 1, 1, 1}, {}, 2}, 2);
+      const plan::Plan plan = plan_or_fail(profile, {strategy, Bytes(0), 0});
+      for (const plan::Call& call : plan.program.calls)
+        EXPECT_TRUE(call.phase == plan::Phase::forward || call.layer >= 2) << call.layer;
+      const plan::Profile all = layers_profile(bandwidth, {5, 256, 8, 4, 32, {0, 0, 1, 1, 1}}, 2);
+      EXPECT_LT(plan.predicted.step, plan_or_fail(all, {strategy, Bytes(0), 0}).predicted.step);
+    }
 }
 
 }  // namespace

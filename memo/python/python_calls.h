@@ -1,0 +1,133 @@
+// What the executor calls of a layer (memo/plugin/layer_calls.h), by an object of Python; and how failures of Memo and
+// exceptions of Python cross the border.
+#pragma once
+
+#include <alloca.h>
+#include <pybind11/stl.h>
+#include <torch/csrc/Exceptions.h>
+#include <torch/csrc/utils/pybind.h>
+
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+#include "memo/base/result.h"
+#include "memo/plugin/block_random.h"
+#include "memo/plugin/layer_calls.h"
+
+namespace memo::plugin {
+
+namespace py = pybind11;
+
+struct BadInput : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+struct Failed : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+[[noreturn]] inline void raise(const Error& error) {
+  if (error.kind == ErrorKind::run_time) throw Failed(error.message);
+  throw BadInput(error.message);
+}
+template <class T>
+T value(Result<T> result) {
+  if (!result) raise(result.error());
+  return *std::move(result);
+}
+inline void check(const Status& status) {
+  if (!status) raise(status.error());
+}
+
+// A block that goes on later must lie deeper in the stack than whatever then resumes it: a greenlet that is resumed
+// takes the part of the stack that it had, and objects of ours there would be moved aside.
+inline constexpr std::size_t stack_apart = 256 << 10;
+__attribute__((noinline)) inline py::object call_deep(const py::object& function, const py::args& args) {
+  auto* deep = static_cast<volatile char*>(alloca(stack_apart));
+  deep[0] = 0;
+  deep[stack_apart - 1] = 0;
+  return function(*args);
+}
+
+// What `work` returns, without Python's lock: autograd's engine insists, and others may run meanwhile.
+template <class F>
+auto unlocked(const F& work) {
+  const py::gil_scoped_release no_lock;
+  return work();
+}
+
+// An exception of Python, or one of it that autograd carried: raised in Python again.
+inline void raise_again(const std::exception_ptr& thrown) {
+  try {
+    std::rethrow_exception(thrown);
+  } catch (const py::error_already_set&) {
+    throw;
+  } catch (python_error& error) {
+    error.restore();
+    throw py::error_already_set();
+  } catch (const std::exception&) {  // Memo's or LibTorch's: its text is that of the failed call
+  }
+}
+
+// An object with before(layer, block, x) -> (q, k, v, softcap, window), after(layer, block, o) -> (y, [besides]),
+// begin_exchange(out, given), end_exchange(), forget() and ranks.
+class PythonCalls final : public LayerCalls {
+ public:
+  explicit PythonCalls(const py::object& object)
+      : before_(object.attr("before")),
+        after_(object.attr("after")),
+        begin_exchange_(object.attr("begin_exchange")),
+        end_exchange_(object.attr("end_exchange")),
+        forget_(object.attr("forget")),
+        ranks_(object.attr("ranks").cast<int>()) {}
+  AtAttention before(int layer, int block, const at::Tensor& x) override {
+    const py::gil_scoped_acquire lock;
+    const BlockRandom random(x.device(), block_seed(seed_, layer, block, 0));
+    const py::tuple came = call_deep(before_, py::make_tuple(layer, block, x));
+    drew_ = drew_ || random.drew();
+    return {came[0].cast<at::Tensor>(), came[1].cast<at::Tensor>(), came[2].cast<at::Tensor>(), came[3].cast<float>(),
+            came[4].cast<std::int64_t>()};
+  }
+  AtOutput after(int layer, int block, const at::Tensor& o) override {
+    const py::gil_scoped_acquire lock;
+    const BlockRandom random(o.device(), block_seed(seed_, layer, block, 1));
+    const py::tuple came = after_(layer, block, o);
+    drew_ = drew_ || random.drew();
+    return {came[0].cast<at::Tensor>(), came[1].cast<std::vector<at::Tensor>>()};
+  }
+  [[nodiscard]] int ranks() const override { return ranks_; }
+  void begin_exchange(const at::Tensor& out, const at::Tensor& in) override {
+    const py::gil_scoped_acquire lock;
+    begin_exchange_(out, in);
+  }
+  void end_exchange() override {
+    const py::gil_scoped_acquire lock;
+    end_exchange_();
+  }
+  void forget() override {
+    const py::gil_scoped_acquire lock;
+    forget_();
+  }
+  void failed(std::exception_ptr thrown) override { failure_ = std::move(thrown); }
+
+  // Of the random numbers of the calls that follow.
+  void seed(std::uint64_t of_step) { seed_ = of_step; }
+  // Whether any call drew random numbers.
+  [[nodiscard]] bool drew() const { return drew_; }
+  // The value of a result of these calls.
+  template <class T>
+  T value_of(Result<T> result) {
+    const std::exception_ptr thrown = std::exchange(failure_, nullptr);
+    if (!result && thrown) raise_again(thrown);
+    return value(std::move(result));
+  }
+
+ private:
+  std::uint64_t seed_ = 0;
+  bool drew_ = false;
+  std::exception_ptr failure_;
+  py::object before_, after_, begin_exchange_, end_exchange_, forget_;
+  int ranks_;
+};
+
+}  // namespace memo::plugin

@@ -1,0 +1,113 @@
+"""Whether layers by token blocks give what they give whole: compared with the model's own, by the rounding of its own."""
+
+import torch
+
+from memo.errors import UnsupportedModel
+from memo.kinds import Example
+
+
+def check(planning, state, found, profiler):
+    """Runs a layer of each kind both ways, at a length of whole blocks and at an odd one with other values, and compares
+    outputs and gradients. Layers that draw random numbers are compared without (in evaluation mode)."""
+    for kind, one in enumerate(found.examples):
+        length = one.hidden.shape[1]
+        odd = one.first(max(1, length - planning.block // 2 - 1))
+        spread = odd.hidden.float().std().item() or 1.0
+        values = torch.randn(odd.hidden.shape, generator=torch.Generator().manual_seed(3)) * spread
+        for example in (one, Example(one.layer, values.to(odd.hidden), odd.args, odd.kwargs)):
+            _Comparison(planning, state, example, found.draws).run(kind, profiler)
+
+
+class _Comparison:
+    def __init__(self, planning, state, example, draws):
+        self.planning, self.state, self.example, self.draws = planning, state, example, draws
+        self.layer = planning.layers[example.layer]
+        self.trained = [(n, p) for n, p in self.layer.named_parameters() if p.requires_grad]
+        self.names = ["output", "gradient of the input", *(f"gradient of {n}" for n, _ in self.trained)]
+        self.d = torch.randn(example.hidden.shape, generator=torch.Generator().manual_seed(1)).to(example.hidden)
+
+    def run(self, kind, profiler):
+        name, planning = self.planning.names[self.example.layer], self.planning
+        training = [module for module in self.layer.modules() if module.training] if self.draws else []
+        for module in training:
+            module.training = False
+        try:
+            plain = self._plain()
+            calls = planning.calls_of(self.example, self.state, planning.block)
+            ours, d_hidden, gradients = planning.in_backward_whole(self.state, [self.example], lambda: profiler.try_layer(
+                kind, calls, self.example.hidden[0], self.d[0], calls.leaves(0)))
+            ours = [ours[None], d_hidden[None], *gradients]
+            exact = None
+            for what, a, b, i in zip(self.names, plain, ours, range(len(plain))):
+                a, b = _zeros_for_none(a, b)
+                if a is None or _near(a, b):
+                    continue
+                exact = exact or self._exact(plain)
+                if not _within_rounding(a, b, exact[i]):
+                    raise UnsupportedModel(f"{name}: its {what} by token blocks differs by {_difference(a, b):.1e} from the "
+                                           f"model's own, whose rounding is {_difference(a, exact[i]):.1e}")
+        finally:
+            for module in training:
+                module.training = True
+
+    def _plain(self):
+        with torch.enable_grad():
+            leaf = self.example.hidden.detach().clone().requires_grad_()
+            y = _first(self.planning.own_forward(self.layer)(leaf, *self.example.args, **self.example.kwargs))
+            return [y.detach(), *torch.autograd.grad(y, [leaf, *(p for _, p in self.trained)], self.d, allow_unused=True)]
+
+    def _exact(self, plain):
+        """The same in more digits: float64 of float32, float32 of bfloat16. Where the layer cannot, the plain one again, so that
+        nothing is forgiven."""
+        more = torch.float64 if self.example.hidden.dtype == torch.float32 and self.state.dtype is None else torch.float32
+        wide = lambda value: _map(value, lambda t: t.detach().to(more) if t.is_floating_point() else t)
+        own = {n: wide(t) for n, t in (*self.layer.named_parameters(), *self.layer.named_buffers())}
+        leaves = [own[n].requires_grad_() for n, _ in self.trained]
+        try:
+            with torch.enable_grad(), torch.autocast(self.planning.device.type, enabled=False):
+                leaf = wide(self.example.hidden).clone().requires_grad_()
+                y = _first(torch.func.functional_call(self.layer, own, (leaf, *wide(self.example.args)), wide(self.example.kwargs)))
+                return [y.detach(), *torch.autograd.grad(y, [leaf, *leaves], self.d.to(y.dtype), allow_unused=True)]
+        except Exception:  # a layer whose kernels are of one dtype
+            return plain
+
+
+def _first(y):
+    return y[0] if isinstance(y, tuple) else y
+
+
+def _map(value, of):
+    if isinstance(value, torch.Tensor):
+        return of(value)
+    if isinstance(value, tuple):
+        return tuple(_map(part, of) for part in value)
+    return {name: _map(part, of) for name, part in value.items()} if isinstance(value, dict) else value
+
+
+def _zeros_for_none(a, b):
+    if a is None and b is None:
+        return None, None
+    return torch.zeros_like(b) if a is None else a, torch.zeros_like(a) if b is None else b
+
+
+def _norm(tensor):
+    return tensor.double().norm()
+
+
+def _difference(a, b):
+    return (_norm(a.double() - b.double()) / _norm(a).clamp_min(1e-30)).item()
+
+
+def _near(plain, ours):
+    """Closer than most operators of this dtype round."""
+    near = 1e-4 if plain.dtype == torch.float32 else 8e-3
+    return bool(_norm(plain.double() - ours.double()) <= near * _norm(plain))
+
+
+def _within_rounding(plain, ours, exact):
+    """At most twice the plain model's own error; of a gradient that is nothing but rounding (zero in theory), as large as
+    such rounding may be."""
+    exact = torch.zeros_like(plain) if exact is None else exact
+    of_plain, of_ours = _norm(plain.double() - exact.double()), _norm(ours.double() - exact.double())
+    only_rounding = _norm(exact) <= 2 * of_plain
+    return bool(of_ours <= (16 if only_rounding else 2) * of_plain)

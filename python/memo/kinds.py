@@ -1,0 +1,138 @@
+"""Which layers are of one kind: those that do the same with memory. Each layer runs a few tokens as a block does, forward
+and backward, and what it allocates and autograd keeps tells its kind."""
+
+import dataclasses
+import functools
+
+import torch
+
+from memo import _core, captured, layers, look
+from memo.errors import UnsupportedModel
+from memo.forwards import Forwards
+
+_TRACED = 64  # tokens of the block by which layers are told apart
+
+
+@dataclasses.dataclass
+class Example:
+    """What the model gave to a layer: hidden [1, tokens, h], and arguments."""
+
+    layer: int
+    hidden: torch.Tensor
+    args: tuple
+    kwargs: dict
+
+    def first(self, tokens):
+        """The same for the first tokens alone."""
+        length = self.hidden.shape[1]
+        cut = functools.partial(_cut, length=length, tokens=tokens)
+        return Example(self.layer, self.hidden[:, :tokens], tuple(cut(a) for a in self.args),
+                       {name: cut(value) for name, value in self.kwargs.items()})
+
+
+def _cut(value, length, tokens):
+    if isinstance(value, tuple):
+        return tuple(_cut(part, length, tokens) for part in value)
+    if not isinstance(value, torch.Tensor) or value.dim() == 0:
+        return value
+    if value.dim() == 4 and value.shape[2] == value.shape[3] == length:
+        return value[:, :, :tokens, :tokens]
+    if value.dim() >= 2 and value.shape[1] == length:
+        return value[:, :tokens]
+    return value[:tokens] if value.shape[0] == length and value.dim() == 1 else value
+
+
+@dataclasses.dataclass
+class Kinds:
+    """of: the kind of each layer, from 0 in the order of layers; examples: of each kind, that of its first layer;
+    data_dependent: of each kind; windows, heads: of each layer's attention; draws: whether layers draw random numbers."""
+
+    of: list
+    examples: list
+    data_dependent: list
+    windows: list
+    draws: bool
+    captures: tuple  # keys of what the model collects from inside of layers (memo/captured.py)
+
+    @property
+    def measured(self):
+        """The example whose attention sees most: what a window does to its time is known."""
+        return max(self.examples, key=lambda one: self.windows[one.layer] or torch.inf)
+
+
+def find(planning, state, tokens) -> Kinds:
+    """Runs the model on so many tokens, and its layers on a block each."""
+    found, forwards, keys = [], Forwards(), []  # [(signature, structure, example, window, draws)], a layer each
+
+    def watch(i, layer, forward):
+        def run(*args, **kwargs):
+            hidden, args, kwargs = layers.hidden_of(layer, args, kwargs)
+            keys[:] = state.captures or captured.wanted()
+            if len(found) == i:
+                example = Example(i, hidden.detach(), args, kwargs)
+                signature, window, draws = _trace(planning, state._replace(captures=tuple(keys)), example)
+                if all(signature != other[0] for other in found):
+                    example.hidden = example.hidden.clone()
+                found.append((signature, look.structure(layer), example, window, draws))
+            return forward(hidden, *args, **kwargs)
+        return run
+
+    for i, layer in enumerate(planning.layers):
+        forwards.replace(layer, functools.partial(watch, i, layer))
+    before, planning.own_forward = planning.own_forward, forwards.below
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[planning.device] if planning.device.type == "cuda" else []):
+            planning.kind.example(tokens)
+    finally:
+        planning.own_forward = before
+        forwards.restore()
+    if not found:
+        raise UnsupportedModel(f"{type(planning.kind.owner).__name__} did not run its layers")
+    if len(found) != len(planning.layers):
+        raise UnsupportedModel(f"{planning.names[len(found)]} was not run after {planning.names[len(found) - 1]}; layers run "
+                               "in order, each once")
+    return _group(found, tuple(keys))
+
+
+def _trace(planning, state, example):
+    """((before, after), window, draws) of a layer; `after` is None where it hangs on values."""
+    tokens = min(planning.block, _TRACED, example.hidden.shape[1])
+    few = example.first(tokens)
+    noise = torch.randn(few.hidden.shape, generator=torch.Generator().manual_seed(1)).to(few.hidden)
+    if example.layer == 0:
+        planning.in_backward(state, [0], lambda: _find_heads(planning, few, state, tokens))
+    options = planning.options(state, block=tokens, kinds=[0], data_dependent=[False], windows=[],
+                               forward_layers=int(example.layer < state.forward_layers), hidden=few.hidden)
+    traces = []
+    for hidden in (few.hidden, noise):
+        calls = planning.calls_of(few, state, block=tokens)
+        traces.append(planning.in_backward(state, [example.layer], lambda: _core.trace_layer(
+            options, hidden[0], calls.leaves(0), calls)))
+    (before, after, window, draws), (other_before, other_after, *_) = traces
+    if before != other_before:
+        raise UnsupportedModel(f"{planning.names[example.layer]}: what it allocates before its attention hangs on values")
+    forward_only = example.layer < state.forward_layers
+    return (before, after if after == other_after else None, forward_only), window, draws
+
+
+def _find_heads(planning, few, state, tokens):
+    calls = layers.Calls(planning.names[:1], planning.layers[:1], [planning.own_forward(planning.layers[0])])
+    named = layers.arguments(planning.layers[0], few.args, few.kwargs)
+    calls.set(0, layers.Arguments(1, tokens, tokens, tokens).blocks(calls.names[0], named))
+    calls.capture(state.captures)
+    with torch.no_grad():
+        query, key, *_ = calls.before(0, 0, few.hidden[0])
+    calls.forget()
+    planning.heads_are(query.shape[::2], key.shape[::2])
+
+
+def _group(found, captures):
+    # A layer whose few tokens happened to allocate alike is data dependent where one of the same structure is.
+    dependent = {structure for signature, structure, *_ in found if signature[1] is None}
+    signatures = [(s[0], None if structure in dependent else s[1], s[2]) for s, structure, *_ in found]
+    unique = list(dict.fromkeys(signatures))
+    examples = [found[signatures.index(one)][2] for one in unique]
+    for example in examples:
+        example.hidden = example.hidden.clone()
+    return Kinds([unique.index(one) for one in signatures], examples, [one[1] is None for one in unique],
+                 [window for *_, window, _ in found], any(draws for *_, draws in found), captures)

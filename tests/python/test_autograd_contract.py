@@ -1,0 +1,121 @@
+"""What autograd promises holds through layers that run by a plan: hooks, exceptions, graphs that are kept."""
+
+import families
+import memo
+import pytest
+import torch
+
+OPTIONS = dict(context=512, block=128)
+
+
+class Own(Exception):
+    pass
+
+
+@pytest.mark.parametrize("when", ["before attach", "after attach"])
+def test_a_hook_of_a_parameter_is_called_once_with_the_whole_gradient(when, ids):
+    def hooked(model):
+        calls = []
+        for name, p in model.named_parameters():
+            p.register_hook(lambda g, name=name: calls.append(name) or 2 * g)
+        return calls
+
+    model, plain = families.make("llama"), families.make("llama")
+    calls = hooked(model) if when == "before attach" else None
+    hooked(plain)
+    with memo.attached(model, **OPTIONS):
+        if calls is None:
+            calls = hooked(model)
+        for _ in range(2):
+            calls.clear()
+            ours = families.step(model, input_ids=ids, labels=ids)
+            assert max(families.differences(ours, families.step(plain, input_ids=ids, labels=ids))) <= 1e-5
+            assert sorted(calls) == sorted(name for name, _ in model.named_parameters())
+
+
+def test_hooks_behind_the_sum_of_gradients(ids):
+    model, seen = families.make("llama"), []
+    plain = families.step(model, input_ids=ids, labels=ids)
+    for name, p in model.named_parameters():
+        p.register_post_accumulate_grad_hook(lambda p, name=name: seen.append((name, p.grad.clone())))
+    with memo.attached(model, **OPTIONS):
+        families.step(model, input_ids=ids, labels=ids)
+    assert len(seen) == len(plain[1])
+    for name, gradient in seen:
+        assert (gradient - plain[1][name]).norm() <= 1e-5 * plain[1][name].norm()
+
+
+class FailsInBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, kind):
+        ctx.kind = kind
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, d):
+        raise ctx.kind("in backward")
+
+
+@pytest.mark.parametrize("kind", [Own, KeyboardInterrupt, RuntimeError, ValueError, StopIteration])
+@pytest.mark.parametrize("where", ["before attention", "behind attention", "in backward"])
+def test_an_exception_arrives_as_itself_and_the_next_step_is_right(kind, where, ids):
+    model = families.make("llama")
+    plain = families.step(model, input_ids=ids, labels=ids)
+    layer, failing = model.model.layers[1], []
+
+    def fail(module, args, out):
+        if not failing:
+            return out
+        if where == "in backward":
+            return FailsInBackward.apply(out, kind)
+        raise kind("mine")
+
+    module = layer.input_layernorm if where == "before attention" else layer.mlp
+    module.register_forward_hook(fail)
+    with memo.attached(model, **OPTIONS):
+        for _ in range(2):
+            assert max(families.differences(families.step(model, input_ids=ids, labels=ids), plain)) <= 1e-5
+            failing.append(True)
+            with pytest.raises(kind) as raised:
+                model(input_ids=ids, labels=ids).loss.backward()
+            assert any("model.layers.1" in note for note in getattr(raised.value, "__notes__", ["model.layers.1"]))
+            failing.clear()
+        assert max(families.differences(families.step(model, input_ids=ids, labels=ids), plain)) <= 1e-5
+
+
+def test_an_exception_while_attaching_arrives_as_itself(ids):
+    model = families.make("llama")
+
+    def fail(*args):
+        raise Own("mine")
+
+    handle = model.model.layers[1].mlp.register_forward_hook(fail)
+    with pytest.raises(Own):
+        memo.attach(model, **OPTIONS)
+    handle.remove()
+    plain = families.step(model, input_ids=ids, labels=ids)
+    with memo.attached(model, **OPTIONS):
+        assert max(families.differences(families.step(model, input_ids=ids, labels=ids), plain)) <= 1e-5
+
+
+def test_a_second_backward_is_one_clear_line(ids):
+    model = families.make("llama")
+    with memo.attached(model, **OPTIONS):
+        loss = model(input_ids=ids, labels=ids).loss
+        loss.backward(retain_graph=True)
+        with pytest.raises(RuntimeError, match="second time") as raised:
+            loss.backward()
+        assert "\n" not in str(raised.value)
+        model(input_ids=ids, labels=ids).loss.backward()
+
+
+def test_a_forward_without_its_backward_and_gradients_of_some(ids):
+    model = families.make("llama")
+    plain = families.step(model, input_ids=ids, labels=ids)
+    with memo.attached(model, **OPTIONS):
+        model(input_ids=ids, labels=ids)
+        last = model.model.layers[-1].mlp.down_proj.weight
+        gradient, = torch.autograd.grad(model(input_ids=ids, labels=ids).loss, [last])
+        of_plain = plain[1]["model.layers.2.mlp.down_proj.weight"]
+        assert (gradient - of_plain).norm() <= 1e-5 * of_plain.norm()
+        assert max(families.differences(families.step(model, input_ids=ids, labels=ids), plain)) <= 1e-5
