@@ -146,7 +146,8 @@ Status LayerProfiler::find_data_dependent() {
   example.hidden = noise(example.hidden, 1);
   MEMO_TRY(const Recorded other, record_layers(options_, shape, options_.block, example, *calls_, *device_));
   const auto sees = [](std::int64_t window) { return window > 0 ? window : std::numeric_limits<std::int64_t>::max(); };
-  measured_ = static_cast<int>(std::ranges::max_element(one.windows, {}, sees) - one.windows.begin());
+  const auto first = one.windows.begin() + shape.forward_layers;  // with a backward side
+  measured_ = static_cast<int>(std::ranges::max_element(first, one.windows.end(), {}, sees) - one.windows.begin());
   window_ = one.windows[static_cast<std::size_t>(measured_)];
   for (int s = 0; s < static_cast<int>(one.profile.flow.segments.size()); ++s)
     if (requests_of(one.profile, s) != requests_of(other.profile, s)) {

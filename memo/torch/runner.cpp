@@ -103,6 +103,7 @@ void Runner::run_call(int call) {
     }
     settle(call, results);
   }
+  check_held(call);
   reads.clear();
   if (gradients && gradients->last == call) state_->measure_gradients(gradients->group);
   if (looks_ && not_finite_.empty()) look_at_results(call, gradients && gradients->last == call ? gradients : nullptr);
@@ -180,11 +181,24 @@ std::optional<std::any> Runner::pack(const at::Tensor& tensor) {
         return Saved{operand.tensor, data - operand.address, tensor.sizes().vec(), tensor.strides().vec(),
                      tensor.scalar_type()};
   if (segments_.foreign() && !in_arena(data)) return std::nullopt;
-  note(current_, fmt::format("autograd keeps {} bytes that the plan does not know", tensor.nbytes()));
-  return std::nullopt;
+  auto held = std::make_shared<const Held>(tensor, static_cast<std::int64_t>(tensor._version()));
+  held_.push_back(held);
+  return std::any(std::move(held));
+}
+
+// What someone else's code saves and lets go of within the call is a transient; the rest is not of the plan.
+void Runner::check_held(int call) {
+  for (const auto& seen : std::exchange(held_, {}))
+    if (const auto held = seen.lock())
+      note(call, fmt::format("autograd keeps {} bytes that the plan does not know", held->tensor.nbytes()));
 }
 
 at::Tensor Runner::unpack(const std::any& handle) {
+  if (const auto* held = std::any_cast<std::shared_ptr<const Held>>(&handle)) {
+    if (static_cast<std::int64_t>((*held)->tensor._version()) != (*held)->version)
+      throw std::runtime_error("a tensor that backward needs was modified in place");
+    return (*held)->tensor;
+  }
   const auto& saved = std::any_cast<const Saved&>(handle);
   for (const PlannedOperand& operand : memory_.reads(current_))
     if (operand.tensor == saved.tensor)

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <exception>
 #include <map>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -55,12 +56,18 @@ class Runner final : public exec::Compute, private SavedTensorKeeper {
     StateGroup group;
     int first = -1, last = -1;
   };
+  struct Held {  // a saved tensor that lies elsewhere, as autograd holds it
+    Held(at::Tensor saved, std::int64_t at_version) : tensor(std::move(saved)), version(at_version) {}
+    at::Tensor tensor;
+    std::int64_t version;
+  };
   std::optional<std::any> pack(const at::Tensor& tensor) override;
   at::Tensor unpack(const std::any& handle) override;
 
   void run_call(int call);
   [[nodiscard]] Where where(const plan::Call& call) const;
   [[nodiscard]] at::Tensor view(const PlannedOperand& operand) const;
+  void check_held(int call);
   void settle(int call, const std::vector<at::Tensor>& results);
   void find_gradients();
   void look_at_results(int call, const Gradients* measured);
@@ -78,6 +85,7 @@ class Runner final : public exec::Compute, private SavedTensorKeeper {
   Sample sample_;                  // of the sequence, on the device
   bool first_sequence_ = true;
   int current_ = -1;
+  std::vector<std::weak_ptr<const Held>> held_;  // transients of the call that autograd saved
   std::exception_ptr exception_;
   bool looks_ = false;
   std::string not_finite_;

@@ -63,6 +63,7 @@ def other_layer(model):
     layer = copy.deepcopy(model.model.layers[0])
     for p in layer.parameters():
         p.data.mul_(0.9)
+    layer.self_attn.layer_idx = 1
     model.model.layers[1] = layer
 
 
