@@ -217,11 +217,11 @@ std::vector<at::Tensor> LayerSegments::after_backward(const edge::Where& where, 
     std::optional<edge::UnplannedScope> heap;
     if (!planned) {
       heap.emplace(device);
+      const at::AutoGradMode grad(true);  // views of x that go past attention lead to x
       const at::Tensor x = edge::leaf(edge::unowned(reads[0]), graph);
       (void)calls_.before(where.layer, where.block, x);
       suspended_[{where.layer, where.block}] = x;
       graph = {};
-      const at::AutoGradMode grad(true);
       edge::keep_roots(go_on(where, reads, graph), graph);
     }
     std::vector<at::Tensor> given;

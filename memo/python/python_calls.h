@@ -108,7 +108,11 @@ class PythonCalls final : public LayerCalls {
     const py::gil_scoped_acquire lock;
     forget_();
   }
-  void failed(std::exception_ptr thrown) override { failure_ = std::move(thrown); }
+  void failed(std::exception_ptr thrown) override {
+    const py::gil_scoped_acquire lock;
+    // Python's autograd engine leaves an exception both thrown and set.
+    failure_ = PyErr_Occurred() ? std::make_exception_ptr(py::error_already_set()) : std::move(thrown);
+  }
 
   // Of the random numbers of the calls that follow.
   void seed(std::uint64_t of_step) { seed_ = of_step; }

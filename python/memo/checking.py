@@ -2,6 +2,7 @@
 
 import torch
 
+from memo import layers
 from memo.errors import UnsupportedModel
 from memo.kinds import Example
 
@@ -51,10 +52,11 @@ class _Comparison:
                 module.training = True
 
     def _plain(self):
-        with torch.enable_grad():
+        leaves = layers.Leaves(self.layer)
+        with torch.enable_grad(), leaves:
             leaf = self.example.hidden.detach().clone().requires_grad_()
             y = _first(self.planning.own_forward(self.layer)(leaf, *self.example.args, **self.example.kwargs))
-            return [y.detach(), *torch.autograd.grad(y, [leaf, *(p for _, p in self.trained)], self.d, allow_unused=True)]
+            return [y.detach(), *torch.autograd.grad(y, [leaf, *leaves.wanted], self.d, allow_unused=True)]
 
     def _exact(self, plain):
         """The same in more digits: float64 of float32, float32 of bfloat16. Where the layer cannot, the plain one again, so that

@@ -34,6 +34,11 @@ def check_attention(name, device_type, dtype, softcap):
         raise UnsupportedModel(f"{name}: a soft cap of {softcap} on attention's scores; on a GPU there is none")
 
 
+def same_random(device):
+    """Within, random numbers are drawn as by nobody: behind it they go on as before."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
 class _Backward(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, work):

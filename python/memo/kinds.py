@@ -81,7 +81,7 @@ def find(planning, state, tokens) -> Kinds:
         forwards.replace(layer, functools.partial(watch, i, layer))
     before, planning.own_forward = planning.own_forward, forwards.below
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[planning.device] if planning.device.type == "cuda" else []):
+        with torch.no_grad():
             planning.kind.example(tokens)
     finally:
         planning.own_forward = before

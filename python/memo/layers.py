@@ -122,7 +122,7 @@ class Arguments:
         return rows
 
 
-class _Leaves:
+class Leaves:
     """A layer's parameters as blocks meet them: one that has hooks is another tensor over the same memory, since hooks are for
     the whole gradient, once, and not for that of each block."""
 
@@ -159,7 +159,7 @@ class Calls:
         self.counts = []  # of what the last block gave besides, by key
 
     def set(self, layer: int, blocks: list[dict]):
-        self._arguments[layer], self._leaves[layer] = blocks, _Leaves(self.layers[layer])
+        self._arguments[layer], self._leaves[layer] = blocks, Leaves(self.layers[layer])
 
     def leaves(self, layer: int) -> list:
         """The layer's parameters that blocks give gradients of."""

@@ -45,7 +45,8 @@ class Planning:
         self._kinds, self._profilers, self._plans = collections.OrderedDict(), {}, {}
         self.own_forward = lambda layer: layer.forward  # below what attaching puts over it
         self.look_again()
-        self.head = kind.head()
+        with devices.same_random(self.device):
+            self.head = kind.head()
         state = self.state_before_steps()
         self.captures = self.kinds_of(state).captures
         if self.captures:  # they were not known before
@@ -154,10 +155,12 @@ class Planning:
     def kinds_of(self, state) -> kinds.Kinds:
         if state not in self._kinds:
             tokens = min(self.blocks, max(2, _PROFILED // self.block)) * self.block
-            self._kinds[state] = found = kinds.find(self, state, tokens)
-            if self._checks:
-                profiler = self._profiler(state._replace(captures=found.captures), found, split=False)
-                checking.check(self, state._replace(captures=found.captures), found, profiler)
+            with devices.same_random(self.device):
+                found = kinds.find(self, state, tokens)
+                if self._checks:
+                    profiler = self._profiler(state._replace(captures=found.captures), found, split=False)
+                    checking.check(self, state._replace(captures=found.captures), found, profiler)
+            self._kinds[state] = found
             while len(self._kinds) > _KEPT:
                 oldest, _ = self._kinds.popitem(last=False)
                 self._profilers = {key: value for key, value in self._profilers.items() if key[0] != oldest}

@@ -39,7 +39,7 @@ class Layers final : public LayerCalls {
 
   AtAttention before(int layer, int of_block, const at::Tensor& x) override {
     const Weights& w = weights[static_cast<std::size_t>(layer)];
-    waiting_[{layer, of_block}] = x;
+    waiting_[{layer, of_block}] = x.unsqueeze(0).squeeze(0);  // a view, as of a batch
     const auto by_head = [](const at::Tensor& rows) { return rows.unflatten(1, {-1, dim}).transpose(0, 1); };
     return {by_head(at::matmul(x, w.q)), by_head(at::matmul(x, w.k)), by_head(at::matmul(x, w.v)), 0, window};
   }

@@ -82,7 +82,7 @@ def slope(model, ids, autocast):
     loss().backward()
     gradients = [p.grad.clone() for p in parameters]
     norm = torch.stack([g.norm() for g in gradients]).norm()
-    length = (0.3 if autocast else 0.03) / norm
+    length = 0.003 / norm
 
     def at(sign):
         with torch.no_grad():
@@ -103,37 +103,36 @@ def slope(model, ids, autocast):
 def test_gradients_are_those_of_the_loss_with_the_masks_that_were_drawn(make, strategy, autocast, ids):
     model = make()
     with memo.attached(model, strategy=strategy, **OPTIONS):
-        assert slope(model, ids, autocast) == pytest.approx(1, abs=0.15 if autocast else 0.02)
+        assert slope(model, ids, autocast) == pytest.approx(1, abs=0.1 if autocast else 0.02)
 
 
-def test_masks_differ_between_steps_layers_and_blocks_and_a_seed_gives_them_again(ids, monkeypatch):
+def test_seeds_differ_between_steps_layers_and_blocks_and_the_user_s_seed_gives_them_again(ids, monkeypatch):
     model, seen, plain = gpt2(), {}, torch.nn.functional.dropout
 
-    def dropout(x, p=0.5, training=True, inplace=False):
-        y = plain(x, p, training)
+    def dropout(*args):
         if tokens_of_block():
-            seen.setdefault(tokens_of_block()[:2], []).append((y != 0)[0, :, :64].clone())
-        return y
+            seen.setdefault(tokens_of_block()[:2], []).append(torch.initial_seed())
+        return plain(*args)
 
     with memo.attached(model, strategy="recompute", **OPTIONS):
         families.step(model, input_ids=ids, labels=ids)
         monkeypatch.setattr(torch.nn.functional, "dropout", dropout)
 
-        def masks():
+        def seeds():
             seen.clear()
             families.step(model, input_ids=ids, labels=ids)
-            return {place: masks for place, masks in seen.items()}
+            return dict(seen)
 
         torch.manual_seed(1)
-        first, second = masks(), masks()
+        first, second = seeds(), seeds()
         torch.manual_seed(1)
-        again = masks()
-    drawn = [mask for masks in (*first.values(), *second.values()) for mask in masks[:1]]
-    assert len({mask.numpy().tobytes() for mask in drawn}) == len(drawn)
-    for place, of_place in first.items():
-        assert all(torch.equal(a, b) for a, b in zip(of_place, again[place]))
-        half = len(of_place) // 2  # computed again in backward
-        assert half and all(torch.equal(a, b) for a, b in zip(of_place[:half], of_place[half:]))
+        again = seeds()
+    drawn = [seed for step in (first, second) for of_block in step.values() for seed in set(of_block)]
+    assert len(first) == 9 and len(set(drawn)) == len(drawn)
+    for place, of_block in first.items():
+        assert of_block == again[place]
+        half = len(of_block) // 2  # computed again in backward
+        assert half and of_block[:half] == of_block[half:]
 
 
 def test_a_model_without_dropout_draws_nothing(ids):
