@@ -2,7 +2,7 @@
 PYTHON ?= python3
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := g++ cmake ninja-build python3-venv python3-dev libcli11-dev nlohmann-json3-dev libtomlplusplus-dev \
-            libfmt-dev libexpected-dev libgtest-dev libgmock-dev liburing-dev libcsv-dev libpcre2-dev libxxhash-dev libssl-dev zlib1g-dev \
+            libfmt-dev libexpected-dev libgtest-dev libgmock-dev liburing-dev libcsv-dev libxxhash-dev libssl-dev zlib1g-dev \
             libjs-chart.js chromium clang
 
 .PHONY: demo test build bench cuda gpu validate soak soak-short bundle wheel packages clean format

@@ -31,7 +31,6 @@ function(memo_find_library target header library)
 endfunction()
 memo_find_library(csv csv.h csv)
 memo_find_library(liburing liburing.h uring)
-memo_find_library(PCRE2::8 pcre2.h pcre2-8)
 memo_find_library(xxhash xxhash.h xxhash)
 
 find_package(OpenSSL REQUIRED COMPONENTS Crypto)

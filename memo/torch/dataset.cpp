@@ -8,14 +8,14 @@
 #include <optional>
 
 #include "memo/base/check.h"
-#include "memo/torch/tokenizer.h"
+#include "memo/torch/text_file.h"
 
 namespace memo::edge {
 namespace {
 
 static_assert(std::endian::native == std::endian::little);
 
-// Calls visit(p) with `data` as a pointer to unsigned integers of `width` bytes. Mappings and vectors are aligned.
+// Calls visit(p) with `data` as a pointer to unsigned integers of `width` bytes. Mappings are aligned.
 template <class Visit>
 void as_integers(const std::byte* data, int width, Visit visit) {
   if (width == 1) return visit(reinterpret_cast<const std::uint8_t*>(data));
@@ -29,44 +29,54 @@ Status not_empty(const Path& file, std::int64_t tokens) {
   return tokens > 0 ? Status() : bad_input(fmt::format("{}: is empty; remove it from data.files", file.string()));
 }
 
+// An end token that no text can have would leave all documents joined.
+Status check_end_token(const job::DataSource& source, std::int64_t vocab) {
+  if (source.end_token >= vocab)
+    return bad_input(fmt::format("data.end_token: {} is no token of the model, whose vocabulary has {}",
+                                 source.end_token, vocab));
+  if (source.end_token > 255 && !source.tokenizer && !std::ranges::all_of(source.files, is_bin))
+    return bad_input(fmt::format("data.end_token: {} is no byte, and without data.tokenizer bytes are the tokens",
+                                 source.end_token));
+  return {};
+}
+
 }  // namespace
 
-Result<Dataset::Part> Dataset::open_bin(const Path& file, int width) {
+Result<TokenIds> Dataset::open_bin(const Path& file, int width) {
   MEMO_TRY(MappedFile mapped, MappedFile::map(file));
   const auto bytes = static_cast<std::int64_t>(mapped.bytes().size());
   if (bytes % width != 0)
     return bad_input(
         fmt::format("{}: {} bytes are no whole number of uint{}; it is truncated, or data.bin_dtype is wrong",
                     file.string(), bytes, 8 * width));
-  return Part{std::move(mapped), width, bytes / width};
+  return TokenIds{std::move(mapped), bytes / width, width};
 }
 
-Result<Dataset::Part> Dataset::open_text(const Path& file, const Tokenizer* tokenizer) {
+Result<TokenIds> Dataset::open_bytes(const Path& file) {
   MEMO_TRY(MappedFile mapped, MappedFile::map(file));
-  const std::span<const std::byte> bytes = mapped.bytes();
-  const auto size = static_cast<std::int64_t>(bytes.size());
-  if (tokenizer == nullptr) return Part{std::move(mapped), 1, size};
-  MEMO_TRY(std::vector<TokenId> ids,
-           tokenizer->encode({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, file.string()));
-  const auto count = static_cast<std::int64_t>(ids.size());
-  return Part{std::move(ids), sizeof(TokenId), count};
+  const auto size = static_cast<std::int64_t>(mapped.bytes().size());
+  return TokenIds{std::move(mapped), size, 1};
 }
 
-Result<Dataset> Dataset::open(const job::DataSource& source, std::int64_t vocab) {
+Result<Dataset> Dataset::open(const job::DataSource& source, std::int64_t vocab, const Tokenizing& how) {
   if (source.files.empty()) return bad_input("data.files: is missing; name the text or *.bin files to train on");
-  std::optional<Tokenizer> tokenizer;
-  if (source.tokenizer) {
-    MEMO_TRY(tokenizer, Tokenizer::read(*source.tokenizer));
-  } else if (std::any_of(source.files.begin(), source.files.end(), is_bin) &&
-             !std::all_of(source.files.begin(), source.files.end(), is_bin)) {
+  const bool bin = std::ranges::any_of(source.files, is_bin), text = !std::ranges::all_of(source.files, is_bin);
+  if (bin && text && !source.tokenizer)
     return bad_input("data.files: *.bin files hold tokens, but the text beside them has no data.tokenizer");
+  MEMO_CHECKED(check_end_token(source, vocab));
+  for (const Path& file : source.files)
+    if (!is_bin(file)) MEMO_CHECKED(check_text_file(file));
+  std::optional<TextTokens> texts;
+  if (source.tokenizer && text) {
+    MEMO_TRY(TextTokens opened, TextTokens::open(*source.tokenizer, source.end_token, how));
+    texts.emplace(std::move(opened));
   }
   const int bin_width = source.bin_dtype == "uint32" ? 4 : 2;
   Dataset dataset;
   dataset.apart_ = source.documents_apart;
   dataset.end_token_ = source.end_token;
   for (const Path& file : source.files) {
-    MEMO_TRY(Part part, is_bin(file) ? open_bin(file, bin_width) : open_text(file, tokenizer ? &*tokenizer : nullptr));
+    MEMO_TRY(TokenIds part, is_bin(file) ? open_bin(file, bin_width) : texts ? texts->of(file) : open_bytes(file));
     MEMO_CHECKED(not_empty(file, part.tokens));
     const std::int64_t most = vocab >= std::int64_t{1} << (8 * part.width) ? vocab - 1 : largest(part);
     if (most >= vocab)
@@ -80,19 +90,14 @@ Result<Dataset> Dataset::open(const job::DataSource& source, std::int64_t vocab)
   return dataset;
 }
 
-const std::byte* Dataset::data(const Part& part) {
-  if (const auto* mapped = std::get_if<MappedFile>(&part.memory)) return mapped->bytes().data();
-  return reinterpret_cast<const std::byte*>(std::get<std::vector<TokenId>>(part.memory).data());
-}
-
 // The largest token of a part that is not empty. What it reads of a mapped file does not stay in memory.
-std::int64_t Dataset::largest(const Part& part) {
+std::int64_t Dataset::largest(const TokenIds& part) {
   constexpr std::int64_t chunk = 1 << 23;
   std::int64_t most = 0;
   as_integers(data(part), part.width, [&](const auto* tokens) {
     for (std::int64_t i = 0; i < part.tokens; i += chunk) {
       most = std::max<std::int64_t>(most, *std::max_element(tokens + i, tokens + std::min(i + chunk, part.tokens)));
-      if (const auto* mapped = std::get_if<MappedFile>(&part.memory)) mapped->release();
+      part.memory.release();
     }
   });
   return most;
@@ -102,7 +107,7 @@ std::vector<std::int64_t> Dataset::window(std::int64_t start, std::int64_t lengt
   MEMO_CHECK(start >= 0 && length >= 0 && length <= tokens_ - start, "a window lies in the data");
   std::vector<std::int64_t> result;
   result.reserve(static_cast<std::size_t>(length));
-  for (const Part& part : parts_) {
+  for (const TokenIds& part : parts_) {
     const std::int64_t begin = std::clamp<std::int64_t>(start, 0, part.tokens);
     const std::int64_t end = std::clamp<std::int64_t>(start + length, 0, part.tokens);
     as_integers(data(part), part.width,

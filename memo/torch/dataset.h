@@ -2,27 +2,23 @@
 #pragma once
 
 #include <cstdint>
-#include <variant>
 #include <vector>
 
 #include "memo/base/file.h"
 #include "memo/base/result.h"
 #include "memo/base/units.h"
 #include "memo/job/job.h"
-#include "memo/torch/bpe.h"
-#include "memo/torch/input_file.h"
+#include "memo/torch/text_tokens.h"
 
 namespace memo::edge {
 
-class Tokenizer;
-
 // The job's files one after another, in order, nothing between them: long documents are packed to the context. *.bin
-// files hold tokens (little endian) and stay on the disk; the others are text, whose tokens are the tokenizer's or,
-// without one, the bytes. Files must not shrink while the dataset is open.
+// files hold tokens (little endian); the others are text, whose tokens are the tokenizer's or, without one, the bytes.
+// All are mapped. Files must not shrink while the dataset is open.
 class Dataset {
  public:
-  // Fails when a file is missing or empty, or holds a token that a model of `vocab` tokens does not have.
-  static Result<Dataset> open(const job::DataSource& source, std::int64_t vocab);
+  // Fails when a file is missing, empty or no text, or holds a token that a model of `vocab` tokens does not have.
+  static Result<Dataset> open(const job::DataSource& source, std::int64_t vocab, const Tokenizing& how = {});
 
   [[nodiscard]] std::int64_t tokens() const { return tokens_; }
   // Tokens [start, start + length), which must lie in the data.
@@ -34,17 +30,12 @@ class Dataset {
   [[nodiscard]] Status check_context(Tokens context) const;
 
  private:
-  struct Part {
-    std::variant<MappedFile, std::vector<TokenId>> memory;
-    int width;            // bytes of a token: 1, 2 or 4
-    std::int64_t tokens;  // in this part
-  };
-  static Result<Part> open_bin(const Path& file, int width);
-  static Result<Part> open_text(const Path& file, const Tokenizer* tokenizer);
-  static const std::byte* data(const Part& part);
-  static std::int64_t largest(const Part& part);
+  static Result<TokenIds> open_bin(const Path& file, int width);
+  static Result<TokenIds> open_bytes(const Path& file);
+  static const std::byte* data(const TokenIds& part) { return part.memory.bytes().data() + part.offset; }
+  static std::int64_t largest(const TokenIds& part);
 
-  std::vector<Part> parts_;
+  std::vector<TokenIds> parts_;
   std::int64_t tokens_ = 0;
   bool apart_ = false;
   std::int64_t end_token_ = -1;

@@ -48,10 +48,17 @@ Status InputFile::read(std::int64_t offset, std::span<std::byte> into) const {
 
 Result<MappedFile> MappedFile::map(const Path& path) {
   MEMO_TRY(const InputFile file, InputFile::open(path));
-  const auto size = static_cast<std::size_t>(file.size());
+  return map(file.fd_, file.size()).map_error([&](Error error) {
+    error.message = path.string() + ": " + error.message;
+    return error;
+  });
+}
+
+Result<MappedFile> MappedFile::map(int fd, std::int64_t length) {
+  const auto size = static_cast<std::size_t>(length);
   if (size == 0) return MappedFile(nullptr, 0);  // mmap refuses empty ranges
-  void* data = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.fd_, 0);
-  if (data == MAP_FAILED) return run_time_error(fmt::format("{}: cannot map: {}", path.string(), std::strerror(errno)));
+  void* data = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0);
+  if (data == MAP_FAILED) return run_time_error(fmt::format("cannot map: {}", std::strerror(errno)));
   return MappedFile(static_cast<const std::byte*>(data), size);
 }
 

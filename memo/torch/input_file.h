@@ -34,6 +34,7 @@ class InputFile {
 class MappedFile {
  public:
   static Result<MappedFile> map(const Path& path);
+  static Result<MappedFile> map(int fd, std::int64_t size);  // of an open file
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&&) = delete;
   ~MappedFile();

@@ -34,8 +34,8 @@ using Key = std::tuple<int, bool, std::int64_t>;  // segment, backward, tokens
 class Profiler {
  public:
   Profiler(const job::Job& job, const model::Shape& shape, Device& device,
-           const std::function<void(const std::string&)>& say)
-      : job_(job), shape_(shape), one_layer_(shape), device_(device), say_(say) {
+           const std::function<void(const std::string&)>& say, const Path& python)
+      : job_(job), shape_(shape), one_layer_(shape), device_(device), say_(say), python_(python) {
     one_layer_.layers = 1;
     groups_ = job_groups(job, shape);
     block_ = plan::job_block(job);
@@ -87,7 +87,7 @@ class Profiler {
   Result<Length> usual_length() const {
     const std::int64_t context = job_.train.context.value();
     if (!job_.data.documents_apart || job_.data.files.empty()) return length_of(static_cast<double>(context));
-    MEMO_TRY(const Dataset data, Dataset::open(job_.data, shape_.vocab));
+    MEMO_TRY(const Dataset data, Dataset::open(job_.data, shape_.vocab, {python_, !job_.memory.encrypt}));
     MEMO_CHECKED(data.check_context(job_.train.context));
     constexpr std::int64_t samples = 8;
     double pairs = 0;
@@ -174,6 +174,7 @@ class Profiler {
   model::Shape one_layer_;
   Device& device_;
   const std::function<void(const std::string&)>& say_;
+  const Path& python_;
   Tokens block_;
   int groups_ = 1, element_bytes_ = 4;
   std::map<Key, std::vector<double>> seconds_;
@@ -190,11 +191,11 @@ int job_groups(const job::Job& job, const model::Shape& shape) {
 }
 
 Result<plan::Profile> profile_job(const job::Job& job, Device& device,
-                                  const std::function<void(const std::string&)>& say) {
+                                  const std::function<void(const std::string&)>& say, const Path& python) {
   install_allocator();
   install_saved_tensor_hooks();
   MEMO_TRY(const model::Shape shape, model::job_shape(job));
-  return Profiler(job, shape, device, say).run();
+  return Profiler(job, shape, device, say, python).run();
 }
 
 }  // namespace memo::edge

@@ -14,8 +14,8 @@ namespace memo::edge {
 // Head groups as the job says; "auto" takes as many as leave every thread a query head.
 int job_groups(const job::Job& job, const model::Shape& shape);
 
-// On `device`; `say` gets lines of progress.
+// On `device`; `say` gets lines of progress. `python` has the tokenizers library, for documents apart.
 Result<plan::Profile> profile_job(const job::Job& job, Device& device,
-                                  const std::function<void(const std::string&)>& say = {});
+                                  const std::function<void(const std::string&)>& say = {}, const Path& python = "python3");
 
 }  // namespace memo::edge

@@ -267,10 +267,10 @@ Status check_run_folder(const Path& out, bool resume) {
   return {};
 }
 
-Result<Dataset> open_data(const job::Job& job) {
+Result<Dataset> open_data(const job::Job& job, const Path& python, const Note& note) {
   if (job.data.files.empty()) return bad_input(job.file.string() + ": data.files is empty: name the text to train on");
   MEMO_TRY(const model::Shape shape, model::job_shape(job));
-  MEMO_TRY(Dataset data, Dataset::open(job.data, shape.vocab));
+  MEMO_TRY(Dataset data, Dataset::open(job.data, shape.vocab, {python, !job.memory.encrypt, note}));
   MEMO_CHECKED(data.check_context(job.train.context));
   return data;
 }

@@ -57,8 +57,8 @@ struct TrainRequest {
 };
 
 // The job's data, fit for its model and context: opened first, so that what is wrong with it is said before anything is
-// measured.
-Result<Dataset> open_data(const job::Job& job);
+// measured. `python` has the tokenizers library.
+Result<Dataset> open_data(const job::Job& job, const Path& python, const Note& note);
 
 // An error when `out` holds a run that is not to be resumed.
 Status check_run_folder(const Path& out, bool resume);

@@ -9,8 +9,8 @@ from conftest import REPOSITORY
 
 MIB = 1 << 20
 HEADERS = """CLI/CLI.hpp csv.h fmt/format.h gmock/gmock.h gtest/gtest.h liburing.h nlohmann/json.hpp openssl/configuration.h
-openssl/evp.h pcre2.h tl/expected.hpp toml++/toml.h xxhash.h zlib.h""".split()
-LIBRARIES = "crypto csv gmock gtest gtest_main pcre2-8 uring xxhash z".split()
+openssl/evp.h tl/expected.hpp toml++/toml.h xxhash.h zlib.h""".split()
+LIBRARIES = "crypto csv gmock gtest gtest_main uring xxhash z".split()
 # In a namespace of its own: no network, and a /usr whose changes are gone afterwards. $1: an empty folder.
 WALL = """
 mount -t tmpfs none "$1"

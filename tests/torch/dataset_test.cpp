@@ -7,8 +7,6 @@
 
 #include <set>
 
-#include "memo/torch/tokenizer.h"
-
 namespace memo::edge {
 namespace {
 
@@ -32,8 +30,13 @@ class DataFiles : public testing::Test {
     EXPECT_TRUE(write_atomically(folder_ / name, content));
     return folder_ / name;
   }
+  // Words and their ids.
+  Path tokenizer() {
+    return file("tokenizer.json", R"({"model": {"type": "WordLevel", "vocab": {"In": 3, "the": 1, "beginning": 600, "?": 0},
+                                                "unk_token": "?"}, "pre_tokenizer": {"type": "Whitespace"}})");
+  }
   static std::string refusal(const job::DataSource& source, std::int64_t vocab) {
-    const auto dataset = Dataset::open(source, vocab);
+    const auto dataset = Dataset::open(source, vocab, {.python = MEMO_PYTHON});
     if (dataset) return "accepted";
     EXPECT_EQ(dataset.error().kind, ErrorKind::bad_input);
     EXPECT_EQ(dataset.error().message.find('\n'), std::string::npos);
@@ -81,16 +84,57 @@ TEST_F(DataFiles, TokensOf16And32BitsAreRead) {
 }
 
 TEST_F(DataFiles, TextGoesThroughTheTokenizerBesideTokensOfIt) {
-  const Path tokenizer = Path(MEMO_TEST_DATA) / "tokenizers" / "qwen" / "tokenizer.json";
-  const std::vector<TokenId> ids = *Tokenizer::read(tokenizer)->encode("In the beginning.<|im_end|>", "text");
+  std::vector<std::string> notes;
+  Tokenizing how{.python = MEMO_PYTHON, .note = [&](const std::string& line) { notes.push_back(line); }};
   job::DataSource source;
-  source.files = {file("a.txt", "In the beginning.<|im_end|>"), file("b.bin", raw<std::uint16_t>({5}))};
-  source.tokenizer = tokenizer;
-  const auto dataset = Dataset::open(source, 1000);
-  ASSERT_TRUE(dataset) << dataset.error().message;
-  std::vector<std::int64_t> expected(ids.begin(), ids.end());
-  expected.push_back(5);
-  EXPECT_EQ(dataset->window(0, dataset->tokens()), expected);
+  source.files = {file("a.txt", "In the beginning"), file("b.bin", raw<std::uint16_t>({5})), file("c.txt", "the end")};
+  source.tokenizer = tokenizer();
+  for (const bool keep : {false, true, true}) {
+    how.keep = keep;
+    const auto dataset = Dataset::open(source, 1000, how);
+    ASSERT_TRUE(dataset) << dataset.error().message;
+    EXPECT_THAT(dataset->window(0, dataset->tokens()), ElementsAre(3, 1, 600, 5, 1, 0));
+  }
+  EXPECT_EQ(notes.size(), 4U) << "two texts in memory, then two that are kept, then none";
+  EXPECT_THAT(notes[0], AllOf(HasSubstr("a.txt: to tokens by tokenizers "), HasSubstr("in memory only")));
+  EXPECT_THAT(notes[3], AllOf(HasSubstr("c.txt: to tokens by tokenizers "), HasSubstr("in c.txt.")));
+}
+
+TEST_F(DataFiles, BytesAndTokensNeedNoPython) {
+  job::DataSource source;
+  source.files = {file("b.bin", raw<std::uint16_t>({5}))};
+  source.tokenizer = tokenizer();
+  EXPECT_TRUE(Dataset::open(source, 6, {.python = "/none/python3"})) << "beside a tokenizer too";
+  source.files.push_back(file("a.txt", "In"));
+  EXPECT_FALSE(Dataset::open(source, 6, {.python = "/none/python3"}));
+  source.files = {folder_ / "a.txt"};
+  source.tokenizer.reset();
+  EXPECT_TRUE(Dataset::open(source, 256, {.python = "/none/python3"}));
+}
+
+TEST_F(DataFiles, AFileThatIsNoTextIsRefusedWithATokenizerAndWithout) {
+  job::DataSource source;
+  source.files = {file("a.txt", "In the"), file("b.parquet", "PAR1 PAR1")};
+  EXPECT_THAT(refusal(source, 1000), HasSubstr("b.parquet: is a Parquet file"));
+  source.tokenizer = tokenizer();
+  EXPECT_THAT(refusal(source, 1000), HasSubstr("b.parquet: is a Parquet file"));
+}
+
+TEST_F(DataFiles, AnEndTokenThatNoTextCanHaveIsRefused) {
+  job::DataSource source;
+  source.files = {file("a.txt", "In the")};
+  source.end_token = 255;
+  EXPECT_EQ(refusal(source, 256), "accepted");
+  source.end_token = 256;
+  EXPECT_THAT(refusal(source, 256), HasSubstr("data.end_token: 256 is no token of the model, whose vocabulary has 256"));
+  EXPECT_THAT(refusal(source, 1000), HasSubstr("data.end_token: 256 is no byte"));
+  source.tokenizer = tokenizer();
+  EXPECT_THAT(refusal(source, 1000), AllOf(HasSubstr("data.end_token: "), HasSubstr("has no token 256")));
+  source.end_token = 600;
+  EXPECT_EQ(refusal(source, 1000), "accepted");
+  source.files = {file("b.bin", raw<std::uint16_t>({5}))};
+  source.tokenizer.reset();
+  EXPECT_EQ(refusal(source, 1000), "accepted") << "what *.bin files hold is their own";
 }
 
 TEST_F(DataFiles, TokensBeyondTheVocabularyAreNamedWithTheFix) {
@@ -101,8 +145,8 @@ TEST_F(DataFiles, TokensBeyondTheVocabularyAreNamedWithTheFix) {
                                           HasSubstr("vocabulary of 700"), HasSubstr("701")));
   source.files = {file("a.txt", "az")};
   EXPECT_THAT(refusal(source, 100), AllOf(HasSubstr("a.txt: the token 122"), HasSubstr("at least 123")));
-  source.tokenizer = Path(MEMO_TEST_DATA) / "tokenizers" / "gpt2" / "tokenizer.json";
-  source.files = {file("b.txt", "x<|endoftext|>")};
+  source.tokenizer = tokenizer();
+  source.files = {file("b.txt", "the beginning")};
   EXPECT_THAT(refusal(source, 600), HasSubstr("b.txt: the token 600"));
 }
 

@@ -9,6 +9,7 @@
 #include "memo/base/text.h"
 #include "memo/cli/machine.h"
 #include "memo/cli/planning.h"
+#include "memo/cli/python.h"
 #include "memo/cli/torch/progress.h"
 #include "memo/cli/torch/verbs.h"
 #include "memo/torch/run_files.h"
@@ -66,7 +67,7 @@ Status compare(const Options& options) {
   MEMO_TRY(const job::Job job, job::read_job(options.job, options.set));
   for (const std::string& strategy : options.strategies) MEMO_CHECKED(check_strategy(strategy));
   if (!job.memory.core_dumps) MEMO_CHECKED(keep_memory_from_core_dumps());
-  MEMO_TRY(const edge::Dataset data, edge::open_data(job));
+  MEMO_TRY(const edge::Dataset data, edge::open_data(job, find_python(), say));
   MEMO_CHECKED(make_folder(options.out));
   MEMO_TRY(const edge::RunLock lock, edge::RunLock::take(options.out));
   MEMO_TRY(const plan::Profile profile, profile_for(job, options.profile));

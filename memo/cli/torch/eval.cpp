@@ -10,6 +10,7 @@
 
 #include "memo/cli/interrupts.h"
 #include "memo/cli/planning.h"
+#include "memo/cli/python.h"
 #include "memo/cli/torch/verbs.h"
 #include "memo/torch/arena.h"
 #include "memo/torch/checkpoint_files.h"
@@ -46,7 +47,7 @@ Result<edge::Dataset> open_text(const Options& options, const Path& folder, cons
   if (options.tokenizer) source.tokenizer = *options.tokenizer;
   if (!options.tokenizer && std::filesystem::exists(folder / "tokenizer.json"))
     source.tokenizer = folder / "tokenizer.json";
-  MEMO_TRY(edge::Dataset data, edge::Dataset::open(source, shape.vocab));
+  MEMO_TRY(edge::Dataset data, edge::Dataset::open(source, shape.vocab, {.python = find_python(), .note = say}));
   MEMO_CHECKED(data.check_context(Tokens(options.context)));
   return data;
 }

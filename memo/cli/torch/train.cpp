@@ -10,6 +10,7 @@
 #include "memo/base/text.h"
 #include "memo/cli/machine.h"
 #include "memo/cli/planning.h"
+#include "memo/cli/python.h"
 #include "memo/cli/torch/progress.h"
 #include "memo/cli/torch/verbs.h"
 #include "memo/plan/for_job.h"
@@ -79,7 +80,7 @@ Status train(const Options& options) {
   MEMO_TRY(const job::Job job, job::read_job(options.job, options.set));
   MEMO_CHECKED(check_strategy(options.strategy));
   if (!job.memory.core_dumps) MEMO_CHECKED(keep_memory_from_core_dumps());
-  MEMO_TRY(const edge::Dataset data, edge::open_data(job));
+  MEMO_TRY(const edge::Dataset data, edge::open_data(job, find_python(), say));
   MEMO_CHECKED(edge::check_run_folder(options.out, options.resume));
   std::optional<report::EventFile> events;
   if (options.tensorboard) {

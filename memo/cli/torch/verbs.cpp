@@ -1,6 +1,7 @@
 #include "memo/cli/torch/verbs.h"
 
 #include "memo/cli/planning.h"
+#include "memo/cli/python.h"
 #include "memo/torch/profiler.h"
 
 namespace memo::cli {
@@ -14,7 +15,7 @@ void add_tensor_verbs(CLI::App& app, Action& action) {
 
 Result<plan::Profile> measure_profile(const job::Job& job) {
   MEMO_TRY(const auto device, open_device(job));
-  return edge::profile_job(job, *device, say);
+  return edge::profile_job(job, *device, say, find_python());
 }
 
 }  // namespace memo::cli
