@@ -217,7 +217,10 @@ def replace(twin, seed, what):
         made.weight = torch.nn.Parameter(made.weight.detach() * 1.1)
         twin.inner.set_output_embeddings(made)
     elif what == "layer":
-        twin.layers[2] = copy.deepcopy(layer)
+        twin.layers[2] = made = copy.deepcopy(layer)
+        for module in made.modules():
+            if hasattr(module, "layer_idx"):  # its place in a cache
+                module.layer_idx = 2
     else:
         made = copy.deepcopy(layer.mlp)
         with torch.no_grad():

@@ -55,7 +55,7 @@ def _loss(twin, model, inputs, loss):
     if loss == "count":
         inputs = inputs | {"num_items_in_batch": torch.tensor(150)}
     if loss == "shifted":
-        inputs = inputs | {"shift_labels": torch.nn.functional.pad(labels, (0, 1), value=-100)[:, 1:]}
+        inputs = inputs | {"shift_labels": torch.nn.functional.pad(labels, (0, 1), value=-100)[:, 1:].contiguous()}
     if loss == "hidden":
         out = twin.call(model, inputs | {"output_hidden_states": True})
         return out.loss + out.hidden_states[-1].float().square().mean(), {
@@ -123,7 +123,6 @@ def generate(twin, seed, tokens, new):
     was = twin.model.training
     twin.model.eval()
     try:
-        twin.masks.next_forward()
         made = twin.model.generate(input_ids=batches.make(seed, tokens)["input_ids"], max_new_tokens=new, do_sample=False,
                                    pad_token_id=0)
     finally:

@@ -78,7 +78,7 @@ class Drawing:
                     "_copy_module": 1, "_fail": 2})
 
     def _change(self):
-        self._pick({"_freeze": 3, "_lora": 3, "_merge": 2, "_prepare": 2, "_unwrap": 2, "_compile": 0.1, "_cast": 2,
+        self._pick({"_freeze": 3, "_lora": 3, "_merge": 6, "_prepare": 2, "_unwrap": 6, "_compile": 0.1, "_cast": 2,
                     "_load_state": 2, "_resize": 1, "_hook": 3, "_set_dropout": 2, "_set_loss": 1, "_checkpointing": 1,
                     "_replace": 2, "_attach": 2, "_detach": 1, "_toggle_autocast": 1})
 

@@ -41,17 +41,24 @@ class Masks:
     """Of one action, by the number of the forward, the module's name and the first token."""
 
     def __init__(self):
-        self.changed = []  # modules whose masks were others when they were computed again
+        self.changed = set()  # modules whose masks were others when they were computed again
         self.begin(drawing=True)
 
     def begin(self, drawing):
         """A twin does the action; drawing: it is the first one."""
-        self._drawing, self._forward = drawing, 0
+        self._drawing, self._forward, self._in_forward = drawing, 0, False
         if drawing:
             self._drawn = {}
 
-    def next_forward(self):
+    @contextlib.contextmanager
+    def forward(self):
+        """Of a twin: what is drawn last within is what its backward must draw again (a layer may be tried before it runs)."""
         self._forward += 1
+        self._in_forward = True
+        try:
+            yield
+        finally:
+            self._in_forward = False
 
     @contextlib.contextmanager
     def in_place(self):
@@ -73,26 +80,20 @@ class Masks:
     def _mask(self, name, p, x):
         block = tokens_of_block()
         drawn = self._drawn.setdefault((self._forward, name), {})
-        if block is None and drawn and (not self._drawing or _in_backward()):
-            rows = torch.cat([part for _, (part, _) in sorted(drawn.items())])
+        if block is None and not (self._drawing and self._in_forward) and drawn:
+            rows = torch.cat([part for _, part in sorted(drawn.items())])
             count = x.numel() // x.shape[-1]
             if rows.shape[0] >= count and rows.shape[1] == x.shape[-1]:
                 return rows[:count].view(x.shape).to(x.dtype)
         mask = torch.nn.functional.dropout(torch.ones_like(x), p, True)
         # Not a tensor that keeps a block's memory.
         own = torch.from_numpy(mask.detach().float().numpy().reshape(-1, x.shape[-1]).copy())
-        begin, in_backward = block[1] if block else 0, _in_backward()
-        before, of_forward = drawn.get(begin, (None, False))
-        if in_backward and of_forward:
-            if before.shape != own.shape or not torch.equal(before, own):
-                self.changed.append(name)
-        else:
-            drawn[begin] = (own, not in_backward)
+        begin = block[1] if block else 0
+        if self._in_forward or self._forward == 0 or begin not in drawn:  # 0: it is attached
+            drawn[begin] = own
+        elif not torch.equal(drawn[begin], own):
+            self.changed.add(name)
         return mask
-
-
-def _in_backward():
-    return torch._C._current_graph_task_id() != -1
 
 
 def name_modules(model):

@@ -1,6 +1,7 @@
 """The twins: what is done to one is done to the others, and every number is compared."""
 
 import inspect
+import re
 import warnings
 
 import families
@@ -57,9 +58,9 @@ class Pair:
                 else:
                     ours = plain
             exact = self._attempt(name, given, self.exact, drawing=False) if self.exact else (None, None)
-        self._compare(ours, plain, exact[0] if low else None)
         if self.masks.changed:
-            raise Difference(f"masks of dropout that were computed again are others: {', '.join(self.masks.changed)}")
+            raise Difference(f"masks of dropout that were computed again are others: {', '.join(sorted(self.masks.changed))}")
+        self._compare(ours, plain, exact[0] if low else None)
         compare_models(self.attached, self.plain)
 
     def _attempt(self, name, given, twin, drawing):
@@ -76,11 +77,12 @@ class Pair:
             self.plain.accelerator is not None and self.plain.accelerator.mixed_precision == "bf16")
 
     def _is_refusal(self, action, error):
-        """One line that begins with the name of a layer or an option, or with memo."""
+        """One line that begins with memo, or the name of a module or of an option, and hands on no error of another kind."""
         text = str(error)
         names = [name for name, _ in self.attached.model.named_modules() if name]
-        starts = ("memo", *names, *(_OPTIONS if action == "attach" else ()))
-        return isinstance(error, ValueError | RuntimeError) and "\n" not in text and text.startswith(starts)
+        starts = tuple(name + end for name in names for end in (": ", " (")) + ("memo: ",) + (_OPTIONS if action == "attach" else ())
+        return (isinstance(error, ValueError | RuntimeError) and text.startswith(starts) and "\n" not in text
+                and not re.search(r"\b[A-Z]\w*Error: ", text))
 
     def _compare(self, ours, plain, exact):
         if type(ours[1]) is not type(plain[1]) or ours[1] is not None and isinstance(ours[1], changes.Planted) and (

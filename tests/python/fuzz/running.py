@@ -2,14 +2,17 @@
 
 import contextlib
 import dataclasses
+import inspect
 import multiprocessing
 import os
+import re
 import signal
 import sys
 from multiprocessing import forkserver
 from pathlib import Path
 
 from fuzz.drawing import Sequence
+from fuzz.pair import ACTIONS
 
 SECONDS = 120  # until a sequence counts as one that hangs
 _ROOT = Path(__file__).parents[3]
@@ -17,15 +20,24 @@ _ROOT = Path(__file__).parents[3]
 
 @dataclasses.dataclass
 class Verdict:
-    """kind: "ok", "refused", "different", "signal" or "hang". text: what happened, and at which call."""
+    """kind: "ok", "refused", "different", "signal" or "hang". text: what happened, in the call `at` of `action`."""
 
     kind: str
     text: str = ""
     refusals: list = dataclasses.field(default_factory=list)
+    at: int = 0
+    action: str = ""
 
     @property
     def bad(self):
         return self.kind not in ("ok", "refused")
+
+    def about(self):
+        """The same of what is probably the same fault."""
+        return self.kind, self.action, re.split(r"[\d;(]", self.text)[0]
+
+    def __str__(self):
+        return f"{self.kind} at call {self.at + 1}, {self.action}: {self.text}" if self.bad else self.kind
 
 
 def _work(sequence, results):
@@ -71,7 +83,7 @@ def run(sequence: Sequence) -> Verdict:
     child = context.Process(target=_work, args=(sequence, there))
     child.start()
     there.close()
-    at, verdict = None, None
+    at, verdict = 0, None
     while verdict is None:
         try:
             if not here.poll(SECONDS):
@@ -86,41 +98,46 @@ def run(sequence: Sequence) -> Verdict:
             code = child.exitcode
             verdict = Verdict("signal", signal.Signals(-code).name if code < 0 else f"exit code {code}")
     child.join()
-    if verdict.bad and at is not None:
-        name, given = sequence.calls[at]
-        verdict.text = f"call {at + 1}, {name}: {verdict.text}"
+    verdict.at, verdict.action = at, sequence.calls[at][0]
     return verdict
 
 
-def shorter(sequence, verdict, find=run):
-    """The shortest sequence found, by leaving out calls and arguments, whose verdict is of the same kind, at the same
-    action."""
-    same = lambda found: found.kind == verdict.kind and _action(found) == _action(verdict)
-    found_one = True
-    while found_one:
-        found_one = False
-        for smaller in _smaller(sequence):
-            if same(other := find(smaller)):
-                sequence, verdict, found_one = smaller, other, True
-                break
+def shorter(sequence, verdict):
+    """The sequence without calls and arguments that its verdict does not need, and the verdict."""
+    same = lambda found: found.bad and found.about() == verdict.about()
+    sequence = Sequence(sequence.pair, sequence.calls[:verdict.at + 1])
+    for smaller in (_without_call, _without_argument):
+        i = 0
+        while (other := smaller(sequence, i)) is not None:
+            if same(found := run(other)):
+                sequence, verdict = other, found
+            else:
+                i += 1
+    for pair in ({"family": "llama"}, {"dropout": 0.0}, {"exact": False}):
+        other = Sequence(sequence.pair | pair, sequence.calls)
+        if other.pair != sequence.pair and same(found := run(other)):
+            sequence, verdict = other, found
     return sequence, verdict
 
 
-def _action(verdict):
-    return verdict.text.split(":")[0].split(", ")[-1]
+def _without_call(sequence, i):
+    """Without the i-th from the end; the last one, which fails, stays."""
+    at = len(sequence.calls) - 2 - i
+    return Sequence(sequence.pair, sequence.calls[:at] + sequence.calls[at + 1:]) if at >= 0 else None
 
 
-def _smaller(sequence):
-    for i in reversed(range(len(sequence.calls))):
-        yield Sequence(sequence.pair, sequence.calls[:i] + sequence.calls[i + 1:])
-    for i, (name, given) in enumerate(sequence.calls):
-        for key in given:
-            if key not in ("tokens", "context", "block", "which", "how", "module", "factor", "what", "where", "layer", "kind",
-                           "lengths", "new", "dtype", "vocabulary", "p", "own", "on"):
-                rest = {other: value for other, value in given.items() if other != key}
-                yield Sequence(sequence.pair, [*sequence.calls[:i], (name, rest), *sequence.calls[i + 1:]])
-    for key in ("dropout",):
-        if key in sequence.pair:
-            yield Sequence({other: value for other, value in sequence.pair.items() if other != key}, sequence.calls)
-    if sequence.pair["family"] != "llama":
-        yield Sequence(sequence.pair | {"family": "llama"}, sequence.calls)
+def _without_argument(sequence, i):
+    """Without the i-th argument that has a default, of all calls."""
+    optional = [(at, key) for at, (name, given) in enumerate(sequence.calls) for key in given
+                if key != "context" and _has_default(ACTIONS[name], key)]
+    if i >= len(optional):
+        return None
+    at, key = optional[i]
+    name, given = sequence.calls[at]
+    rest = {other: value for other, value in given.items() if other != key}
+    return Sequence(sequence.pair, [*sequence.calls[:at], (name, rest), *sequence.calls[at + 1:]])
+
+
+def _has_default(action, key):
+    parameter = inspect.signature(action).parameters.get(key)
+    return key != "tokens" if parameter is None else parameter.default is not parameter.empty

@@ -26,8 +26,8 @@ class Twin:
     def call(self, model, inputs):
         """A forward of the model, or of a copy of it."""
         masks.name_modules(model)
-        self.masks.next_forward()
-        return model(**inputs)
+        with self.masks.forward():
+            return model(**inputs)
 
     def modules(self, pattern):
         """Decoder layers' modules by a name that families share, and others by theirs."""
