@@ -73,10 +73,12 @@ def prepare(twin, seed, mixed_precision="no"):
     AcceleratorState._reset_state(True)
     twin.accelerator = Accelerator(cpu=True, mixed_precision="no" if twin.role == "exact" else mixed_precision)
     twin.model = twin.accelerator.prepare(twin.model)
+    twin.autocasts = mixed_precision == "bf16"
 
 
 def unwrap(twin, seed, keep_fp32_wrapper=True):
     twin.model = twin.accelerator.unwrap_model(twin.model, keep_fp32_wrapper=keep_fp32_wrapper)
+    twin.autocasts = twin.autocasts and keep_fp32_wrapper
 
 
 def compile_model(twin, seed):

@@ -8,14 +8,21 @@ FAMILIES = ("llama", "qwen3", "gemma2", "gemma3", "phi3", "gpt2", "granite", "mi
 
 @dataclasses.dataclass
 class Sequence:
-    """`calls`: (action, its arguments), of Pair(**pair)."""
+    """`calls`: (action, its arguments), of Pair(**pair, exact=exact)."""
 
     pair: dict
     calls: list
 
+    @property
+    def exact(self):
+        """Something is of bfloat16."""
+        return any(given.get("dtype") == "bfloat16" or given.get("autocast") or given.get("mixed_precision") == "bf16"
+                   for _, given in self.calls)
+
     def script(self):
         call = lambda name, given: f"{name}({', '.join(f'{key}={value!r}' for key, value in given.items())})"
-        return "\n".join([f"pair = {call('Pair', self.pair)}", *(f"pair.{call(*one)}" for one in self.calls)])
+        made = call("Pair", self.pair | ({} if self.exact else {"exact": False}))
+        return "\n".join([f"pair = {made}", *(f"pair.{call(*one)}" for one in self.calls)])
 
 
 class Drawing:
@@ -44,10 +51,6 @@ class Drawing:
         if self._is["attached"] and self._one_in(2):
             self._add("detach")
         self._step()
-        low = any(given.get("dtype") == "bfloat16" or given.get("autocast") or given.get("mixed_precision") == "bf16"
-                  for _, given in self.sequence.calls)
-        if not low:
-            self.sequence.pair["exact"] = False
         return self.sequence
 
     # ---- a little of each

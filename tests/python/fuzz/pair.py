@@ -73,8 +73,8 @@ class Pair:
             return None, error
 
     def _in_bfloat16(self, given):
-        return given.get("autocast") or any(p.dtype == torch.bfloat16 for p in self.plain.model.parameters()) or (
-            self.plain.accelerator is not None and self.plain.accelerator.mixed_precision == "bf16")
+        return given.get("autocast") or self.plain.autocasts or any(
+            p.dtype == torch.bfloat16 for p in self.plain.model.parameters())
 
     def _is_refusal(self, action, error):
         """One line that begins with memo, or the name of a module or of an option, and hands on no error of another kind."""

@@ -46,10 +46,11 @@ def _work(sequence, results):
     import transformers as hf
     from fuzz import Difference, Pair
 
-    sys.stdout = sys.stderr = open(os.devnull, "w")
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     hf.logging.set_verbosity_error()
     torch.set_num_threads(1)
-    pair = Pair(**sequence.pair)
+    pair = Pair(**sequence.pair, exact=sequence.exact)
     for i, (name, given) in enumerate(sequence.calls):
         results.send(i)
         try:
@@ -113,8 +114,8 @@ def shorter(sequence, verdict):
                 sequence, verdict = other, found
             else:
                 i += 1
-    for pair in ({"family": "llama"}, {"dropout": 0.0}, {"exact": False}):
-        other = Sequence(sequence.pair | pair, sequence.calls)
+    for pair in ({"dropout": 0.0}, {"family": "llama"}):
+        other = Sequence({key: pair.get(key, value) for key, value in sequence.pair.items()}, sequence.calls)
         if other.pair != sequence.pair and same(found := run(other)):
             sequence, verdict = other, found
     return sequence, verdict

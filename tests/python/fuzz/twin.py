@@ -12,6 +12,7 @@ class Twin:
         self.role, self.model, self.masks = role, model, drawn
         self.attached_to = None  # what memo.attach was given
         self.optimizer = self.accelerator = None
+        self.autocasts = False  # by itself, as Accelerator made it
         self.handles = []  # of hooks
 
     @property
