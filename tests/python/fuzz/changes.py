@@ -158,13 +158,15 @@ def unhook(twin, seed):
         twin.handles.pop().remove()
 
 
-class Planted(Exception):
+PLANTED = ("planted",)  # arguments of exceptions
+
+
+class Own(Exception):
     """An exception of a user's own."""
 
 
 def _raise(kind):
-    raise {"own": Planted, "KeyboardInterrupt": KeyboardInterrupt, "ValueError": ValueError, "MemoryError": MemoryError}[
-        kind]("planted")
+    raise {"own": Own, "KeyboardInterrupt": KeyboardInterrupt, "ValueError": ValueError, "MemoryError": MemoryError}[kind](*PLANTED)
 
 
 class Failing:

@@ -69,13 +69,27 @@ def _loss(twin, model, inputs, loss):
 
 
 def step(twin, seed, loss="model", backward="once", scale=1.0, autocast=False, adapter=True, embeddings=False, add=False,
-         model=None, prefix="", **batch):
+         training=True, model=None, prefix="", **batch):
     """Forward and backward. loss: the "model"'s, with a "count" of items, "shifted" labels, of "logits", of the "outputs"
     of a call with labels, or with "hidden" states. backward: "once", "never", "twice", "kept" (twice, with retain_graph),
-    "late" (after another forward), "grad" (torch.autograd.grad). add: to the gradients that are there."""
+    "late" (after another forward), "grad" (torch.autograd.grad). add: to the gradients that are there. training: False: in
+    the mode of evaluation."""
     model = twin.model if model is None else model
     if not add:
         model.zero_grad(set_to_none=True)
+    model.train(training)
+    try:
+        value, close, found = _passes(twin, model, seed, loss, backward, scale, autocast, adapter, embeddings, batch)
+    finally:
+        model.train()
+    close["loss"] = value.detach()
+    found = {name: None if g is None else g.detach() for name, g in found.items()} or gradients(model)
+    return Seen(close={prefix + name: value for name, value in close.items()},
+                gradients={prefix + name: g for name, g in found.items()})
+
+
+def _passes(twin, model, seed, loss, backward, scale, autocast, adapter, embeddings, batch):
+    """The loss, what else is compared, and gradients that are not the parameters'."""
     with _around(twin, autocast, adapter):
         inputs = batches.make(seed, **batch, embeddings=twin.inner.get_input_embeddings() if embeddings else None)
         value, close = _loss(twin, model, inputs, loss)
@@ -90,10 +104,7 @@ def step(twin, seed, loss="model", backward="once", scale=1.0, autocast=False, a
         (value * scale).backward(retain_graph=backward == "kept")
         if backward in ("twice", "kept"):
             (value * scale).backward()
-    close["loss"] = value.detach()
-    found = {name: None if g is None else g.detach() for name, g in found.items()} or gradients(model)
-    return Seen(close={prefix + name: value for name, value in close.items()},
-                gradients={prefix + name: g for name, g in found.items()})
+    return value, close, found
 
 
 def accumulate(twin, seed, lengths, **options):
@@ -108,25 +119,23 @@ def accumulate(twin, seed, lengths, **options):
 
 def evaluate(twin, seed, mode="eval", autocast=False, adapter=True, **batch):
     """Without gradients: in "eval" mode, with "no_grad" alone, or within "inference_mode"."""
-    was = twin.model.training
-    twin.model.train(was and mode == "no_grad")
+    twin.model.train(mode == "no_grad")
     try:
         context = torch.inference_mode if mode == "inference_mode" else torch.no_grad
         with _around(twin, autocast, adapter), context():
             out = twin.call(twin.model, batches.make(seed, **batch))
     finally:
-        twin.model.train(was)
+        twin.model.train()
     return Seen(same={"logits": out.logits.clone(), "loss": getattr(out, "loss", None)})
 
 
 def generate(twin, seed, tokens, new):
-    was = twin.model.training
     twin.model.eval()
     try:
         made = twin.model.generate(input_ids=batches.make(seed, tokens)["input_ids"], max_new_tokens=new, do_sample=False,
                                    pad_token_id=0)
     finally:
-        twin.model.train(was)
+        twin.model.train()
     return Seen(same={"tokens": made})
 
 

@@ -131,7 +131,8 @@ class Drawing:
     def _step(self):
         self._add("step", **self._batch(), **self._around(), loss=self._some(3, "count", "shifted", "logits", "outputs", "hidden"),
                   backward=self._some(5, "never", "twice", "kept", "late", "grad"), scale=self._some(6, 0.25),
-                  embeddings=self._some(10, True), add=self._some(8, True))
+                  embeddings=self._some(10, True), add=self._some(8, True),
+                  training=self._some(12, False))
 
     def _accumulate(self):
         self._add("accumulate", lengths=[self._random.choice((64, 100, 256, 33)) for _ in range(self._random.choice((2, 3)))],
