@@ -11,8 +11,9 @@ class Difference(AssertionError):
     """What is not as it is of the plain model."""
 
 
-def compare(ours, plain, exact):
-    """What was seen (computing.Seen), without its gradients. exact: in float32 where the others are of bfloat16."""
+def compare(ours, plain, exact, slack=0.0):
+    """What was seen (computing.Seen), without its gradients. exact: in float32 where the others are of bfloat16. slack: of the
+    norm, besides what follows from the plain model's own error there."""
     for name, value in plain.same.items():
         if not equal(ours.same.get(name), value):
             raise Difference(f"{name}: {brief(ours.same.get(name))}; of the plain model {brief(value)}")
@@ -24,11 +25,11 @@ def compare(ours, plain, exact):
             if mine is None or mine.shape != value.shape:
                 raise Difference(f"{name}: {brief(mine)}; of the plain model {brief(value)}")
             best = getattr(exact, kind).get(name) if exact else None
-            if (error := far(mine, value, best, CLOSE)) is not None:
+            if (error := far(mine, value, best, CLOSE, slack=slack)) is not None:
                 raise Difference(f"{name}: {brief(mine)}; of the plain model {brief(value)} ({error})")
 
 
-def compare_gradients(ours, plain, exact):
+def compare_gradients(ours, plain, exact, slack=0.0):
     if ours.keys() != plain.keys():
         raise Difference(f"gradients of other parameters: {sorted(ours.keys() ^ plain.keys())[:4]}")
     there = [name for name, g in plain.items() if g is not None]
@@ -40,13 +41,13 @@ def compare_gradients(ours, plain, exact):
     wrong = []
     for name in there:
         best = exact.get(name) if exact else None
-        if (error := far(ours[name], plain[name], best, GRADIENT, TINY * most)) is not None:
+        if (error := far(ours[name], plain[name], best, GRADIENT, TINY * most, slack)) is not None:
             wrong.append(f"{name} ({error})")
     if wrong:
         raise Difference(f"{len(wrong)} of {len(there)} gradients: {', '.join(wrong[:3])}")
 
 
-def far(ours, plain, exact, bound, least=0.0):
+def far(ours, plain, exact, bound, least=0.0, slack=0.0):
     """None where the two are the same but for rounding, else how far they are from each other, in words."""
     ours, plain = ours.detach().float(), plain.detach().float()
     if not torch.equal(ours.isnan(), plain.isnan()):
@@ -57,7 +58,7 @@ def far(ours, plain, exact, bound, least=0.0):
         return None if error <= allowed else f"{error / plain.norm().clamp_min(1e-30):.1e} of its norm"
     exact = exact.detach().float().nan_to_num()
     error, own = (ours - exact).norm(), (plain - exact).norm()
-    allowed = 2 * own + ROUNDING * exact.norm() + least * (ROUNDING / TINY)
+    allowed = 2 * own + (ROUNDING + slack) * exact.norm() + least * (ROUNDING / TINY)
     norm = exact.norm().clamp_min(1e-30)
     return None if error <= allowed else f"{error / norm:.1e} of its norm from float32, the plain model {own / norm:.1e}"
 

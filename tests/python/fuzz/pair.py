@@ -14,7 +14,7 @@ from fuzz.twin import Twin
 
 ACTIONS = {name: f for module in (changes, computing) for name, f in vars(module).items()
            if inspect.isfunction(f) and f.__module__ == module.__name__ and list(inspect.signature(f).parameters)[:2] == ["twin", "seed"]}
-_OPTIONS = tuple(inspect.signature(memo.attach).parameters)
+_OPTIONS = tuple(inspect.signature(memo.attach).parameters)[1:]
 
 
 class Pair:
@@ -40,27 +40,18 @@ class Pair:
         low = self._in_bfloat16(given)
         if self.exact:
             take_numbers(self.exact, self.plain)
-        before = {p: None if p.grad is None else p.grad.clone() for p in self.attached.model.parameters()}
+        gradients = {p: None if p.grad is None else p.grad.clone() for p in self.attached.model.parameters()}
         with self.masks.in_place(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ours = self._attempt(name, given, self.attached, drawing=True)
             plain = self._attempt(name, given, self.plain, drawing=False)
-            error = ours[1]
-            if error is not None and plain[1] is None and self._is_refusal(name, error):
-                self.refusals.append(f"{name}: {error}")
-                for p, gradient in before.items():
-                    p.grad = gradient
-                if self.attached.attached_to is not None:
-                    memo.detach(self.attached.attached_to)
-                    self.attached.attached_to = None
-                if name != "attach":
-                    ours = self._attempt(name, given, self.attached, drawing=False)
-                else:
-                    ours = plain
+            if ours[1] is not None and plain[1] is None and self._is_refusal(name, ours[1]):
+                self.refusals.append(f"{name}: {ours[1]}")
+                ours = self._again_detached(name, given, gradients)
             exact = self._attempt(name, given, self.exact, drawing=False) if self.exact else (None, None)
         if self.masks.changed:
             raise Difference(f"masks of dropout that were computed again are others: {', '.join(sorted(self.masks.changed))}")
-        self._compare(ours, plain, exact[0] if low else None)
+        self._compare(ours, plain, exact[0] if low else None, self._rerouted(given))
         compare_models(self.attached, self.plain)
 
     def _attempt(self, name, given, twin, drawing):
@@ -71,6 +62,18 @@ class Pair:
             return ACTIONS[name](twin, self._seed * 1000 + self._count, **given) or computing.Seen(), None
         except BaseException as error:
             return None, error
+
+    def _again_detached(self, name, given, gradients):
+        """What was refused, with the gradients that were there before."""
+        twin = self.attached
+        for p, gradient in gradients.items():
+            p.grad = gradient
+        if name == "attach":
+            return computing.Seen(), None
+        if twin.attached_to is not None:
+            memo.detach(twin.attached_to)
+            twin.attached_to = None
+        return self._attempt(name, given, twin, drawing=False)
 
     def _in_bfloat16(self, given):
         return given.get("autocast") or self.plain.autocasts or any(
@@ -84,7 +87,11 @@ class Pair:
         return (isinstance(error, ValueError | RuntimeError) and text.startswith(starts) and "\n" not in text
                 and not re.search(r"\b[A-Z]\w*Error: ", text))
 
-    def _compare(self, ours, plain, exact):
+    def _rerouted(self, given):
+        """What a token or two change that rounding to bfloat16 sends to other experts."""
+        return 2 / given.get("tokens", 64) ** 0.5 if self._family == "mixtral" else 0.0
+
+    def _compare(self, ours, plain, exact, slack):
         planted = plain[1] is not None and plain[1].args == changes.PLANTED
         if type(ours[1]) is not type(plain[1]) or planted and ours[1].args != changes.PLANTED:
             raise Difference(f"raises {describe(ours[1])}; the plain model {describe(plain[1])}") from ours[1]
@@ -92,8 +99,8 @@ class Pair:
             for twin in self._twins.values():
                 twin.model.zero_grad(set_to_none=True)
             return
-        compare(ours[0], plain[0], exact)
-        compare_gradients(ours[0].gradients, plain[0].gradients, exact.gradients if exact else None)
+        compare(ours[0], plain[0], exact, slack)
+        compare_gradients(ours[0].gradients, plain[0].gradients, exact.gradients if exact else None, slack)
         for twin in self._twins.values():  # so that rounding does not add up
             if twin is not self.plain:
                 take_gradients(twin, self.plain)
