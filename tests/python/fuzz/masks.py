@@ -81,7 +81,7 @@ class Masks:
     def _mask(self, name, p, x):
         block = tokens_of_block()
         drawn = self._drawn.setdefault((self._forward, name), {})
-        if block is None and not (self._drawing and self._in_forward) and drawn:
+        if block is None and drawn and self._forward and not (self._drawing and self._in_forward):
             rows = torch.cat([part for _, part in sorted(drawn.items())])
             count = x.numel() // x.shape[-1]
             if rows.shape[0] >= count and rows.shape[1] == x.shape[-1]:
