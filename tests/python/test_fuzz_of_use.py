@@ -101,6 +101,7 @@ def test_the_shortest_sequence_that_shows_a_difference_is_found(monkeypatch):
         return running.Verdict("different", f"loss: {len(given)}", at=len(given) - 1, action="step") if bad else running.Verdict("ok")
 
     monkeypatch.setattr(running, "run", run)
-    calls = [("unfreeze", {}), ("lora", {"dora": True, "layers": [2]}), ("cast", {"dtype": "bfloat16"}), ("step", {"tokens": 9, "rows": 2})]
+    calls = [("unfreeze", {}), ("lora", {"dora": True, "layers": [2]}), ("cast", {"dtype": "bfloat16"}),
+             ("step", {"tokens": 9, "rows": 2})]
     sequence, verdict = running.shorter(Sequence({"family": "gpt2"}, calls), run(Sequence({}, calls)))
     assert sequence.calls == [("lora", {"dora": True}), ("step", {"tokens": 9})] and verdict.at == 1

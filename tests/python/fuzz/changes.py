@@ -178,7 +178,9 @@ class Failing:
     def __call__(self, module, given, output):
         if self.where == "forward":
             _raise(self.kind)
-        (output[0] if isinstance(output, tuple) else output).register_hook(lambda gradient: _raise(self.kind))
+        output = output[0] if isinstance(output, tuple) else output
+        if output.requires_grad:
+            output.register_hook(lambda gradient: _raise(self.kind))
 
 
 def fail(twin, seed, where, kind, layer, module="mlp", **batch):

@@ -13,7 +13,8 @@ from fuzz.masks import Masks
 from fuzz.twin import Twin
 
 ACTIONS = {name: f for module in (changes, computing) for name, f in vars(module).items()
-           if inspect.isfunction(f) and f.__module__ == module.__name__ and list(inspect.signature(f).parameters)[:2] == ["twin", "seed"]}
+           if inspect.isfunction(f) and f.__module__ == module.__name__
+           and list(inspect.signature(f).parameters)[:2] == ["twin", "seed"]}
 _OPTIONS = tuple(inspect.signature(memo.attach).parameters)[1:]
 
 
