@@ -17,7 +17,8 @@ from fuzz.drawing import Sequence, draw  # noqa: E402
 def test_what_users_do_gives_what_the_plain_model_gives(seed):
     sequence = draw(seed)
     verdict = running.run(sequence)
-    assert not verdict.bad, f"{verdict}\n\nfrom fuzz import Pair\n{sequence.script()}"
+    if verdict.bad:
+        pytest.fail(f"seed {seed}: {verdict}\n\nfrom fuzz import Pair\n{sequence.script()}", pytrace=False)
 
 
 def attached(**options):
