@@ -10,7 +10,12 @@ from memo.documents import document_starts
 from memo.forwards import Forwards
 from memo.trl_tiles import TrlTiles
 
-ATTRIBUTE = "_memo_attachment"
+_ATTRIBUTE = "_memo_attachment"
+
+
+def attachment_of(model):
+    """The Attachment of a model, also below or above wrappers, or None: it is known where the layers are run."""
+    return next((module.__dict__[_ATTRIBUTE] for module in model.modules() if _ATTRIBUTE in module.__dict__), None)
 
 
 class Attachment:
@@ -46,21 +51,18 @@ class Attachment:
         self._session = self._open = None
 
     def patch(self):
-        self.model.__dict__[ATTRIBUTE] = self
         self._forwards = Forwards()
+        self._forwards.put(self.owner, _ATTRIBUTE, self)
         self._forwards.replace(self.owner, self._run_owner)
         for i, layer in enumerate(self.layers):
             self._forwards.replace(layer, functools.partial(self._run_layer, i))
         if self._head:
-            self._head.patch()
+            self._head.patch(self._forwards)
 
     def unpatch(self):
         self._forwards.restore()
-        if self._head:
-            self._head.unpatch()
         self._trl_tiles.restore()
         self._close()
-        self.model.__dict__.pop(ATTRIBUTE, None)
 
     def _run_owner(self, forward):
         def run(*args, **kwargs):
