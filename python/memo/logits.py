@@ -68,12 +68,13 @@ class Logits(torch.Tensor):
         return func(*tree_map_only(Logits, Logits._made, args), **tree_map_only(Logits, Logits._made, kwargs))
 
     def _refuse_views(self, func):
-        if any(other() not in (None, self) for other in self._views):
+        if any(other() is not None and other() is not self for other in self._views):
             raise RuntimeError(f"memo: {func.name()} in place, on logits of which there are several views; write logits = "
                                "logits.clone() first")
 
     # ---- what needs no values; None: this does
 
+    @torch.compiler.disable
     def _after(self, func, name, given, kwargs):
         """The logits after one of the steps that are taken without them."""
         (rows, weight, bias), step = self._operands, None
@@ -94,6 +95,7 @@ class Logits(torch.Tensor):
             return None
         return Logits.of(rows, weight, bias, self._cast, self._steps + ((step,) if step else ()), self)
 
+    @torch.compiler.disable
     def _loss(self, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean",
               label_smoothing=0.0, input=None):
         """Cross entropy in tiles."""
