@@ -1,5 +1,7 @@
 """The LM head of an attached model: while it trains, its logits are made only when someone looks at them."""
 
+import functools
+
 import torch
 
 from memo import autocast
@@ -10,26 +12,38 @@ _DTYPES = (torch.float32, torch.bfloat16)
 
 
 class TiledHead:
+    def __init__(self, model):
+        self._model = model
+        self._capped = bool(getattr(model.config.get_text_config(), "final_logit_softcapping", None))
+        self._patched = []
+
     @classmethod
     def of(cls, model) -> "TiledHead | None":
-        """None where the head is not linear."""
-        head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-        return cls(model, head) if isinstance(head, torch.nn.Linear) else None
+        """None where nothing in the head is linear."""
+        made = cls(model)
+        return made if made._linears() else None
 
-    def __init__(self, model, head):
-        self.head = head
-        self._capped = bool(getattr(model.config.get_text_config(), "final_logit_softcapping", None))
+    def _linears(self):
+        """Of the model's head as it is now: itself, or what is in a wrapper of it."""
+        head = self._model.get_output_embeddings() if hasattr(self._model, "get_output_embeddings") else None
+        return [module for module in head.modules() if isinstance(module, torch.nn.Linear)] if head is not None else []
 
     @property
     def tile_bytes(self) -> int:
         """Of a tile's logits and what is computed with them, and of the weight's gradient."""
-        return 4 * (TILE * self.head.out_features * (2 if self._capped else 1) + self.head.weight.numel())
+        head = self._linears()[0]
+        return 4 * (TILE * head.out_features * (2 if self._capped else 1) + head.weight.numel())
 
     def patch(self, forwards):
-        forwards.replace(self.head, self._run)
+        """At every step, since heads are resized, replaced and wrapped."""
+        for head in self._linears():
+            if head not in self._patched:
+                self._patched.append(head)
+                forwards.replace(head, functools.partial(self._run, head))
 
-    def _run(self, forward):
-        head, own = self.head, "forward" in self.head.__dict__
+    @staticmethod
+    def _run(head, forward):
+        own = "forward" in head.__dict__
 
         def run(input):
             weight, bias, cast = head.weight, head.bias, autocast.state(input.device.type)

@@ -5,7 +5,7 @@ import weakref
 import torch
 from torch.utils._pytree import tree_map_only
 
-from memo.tiled_loss import TiledLoss
+from memo.tiled_loss import TiledLoss, first_order
 
 _CROSS_ENTROPY = torch.nn.functional.cross_entropy
 # What reads memory, or the whole object, without one of PyTorch's operators.
@@ -25,8 +25,7 @@ class Logits(torch.Tensor):
         before: the logits that these are taken from."""
         logits = _Head.apply(rows, weight, bias, cast, steps)
         logits._operands, logits._cast, logits._steps, logits._whole = (rows, weight, bias), cast, steps, None
-        logits._versions = before._versions if before is not None else [(t, t._version) for t in (rows, weight, bias)
-                                                                        if t is not None]
+        logits._source = before._source if before is not None else _Source(rows, weight, bias)
         # Those that would share memory if they had any.
         logits._views = before._views if before is not None and rows is not before._operands[0] else []
         logits._views.append(weakref.ref(logits))
@@ -34,7 +33,7 @@ class Logits(torch.Tensor):
 
     def _now(self):
         """The operands, if they still are what the logits are of."""
-        if any(t._version != version or t.untyped_storage().nbytes() == 0 for t, version in self._versions):
+        if self._source.changed():
             raise RuntimeError("memo: the weights have changed since these logits were asked for, and nobody had looked at them; "
                                "look at them before optimizer.step()")
         return self._operands
@@ -50,7 +49,9 @@ class Logits(torch.Tensor):
         kwargs, name = kwargs or {}, getattr(func, "__name__", "")
         first = args[0] if args and type(args[0]) is Logits else kwargs.get("input")
         with torch._C.DisableTorchFunctionSubclass():
-            if type(first) is Logits and first._whole is None:
+            if name in ("register_hook", "retain_grad") and first._source.watch() and name == "retain_grad":
+                raise RuntimeError("memo: the loss was computed in tiles, without these logits, so they have no gradient to retain")
+            if type(first) is Logits and first._whole is None and not first._source.watched:
                 found = first._loss(*args[1:], **kwargs) if func is _CROSS_ENTROPY else first._after(func, name, args[1:], kwargs)
                 if found is not None:
                     return found
@@ -109,8 +110,24 @@ class Logits(torch.Tensor):
             raise IndexError(f"Target {target[outside][0]} is out of bounds.")
         operands = self._now() if torch.is_grad_enabled() else [t if t is None else t.detach() for t in self._now()]
         with torch.autocast(self.device.type, dtype=self._cast, enabled=self._cast is not None):
+            self._source.tiled = True
             loss = TiledLoss.apply(*operands, target, ignore_index, reduction == "mean", *form)
         return loss.to(self.dtype)
+
+
+class _Source:
+    """What logits that are taken from one another have in common."""
+
+    def __init__(self, *operands):
+        self._versions = [(t, t._version) for t in operands if t is not None]
+        self.tiled, self.watched = False, False  # a loss was computed in tiles; someone wants the logits' gradient
+
+    def changed(self):
+        return any(t._version != version or t.untyped_storage().nbytes() == 0 for t, version in self._versions)
+
+    def watch(self):
+        self.watched = True
+        return self.tiled
 
 
 class _Head(torch.autograd.Function):
@@ -124,7 +141,7 @@ class _Head(torch.autograd.Function):
         return torch.Tensor._make_wrapper_subclass(Logits, (*rows.shape[:-1], weight.shape[0]), dtype=dtype, device=rows.device)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx, d):
         rows, weight, bias = ctx.saved_tensors
         if ctx.steps:
@@ -157,12 +174,12 @@ def _only(given, kwargs):
 
 
 def _of_rows(index, dims):
-    """Whether an index takes slices of rows, and each row whole."""
+    """Whether an index takes rows, each whole, by slices and numbers."""
     index = index if type(index) is tuple else (index,)
-    if not index or not all(type(part) is slice or part is Ellipsis for part in index):
+    if not index or not all(type(part) in (slice, int) or part is Ellipsis for part in index):
         return False
-    slices = sum(type(part) is slice for part in index)
-    return index[-1] == slice(None) or slices < dims and Ellipsis not in index[:-1]
+    indexed = sum(part is not Ellipsis for part in index)
+    return index[-1] == slice(None) or indexed < dims and Ellipsis not in index[:-1]
 
 
 def _scale_and_cap(steps):

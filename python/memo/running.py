@@ -72,6 +72,8 @@ class Attachment:
             if self._kind.turn_checkpointing_off():
                 warnings.warn("memo: gradient_checkpointing is turned off; the plan decides what is computed again")
             self._trl_tiles.shrink()
+            if self._head:
+                self._head.patch(self._forwards)
             self._running = True
             try:
                 with self._kind.our_attention():

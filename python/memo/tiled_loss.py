@@ -5,6 +5,17 @@ import torch
 TILE = 512  # tokens
 
 
+def first_order(backward):
+    """A backward that refuses to be differentiated, instead of giving gradients that nothing flows through."""
+
+    def run(ctx, d):
+        if torch.is_grad_enabled():
+            raise RuntimeError("memo: gradients of gradients (create_graph=True) are not computed for an attached model")
+        return backward(ctx, d)
+
+    return run
+
+
 class TiledLoss(torch.autograd.Function):
     """Cross entropy of hidden [N, h] through weight [V, h] (bias [V] or None) against labels [N]: the mean over labels other
     than `ignore_index`, or the sum. Logits are multiplied by `scale`, and capped as cap tanh(logits / cap) unless it is None.
@@ -54,7 +65,7 @@ class TiledLoss(torch.autograd.Function):
         return total / count if mean else total
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx, d):
         *gradients, count = ctx.saved_tensors
         d = d if ctx.mean else d * count

@@ -1,8 +1,6 @@
 """What an attached model gives: logits that are logits however they are asked for, losses and gradients that are the plain
 model's for any labels, any loss and any head."""
 
-import copy
-
 import families
 import memo
 import pytest
@@ -231,16 +229,47 @@ def test_logits_with_another_view_are_not_changed_in_place(ids):
                 logits.div_(2)
 
 
+def test_the_gradient_of_logits(ids):
+    model = families.make("llama")
+
+    def watched(model):
+        out, seen = model(input_ids=ids), []
+        out.logits.register_hook(lambda d: seen.append(d) or 2 * d)
+        out.logits.retain_grad()
+        F.cross_entropy(out.logits.view(-1, 97), ids[0]).backward()
+        assert torch.equal(seen[0] * 2, out.logits.grad)
+        return out.logits.grad, model.lm_head.weight.grad.clone()
+
+    plain = watched(model)
+    model.zero_grad()
+    with memo.attached(model, **OPTIONS):
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(watched(model), plain))
+        with pytest.raises(RuntimeError, match="computed in tiles"):
+            model(input_ids=ids, labels=ids).logits.retain_grad()
+
+
 class Largest(TorchDispatchMode):
-    """The most elements that a tensor of the vocabulary's width has."""
+    """The most elements that a tensor as wide as the vocabulary has."""
 
     elements = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **kwargs or {})
-        if torch.is_tensor(out) and out.dim() and out.shape[-1] == 97 and out.device.type == "cpu":
+        if torch.is_tensor(out) and out.dim() and out.shape[-1] in (97, 120) and out.device.type == "cpu":
             self.elements = max(self.elements, out.numel())
         return out
+
+
+@pytest.mark.parametrize("change", ["resized", "another head", "modules_to_save"])
+def test_a_head_that_came_later_makes_no_whole_logits_either(change, ids):
+    model = families.make("llama")
+    with memo.attached(model, **OPTIONS):
+        CHANGES[change](model)
+        model(input_ids=ids, labels=ids).loss.backward()
+        labels = torch.randint(97, (2000,), generator=torch.Generator().manual_seed(6))
+        with Largest() as largest:
+            F.cross_entropy(model.lm_head(torch.randn(1, 2000, 64))[0], labels).backward()
+        assert largest.elements <= 512 * 120
 
 
 @pytest.mark.parametrize("loss", ["of the model", "shifted", "module", "temperature", "cap"])
@@ -373,11 +402,11 @@ def head():
     labels = torch.randint(97, (700,))
     memo.attach(model, **OPTIONS)
     exact = F.cross_entropy(F.linear(hidden, weight)[0], labels)
-    return hidden, weight, F.cross_entropy(model.lm_head(hidden)[0], labels), exact
+    return hidden, weight, F.cross_entropy(model.lm_head(hidden)[0], labels), exact, model.lm_head(hidden)
 
 
 def test_backward_twice_with_the_graph_kept(head):
-    hidden, weight, loss, exact = head
+    hidden, weight, loss, exact, _ = head
     expected = torch.autograd.grad(exact, [hidden, weight])
     for _ in range(2):
         for ours, plain in zip(torch.autograd.grad(loss, [hidden, weight], retain_graph=True), expected):
@@ -395,20 +424,20 @@ def test_backward_twice_without_is_refused_as_ever(head):
 
 @pytest.mark.parametrize("of", [0, 1])
 def test_gradients_of_some_inputs(of, head):
-    ours, plain = (torch.autograd.grad(loss, head[of])[0] for loss in head[2:])
+    ours, plain = (torch.autograd.grad(loss, head[of])[0] for loss in head[2:4])
     assert torch.allclose(ours, plain, atol=1e-6)
 
 
 def test_gradients_of_gradients_are_refused_in_a_line(head):
-    hidden, _, loss, _ = head
-    d, = torch.autograd.grad(loss, hidden, create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiate twice") as raised:
-        d.sum().backward()
-    assert "\n" not in str(raised.value)
+    hidden, _, loss, _, logits = head
+    for one in (loss, logits.square().sum()):
+        with pytest.raises(RuntimeError, match="gradients of gradients") as raised:
+            torch.autograd.grad(one, hidden, create_graph=True)
+        assert "\n" not in str(raised.value)
 
 
 def test_a_loss_in_a_sum_and_one_that_is_not_used(head):
-    hidden, weight, loss, exact = head
+    hidden, weight, loss, exact, _ = head
     for one in (loss, exact):
         hidden.grad = None
         (one + hidden.square().sum() * one.detach()).backward()
@@ -417,8 +446,7 @@ def test_a_loss_in_a_sum_and_one_that_is_not_used(head):
 
 
 def test_without_gradients_the_loss_is_computed_too(head):
-    hidden, weight, _, exact = head
-    logits = F.linear(hidden, weight)
+    logits, labels = head[4][0], torch.zeros(700, dtype=torch.long)
     with torch.no_grad():
-        assert torch.allclose(F.cross_entropy(logits[0], torch.zeros(700, dtype=torch.long)),
-                              F.cross_entropy(copy.copy(logits)[0], torch.zeros(700, dtype=torch.long)))
+        tiled = F.cross_entropy(logits, labels)
+        assert not tiled.requires_grad and torch.allclose(tiled, F.cross_entropy(logits.clone(), labels))
