@@ -40,10 +40,7 @@ def test_without_a_label_the_loss_is_the_plain_one_s_and_gradients_are_0(count, 
     inputs = with_count(count, input_ids=ids, labels=torch.full_like(ids, -100))
     loss = lambda model: model(**inputs).loss
     model = families.make("gemma2")
-    try:
-        plain = result(model, loss)
-    except ZeroDivisionError:
-        pytest.skip("a tensor by the int 0")
+    plain = result(model, loss)
     assert all(not g.any() for g in plain[1].values())
     with memo.attached(model, **OPTIONS):
         ours = result(model, loss)
