@@ -10,7 +10,7 @@ import torch
 from memo import _core
 from memo.own_model import OwnModel
 from memo.planning import Planning
-from memo.running import ATTRIBUTE, Attachment
+from memo.running import Attachment, attachment_of
 from memo.transformers_model import TransformersModel
 from memo.units import parse_bytes
 
@@ -33,7 +33,7 @@ def attach(model: torch.nn.Module, context: int, block: int | str = "auto", devi
 
     Raises UnsupportedModel where the model cannot be run so, ValueError where nothing fits. The model is left as it was.
     """
-    if getattr(model, ATTRIBUTE, None) is not None:
+    if attachment_of(model) is not None:
         raise ValueError("the model is attached already: memo.detach(model) first")
     kind = TransformersModel(model) if layers is None else OwnModel(model, layers, example)
     planning = Planning(kind, context, block, parse_bytes(device_limit, "device_limit"),
@@ -60,8 +60,8 @@ def attached(model: torch.nn.Module, context: int, **options) -> Iterator[Attach
 
 
 def attachment(model: torch.nn.Module) -> Attachment:
-    """The Attachment of an attached model."""
-    made = getattr(model, ATTRIBUTE, None)
+    """The Attachment of an attached model, of what wraps it, or of what it wraps."""
+    made = attachment_of(model)
     if made is None:
         raise ValueError("the model is not attached")
     return made

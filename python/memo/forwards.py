@@ -1,39 +1,76 @@
-"""Forwards of modules replaced, and given back."""
+"""Attributes that lie over a module's own, its forward above all, and are taken off again. A copy of the module (copy, deepcopy,
+pickle) has none of them: `__getstate__` of the instance leaves them out."""
 
 import functools
+import inspect
 
 
 class Forwards:
     def __init__(self):
-        self._replaced, self._active = [], True
+        self._before, self._active = {}, True  # module -> {name: (its own value or None, values of ours)}
+
+    def put(self, module, name, *ours):
+        """The first of `ours` becomes the attribute; any of them there is taken off by `restore`."""
+        before = self._before.setdefault(module, {})
+        before[name] = (module.__dict__.get(name), ours)
+        module.__dict__[name] = ours[0]
+        if "__getstate__" not in module.__dict__:
+            self.put(module, "__getstate__", lambda: _without(dict(type(module).__getstate__(module)), before))
 
     def replace(self, module, make):
         """The module's forward becomes make(forward)."""
-        own, forward = module.__dict__.get("forward"), module.forward
-        ours = make(forward)
+        own, parameters = module.__dict__.get("forward"), inspect.signature(module.forward).parameters.values()
 
-        @functools.wraps(forward)
-        def run(*args, **kwargs):
-            return (ours if self._active else forward)(*args, **kwargs)
+        def over(forward):
+            ours = make(functools.partial(forward, module))
 
-        module.forward = run
-        self._replaced.append((module, own, run))
+            def run(this, *args, **kwargs):
+                return (ours if self._active and this is module else functools.partial(forward, this))(*args, **kwargs)
+
+            this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+            run.__signature__ = inspect.Signature([this, *parameters])
+            return run
+
+        run = over(_of_class if own is None else functools.partial(_of_instance, own))
+        others = []
+        if own is not None:  # Accelerate takes wrappers off by way of __wrapped__, and would find none but the class's forward
+            run.__wrapped__ = over(_of_class)
+            others = [run.__wrapped__.__get__(module)]
+        self.put(module, "forward", run.__get__(module), *others)
 
     def below(self, module):
         """The module's forward without ours."""
-        for replaced, own, run in self._replaced:
-            if replaced is module:
-                return own if own is not None else type(module).forward.__get__(module)
-        return module.forward
+        if "forward" not in self._before.get(module, ()):
+            return module.forward
+        own, _ = self._before[module]["forward"]
+        return own if own is not None else type(module).forward.__get__(module)
 
     def restore(self):
-        """Where someone has replaced a forward since, theirs stays, and finds the module's own below."""
+        """Where someone has replaced an attribute since, theirs stays; a forward finds the module's own below."""
         self._active = False
-        while self._replaced:
-            module, own, run = self._replaced.pop()
-            if module.__dict__.get("forward") is not run:
-                continue
-            if own is None:
-                del module.forward
+        while self._before:
+            module, before = self._before.popitem()
+            if "forward" in before:
+                before["forward"][1][0].__func__.__wrapped__ = type(module).forward
+            _without(module.__dict__, before)
+
+
+def _without(attributes, before):
+    for name, (own, ours) in before.items():
+        if name in attributes and attributes[name] in ours:
+            if own is None or attributes[name] != ours[0]:
+                del attributes[name]
             else:
-                module.forward = own
+                attributes[name] = own
+    return attributes
+
+
+def _of_class(module, *args, **kwargs):
+    return type(module).forward(module, *args, **kwargs)
+
+
+def _of_instance(own, module, *args, **kwargs):
+    """own: an attribute of a module, or of what it was copied from."""
+    if hasattr(own, "__func__"):
+        return own.__func__(module, *args, **kwargs)
+    return own(*args, **kwargs)

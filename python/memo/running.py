@@ -10,7 +10,12 @@ from memo.documents import document_starts
 from memo.forwards import Forwards
 from memo.trl_tiles import TrlTiles
 
-ATTRIBUTE = "_memo_attachment"
+_ATTRIBUTE = "_memo_attachment"
+
+
+def attachment_of(model):
+    """The Attachment of a model, also below or above wrappers, or None: it is known where the layers are run."""
+    return next((module.__dict__[_ATTRIBUTE] for module in model.modules() if _ATTRIBUTE in module.__dict__), None)
 
 
 class Attachment:
@@ -52,12 +57,12 @@ class Attachment:
         self._session = self._open = None
 
     def patch(self):
-        self.model.__dict__[ATTRIBUTE] = self
         self._forwards = Forwards()
+        self._forwards.put(self.owner, _ATTRIBUTE, self)
         self._forwards.replace(self.owner, self._run_owner)
         self._patch_layers()
         if self._head:
-            self._head.patch()
+            self._head.patch(self._forwards)
 
     def _patch_layers(self):
         self._of_layers = Forwards()
@@ -68,11 +73,8 @@ class Attachment:
     def unpatch(self):
         self._of_layers.restore()
         self._forwards.restore()
-        if self._head:
-            self._head.unpatch()
         self._trl_tiles.restore()
         self._close()
-        self.model.__dict__.pop(ATTRIBUTE, None)
 
     def _look_again(self):
         """Before a step: plans of the layers as they are now; layers that were put in place of others are attached."""
@@ -95,6 +97,8 @@ class Attachment:
                 warnings.warn("memo: gradient_checkpointing is turned off; the plan decides what is computed again")
             self._look_again()
             self._trl_tiles.shrink()
+            if self._head:
+                self._head.patch(self._forwards)
             random = torch.get_rng_state()
             while True:
                 self._running = True

@@ -8,6 +8,8 @@ from memo import suspension
 from memo.errors import UnsupportedModel
 from memo.head import TiledHead
 
+_OF_THE_LOSS = ("num_items_in_batch", "ignore_index", "shift_labels")  # models hand these to their layers too, which do not use them
+
 
 class TransformersModel:
     """`owner` is the module that runs the decoder layers, one after the other."""
@@ -109,6 +111,8 @@ class TransformersModel:
         if kwargs.get("past_key_values") is not None:
             return False
         kwargs["use_cache"] = False
+        for name in _OF_THE_LOSS:
+            kwargs.pop(name, None)
         return True
 
     def turn_checkpointing_off(self) -> bool:

@@ -1,9 +1,9 @@
 """TRL's trainers have a loss of their own, in tiles of 4096 tokens by the vocabulary, some of them at a time: most of a step's
-memory. While a model is attached the tiles are those of memo.head; values do not depend on them but for rounding."""
+memory. While a model is attached the tiles are those of memo.tiled_loss; values do not depend on them but for rounding."""
 
 import sys
 
-from memo.head import TILE
+from memo.tiled_loss import TILE
 
 _MODULES = ("trl.kernels.chunked_logprob", "trl.kernels.chunked_divergence")
 

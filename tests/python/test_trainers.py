@@ -48,6 +48,28 @@ def test_trainer(arguments, tmp_path):
                                   train_dataset=rows(True), data_collator=collate))
 
 
+class OwnLoss(hf.Trainer):
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        out = model(**inputs)
+        logits = out.logits[:, :-1].float()
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), inputs["labels"][:, 1:].flatten())
+        loss = loss + 1e-3 * logits.logsumexp(-1).square().mean()
+        return (loss, out) if return_outputs else loss
+
+
+def loss_function(out, labels, num_items_in_batch):
+    logits, labels = out.logits[..., :-1, :].reshape(-1, 97), labels[..., 1:].reshape(-1)
+    return torch.nn.functional.cross_entropy(logits, labels, reduction="sum") / num_items_in_batch
+
+
+@pytest.mark.parametrize("kind, arguments, more", [
+    (OwnLoss, {}, {}), (OwnLoss, {"bf16": True}, {}), (hf.Trainer, {"label_smoothing_factor": 0.1, "gradient_accumulation_steps": 2}, {}),
+    (hf.Trainer, {}, {"compute_loss_func": loss_function})], ids=["compute_loss", "bf16", "label smoothing", "compute_loss_func"])
+def test_a_trainer_whose_loss_is_of_logits(kind, arguments, more, tmp_path):
+    both(lambda model: kind(model, hf.TrainingArguments(output_dir=str(tmp_path), **COMMON, **arguments), train_dataset=rows(True),
+                            data_collator=collate, **more))
+
+
 @pytest.mark.parametrize("arguments", [{"max_length": None}, {"max_length": 150, "packing": True}])
 def test_sft_trainer(arguments, tmp_path):
     trl = pytest.importorskip("trl")
