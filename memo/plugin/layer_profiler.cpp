@@ -126,7 +126,7 @@ Result<LayerTrial> LayerProfiler::try_layer(LayerCalls& calls, const at::Tensor&
                                             const std::vector<at::Tensor>& parameters) {
   MEMO_TRY(const auto session, open_one(Tokens(hidden.size(0)), calls));
   LayerTrial trial;
-  MEMO_TRY(trial.outputs, session->forward(0, hidden, {}));
+  MEMO_TRY(trial.outputs, session->forward(0, hidden));
   MEMO_TRY(trial.gradients, session->backward(0, d_output, zeros_like(trial.outputs.besides), parameters));
   return trial;
 }
@@ -138,7 +138,7 @@ Status LayerProfiler::measure(Tokens context) {
   const at::Tensor hidden = hidden_.narrow(0, 0, context.value()), d = noise(hidden, 2);
   std::map<std::tuple<int, bool>, std::vector<double>> core;
   for (int step = 0; step <= steps_measured; ++step) {
-    MEMO_TRY(const LayerOutputs outputs, session->forward(0, hidden, {}));
+    MEMO_TRY(const LayerOutputs outputs, session->forward(0, hidden));
     MEMO_CHECKED(session->backward(0, d, zeros_like(outputs.besides), parameters_));
     if (step == 0) continue;
     for (const exec::Span& span : session->report()->calls) {

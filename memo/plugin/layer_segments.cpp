@@ -91,7 +91,15 @@ edge::GroupHeads LayerSegments::heads(const edge::Where& where) const {
   return result;
 }
 
-edge::Mask LayerSegments::mask(const edge::Where& where) const { return {where.starts, window(where.layer)}; }
+edge::Mask LayerSegments::mask(const edge::Where& where) const {
+  const auto& mask = kinds_[static_cast<std::size_t>(where.layer)].mask;
+  return mask ? edge::Mask(*mask) : edge::Mask();
+}
+
+std::int64_t LayerSegments::window(int layer) const {
+  const auto& mask = kinds_[static_cast<std::size_t>(layer)].mask;
+  return mask ? mask->window : 0;
+}
 
 std::vector<at::Tensor> LayerSegments::forward(int segment, const edge::Where& where,
                                                const std::vector<at::Tensor>& reads, edge::Graph* graph) {
@@ -114,8 +122,8 @@ std::vector<at::Tensor> LayerSegments::forward(int segment, const edge::Where& w
 
 std::vector<at::Tensor> LayerSegments::before(const edge::Where& where, const at::Tensor& x, edge::Graph& graph) {
   const at::Tensor in = edge::leaf(edge::unowned(x), graph);
-  const auto [q, k, v, softcap, window] = calls_.before(where.layer, where.block, in);
-  kinds_[static_cast<std::size_t>(where.layer)] = {softcap, window};
+  const auto [q, k, v, softcap, mask] = calls_.before(where.layer, where.block, in);
+  kinds_[static_cast<std::size_t>(where.layer)] = {softcap, mask};
   suspended_[where.block] = in;
   edge::keep_roots({q, k, v}, graph);
   const at::NoGradGuard copies;

@@ -52,7 +52,7 @@ auto unlocked(const F& work) {
   return work();
 }
 
-// An object with before(layer, block, x) -> (q, k, v, softcap, window), after(layer, block, o) -> (y, [besides]),
+// An object with before(layer, block, x) -> (q, k, v, softcap, Mask), after(layer, block, o) -> (y, [besides]),
 // begin_exchange(out, given), end_exchange(), forget() and ranks.
 class PythonCalls final : public LayerCalls {
  public:
@@ -67,7 +67,7 @@ class PythonCalls final : public LayerCalls {
     const py::gil_scoped_acquire lock;
     const py::tuple came = call_deep(before_, py::make_tuple(layer, block, x));
     return {came[0].cast<at::Tensor>(), came[1].cast<at::Tensor>(), came[2].cast<at::Tensor>(), came[3].cast<float>(),
-            came[4].cast<std::int64_t>()};
+            came[4].cast<std::shared_ptr<edge::OwnMask>>()};
   }
   AtOutput after(int layer, int block, const at::Tensor& o) override {
     const py::gil_scoped_acquire lock;
@@ -217,10 +217,31 @@ PYBIND11_MODULE(_core, module) {
         return std::unique_ptr<Session>(new Session{std::move(python), std::move(session)});
       });
 
+  py::class_<edge::OwnMask, std::shared_ptr<edge::OwnMask>>(module, "Mask")
+      .def(py::init([](std::vector<std::int64_t> starts, std::int64_t window, const std::optional<at::Tensor>& hidden,
+                       std::int64_t row) {
+             edge::OwnMask mask{std::move(starts), window, {}, row};
+             if (hidden) {
+               const at::Tensor bytes = hidden->to(at::kCPU, at::kByte).contiguous();
+               mask.hidden.assign(bytes.data_ptr<std::uint8_t>(), bytes.data_ptr<std::uint8_t>() + bytes.numel());
+             }
+             return mask;
+           }),
+           py::kw_only(), py::arg("starts"), py::arg("window") = 0, py::arg("hidden") = py::none(), py::arg("row") = 0)
+      .def("with_window",
+           [](const edge::OwnMask& mask, std::int64_t window) {
+             edge::OwnMask result = mask;
+             result.window = window;
+             return result;
+           })
+      .def_readonly("starts", &edge::OwnMask::starts)
+      .def_readonly("window", &edge::OwnMask::window)
+      .def_readonly("hidden", &edge::OwnMask::hidden);
+
   py::class_<Session>(module, "Session")
       .def("forward",
-           [](Session& s, int layer, const at::Tensor& hidden, const std::vector<std::int64_t>& starts) {
-             LayerOutputs outputs = value(unlocked([&] { return s.session->forward(layer, hidden, starts); }));
+           [](Session& s, int layer, const at::Tensor& hidden) {
+             LayerOutputs outputs = value(unlocked([&] { return s.session->forward(layer, hidden); }));
              return py::make_tuple(outputs.hidden, list_of(outputs.besides));
            })
       .def("backward",

@@ -11,10 +11,12 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 
 #include "memo/base/check.h"
 #include "memo/kernels/launch.h"
 #include "memo/torch/allocator.h"
+#include "memo/torch/attention_blind.h"
 
 namespace memo::edge::on_gpu {
 namespace {
@@ -250,6 +252,22 @@ Operands operands(const at::Tensor& qkv, const GroupHeads& h, const Mask& mask, 
   return result;
 }
 
+// Flash attention knows no hidden keys. Those that are not at the end of a document, where only hidden tokens come after them,
+// are refused before (python/memo/masks.py); here queries that see no key get what backward finds every P to be 0 with.
+void blind(const Mask& mask, const QueryRange& range, const at::Tensor& o, const at::Tensor& lse) {
+  const std::vector<std::int64_t> queries = Visibility(mask, range.last).blind_queries();
+  for (auto begin = queries.begin(); begin != queries.end();) {
+    auto end = begin + 1;
+    while (end != queries.end() && *end == *(end - 1) + 1) ++end;
+    const std::int64_t first = std::max(*begin, range.first), last = *(end - 1) + 1;
+    if (first < last) {
+      o.narrow(0, first - range.first, last - first).zero_();
+      lse.narrow(0, first - range.first, last - first).fill_(std::numeric_limits<float>::infinity());
+    }
+    begin = end;
+  }
+}
+
 std::optional<at::Tensor> if_defined(const at::Tensor& tensor) {
   return tensor.defined() ? std::optional(tensor) : std::nullopt;
 }
@@ -276,6 +294,8 @@ std::tuple<at::Tensor, at::Tensor> causal_attention(const at::Tensor& qkv, const
   const at::Tensor o = std::get<0>(result).reshape({rows, heads.queries * heads.dim});
   at::Tensor lse = floats({rows, heads.queries}, qkv);
   lse.copy_(std::get<1>(result).reshape({heads.queries, rows}).t());
+  blind(mask, range, o, lse);
+  if (mask.row > 0) attend_evenly(qkv, heads, mask, o);
   return {o, lse};
 }
 
@@ -293,7 +313,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> causal_attention_backward(const a
   const auto rows = [&](const at::Tensor& gradient, std::int64_t count) {
     return gradient.reshape({tokens, count * heads.dim});
   };
-  return {rows(dq, heads.queries), rows(dk, heads.keys), rows(dv, heads.keys)};
+  const std::tuple result{rows(dq, heads.queries), rows(dk, heads.keys), rows(dv, heads.keys)};
+  if (mask.row > 0)
+    attend_evenly_backward(d_o, qkv, heads, mask, std::get<0>(result), std::get<1>(result), std::get<2>(result));
+  return result;
 }
 
 }  // namespace memo::edge::on_gpu

@@ -8,7 +8,9 @@ import inspect
 import torch
 
 from memo import autocast, captured, devices, ranks
+from memo.documents import of_flash_arguments
 from memo.errors import UnsupportedModel
+from memo.masks import Mask, Masks
 from memo.suspension import Block
 
 _CACHES = ("past_key_values", "past_key_value", "layer_past")
@@ -64,17 +66,23 @@ def arguments(layer, args, kwargs):
 class Arguments:
     """What layers are given besides hidden states, cut into blocks. Cut once for all layers that are given the same."""
 
-    def __init__(self, batch: int, length: int, context: int, block: int):
+    def __init__(self, batch: int, length: int, context: int, block: int, group=None):
         self.batch, self.length, self.context, self.block = batch, length, context, block
+        self.masks = Masks(batch, length, context, ranks.count(group))
         self._cut = {}
 
     def blocks(self, layer_name: str, named: dict) -> list[dict]:
-        """Arguments of each block: rows of what has a row a token, everything else as it is. No mask."""
+        """Arguments of each block: rows of what has a row a token, everything else as it is, masks too: attention is whole."""
         cut, count = {}, self.context // self.block
+        self.masks.read(None, of_flash_arguments(self.batch, self.length, named))
         for name, value in named.items():
-            if name == "attention_mask" or name in _DOCUMENTS:
+            if name in _DOCUMENTS:
                 value = None
-            if isinstance(value, torch.Tensor) and value.dim() > 0 or (isinstance(value, tuple) and any(
+            if isinstance(value, Mask) or name == "attention_mask" and isinstance(value, torch.Tensor) and value.dim() == 4:
+                value = self.masks.of(value)
+                self.masks.read(value)
+                cut[name] = [value] * count
+            elif isinstance(value, torch.Tensor) and value.dim() > 0 or (isinstance(value, tuple) and any(
                     isinstance(part, torch.Tensor) for part in value)):
                 cut[name] = self._blocks_of(layer_name, name, value)
             else:
@@ -106,15 +114,15 @@ class Calls:
     def __init__(self, names, layers, group=None):
         self.names, self.layers, self._group = names, layers, group
         self.ranks = ranks.count(group)
-        self._arguments = [None] * len(layers)
+        self._arguments, self._masks = [None] * len(layers), [None] * len(layers)
         self._waiting = {}
         self._exchanges = collections.deque()
         self._keys = ()
         self.returns_tuple = False
         self.counts = []  # of what the last block gave besides, by key
 
-    def set(self, layer: int, blocks: list[dict]):
-        self._arguments[layer] = blocks
+    def set(self, layer: int, blocks: list[dict], masks: Masks):
+        self._arguments[layer], self._masks[layer] = blocks, masks
 
     def capture(self, keys):
         """What the model's own hooks collect from inside of layers in this step (memo/captured.py)."""
@@ -130,11 +138,11 @@ class Calls:
         came = waiting.switch(x.unsqueeze(0))
         if waiting.dead:
             raise UnsupportedModel(f"{self.names[layer]} does not call its attention by transformers' interface")
-        query, key, value, softcap, window = came
+        query, key, value, softcap, window, mask = came
         dtype = autocast.of_attention(autocast.state(x.device.type), x.dtype)
         devices.check_attention(self.names[layer], x.device.type, dtype, softcap)
         self._waiting[block] = waiting
-        return query[0], key[0], value[0], softcap or 0.0, window or 0
+        return query[0], key[0], value[0], softcap or 0.0, self._masks[layer].core(mask, window or 0)
 
     def after(self, layer, block, o):
         waiting = self._waiting.pop(block)

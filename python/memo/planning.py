@@ -110,7 +110,8 @@ class Planning:
         name, layer, tokens = self.names[one.layer], self.layers[one.layer], one.hidden.shape[1]
         calls = layers.Calls([name], [layer], group)
         named = layers.arguments(layer, one.args, one.kwargs)
-        calls.set(0, layers.Arguments(1, tokens, tokens, self.block).blocks(name, named))
+        cut = layers.Arguments(1, tokens, tokens, self.block)
+        calls.set(0, cut.blocks(name, named), cut.masks)
         calls.capture(state[1])
         return calls
 

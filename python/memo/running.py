@@ -6,7 +6,6 @@ import warnings
 import torch
 
 from memo import captured, layers
-from memo.documents import document_starts
 from memo.forwards import Forwards
 from memo.trl_tiles import TrlTiles
 
@@ -90,14 +89,12 @@ class Attachment:
                 state = self._planning.state_now()
                 self._calls.capture(state[1])
                 session, context = self._session_for(state, batch * length)
-                starts = document_starts(batch, length, context, named.get("attention_mask"),
-                                         named.get("position_ids"), named.get("cu_seq_lens_q"))
-                if starts and self._planning.group is not None:
-                    raise ValueError("a split sequence is one document: no padding, packing or second row")
-                self._step = (session, state, layers.Arguments(batch, length, context, self.block), starts)
-            session, state, cut, starts = self._step
-            self._calls.set(i, cut.blocks(self.names[i], named))
-            y, *besides = _Layer.apply(self._planning, session, state, i, starts, hidden, *self._planning.parameters(i))
+                self._step = (session, state, layers.Arguments(batch, length, context, self.block, self._planning.group))
+            session, state, cut = self._step
+            self._calls.set(i, cut.blocks(self.names[i], named), cut.masks)
+            y, *besides = _Layer.apply(self._planning, session, state, i, hidden, *self._planning.parameters(i))
+            if i == len(self.layers) - 1:
+                cut.masks.watch(y)
             if besides:
                 captured.give(state[1], self._calls.counts, besides)
             return (y,) if self._calls.returns_tuple else y
@@ -126,9 +123,9 @@ class Attachment:
 
 class _Layer(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, planning, session, state, layer, starts, hidden, *parameters):
+    def forward(ctx, planning, session, state, layer, hidden, *parameters):
         with planning.around(state, layer):
-            y, besides = session.forward(layer, hidden.detach().reshape(-1, hidden.shape[-1]), starts)
+            y, besides = session.forward(layer, hidden.detach().reshape(-1, hidden.shape[-1]))
         ctx.planning, ctx.session, ctx.state, ctx.layer, ctx.step = planning, session, state, layer, session.step
         ctx.parameters = parameters
         return y.view(hidden.shape), *besides
@@ -141,4 +138,4 @@ class _Layer(torch.autograd.Function):
         with ctx.planning.around(ctx.state, ctx.layer):
             d_hidden, gradients = ctx.session.backward(ctx.layer, d.reshape(-1, d.shape[-1]), list(d_besides),
                                                        ctx.parameters)
-        return (None, None, None, None, None, d_hidden.view(d.shape), *gradients)
+        return (None, None, None, None, d_hidden.view(d.shape), *gradients)

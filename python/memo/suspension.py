@@ -5,6 +5,8 @@ import math
 import torch
 from greenlet import getcurrent, greenlet
 
+from memo import masks
+
 NAME = "memo"  # of the attention implementation in transformers
 _seen = None  # (heads, kv_heads, head_dim, window) of calls outside of blocks, while someone looks
 
@@ -51,33 +53,32 @@ def look(run):
         _seen = None
 
 
-def _leave(query, key, value, scale, softcap, window):
+def _leave(query, key, value, scale, softcap, window, mask=None):
     """[1, heads, T, D] of a block -> its rows of attention, [1, T, heads, D]."""
     if value.shape[-1] != query.shape[-1]:
         raise ValueError("attention whose values are wider than its keys is not supported")
     factor = math.sqrt(query.shape[-1]) * scale if scale is not None else 1.0
     if abs(factor - 1) > 1e-12:
         query = query * factor
-    return getcurrent().parent.switch((query, key, value, softcap, window))
+    return getcurrent().parent.switch((query, key, value, softcap, window, mask))
 
 
 def _of_transformers(module, query, key, value, attention_mask=None, dropout=0.0, scaling=None, sliding_window=None,
                      softcap=None, **kwargs):
-    """transformers' AttentionInterface. Inside of blocks only: outside of them the model's own is in place."""
+    """transformers' AttentionInterface. Inside of blocks only: outside of them the model's own is in place. The window is what
+    flash attention goes by, of others the mask says it."""
     for name, bad in (("dropout", bool(dropout)), ("s_aux", kwargs.get("s_aux") is not None),
                       ("is_causal=False", not kwargs.get("is_causal", getattr(module, "is_causal", True)))):
         if bad:
             raise ValueError(f"attention with {name} is not supported")
-    return _leave(query, key, value, scaling, softcap, sliding_window), None
-
-
-def _mask(batch_size, attention_mask=None, **kwargs):
-    """transformers' AttentionMaskInterface: the mask of padding [batch, tokens] itself, nothing of S x S."""
-    return attention_mask
+    if attention_mask is not None and not isinstance(attention_mask, masks.Mask):
+        raise ValueError(f"an attention mask that is {masks.described(attention_mask)} is not supported")
+    window = sliding_window if masks.of_flash() else None
+    return _leave(query, key, value, scaling, softcap, window, attention_mask), None
 
 
 def register():
     from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(NAME, _of_transformers)
-    AttentionMaskInterface.register(NAME, _mask)
+    AttentionMaskInterface.register(NAME, masks.interface)

@@ -4,7 +4,7 @@ import contextlib
 
 import torch
 
-from memo import suspension
+from memo import masks, suspension
 from memo.errors import UnsupportedModel
 from memo.head import TiledHead
 
@@ -40,6 +40,7 @@ class TransformersModel:
                         for layer in self.layers]
         self._vocab = config.vocab_size
         self._configs = list({id(c): c for c in self._all_configs()}.values())
+        self._keeps_cache = self._checkpointed = False  # in the plain model's call; checkpointing turns caches off
         suspension.register()
 
     def _all_configs(self):
@@ -52,12 +53,16 @@ class TransformersModel:
 
     @contextlib.contextmanager
     def our_attention(self):
-        """Within, layers leave at their attention, and masks are those of padding alone."""
+        """Within, layers leave at their attention, and masks are what it takes (memo/masks.py)."""
         before = [config._attn_implementation for config in self._configs]
+        if before[0] == suspension.NAME:
+            yield
+            return
         for config in self._configs:
             config._attn_implementation = suspension.NAME
         try:
-            yield
+            with masks.instead_of(before[0], packing=not self._keeps_cache):
+                yield
         finally:
             for config, value in zip(self._configs, before):
                 config._attn_implementation = value
@@ -72,6 +77,9 @@ class TransformersModel:
         """Whether this call of the owner may run by blocks; then without a cache."""
         if kwargs.get("past_key_values") is not None:
             return False
+        use_cache = kwargs.get("use_cache")
+        self._keeps_cache = bool(self.owner.config.use_cache if use_cache is None else use_cache) and not (
+            self._checkpointed or any(layer.gradient_checkpointing for layer in self.layers))
         kwargs["use_cache"] = False
         return True
 
@@ -79,6 +87,7 @@ class TransformersModel:
         if not any(layer.gradient_checkpointing for layer in self.layers):
             return False
         self.model.gradient_checkpointing_disable()
+        self._checkpointed = True
         return True
 
     def head(self):
