@@ -10,7 +10,7 @@ import torch
 from memo import autocast, captured, devices, ranks
 from memo.documents import of_flash_arguments
 from memo.errors import UnsupportedModel
-from memo.masks import Mask, Masks
+from memo.masks import Mask, Masks, of_transformers
 from memo.suspension import Block
 
 _CACHES = ("past_key_values", "past_key_value", "layer_past")
@@ -78,7 +78,8 @@ class Arguments:
         for name, value in named.items():
             if name in _DOCUMENTS:
                 value = None
-            if isinstance(value, Mask) or name == "attention_mask" and isinstance(value, torch.Tensor) and value.dim() == 4:
+            if isinstance(value, Mask) or name == "attention_mask" and value is not None and (
+                    of_transformers() or isinstance(value, torch.Tensor) and value.dim() == 4):
                 value = self.masks.of(value)
                 self.masks.read(value)
                 cut[name] = [value] * count

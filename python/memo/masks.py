@@ -2,6 +2,7 @@
 (memo/torch/attention_mask.h). What a mask says decides, never the arguments beside it."""
 
 import contextlib
+import functools
 
 import torch
 
@@ -21,12 +22,20 @@ def instead_of(implementation: str, packing: bool):
 
     before, find = _instead_of, masking_utils.find_packed_sequence_indices
     _instead_of = implementation
-    if not packing:
-        masking_utils.find_packed_sequence_indices = lambda position_ids: None
+    masking_utils.find_packed_sequence_indices = functools.partial(_documents_of, getattr(find, "args", (find,))[0], packing)
     try:
         yield
     finally:
         _instead_of, masking_utils.find_packed_sequence_indices = before, find
+
+
+def _documents_of(find, packing, position_ids):
+    return find(position_ids) if packing else None
+
+
+def of_transformers() -> bool:
+    """Whether what is called attention_mask is one."""
+    return _instead_of is not None
 
 
 def of_flash() -> bool:
@@ -52,10 +61,6 @@ class Mask(torch.Tensor):
 
     def __repr__(self):
         return f"Mask({tuple(self.shape)})"
-
-
-def described(mask) -> str:
-    return f"a tensor of shape {tuple(mask.shape)}" if isinstance(mask, torch.Tensor) else f"a {type(mask).__name__}"
 
 
 def interface(batch_size, q_length, kv_length, q_offset=0, kv_offset=0, mask_function=None, attention_mask=None,
@@ -95,9 +100,11 @@ class Masks:
         self.read(None)
 
     def of(self, given: torch.Tensor) -> Mask:
-        """For a tensor of four dimensions that somebody made."""
+        """For what somebody gave as a mask."""
         if isinstance(given, Mask):
             return given
+        if not isinstance(given, torch.Tensor):
+            raise UnsupportedModel(f"an attention mask that is a {type(given).__name__}; tensors are possible")
         if id(given) not in self._tensors:
             implementation = _instead_of
             read = lambda tokens: of_tensor(given, self.batch, tokens, implementation)

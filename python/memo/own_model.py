@@ -49,6 +49,9 @@ class OwnModel:
     def prepare_call(self, kwargs) -> bool:
         return True
 
+    def around(self):
+        return []
+
     def turn_checkpointing_off(self) -> bool:
         return False
 

@@ -48,6 +48,8 @@ class Attachment:
         self.model.__dict__[ATTRIBUTE] = self
         self._forwards = Forwards()
         self._forwards.replace(self.owner, self._run_owner)
+        for module in self._kind.around():
+            self._forwards.replace(module, self._run_around)
         for i, layer in enumerate(self.layers):
             self._forwards.replace(layer, functools.partial(self._run_layer, i))
         if self._head:
@@ -60,6 +62,14 @@ class Attachment:
         self._trl_tiles.restore()
         self._close()
         self.model.__dict__.pop(ATTRIBUTE, None)
+
+    def _run_around(self, forward):
+        def run(*args, **kwargs):
+            if not (self.owner.training and torch.is_grad_enabled()):
+                return forward(*args, **kwargs)
+            with self._kind.our_masks(kwargs):
+                return forward(*args, **kwargs)
+        return torch.compiler.disable(run)
 
     def _run_owner(self, forward):
         def run(*args, **kwargs):

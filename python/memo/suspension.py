@@ -6,6 +6,7 @@ import torch
 from greenlet import getcurrent, greenlet
 
 from memo import masks
+from memo.errors import UnsupportedModel
 
 NAME = "memo"  # of the attention implementation in transformers
 _seen = None  # (heads, kv_heads, head_dim, window) of calls outside of blocks, while someone looks
@@ -67,12 +68,14 @@ def _of_transformers(module, query, key, value, attention_mask=None, dropout=0.0
                      softcap=None, **kwargs):
     """transformers' AttentionInterface. Inside of blocks only: outside of them the model's own is in place. The window is what
     flash attention goes by, of others the mask says it."""
+    if not isinstance(getcurrent(), Block):
+        raise UnsupportedModel("a cache that the model makes around its decoder is not supported in a training step")
     for name, bad in (("dropout", bool(dropout)), ("s_aux", kwargs.get("s_aux") is not None),
                       ("is_causal=False", not kwargs.get("is_causal", getattr(module, "is_causal", True)))):
         if bad:
             raise ValueError(f"attention with {name} is not supported")
     if attention_mask is not None and not isinstance(attention_mask, masks.Mask):
-        raise ValueError(f"an attention mask that is {masks.described(attention_mask)} is not supported")
+        raise ValueError("an attention mask that the layer makes by itself is not supported")
     window = sliding_window if masks.of_flash() else None
     return _leave(query, key, value, scaling, softcap, window, attention_mask), None
 

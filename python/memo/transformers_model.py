@@ -55,13 +55,12 @@ class TransformersModel:
     def our_attention(self):
         """Within, layers leave at their attention, and masks are what it takes (memo/masks.py)."""
         before = [config._attn_implementation for config in self._configs]
-        if before[0] == suspension.NAME:
-            yield
-            return
+        if before[0] != suspension.NAME:
+            self._implementation = before[0]
         for config in self._configs:
             config._attn_implementation = suspension.NAME
         try:
-            with masks.instead_of(before[0], packing=not self._keeps_cache):
+            with masks.instead_of(self._implementation, packing=not self._keeps_cache):
                 yield
         finally:
             for config, value in zip(self._configs, before):
@@ -78,10 +77,22 @@ class TransformersModel:
         if kwargs.get("past_key_values") is not None:
             return False
         use_cache = kwargs.get("use_cache")
-        self._keeps_cache = bool(self.owner.config.use_cache if use_cache is None else use_cache) and not (
+        self._keeps_cache = bool(getattr(self.owner.config, "use_cache", False) if use_cache is None else use_cache) and not (
             self._checkpointed or any(layer.gradient_checkpointing for layer in self.layers))
         kwargs["use_cache"] = False
         return True
+
+    def around(self):
+        """The module around the owner, where that makes its masks: of a model of several kinds of input."""
+        from transformers import PreTrainedModel
+
+        parents = [module for module in self.model.modules() if any(child is self.owner for child in module.children())]
+        return [module for module in parents if isinstance(module, PreTrainedModel) and module.get_output_embeddings() is None]
+
+    def our_masks(self, kwargs):
+        """Around a call of such a module, which makes masks before there is a cache."""
+        self._keeps_cache = False
+        return self.our_attention() if kwargs.get("past_key_values") is None else contextlib.nullcontext()
 
     def turn_checkpointing_off(self) -> bool:
         if not any(layer.gradient_checkpointing for layer in self.layers):

@@ -93,11 +93,12 @@ def of_tensor(mask, batch, tokens, implementation) -> Sight:
     hidden, blind = ~seen.any(1), ~seen.any(2)
     even = False
     if mask.is_floating_point() and bool(blind.any()):
-        of_blind, least = mask[blind], torch.finfo(mask.dtype).min
-        even = bool((of_blind == least).all())
-        if not even and (implementation == "eager" or not bool((of_blind == -torch.inf).all())):
-            raise UnsupportedModel("an attention mask by which a token sees no key, and whose values are not all "
-                                   f"torch.finfo({mask.dtype}).min there")
+        # Eager attention makes NaN of -inf there; of other numbers torch's fused attention makes gradients that are not those of
+        # what it computes forward.
+        even = implementation == "eager"
+        least, called = (torch.finfo(mask.dtype).min, f"torch.finfo({mask.dtype}).min") if even else (-torch.inf, "-inf")
+        if not bool((mask[blind] == least).all()):
+            raise UnsupportedModel(f"an attention mask by which a token sees no key, and whose values are not all {called} there")
     key = torch.arange(tokens, device=mask.device)
     first = torch.where(blind, key, seen.to(torch.uint8).argmax(2))
     wrong = seen != ((key >= first[..., None]) & (key <= key[:, None]) & ~hidden[:, None] & ~blind[..., None])
@@ -130,8 +131,6 @@ def documents_and_window(sight: Sight) -> tuple[list[int], int, torch.Tensor]:
     begins = query % tokens == 0
     seen = ~sight.hidden.flatten() if sight.hidden is not None else torch.ones(count, dtype=torch.bool, device=device)
     behind = torch.cat([torch.where(seen, query, count), query.new_full((1,), count)]).flip(0).cummin(0).values.flip(0)
-    until = torch.where(seen, query, -1).cummax(0).values  # the last key up to here that is not hidden
-    before = torch.cat([query.new_full((1,), -1), until[:-1]])
     first = behind[sight.first.flatten() + query // tokens * tokens]
     blind = first > query
     if sight.blind is not None:
@@ -148,7 +147,7 @@ def documents_and_window(sight: Sight) -> tuple[list[int], int, torch.Tensor]:
         wrong = torch.where(blind, behind[low] <= query, behind[low] != first)
         if not bool(wrong.any()):
             return starts.nonzero().flatten().tolist(), window, blind
-        # Queries of padding that see nothing, behind tokens of their document: padding is a document of its own.
-        starts = starts.index_fill(0, (until + 1)[wrong & blind & ~seen], True)
+        # Padding whose queries see nothing is a document of its own where it follows tokens.
+        starts = starts | wrong & blind & ~seen
     row, at = divmod(int(wrong.nonzero()[0]), tokens)
     raise UnsupportedModel(f"an attention mask that is no documents, window and padding: token {at} of row {row}")
