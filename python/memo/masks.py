@@ -79,11 +79,12 @@ def interface(batch_size, q_length, kv_length, q_offset=0, kv_offset=0, mask_fun
     hidden = None if padding is None else ~padding
 
     def read(tokens):
-        # transformers says of a function which it lets be skipped that it is causal, up to `local_size` tokens.
+        # A function that transformers lets be skipped is its own: causal up to `local_size` tokens, then a window or chunks.
         if rows_are_causal or allow_is_causal_skip and tokens < local_size:
             first = causal(batch_size, tokens, device)
         else:
-            first = of_function(mask_function, use_vmap, batch_size, tokens, device)
+            looks = dict(looks=0) if allow_is_causal_skip else {}
+            first = of_function(mask_function, use_vmap, batch_size, tokens, device, **looks)
         return Sight(first, hidden, hidden if flash else None, even)
 
     return Mask((batch_size, 1, q_length, kv_length), dtype if even else torch.bool, device, read)

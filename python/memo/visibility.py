@@ -8,7 +8,7 @@ import torch
 from memo.errors import UnsupportedModel
 
 _ALL_PAIRS = 1 << 20  # so many are looked at one by one
-_LOOKS = 32  # else so many keys of each query, besides the ends of what it sees
+_LOOKS = 32  # else so many keys of each query
 _LEAST = -1e4  # what is added to scores of hidden keys is less
 
 
@@ -27,9 +27,10 @@ def causal(batch, tokens, device) -> torch.Tensor:
     return torch.zeros(batch, tokens, dtype=torch.long, device=device)
 
 
-def of_function(function, vmap, batch, tokens, device) -> torch.Tensor:
+def of_function(function, vmap, batch, tokens, device, looks=_LOOKS) -> torch.Tensor:
     """The first key that each query sees, [batch, tokens], of a mask function (batch, head, query, key) -> whether it sees it;
-    refused where that is no range of keys that ends at the query. vmap: the function takes single indices."""
+    refused where that is no range of keys that ends at the query. vmap: the function takes single indices. looks: at so many keys
+    of each query, besides the ends of what it sees."""
     row = torch.arange(batch, device=device).repeat_interleave(tokens)
     query = torch.arange(tokens, device=device).repeat(batch)
     head = torch.zeros((), dtype=torch.long, device=device)
@@ -64,7 +65,7 @@ def of_function(function, vmap, batch, tokens, device) -> torch.Tensor:
         for key in (query, first, (first - 1).clamp_min(0), torch.minimum(query + 1, last), torch.zeros_like(query), last):
             verify(row, query, key)
         random = torch.Generator(device=device).manual_seed(0)
-        for look in range(_LOOKS):
+        for look in range(looks):
             share = torch.rand(query.shape, generator=random, device=device, dtype=torch.float64)
             within = (first + share * (query - first + 1)).long()
             verify(row, query, within if look % 2 else (share * tokens).long())
