@@ -1,12 +1,14 @@
 """Masks, padding and positions against the plain model: loss and every gradient. What a mask says decides, at any length, or is
 refused by name."""
 
+import contextlib
+
 import families
 import memo
 import pytest
 import torch
 import transformers as hf
-from memo import visibility
+from memo import masks, visibility
 from transformers import masking_utils
 from transformers.models.llama import modeling_llama
 
@@ -161,10 +163,10 @@ def test_masks_of_four_dimensions(how, name):
     keep[0, :30] = keep[1, 150:] = False
     turn = {"boolean": lambda mask: mask, "infinite": added,
             "least": lambda mask: added(mask, torch.finfo(torch.float32).min)}[how]
-    masks = [triangle(200), packed(200, [1, 70, 199]), triangle(200, 2) & keep[:, None, None],
+    cases = [triangle(200), packed(200, [1, 70, 199]), triangle(200, 2) & keep[:, None, None],
              triangle(200, 2) & keep[:, None, None] & keep[:, None, :, None], triangle(200).triu(-20),
              triangle(200, 2) & keep[:1, None, None] | torch.eye(200, dtype=torch.bool)]
-    for mask in masks:
+    for mask in cases:
         inputs = dict(input_ids=ids, labels=ids, attention_mask=turn(mask))
         if (how, name) == ("least", "llama") and not mask.any(-1).all():
             refuses(make(name), "sees no key, and whose values are not all -inf", **inputs)
@@ -174,8 +176,8 @@ def test_masks_of_four_dimensions(how, name):
 
 def test_masks_by_kind_of_layer(ids):
     model, length = make("gemma3"), ids.shape[1]
-    masks = {"full_attention": packed(length, [100]), "sliding_attention": packed(length, [77, 300]).triu(-60)}
-    expect_plain(model, input_ids=ids, labels=ids, attention_mask=masks)
+    by_kind = {"full_attention": packed(length, [100]), "sliding_attention": packed(length, [77, 300]).triu(-60)}
+    expect_plain(model, input_ids=ids, labels=ids, attention_mask=by_kind)
 
 
 @pytest.mark.parametrize("match, mask", {
@@ -338,3 +340,31 @@ def test_a_model_that_computes_with_its_mask_is_told():
     for layer in model.model.layers:
         layer.__class__ = type("Computes", (type(layer),), {"forward": forward})
     refuses(model, "computes with its attention mask", (memo.UnsupportedModel, RuntimeError), input_ids=ids, labels=ids, attention_mask=padding)
+
+
+def test_a_window_is_that_of_the_whole_sequence_where_ranks_have_parts_of_it():
+    window = masks.interface(1, 100, 100, mask_function=masking_utils.sliding_window_causal_mask_function(150), local_size=150)
+    split, alone = masks.Masks(1, 100, 100, ranks=2), masks.Masks(1, 100, 100)
+    for each, expected in ((split, 150), (alone, 0)):
+        each.read(window)
+        assert each.core(window, 0).window == expected
+    chunks = masking_utils.chunked_causal_mask_function(150, torch.zeros(1, dtype=torch.long))
+    with pytest.raises(ValueError, match="a split sequence is one document"):
+        split.read(masks.interface(1, 100, 100, mask_function=chunks, local_size=150))
+
+
+def test_a_gpu_is_given_padding_before_and_behind_a_row_s_tokens_and_no_loss_of_the_latter():
+    step = masks.Masks(2, 6, 12)
+    hidden = torch.tensor([1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1], dtype=torch.bool)
+    starts, window, blind = visibility.documents_and_window(visibility.Sight(visibility.causal(2, 6, "cpu"), hidden.view(2, 6)))
+    assert starts == [0, 2, 6] and window == 0 and blind.nonzero().flatten().tolist() == [0, 1]
+    step._check_gpu(starts, hidden, blind)
+    assert step.unsure.nonzero().flatten().tolist() == [10, 11]
+    for token, refused in ((9, False), (10, True)):
+        output = torch.zeros(2, 6, 3, requires_grad=True).clone()
+        step.watch(output)
+        loss = output.view(12, 3)[token].sum()
+        with pytest.raises(ValueError, match="set their labels to -100") if refused else contextlib.nullcontext():
+            loss.backward()
+    with pytest.raises(memo.UnsupportedModel, match="between the tokens of a row"):
+        step._check_gpu([0, 6], hidden.roll(2), blind)
