@@ -42,8 +42,9 @@ void attend_evenly(const at::Tensor& qkv, const GroupHeads& heads, const Mask& m
   const std::int64_t group = heads.queries / heads.keys;
   const at::Tensor values = qkv.narrow(1, (heads.queries + heads.keys) * heads.dim, heads.keys * heads.dim);
   for_rows(qkv, mask, [&](const at::Tensor& queries, std::int64_t first, std::int64_t tokens) {
-    const at::Tensor mean = values.narrow(0, first, tokens).mean(0, false, at::kFloat).unflatten(0, {heads.keys, 1, -1});
-    const at::Tensor row = mean.expand({-1, group, -1}).reshape({1, -1}).to(o.scalar_type());
+    const at::Tensor mean = values.narrow(0, first, tokens).mean(0, false, at::kFloat);
+    const at::Tensor of_keys = mean.unflatten(0, {heads.keys, 1, -1});
+    const at::Tensor row = of_keys.expand({-1, group, -1}).reshape({1, -1}).to(o.scalar_type());
     at::Tensor(o).index_copy_(0, queries, row.expand({queries.size(0), -1}));
   });
 }
@@ -56,9 +57,12 @@ void attend_evenly_backward(const at::Tensor& d_o, const at::Tensor& qkv, const 
   const auto columns = [&](std::int64_t first, std::int64_t width) { return qkv.narrow(1, first * dim, width * dim); };
   const at::Tensor all_k = columns(count, keys), all_v = columns(count + keys, keys);
   // Of the queries of a key head, one below the other: [keys, group queries, dim].
-  const auto below = [&](const at::Tensor& rows) { return by_head(rows, count).unflatten(0, {keys, group}).flatten(1, 2); };
+  const auto below = [&, keys = keys, count = count](const at::Tensor& rows) {
+    return by_head(rows, count).unflatten(0, {keys, group}).flatten(1, 2);
+  };
   for_rows(qkv, mask, [&](const at::Tensor& queries, std::int64_t first, std::int64_t tokens) {
-    const at::Tensor k = by_head(all_k.narrow(0, first, tokens), keys), v = by_head(all_v.narrow(0, first, tokens), keys);
+    const at::Tensor k = by_head(all_k.narrow(0, first, tokens), keys);
+    const at::Tensor v = by_head(all_v.narrow(0, first, tokens), keys);
     const at::Tensor q = below(columns(0, count).index_select(0, queries)), d = below(d_o.index_select(0, queries));
     at::Tensor ds = at::matmul(d, v.transpose(1, 2)).div_(static_cast<double>(tokens));
     ds.sub_(ds.mean(2, /*keepdim=*/true));

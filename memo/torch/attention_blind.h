@@ -1,5 +1,5 @@
-// Queries that see no key, of masks that are a large negative number (Mask::row): the softmax of scores that are all one
-// number is even over all keys of the query's row, those behind it too.
+// Queries that see no key, of masks that are a large negative number (Mask::row): the softmax of scores that are all
+// one number is even over all keys of the query's row, those behind it too.
 #pragma once
 
 #include <ATen/core/Tensor.h>

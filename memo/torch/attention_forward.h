@@ -68,8 +68,8 @@ inline void hide_keys(const Visibility& visible, std::int64_t first_key, float* 
     if (visible.hidden(first_key + k)) std::fill_n(s + k * tile, tile, -std::numeric_limits<float>::infinity());
 }
 
-// O = O^T / sum of P, row by row; lse = ln 2 (m + log2 of the sum). Of a query that sees no key 0 and infinity, with which
-// backward finds every P to be 0.
+// O = O^T / sum of P, row by row; lse = ln 2 (m + log2 of the sum). Of a query that sees no key 0 and infinity, with
+// which backward finds every P to be 0.
 template <class T>
 inline void finish(const Forward<T>& f, const Panel& panel, float* rows) {
   const std::int64_t dim = f.heads.dim;

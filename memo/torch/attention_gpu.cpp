@@ -62,8 +62,9 @@ Operands operands(const at::Tensor& qkv, const GroupHeads& h, const Mask& mask, 
   return result;
 }
 
-// Flash attention knows no hidden keys. Those that are not at the end of a document, where only hidden tokens come after them,
-// are refused before (python/memo/masks.py); here queries that see no key get what backward finds every P to be 0 with.
+// Flash attention knows no hidden keys. Those that are not at the end of a document, where only hidden tokens come
+// after them, are refused before (python/memo/masks.py); here queries that see no key get what backward finds every P
+// to be 0 with.
 void blind(const Mask& mask, const QueryRange& range, const at::Tensor& o, const at::Tensor& lse) {
   const std::vector<std::int64_t> queries = Visibility(mask, range.last).blind_queries();
   for (auto begin = queries.begin(); begin != queries.end();) {

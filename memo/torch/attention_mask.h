@@ -22,8 +22,8 @@ struct Mask {
   std::span<const std::int64_t> starts = {};  // first tokens of packed documents, ascending from 0; none: one document
   std::int64_t window = 0;                    // a query sees the last so many keys, itself included; 0: all
   std::span<const std::uint8_t> hidden = {};  // by key, 1: nobody sees it; keys beyond its end are seen
-  // What a query gives that sees no key: 0: nothing, o = 0; else the mean of the values of its row, which is one of rows
-  // of so many tokens: the softmax of scores that are all one number, as where masks are a large negative number.
+  // What a query gives that sees no key: 0: nothing, o = 0; else the mean of the values of its row, which is one of
+  // rows of so many tokens: the softmax of scores that are all one number, as where masks are a large negative number.
   std::int64_t row = 0;
 };
 

@@ -83,7 +83,8 @@ def of_tensor(mask, batch, tokens, implementation) -> Sight:
     mask = mask[:, 0]
     if mask.dtype == torch.bool:
         if implementation == "eager":
-            raise UnsupportedModel("a boolean attention mask of four dimensions, which eager attention adds to the scores as 0 and 1")
+            raise UnsupportedModel("a boolean attention mask of four dimensions, which eager attention adds to the scores as 0 "
+                                   "and 1")
         seen = mask
     elif mask.is_floating_point():
         seen = mask == 0
@@ -119,8 +120,8 @@ def _check_order(first):
     back = (first[:, 1:] < first[:, :-1]).nonzero()
     if len(back):
         row, query = (int(i) for i in back[0])
-        raise UnsupportedModel(f"an attention mask by which token {query + 1} of row {row} sees tokens that the one before it does "
-                               "not see any more")
+        raise UnsupportedModel(f"an attention mask by which token {query + 1} of row {row} sees tokens that the one before it "
+                               "does not see any more")
 
 
 def documents_and_window(sight: Sight) -> tuple[list[int], int, torch.Tensor]:

@@ -199,7 +199,8 @@ def test_masks_that_eager_attention_computes_otherwise_with_are_refused():
     ids = tokens(1, 40)
     refuses(make("llama eager"), "boolean attention mask of four", input_ids=ids, labels=ids, attention_mask=triangle(40))
     blind = triangle(40) & (torch.arange(40) > 3)
-    refuses(make("llama eager"), "sees no key, and whose values are not all torch.finfo", input_ids=ids, labels=ids, attention_mask=added(blind))
+    refuses(make("llama eager"), "sees no key, and whose values are not all torch.finfo", input_ids=ids, labels=ids,
+            attention_mask=added(blind))
 
 
 def test_attention_in_both_directions_is_refused_by_what_the_mask_says():
@@ -339,7 +340,8 @@ def test_a_model_that_computes_with_its_mask_is_told():
 
     for layer in model.model.layers:
         layer.__class__ = type("Computes", (type(layer),), {"forward": forward})
-    refuses(model, "computes with its attention mask", (memo.UnsupportedModel, RuntimeError), input_ids=ids, labels=ids, attention_mask=padding)
+    refuses(model, "computes with its attention mask", (memo.UnsupportedModel, RuntimeError), input_ids=ids, labels=ids,
+            attention_mask=padding)
 
 
 def test_a_window_is_that_of_the_whole_sequence_where_ranks_have_parts_of_it():
