@@ -21,7 +21,7 @@ if(NOT EXISTS ${torch_folder}/include/c10/cuda/impl/cuda_cmake_macros.h)
   file(WRITE ${torch_cuda_headers}/c10/cuda/impl/cuda_cmake_macros.h "#pragma once\n#define C10_CUDA_BUILD_SHARED_LIBS\n")
 endif()
 
-set(gpu_sources memo/torch/kernels_gpu.cpp)
+set(gpu_sources memo/torch/attention_gpu.cpp memo/torch/kernels_gpu.cpp)
 set(gpu_device_sources memo/gpu/allocator.cpp memo/gpu/cuda_device.cpp)
 if(MEMO_GPU)
   memo_cuda_runtime()

@@ -4,17 +4,19 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <cstdint>
 #include <exception>
+#include <memory>
 #include <vector>
+
+#include "memo/torch/attention_mask.h"
 
 namespace memo::plugin {
 
 // T tokens of a block, h hidden, D head_dim. Calls are made on the thread that runs the step, and may throw.
 struct AtAttention {
-  at::Tensor q, k, v;       // q [heads, T, D], k and v [kv_heads, T, D], scaled by 1 / sqrt(D) only when they meet
-  float softcap = 0;        // of the scores; 0: none
-  std::int64_t window = 0;  // how many keys a query sees, itself included; 0: all before it
+  at::Tensor q, k, v;  // q [heads, T, D], k and v [kv_heads, T, D], scaled by 1 / sqrt(D) only when they meet
+  float softcap = 0;   // of the scores; 0: none
+  std::shared_ptr<const edge::OwnMask> mask = nullptr;  // of the whole sequence, of all blocks alike; none: causal
 };
 
 struct AtOutput {

@@ -185,7 +185,7 @@ Result<LayerTrial> LayerProfiler::try_layer(int kind, LayerCalls& calls, const a
   const LayerExample example{first_block(options_, hidden), parameters};
   MEMO_TRY(const auto session, open(shape, options_.block * blocks, example, calls));
   LayerTrial trial;
-  MEMO_TRY(trial.outputs, session->forward(0, hidden, {}));
+  MEMO_TRY(trial.outputs, session->forward(0, hidden));
   MEMO_TRY(trial.gradients, session->backward(0, d_output, zeros_like(trial.outputs.besides), parameters));
   return trial;
 }
@@ -199,7 +199,7 @@ Status LayerProfiler::measure(Tokens context) {
     std::vector<LayerOutputs> outputs;
     for (int kind = 0; kind < flow.layers; ++kind) {
       const at::Tensor& hidden = examples_[static_cast<std::size_t>(kind)].hidden;
-      MEMO_TRY(LayerOutputs given, session->forward(kind, hidden.narrow(0, 0, context.value()), {}));
+      MEMO_TRY(LayerOutputs given, session->forward(kind, hidden.narrow(0, 0, context.value())));
       outputs.push_back(std::move(given));
     }
     for (int kind = flow.layers - 1; kind >= flow.forward_layers; --kind) {
@@ -250,7 +250,6 @@ Result<LayerTraces> trace_layer(const LayerOptions& options, const LayerExample&
   edge::install_saved_tensor_hooks();
   MEMO_TRY(const Recorded recorded, record_layers(options, options.shape, options.block, example, calls, device));
   LayerTraces traces;
-  traces.window = recorded.windows.front();
   const model::Dataflow& flow = recorded.profile.flow;
   for (int s = 0; s < static_cast<int>(flow.segments.size()); ++s) {
     if (flow.segments[static_cast<std::size_t>(s)].stage == model::Stage::before)

@@ -79,11 +79,10 @@ class LayerProfiler {
   std::map<std::tuple<int, bool>, std::vector<std::pair<edge::Length, double>>> attention_;
 };
 
-// What a layer does with a few tokens, to tell layers of one kind from others: what it allocates and autograd keeps,
-// and its attention's window and soft cap, as text.
+// What a layer allocates for a few tokens and what autograd keeps of it, as text, to tell layers of one kind from
+// others.
 struct LayerTraces {
   std::string before, after;  // attention
-  std::int64_t window = 0;    // of attention; 0: all keys
 };
 // Of layer 0 of `calls`, for hidden [T, h] as one block of so many tokens. `options`: its shape is of one layer.
 Result<LayerTraces> trace_layer(const LayerOptions& options, const LayerExample& example, LayerCalls& calls,

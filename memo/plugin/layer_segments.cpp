@@ -97,7 +97,15 @@ edge::GroupHeads LayerSegments::heads(const edge::Where& where) const {
   return result;
 }
 
-edge::Mask LayerSegments::mask(const edge::Where& where) const { return {where.starts, window(where.layer)}; }
+edge::Mask LayerSegments::mask(const edge::Where& where) const {
+  const auto& mask = attentions_[static_cast<std::size_t>(where.layer)].mask;
+  return mask ? edge::Mask(*mask) : edge::Mask();
+}
+
+std::int64_t LayerSegments::window(int layer) const {
+  const auto& mask = attentions_[static_cast<std::size_t>(layer)].mask;
+  return mask ? mask->window : 0;
+}
 
 std::vector<at::Tensor> LayerSegments::forward(int segment, const edge::Where& where,
                                                const std::vector<at::Tensor>& reads, edge::Graph* graph) {
@@ -122,8 +130,8 @@ std::vector<at::Tensor> LayerSegments::forward(int segment, const edge::Where& w
 
 std::vector<at::Tensor> LayerSegments::before(const edge::Where& where, const at::Tensor& x, edge::Graph* graph) {
   const at::Tensor in = graph ? edge::leaf(edge::unowned(x), *graph) : edge::unowned(x);
-  const auto [q, k, v, softcap, window] = calls_.before(where.layer, where.block, in);
-  attentions_[static_cast<std::size_t>(where.layer)] = {softcap, window};
+  const auto [q, k, v, softcap, mask] = calls_.before(where.layer, where.block, in);
+  attentions_[static_cast<std::size_t>(where.layer)] = {softcap, mask};
   suspended_[{where.layer, where.block}] = in;
   if (graph) edge::keep_roots({q, k, v}, *graph);
   const at::NoGradGuard copies;

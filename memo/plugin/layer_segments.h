@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -33,7 +34,7 @@ class LayerSegments final : public edge::Segments {
   // Sums over the blocks, float32; undefined for a parameter that took no part. Once.
   std::vector<at::Tensor> take_gradients();
   // Of a layer's attention, once a block came there; 0: none.
-  [[nodiscard]] std::int64_t window(int layer) const { return attentions_[static_cast<std::size_t>(layer)].window; }
+  [[nodiscard]] std::int64_t window(int layer) const;
   void forget();  // blocks that wait
 
   std::vector<at::Tensor> forward(int segment, const edge::Where& where, const std::vector<at::Tensor>& reads,
@@ -45,7 +46,7 @@ class LayerSegments final : public edge::Segments {
  private:
   struct Attention {  // of a layer, as a block said that came there
     float softcap = 0;
-    std::int64_t window = 0;
+    std::shared_ptr<const edge::OwnMask> mask;
   };
   at::Tensor rows(const at::Tensor& whole, int block) const;
   // Without a graph it is of a layer whose gradients nobody wants.

@@ -124,12 +124,12 @@ Result<std::unique_ptr<LayerSession>> LayerSession::open(plan::Plan plan, const 
 
 const plan::Plan& LayerSession::plan() const { return impl_->plan; }
 
-Result<LayerOutputs> LayerSession::forward(int layer, const at::Tensor& hidden, std::vector<std::int64_t> starts) {
+Result<LayerOutputs> LayerSession::forward(int layer, const at::Tensor& hidden) {
   Impl& s = *impl_;
   if (layer == 0) {
     s.run.reset();
     s.segments.forget();
-    s.runner.begin_sequence({{}, {}, {}, std::move(starts)}, true);
+    s.runner.begin_sequence({}, true);
     s.begin_step();
   }
   if (!s.run || s.run->ended() || s.forward_ended || layer != s.next)

@@ -41,9 +41,8 @@ class LayerSession {
   [[nodiscard]] const plan::Plan& plan() const;
 
   // hidden [N, h], N at most the plan's context -> the layer's outputs. Layers come in order; layer 0 begins a
-  // step, and abandons one that did not get to its end. `starts` (of layer 0): the first tokens of documents that do
-  // not see each other, ascending from 0, or none.
-  Result<LayerOutputs> forward(int layer, const at::Tensor& hidden, std::vector<std::int64_t> starts);
+  // step, and abandons one that did not get to its end.
+  Result<LayerOutputs> forward(int layer, const at::Tensor& hidden);
   // Layers come in reverse, down to the first that has a backward side (Dataflow::forward_layers); gradients of all
   // that `forward` gave. `parameters`: those of the layer that gradients are wanted for.
   Result<LayerGradients> backward(int layer, const at::Tensor& d_output, const std::vector<at::Tensor>& d_besides,

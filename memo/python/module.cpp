@@ -122,7 +122,7 @@ PYBIND11_MODULE(_core, module) {
            py::arg("disk_limit"), py::arg("windows"), py::arg("dtype"), py::arg("attention"), py::arg("kinds"),
            py::arg("data_dependent"), py::arg("forward_layers"));
 
-  // (before, after, window, whether random numbers were drawn) of the calls' layer 0 (memo/plugin/layer_profiler.h).
+  // (before, after, whether random numbers were drawn) of the calls' layer 0 (memo/plugin/layer_profiler.h).
   module.def(
       "trace_layer",
       [](const LayerOptions& options, const at::Tensor& hidden, const std::vector<at::Tensor>& parameters,
@@ -132,7 +132,7 @@ PYBIND11_MODULE(_core, module) {
         const LayerTraces traces = python.value_of(unlocked([&] {
           return trace_layer(options, {hidden, parameters}, python, device);
         }));
-        return py::make_tuple(traces.before, traces.after, traces.window, python.drew());
+        return py::make_tuple(traces.before, traces.after, python.drew());
       },
       py::arg("options"), py::arg("hidden"), py::arg("parameters"), py::arg("calls"));
 
@@ -173,13 +173,32 @@ PYBIND11_MODULE(_core, module) {
         return std::unique_ptr<Session>(new Session{std::move(python), std::move(session)});
       });
 
+  py::class_<edge::OwnMask, std::shared_ptr<edge::OwnMask>>(module, "Mask")
+      .def(py::init([](std::vector<std::int64_t> starts, std::int64_t window, const std::optional<at::Tensor>& hidden,
+                       std::int64_t row) {
+             edge::OwnMask mask{std::move(starts), window, {}, row};
+             if (hidden) {
+               const at::Tensor bytes = hidden->to(at::kCPU, at::kByte).contiguous();
+               mask.hidden.assign(bytes.data_ptr<std::uint8_t>(), bytes.data_ptr<std::uint8_t>() + bytes.numel());
+             }
+             return mask;
+           }),
+           py::kw_only(), py::arg("starts"), py::arg("window") = 0, py::arg("hidden") = py::none(), py::arg("row") = 0)
+      .def("with_window",
+           [](const edge::OwnMask& mask, std::int64_t window) {
+             edge::OwnMask result = mask;
+             result.window = window;
+             return result;
+           })
+      .def_readonly("starts", &edge::OwnMask::starts)
+      .def_readonly("window", &edge::OwnMask::window)
+      .def_readonly("hidden", &edge::OwnMask::hidden);
+
   py::class_<Session>(module, "Session")
       .def("forward",
-           [](Session& s, int layer, const at::Tensor& hidden, const std::vector<std::int64_t>& starts,
-              std::uint64_t seed) {
+           [](Session& s, int layer, const at::Tensor& hidden, std::uint64_t seed) {
              s.calls->seed(seed);
-             LayerOutputs outputs =
-                 s.calls->value_of(unlocked([&] { return s.session->forward(layer, hidden, starts); }));
+             LayerOutputs outputs = s.calls->value_of(unlocked([&] { return s.session->forward(layer, hidden); }));
              return py::make_tuple(outputs.hidden, list_of(outputs.besides));
            })
       .def("backward",

@@ -69,7 +69,7 @@ inline void raise_again(const std::exception_ptr& thrown) {
   }
 }
 
-// An object with before(layer, block, x) -> (q, k, v, softcap, window), after(layer, block, o) -> (y, [besides]),
+// An object with before(layer, block, x) -> (q, k, v, softcap, Mask), after(layer, block, o) -> (y, [besides]),
 // begin_exchange(out, given), end_exchange(), forget() and ranks.
 class PythonCalls final : public LayerCalls {
  public:
@@ -86,7 +86,7 @@ class PythonCalls final : public LayerCalls {
     const py::tuple came = call_deep(before_, py::make_tuple(layer, block, x));
     drew_ = drew_ || random.drew();
     return {came[0].cast<at::Tensor>(), came[1].cast<at::Tensor>(), came[2].cast<at::Tensor>(), came[3].cast<float>(),
-            came[4].cast<std::int64_t>()};
+            came[4].cast<std::shared_ptr<edge::OwnMask>>()};
   }
   AtOutput after(int layer, int block, const at::Tensor& o) override {
     const py::gil_scoped_acquire lock;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "memo/base/check.h"
+#include "memo/torch/attention_blind.h"
 #include "memo/torch/attention_kernels.h"
 #include "memo/torch/kernels_gpu.h"
 #include "memo/torch/kernels_rows.h"
@@ -79,10 +80,12 @@ std::tuple<at::Tensor, at::Tensor> causal_attention(const at::Tensor& qkv, const
   const at::AutoDispatchBelowADInplaceOrView plain;
   check(qkv, heads, mask);
   const QueryRange range = given.value_or(QueryRange{0, qkv.size(0)});
+  MEMO_CHECK(mask.row == 0 || !given, "queries that see no key attend to all keys of their row");
   MEMO_CHECK(0 <= range.first && range.first <= range.last && range.last <= qkv.size(0), "queries are rows of qkv");
   at::Tensor o = at::empty({range.last - range.first, heads.queries * heads.dim}, qkv.options());
   at::Tensor lse = floats({range.last - range.first, heads.queries});
   with_type(qkv, [&](auto t) { forward<Element<decltype(t)>>(qkv, heads, mask, range, o, lse); });
+  if (mask.row > 0) attend_evenly(qkv, heads, mask, o);
   return {o, lse};
 }
 
@@ -103,6 +106,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> causal_attention_backward(const a
     backward<T>({heads, Visibility(mask, tokens), tokens, rows<const T>(d_o), rows<const T>(qkv), rows<const T>(o),
                  rows<const float>(lse), rows<float>(delta), rows<float>(sum), rows<T>(dq), rows<T>(dk), rows<T>(dv)});
   });
+  if (mask.row > 0) attend_evenly_backward(d_o, qkv, heads, mask, dq, dk, dv);
   return {dq, dk, dv};
 }
 

@@ -25,6 +25,14 @@ struct Scores {
   const std::int32_t* first_key;  // [tile]
 };
 
+// Scores [queries, keys] of `count` keys, so low where keys are hidden that P is 0, and the derivative of a cap finite.
+inline void hide_columns(const Visibility& visible, std::int64_t first_key, std::int64_t count, float* s) {
+  constexpr float low = -1e15F;
+  for (std::int64_t k = 0; k < count; ++k)
+    if (visible.hidden(first_key + k))
+      for (std::int64_t r = 0; r < tile; ++r) s[r * score_stride + k] = low;
+}
+
 // `cap`: of S, which was capped by it; its derivative is 1 - (S / cap)^2.
 template <bool masked, bool capped>
 inline void probabilities(const Scores& s, std::int64_t query, std::int64_t first_key, std::int64_t count,
@@ -123,6 +131,7 @@ void backward_task(const Backward<T>& b, std::int64_t task, float* work, std::at
   std::fill_n(dk, key_tile * stride, 0.0f);
   std::fill_n(dv, key_tile * stride, 0.0f);
 
+  const bool any_hidden = b.visible.any_hidden(first_key, first_key + key_count);
   const std::int64_t end = b.visible.end_query(first_key + key_count - 1);
   for (std::int64_t query = first_key; query < end; query += tile) {
     const std::int64_t some = std::min(tile, b.tokens - query);
@@ -160,6 +169,7 @@ void backward_task(const Backward<T>& b, std::int64_t task, float* work, std::at
                  Ahead::of(b.sum.row(query) + head * dim, b.sum.stride, dim)};
       }
       if (cap > 0) cap_scores(p, tile, count, score_stride, cap);
+      if (any_hidden) hide_columns(b.visible, first_key, count, p);
       probable({p, ds, ds_rows, lse, delta, first_key_of}, whole, query, count, ahead);
       product<true, true>(count, width, words(tile), p, score_stride, d_o, stride, dv, stride);
       product<true, true>(count, width, words(tile), ds, score_stride, q, stride, dk, stride);

@@ -62,12 +62,19 @@ inline void softmax(float* s, std::int64_t first_key, float scale, std::int64_t 
   }
 }
 
-// O = O^T / sum of P, row by row; lse = ln 2 (m + log2 of the sum).
+// Scores [keys, queries] of a tile whose first key this is, below all others where keys are hidden.
+inline void hide_keys(const Visibility& visible, std::int64_t first_key, float* s) {
+  for (std::int64_t k = 0; k < tile; ++k)
+    if (visible.hidden(first_key + k)) std::fill_n(s + k * tile, tile, -std::numeric_limits<float>::infinity());
+}
+
+// O = O^T / sum of P, row by row; lse = ln 2 (m + log2 of the sum). Of a query that sees no key 0 and infinity, with
+// which backward finds every P to be 0.
 template <class T>
 inline void finish(const Forward<T>& f, const Panel& panel, float* rows) {
   const std::int64_t dim = f.heads.dim;
   for (std::int64_t i = 0; i < tile; i += MEMO_LANES) {
-    const Vector inverse = 1.0f / vector_at(panel.total + i);
+    const Vector total = vector_at(panel.total + i), inverse = total == 0.0f ? Vector{} : 1.0f / total;
     for (std::int64_t d = 0; d < dim; ++d) vector_at(panel.o + d * tile + i) *= inverse;
   }
   const std::int64_t begin = std::max<std::int64_t>(0, f.first - panel.query);
@@ -77,7 +84,9 @@ inline void finish(const Forward<T>& f, const Panel& panel, float* rows) {
     for (std::int64_t d = 0; d < dim; ++d) rows[d] = panel.o[d * tile + r];
     T* o = f.o.row(row) + panel.head * dim;
     for_lanes(dim, [&](std::int64_t i, auto n) MEMO_INLINE { store(o + i, load(rows + i, n), n); });
-    f.lse.row(row)[panel.head] = std::numbers::ln2_v<float> * panel.most[r] + std::log(panel.total[r]);
+    f.lse.row(row)[panel.head] = panel.total[r] == 0.0f
+                                     ? std::numeric_limits<float>::infinity()
+                                     : std::numbers::ln2_v<float> * panel.most[r] + std::log(panel.total[r]);
   }
 }
 
@@ -115,6 +124,7 @@ void forward_task(const Forward<T>& f, std::int64_t task, float* work) {
     const T *k_rows = f.qkv.row(key) + (queries + key_head) * dim, *v_rows = k_rows + keys * dim;
     pack(k_rows, f.qkv.stride, some, dim, k);
     pack_along(v_rows, f.qkv.stride, some, dim, v);
+    const bool any_hidden = f.visible.any_hidden(key, key + some);
     Ahead k_ahead, v_ahead;
     if (key + 2 * tile <= f.last) {
       k_ahead = Ahead::of(k_rows + tile * f.qkv.stride, f.qkv.stride, dim);
@@ -124,6 +134,7 @@ void forward_task(const Forward<T>& f, std::int64_t task, float* work) {
       if (key >= panel.query + tile || key + tile <= panel.first_key[0]) continue;
       product<false, false>(tile, tile, words(dim), k, k_stride, panel.q, tile, s, tile);
       if (cap > 0) cap_scores(s, tile, tile, tile, cap);
+      if (any_hidden) hide_keys(f.visible, key, s);
       const bool whole = panel.first_key[tile - 1] <= key && key + tile <= panel.query + 1;
       (whole ? softmax<false> : softmax<true>)(s, key, scale, dim, panel, k_ahead, v_ahead);
       product<true, true>(o_rows(dim), tile, words(tile), v, v_stride, s, tile, panel.o, tile);

@@ -20,9 +20,9 @@ def report(plan: str, page: str) -> None:
 class _Calls(Protocol):
     """A layer's halves around attention, for blocks of T tokens."""
 
-    def before(self, layer: int, block: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor, float, int]:
-        """(T, hidden) -> q (heads, T, head_dim), k and v (kv_heads, T, head_dim), soft cap of the scores, window in keys;
-        0: none."""
+    def before(self, layer: int, block: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor, float, Mask]:
+        """(T, hidden) -> q (heads, T, head_dim), k and v (kv_heads, T, head_dim), soft cap of the scores (0: none), which
+        keys all tokens' queries see."""
     def after(self, layer: int, block: int, o: Tensor) -> tuple[Tensor, list[Tensor]]:
         """(T, heads, head_dim) -> (T, hidden), and what else the layer gives, (T, any)."""
     def exchange(self, out: Tensor, given: Tensor) -> None:
@@ -63,11 +63,24 @@ class Profiler:
     def open(self, plan: Plan, calls: _Calls, watch: bool) -> Session:
         """watch: whether check mode watches the first step."""
 
+class Mask:
+    """Which keys queries see: none behind themselves, none before their document's first token (starts, ascending from 0; none:
+    one document), the last `window` ones (0: all), none where hidden is true. row: of a query that sees none, the output is 0
+    (row 0), or the mean of the values of its row of so many tokens."""
+
+    def __init__(
+        self, *, starts: Sequence[int], window: int = 0, hidden: Tensor | None = None, row: int = 0
+    ) -> None: ...
+    def with_window(self, window: int) -> Mask: ...
+    starts: list[int]
+    window: int
+    hidden: list[int]
+
 class Session:
     """Runs steps by a plan, layer by layer; the layers of a step in order."""
 
-    def forward(self, layer: int, hidden: Tensor, starts: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
-        """(tokens, hidden) -> the same shape, and what else the layer gives. starts: where documents begin."""
+    def forward(self, layer: int, hidden: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(tokens, hidden) -> the same shape, and what else the layer gives."""
     def backward(
         self, layer: int, d_output: Tensor, d_besides: Sequence[Tensor], parameters: Sequence[Tensor]
     ) -> tuple[Tensor, list[Tensor | None]]:

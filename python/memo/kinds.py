@@ -45,24 +45,18 @@ def _cut(value, length, tokens):
 @dataclasses.dataclass
 class Kinds:
     """of: the kind of each layer, from 0 in the order of layers; examples: of each kind, that of its first layer;
-    data_dependent: of each kind; windows, heads: of each layer's attention; draws: whether layers draw random numbers."""
+    data_dependent: of each kind; draws: whether layers draw random numbers."""
 
     of: list
     examples: list
     data_dependent: list
-    windows: list
     draws: bool
     captures: tuple  # keys of what the model collects from inside of layers (memo/captured.py)
-
-    @property
-    def measured(self):
-        """The example whose attention sees most: what a window does to its time is known."""
-        return max(self.examples, key=lambda one: self.windows[one.layer] or torch.inf)
 
 
 def find(planning, state, tokens) -> Kinds:
     """Runs the model on so many tokens, and its layers on a block each."""
-    found, forwards, keys = [], Forwards(), []  # [(signature, structure, example, window, draws)], a layer each
+    found, forwards, keys = [], Forwards(), []  # [(signature, structure, example, draws)], a layer each
 
     def watch(i, layer, forward):
         def run(*args, **kwargs):
@@ -70,10 +64,10 @@ def find(planning, state, tokens) -> Kinds:
             keys[:] = state.captures or captured.wanted()
             if len(found) == i:
                 example = Example(i, hidden.detach(), args, kwargs)
-                signature, window, draws = _trace(planning, state._replace(captures=tuple(keys)), example)
+                signature, draws = _trace(planning, state._replace(captures=tuple(keys)), example)
                 if all(signature != other[0] for other in found):
                     example.hidden = example.hidden.clone()
-                found.append((signature, look.structure(layer), example, window, draws))
+                found.append((signature, look.structure(layer), example, draws))
             return forward(hidden, *args, **kwargs)
         return run
 
@@ -95,7 +89,7 @@ def find(planning, state, tokens) -> Kinds:
 
 
 def _trace(planning, state, example):
-    """((before, after), window, draws) of a layer; `after` is None where it hangs on values."""
+    """((before, after, without backward), draws) of a layer; `after` is None where it hangs on values."""
     tokens = min(planning.block, _TRACED, example.hidden.shape[1])
     few = example.first(tokens)
     noise = torch.randn(few.hidden.shape, generator=torch.Generator().manual_seed(1)).to(few.hidden)
@@ -108,17 +102,17 @@ def _trace(planning, state, example):
         calls = planning.calls_of(few, state, block=tokens)
         traces.append(planning.in_backward(state, [example.layer], lambda: _core.trace_layer(
             options, hidden[0], calls.leaves(0), calls)))
-    (before, after, window, draws), (other_before, other_after, *_) = traces
+    (before, after, draws), (other_before, other_after, _) = traces
     if before != other_before:
         raise UnsupportedModel(f"{planning.names[example.layer]}: what it allocates before its attention hangs on values")
     forward_only = example.layer < state.forward_layers
-    return (before, after if after == other_after else None, forward_only), window, draws
+    return (before, after if after == other_after else None, forward_only), draws
 
 
 def _find_heads(planning, few, state, tokens):
     calls = layers.Calls(planning.names[:1], planning.layers[:1], [planning.own_forward(planning.layers[0])])
-    named = layers.arguments(planning.layers[0], few.args, few.kwargs)
-    calls.set(0, layers.Arguments(1, tokens, tokens, tokens).blocks(calls.names[0], named))
+    cut = layers.Arguments(1, tokens, tokens, tokens)
+    calls.set(0, cut.blocks(calls.names[0], layers.arguments(planning.layers[0], few.args, few.kwargs)), cut.masks)
     calls.capture(state.captures)
     with torch.no_grad():
         query, key, *_ = calls.before(0, 0, few.hidden[0])
@@ -135,4 +129,4 @@ def _group(found, captures):
     for example in examples:
         example.hidden = example.hidden.clone()
     return Kinds([unique.index(one) for one in signatures], examples, [one[1] is None for one in unique],
-                 [window for *_, window, _ in found], any(draws for *_, draws in found), captures)
+                 any(draws for *_, draws in found), captures)

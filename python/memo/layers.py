@@ -9,7 +9,9 @@ import inspect
 import torch
 
 from memo import _core, autocast, captured, devices, ranks
+from memo.documents import of_flash_arguments
 from memo.errors import UnsupportedModel
+from memo.masks import Mask, Masks, of_transformers
 from memo.suspension import Block
 
 _CACHES = ("past_key_values", "past_key_value", "layer_past")
@@ -86,17 +88,24 @@ def arguments(layer, args, kwargs):
 class Arguments:
     """What layers are given besides hidden states, cut into blocks. Cut once for all layers that are given the same."""
 
-    def __init__(self, batch: int, length: int, context: int, block: int):
+    def __init__(self, batch: int, length: int, context: int, block: int, group=None):
         self.batch, self.length, self.context, self.block = batch, length, context, block
+        self.masks = Masks(batch, length, context, ranks.count(group))
         self._cut = {}
 
     def blocks(self, layer_name: str, named: dict) -> list[dict]:
-        """Arguments of each block: rows of what has a row a token, everything else as it is. No mask."""
+        """Arguments of each block: rows of what has a row a token, everything else as it is, masks too: attention is whole."""
         cut, count = {}, self.context // self.block
+        self.masks.read(None, of_flash_arguments(self.batch, self.length, named))
         for name, value in named.items():
-            if name == "attention_mask" or name in _DOCUMENTS:
+            if name in _DOCUMENTS:
                 value = None
-            if isinstance(value, torch.Tensor) and value.dim() > 0 or (isinstance(value, tuple) and any(
+            if isinstance(value, Mask) or name == "attention_mask" and value is not None and (
+                    of_transformers() or isinstance(value, torch.Tensor) and value.dim() == 4):
+                value = self.masks.of(value)
+                self.masks.read(value)
+                cut[name] = [value] * count
+            elif isinstance(value, torch.Tensor) and value.dim() > 0 or (isinstance(value, tuple) and any(
                     isinstance(part, torch.Tensor) for part in value)):
                 cut[name] = self._blocks_of(layer_name, name, value)
             else:
@@ -151,15 +160,15 @@ class Calls:
         """heads: (heads, columns) of each layer's queries, keys and values; None: whatever they are."""
         self.names, self.layers, self._forwards, self._heads, self._group = names, layers, forwards, heads, group
         self.ranks = ranks.count(group)
-        self._arguments, self._leaves = [None] * len(layers), [None] * len(layers)
+        self._arguments, self._masks, self._leaves = ([None] * len(layers) for _ in range(3))
         self._waiting = {}
         self._exchanges = collections.deque()
         self._keys = ()
         self.returns_tuple = False
         self.counts = []  # of what the last block gave besides, by key
 
-    def set(self, layer: int, blocks: list[dict]):
-        self._arguments[layer], self._leaves[layer] = blocks, Leaves(self.layers[layer])
+    def set(self, layer: int, blocks: list[dict], masks: Masks):
+        self._arguments[layer], self._masks[layer], self._leaves[layer] = blocks, masks, Leaves(self.layers[layer])
 
     def leaves(self, layer: int) -> list:
         """The layer's parameters that blocks give gradients of."""
@@ -180,12 +189,12 @@ class Calls:
         came = self._switch(layer, waiting, x)
         if waiting.dead:
             raise UnsupportedModel(f"{self.names[layer]} does not call its attention by transformers' interface")
-        query, key, value, softcap, window = came
+        query, key, value, softcap, window, mask = came
         self._check_shapes(layer, query, key, value)
         dtype = autocast.of_attention(autocast.state(x.device.type), x.dtype)
         devices.check_attention(self.names[layer], x.device.type, dtype, softcap)
         self._waiting[layer, block] = waiting
-        return query[0], key[0], value[0], softcap or 0.0, window or 0
+        return query[0], key[0], value[0], softcap or 0.0, self._masks[layer].core(mask, window or 0)
 
     def _switch(self, layer, block, rows):
         with noted(self.names[layer]), self._leaves[layer]:

@@ -148,7 +148,8 @@ class Planning:
         for i, one in enumerate(examples):
             tokens = one.hidden.shape[1]
             named = layers.arguments(chosen[i], one.args, one.kwargs)
-            calls.set(i, layers.Arguments(1, tokens, -(-tokens // block) * block, block).blocks(calls.names[i], named))
+            cut = layers.Arguments(1, tokens, -(-tokens // block) * block, block)
+            calls.set(i, cut.blocks(calls.names[i], named), cut.masks)
         calls.capture(state.captures)
         return calls
 
@@ -174,7 +175,7 @@ class Planning:
         group, key = self.group if split else None, (state, split or self.group is None)
         if key not in self._profilers:
             examples = found.examples
-            options = self.options(state, self.block, found.of, found.data_dependent, found.windows, state.forward_layers,
+            options = self.options(state, self.block, found.of, found.data_dependent, self.kind.windows, state.forward_layers,
                                    examples[0].hidden)
             calls = self.calls_of(examples, state, self.block, group)
             leaves = [calls.leaves(i) for i in range(len(examples))]

@@ -6,7 +6,6 @@ import warnings
 import torch
 
 from memo import _core, captured, layers
-from memo.documents import document_starts
 from memo.forwards import Forwards
 from memo.trl_tiles import TrlTiles
 
@@ -61,6 +60,8 @@ class Attachment:
         self._forwards.put(self.owner, _ATTRIBUTE, self)
         self._forwards.replace(self.owner, self._run_owner)
         self._patch_layers()
+        for module in self._kind.around():
+            self._forwards.replace(module, self._run_around)
         if self._head:
             self._head.patch(self._forwards)
 
@@ -88,6 +89,14 @@ class Attachment:
         self._close()
         self._meet_layers()
 
+    def _run_around(self, forward):
+        def run(*args, **kwargs):
+            if not (self.owner.training and torch.is_grad_enabled()):
+                return forward(*args, **kwargs)
+            with self._kind.our_masks(kwargs):
+                return forward(*args, **kwargs)
+        return torch.compiler.disable(run)
+
     def _run_owner(self, forward):
         def run(*args, **kwargs):
             training = self.owner.training and torch.is_grad_enabled()
@@ -95,7 +104,8 @@ class Attachment:
                 return forward(*args, **kwargs)
             if self._kind.turn_checkpointing_off():
                 warnings.warn("memo: gradient_checkpointing is turned off; the plan decides what is computed again")
-            self._look_again()
+            with self._kind.own_attention():
+                self._look_again()
             self._trl_tiles.shrink()
             if self._head:
                 self._head.patch(self._forwards)
@@ -115,7 +125,7 @@ class Attachment:
                     self._running = False
         return torch.compiler.disable(run)  # torch.compile leaves out what runs by a plan
 
-    def _begin(self, hidden, named):
+    def _begin(self, hidden):
         """Of the first layer: the session that this step runs by."""
         planning = self._planning
         if hidden.device != planning.device:
@@ -131,12 +141,8 @@ class Attachment:
                 session, context = self._session_for(state, batch * length)
         finally:
             self._running = True
-        starts = document_starts(batch, length, context, named.get("attention_mask"),
-                                 named.get("position_ids"), named.get("cu_seq_lens_q"))
-        if starts and planning.group is not None:
-            raise ValueError("a split sequence is one document: no padding, packing or second row")
         seed = int(torch.randint(2**62, ()).item()) if planning.draws(state) else 0
-        self._step = (session, state, layers.Arguments(batch, length, context, self.block), starts, seed)
+        self._step = (session, state, layers.Arguments(batch, length, context, self.block, planning.group), seed)
 
     def _run_layer(self, i, forward):
         def run(*args, **kwargs):
@@ -145,10 +151,10 @@ class Attachment:
             hidden, args, kwargs = layers.hidden_of(self.layers[i], args, kwargs)
             named = layers.arguments(self.layers[i], args, kwargs)
             if i == 0:
-                self._begin(hidden, named)
-            session, state, cut, starts, seed = self._step
-            self._calls.set(i, cut.blocks(self.names[i], named))
-            step = _LayerStep(self._planning, session, state, i, self.names[i], starts, seed, self._calls.leaves(i))
+                self._begin(hidden)
+            session, state, cut, seed = self._step
+            self._calls.set(i, cut.blocks(self.names[i], named), cut.masks)
+            step = _LayerStep(self._planning, session, state, i, self.names[i], seed, self._calls.leaves(i))
             try:
                 if i < state.forward_layers:
                     y, *besides = step.forward(hidden)
@@ -159,6 +165,8 @@ class Attachment:
                 if behind_attention and self._planning.becomes_data_dependent(state, i):
                     raise _Unplanned from None
                 raise
+            if i == len(self.layers) - 1 and y.requires_grad:
+                cut.masks.watch(y)
             if besides:
                 captured.give(state.captures, self._calls.counts, besides)
             return (y,) if self._calls.returns_tuple else y
@@ -196,13 +204,13 @@ class _ModelsOwn(Exception):
 class _LayerStep:
     """A layer in a step."""
 
-    def __init__(self, planning, session, state, layer, name, starts, seed, leaves):
+    def __init__(self, planning, session, state, layer, name, seed, leaves):
         self.planning, self.session, self.state, self.layer, self.name = planning, session, state, layer, name
-        self.starts, self.seed, self.leaves, self.step = starts, seed, leaves, None
+        self.seed, self.leaves, self.step = seed, leaves, None
 
     def forward(self, hidden):
         with self.planning.around(self.state, self.layer):
-            y, besides = self.session.forward(self.layer, hidden.detach().reshape(-1, hidden.shape[-1]), self.starts, self.seed)
+            y, besides = self.session.forward(self.layer, hidden.detach().reshape(-1, hidden.shape[-1]), self.seed)
         self.step = self.session.step
         return y.view(hidden.shape), *besides
 

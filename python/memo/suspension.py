@@ -5,6 +5,7 @@ import math
 import torch
 from greenlet import getcurrent, greenlet
 
+from memo import masks
 from memo.errors import UnsupportedModel
 
 NAME = "memo"  # of the attention implementation in transformers
@@ -58,7 +59,7 @@ def look(run):
         _seen = None
 
 
-def _leave(query, key, value, scale, softcap, window):
+def _leave(query, key, value, scale, softcap, window, mask=None):
     """[1, heads, T, D] of a block -> its rows of attention, [1, T, heads, D]."""
     if value.shape[-1] != query.shape[-1]:
         raise UnsupportedModel(f"attention whose values ({value.shape[-1]} columns a head) are not as wide as its keys "
@@ -66,28 +67,29 @@ def _leave(query, key, value, scale, softcap, window):
     factor = math.sqrt(query.shape[-1]) * scale if scale is not None else 1.0
     if abs(factor - 1) > 1e-12:
         query = query * factor
-    return getcurrent().parent.switch((query, key, value, softcap, window))
+    return getcurrent().parent.switch((query, key, value, softcap, window, mask))
 
 
 def _of_transformers(module, query, key, value, attention_mask=None, dropout=0.0, scaling=None, sliding_window=None,
                      softcap=None, **kwargs):
-    """transformers' AttentionInterface. Inside of blocks only: outside of them the model's own is in place."""
+    """transformers' AttentionInterface. Inside of blocks only: outside of them the model's own is in place. The window is what
+    flash attention goes by, of others the mask says it."""
+    if not isinstance(getcurrent(), Block):
+        raise UnsupportedModel("a cache that the model makes around its decoder is not supported in a training step")
     if dropout:
         raise UnsupportedModel(f"dropout {dropout} of attention's weights is not supported; set it to 0")
     for name, bad in (("s_aux", kwargs.get("s_aux") is not None),
                       ("is_causal=False", not kwargs.get("is_causal", getattr(module, "is_causal", True)))):
         if bad:
             raise UnsupportedModel(f"attention with {name} is not supported")
-    return _leave(query, key, value, scaling, softcap, sliding_window), None
-
-
-def _mask(batch_size, attention_mask=None, **kwargs):
-    """transformers' AttentionMaskInterface: the mask of padding [batch, tokens] itself, nothing of S x S."""
-    return attention_mask
+    if attention_mask is not None and not isinstance(attention_mask, masks.Mask):
+        raise UnsupportedModel("an attention mask that the layer makes by itself is not supported")
+    window = sliding_window if masks.of_flash() else None
+    return _leave(query, key, value, scaling, softcap, window, attention_mask), None
 
 
 def register():
     from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(NAME, _of_transformers)
-    AttentionMaskInterface.register(NAME, _mask)
+    AttentionMaskInterface.register(NAME, masks.interface)

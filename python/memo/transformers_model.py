@@ -4,7 +4,7 @@ import contextlib
 
 import torch
 
-from memo import suspension
+from memo import masks, suspension
 from memo.errors import UnsupportedModel
 from memo.head import TiledHead
 
@@ -28,6 +28,7 @@ class TransformersModel:
         self.kv_heads = getattr(config, "num_key_value_heads", None) or self.heads
         self.head_dim = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         self._vocab = config.vocab_size
+        self._keeps_cache = self._checkpointed = False  # in the plain model's call; checkpointing turns caches off
         suspension.register()
 
     def find_layers(self):
@@ -48,6 +49,8 @@ class TransformersModel:
         self.name = f"{prefix}.{child_name}".lstrip(".")
         if getattr(self.owner.config, "is_encoder_decoder", False):
             raise UnsupportedModel(f"{type(self.model).__name__} is an encoder with a decoder; decoders alone can be attached")
+        self.windows = [next((m.sliding_window for m in layer.modules() if getattr(m, "sliding_window", None)), 0)
+                        for layer in self.layers]
         self.configs = list({id(c): c for c in self._all_configs()}.values())
 
     def _language_model(self):
@@ -73,32 +76,29 @@ class TransformersModel:
 
     @contextlib.contextmanager
     def our_attention(self):
-        """Within, layers leave at their attention, and masks are those of padding alone."""
-        before = [config._attn_implementation for config in self.configs]
-        self._outside = self._outside or before
-        self._put_attention([suspension.NAME] * len(before))
+        """Within, layers leave at their attention, and masks are what it takes (memo/masks.py)."""
+        configs, before, outside = self.configs, [config._attn_implementation for config in self.configs], self._outside
+        self._outside = outside or before
+        _put_attention(configs, [suspension.NAME] * len(configs))
         try:
-            yield
+            with masks.instead_of(self._outside[0], packing=not self._keeps_cache):
+                yield
         finally:
-            self._put_attention(before)
-            self._outside = None if self._outside is before else self._outside
+            _put_attention(configs, before)
+            self._outside = outside
 
     @contextlib.contextmanager
     def own_attention(self):
         """Within, everything computes as it does outside of `our_attention`."""
-        inside, before = [config._attn_implementation for config in self.configs], self._outside
-        if before:
-            self._put_attention(before)
+        configs, before, outside = self.configs, [config._attn_implementation for config in self.configs], self._outside
+        _put_attention(configs, outside or before)
         self._outside = None
         try:
-            yield
+            with masks.suspended():
+                yield
         finally:
-            self._put_attention(inside)
-            self._outside = before
-
-    def _put_attention(self, names):
-        for config, name in zip(self.configs, names):
-            config._attn_implementation = name
+            _put_attention(configs, before)
+            self._outside = outside
 
     def example(self, tokens):
         """Runs the model on some tokens, up to its head, unless it is of fully_shard, which wants to be called whole."""
@@ -110,15 +110,31 @@ class TransformersModel:
         """Whether this call of the owner may run by blocks; then without a cache."""
         if kwargs.get("past_key_values") is not None:
             return False
+        use_cache = kwargs.get("use_cache")
+        self._keeps_cache = bool(getattr(self.owner.config, "use_cache", False) if use_cache is None else use_cache) and not (
+            self._checkpointed or any(layer.gradient_checkpointing for layer in self.layers))
         kwargs["use_cache"] = False
         for name in _OF_THE_LOSS:
             kwargs.pop(name, None)
         return True
 
+    def around(self):
+        """The module around the owner, where that makes its masks: of a model of several kinds of input."""
+        from transformers import PreTrainedModel
+
+        parents = [module for module in self.model.modules() if any(child is self.owner for child in module.children())]
+        return [module for module in parents if isinstance(module, PreTrainedModel) and module.get_output_embeddings() is None]
+
+    def our_masks(self, kwargs):
+        """Around a call of such a module, which makes masks before there is a cache."""
+        self._keeps_cache = False
+        return self.our_attention() if kwargs.get("past_key_values") is None else contextlib.nullcontext()
+
     def turn_checkpointing_off(self) -> bool:
         if not any(layer.gradient_checkpointing for layer in self.layers):
             return False
         self.model.gradient_checkpointing_disable()
+        self._checkpointed = True
         return True
 
     def head(self):
@@ -129,3 +145,8 @@ class TransformersModel:
             if isinstance(module, PreTrainedModel) and (head := TiledHead.of(module)):
                 return head
         return None
+
+
+def _put_attention(configs, names):
+    for config, name in zip(configs, names):
+        config._attn_implementation = name

@@ -41,7 +41,8 @@ class Layers final : public LayerCalls {
     const Weights& w = weights[static_cast<std::size_t>(layer)];
     waiting_[{layer, of_block}] = x.unsqueeze(0).squeeze(0);  // a view, as of a batch
     const auto by_head = [](const at::Tensor& rows) { return rows.unflatten(1, {-1, dim}).transpose(0, 1); };
-    return {by_head(at::matmul(x, w.q)), by_head(at::matmul(x, w.k)), by_head(at::matmul(x, w.v)), 0, window};
+    return {by_head(at::matmul(x, w.q)), by_head(at::matmul(x, w.k)), by_head(at::matmul(x, w.v)), 0,
+            std::make_shared<edge::OwnMask>(edge::OwnMask{{}, window})};
   }
   AtOutput after(int layer, int of_block, const at::Tensor& o) override {
     const at::Tensor x = waiting_.extract({layer, of_block}).mapped();
@@ -114,7 +115,7 @@ class LayerSessions : public ::testing::Test {
     at::Tensor x = input;
     Outcome outcome;
     for (int l = 0; l < layers; ++l) {
-      auto outputs = session.forward(l, x, {});
+      auto outputs = session.forward(l, x);
       if (!outputs) throw std::runtime_error(outputs.error().message);
       x = outputs->hidden;
       if (l + 1 == layers) outcome.tensors = {x, outputs->besides.at(0)};
@@ -204,9 +205,9 @@ TEST_F(LayerSessions, TheFirstLayersMayHaveNoBackwardSide) {
   for (const char* strategy : {"resident", "offload"}) {
     const auto session = open(from, strategy);
     for (int steps = 0; steps < 2; ++steps) {
-      at::Tensor x = session->forward(0, input, {}).value().hidden;
+      at::Tensor x = session->forward(0, input).value().hidden;
       EXPECT_LE((x - calls.whole(0, input)).norm().item<double>(), 1e-5 * x.norm().item<double>());
-      for (int l = 1; l < layers; ++l) x = session->forward(l, x, {}).value().hidden;
+      for (int l = 1; l < layers; ++l) x = session->forward(l, x).value().hidden;
       at::Tensor d = d_output;
       for (int l = layers - 1; l > 0; --l)
         d = session->backward(l, d, {}, calls.weights[static_cast<std::size_t>(l)].all()).value().hidden;
@@ -223,13 +224,13 @@ TEST_F(LayerSessions, AFailedStepNamesItsCallAndTheNextOneIsWhole) {
   LayerProfiler from = profiler();
   const auto session = open(from, "offload");
   calls.fails = true;
-  const auto failed = session->forward(0, input, {});
+  const auto failed = session->forward(0, input);
   ASSERT_FALSE(failed.has_value());
   EXPECT_NE(failed.error().message.find("after (layer 0, block 0): out of luck"), std::string::npos)
       << failed.error().message;
   calls.fails = false;
   expect_near(step(*session), expected());
-  ASSERT_TRUE(session->forward(0, input, {}).has_value());  // abandoned
+  ASSERT_TRUE(session->forward(0, input).has_value());  // abandoned
   expect_near(step(*session), expected());
 }
 
@@ -237,7 +238,7 @@ TEST_F(LayerSessions, WhatDepartsFromItsRecordEndsTheStep) {
   LayerProfiler from = profiler();
   const auto session = open(from, "resident");
   calls.grows = true;
-  const auto failed = session->forward(0, input, {});
+  const auto failed = session->forward(0, input);
   ASSERT_FALSE(failed.has_value());
   EXPECT_NE(failed.error().message.find("does not allocate what was recorded"), std::string::npos);
 }
@@ -245,11 +246,11 @@ TEST_F(LayerSessions, WhatDepartsFromItsRecordEndsTheStep) {
 TEST_F(LayerSessions, LayersComeInOrder) {
   LayerProfiler from = profiler();
   const auto session = open(from, "resident");
-  EXPECT_FALSE(session->forward(1, input, {}).has_value());
-  ASSERT_TRUE(session->forward(0, input, {}).has_value());
-  EXPECT_FALSE(session->forward(2, input, {}).has_value());
+  EXPECT_FALSE(session->forward(1, input).has_value());
+  ASSERT_TRUE(session->forward(0, input).has_value());
+  EXPECT_FALSE(session->forward(2, input).has_value());
   EXPECT_FALSE(session->backward(2, d_output, {}, {}).has_value());
-  EXPECT_FALSE(session->forward(0, at::randn({7 * block, hidden}), {}).has_value());  // longer than its plan
+  EXPECT_FALSE(session->forward(0, at::randn({7 * block, hidden})).has_value());  // longer than its plan
 }
 
 TEST_F(LayerSessions, PlansForOtherLayersAreRefused) {

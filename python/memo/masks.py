@@ -1,0 +1,181 @@
+"""Attention masks of a step: what the model's code makes, by transformers' mask functions, or is given, and what attention takes
+(memo/torch/attention_mask.h). What a mask says decides, never the arguments beside it."""
+
+import contextlib
+import functools
+
+import torch
+
+from memo import _core
+from memo.errors import UnsupportedModel
+from memo.visibility import Sight, causal, documents_and_window, of_function, of_tensor
+
+_instead_of = None  # the model's own attention implementation, while ours is in its place
+
+
+@contextlib.contextmanager
+def instead_of(implementation: str, packing: bool):
+    """While our attention is in the place of this one of transformers. packing: whether positions tell documents, as in a call
+    that the plain model makes without a cache."""
+    global _instead_of
+    from transformers import masking_utils
+
+    before, find = _instead_of, masking_utils.find_packed_sequence_indices
+    _instead_of = implementation
+    masking_utils.find_packed_sequence_indices = functools.partial(_documents_of, getattr(find, "args", (find,))[0], packing)
+    try:
+        yield
+    finally:
+        _instead_of, masking_utils.find_packed_sequence_indices = before, find
+
+
+@contextlib.contextmanager
+def suspended():
+    """Within `instead_of`, for a while not."""
+    global _instead_of
+    if _instead_of is None:
+        yield
+        return
+    from transformers import masking_utils
+
+    inside, find, _instead_of = _instead_of, masking_utils.find_packed_sequence_indices, None
+    masking_utils.find_packed_sequence_indices = getattr(find, "args", (find,))[0]
+    try:
+        yield
+    finally:
+        _instead_of, masking_utils.find_packed_sequence_indices = inside, find
+
+
+def _documents_of(find, packing, position_ids):
+    return find(position_ids) if packing else None
+
+
+def of_transformers() -> bool:
+    """Whether what is called attention_mask is one."""
+    return _instead_of is not None
+
+
+def of_flash() -> bool:
+    """Whether the model's own is flash attention: it knows padding, a window and documents of its arguments, and no masks."""
+    return _instead_of is not None and "flash" in _instead_of
+
+
+class Mask(torch.Tensor):
+    """What the model's code passes on as a mask [batch, 1, tokens, tokens]: shape and dtype, no values."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @staticmethod
+    def __new__(cls, shape, dtype, device, read):
+        self = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=device)
+        self.read = read  # number of tokens -> Sight
+        return self
+
+    @classmethod
+    def __torch_dispatch__(cls, operation, types, args=(), kwargs=None):
+        raise UnsupportedModel(f"the model's own code computes with its attention mask ({operation}): a mask that goes to "
+                               "attention as it was made is possible")
+
+    def __repr__(self):
+        return f"Mask({tuple(self.shape)})"
+
+
+def interface(batch_size, q_length, kv_length, q_offset=0, kv_offset=0, mask_function=None, attention_mask=None,
+              local_size=None, allow_is_causal_skip=True, use_vmap=False, dtype=torch.float32, device="cpu", **kwargs):
+    """transformers' AttentionMaskInterface. None: each row is causal."""
+    padding = attention_mask
+    if q_length != kv_length or padding is not None and tuple(padding.shape) != (batch_size, q_length):
+        shape = (batch_size, kv_length) if padding is None else tuple(padding.shape)
+        raise UnsupportedModel(f"an attention mask of shape {shape} for {batch_size} rows of {q_length} tokens")
+    if padding is not None and bool(padding.all()):
+        padding = None
+    flash, even = of_flash(), _instead_of == "eager"
+    rows_are_causal = flash or allow_is_causal_skip and local_size is None
+    if rows_are_causal and padding is None:
+        return None
+    hidden = None if padding is None else ~padding
+
+    def read(tokens):
+        # A function that transformers lets be skipped is its own: causal up to `local_size` tokens, then a window or chunks.
+        if rows_are_causal or allow_is_causal_skip and tokens < local_size:
+            first = causal(batch_size, tokens, device)
+        else:
+            looks = dict(looks=0) if allow_is_causal_skip else {}
+            first = of_function(mask_function, use_vmap, batch_size, tokens, device, **looks)
+        return Sight(first, hidden, hidden if flash else None, even)
+
+    return Mask((batch_size, 1, q_length, kv_length), dtype if even else torch.bool, device, read)
+
+
+class Masks:
+    """Those of a step whose rows, batch x length, lie one behind the other, with tokens up to `context` that nobody sees. ranks:
+    over which a row is split."""
+
+    def __init__(self, batch: int, length: int, context: int, ranks: int = 1):
+        self.batch, self.length, self.context, self.ranks = batch, length, context, ranks
+        self._tensors, self._cores = {}, {}  # by id, whose owner stays
+        self.unsure = None  # [batch * length]: tokens whose attention a GPU computes otherwise than the model
+        self.read(None)
+
+    def of(self, given: torch.Tensor) -> Mask:
+        """For what somebody gave as a mask."""
+        if isinstance(given, Mask):
+            return given
+        if not isinstance(given, torch.Tensor):
+            raise UnsupportedModel(f"an attention mask that is a {type(given).__name__}; tensors are possible")
+        if id(given) not in self._tensors:
+            implementation = _instead_of
+            read = lambda tokens: of_tensor(given, self.batch, tokens, implementation)
+            self._tensors[id(given)] = given, Mask(given.shape, given.dtype, given.device, read)
+        return self._tensors[id(given)][1]
+
+    def read(self, mask: Mask | None, documents=()) -> None:
+        """Before attention asks: within a layer's calls every allocation is planned. documents: more that begin."""
+        if id(mask) in self._cores and not documents:
+            return
+        count, row, apart = self.batch * self.length, 0, "a split sequence is one document: no padding, packing or second row"
+        if mask is None:
+            starts, window, hidden = range(0, count, self.length), 0, None
+        else:
+            sight = mask.read(self.length * self.ranks)
+            if self.ranks > 1 and sight.hidden is not None:
+                raise ValueError(apart)
+            starts, window, blind = documents_and_window(sight)
+            hidden = sight.hidden.flatten() if sight.hidden is not None and bool(sight.hidden.any()) else None
+            row = self.length if sight.even and bool(blind.any()) else 0
+            if hidden is not None and mask.device.type == "cuda":
+                self._check_gpu(starts, hidden, blind)
+        starts = {*starts, *documents} | ({count} if count < self.context else set())
+        starts = sorted(starts) if len(starts) > 1 else []
+        if self.ranks > 1 and starts:
+            raise ValueError(apart)
+        core = _core.Mask(starts=starts, window=window, hidden=hidden, row=row)
+        self._cores[id(mask)] = mask, {0: core, window: core}
+
+    def core(self, mask: Mask | None, window: int) -> _core.Mask:
+        """For attention that asks for this window (0: none) besides what the mask says."""
+        cores = self._cores[id(mask)][1]
+        if window not in cores:
+            cores[window] = cores[0].with_window(min(window, cores[0].window or window))
+        return cores[window]
+
+    def watch(self, hidden) -> None:
+        """Of the last layer's output: no loss may come from tokens whose attention is not the model's own."""
+        def check(gradient):
+            if bool(gradient.reshape(len(self.unsure), -1)[self.unsure].any()):
+                raise ValueError("a loss of tokens of padding behind a row's tokens, on a GPU: set their labels to -100")
+        if self.unsure is not None:
+            hidden.register_hook(check)
+
+    def _check_gpu(self, starts, hidden, blind):
+        """Flash attention takes documents and a window: what padding there is lies before or behind a document's tokens."""
+        count = len(hidden)
+        query = torch.arange(count, device=hidden.device)
+        ends = torch.full_like(query, count)
+        begins = torch.tensor(starts[1:], device=query.device, dtype=torch.long)
+        ends[begins - 1] = begins
+        ends = ends.flip(0).cummin(0).values.flip(0)
+        next_seen = torch.where(hidden, count, query).flip(0).cummin(0).values.flip(0)
+        if bool((hidden & (next_seen < ends)).any()):
+            raise UnsupportedModel("padding between the tokens of a row, on a GPU")
+        self.unsure = hidden & ~blind
