@@ -77,12 +77,12 @@ TEST_F(Config, FamiliesDifferWhereTheyShould) {
   EXPECT_EQ(llama.norm, Norm::rms);
   EXPECT_EQ(llama.norm_eps, 1e-6);
   EXPECT_EQ(llama.rope_theta, 5e5);
-  EXPECT_EQ(llama.rope_scaling, (RopeScaling{8, 1, 4, 32}));
+  EXPECT_EQ(llama.rope_scaling, (RopeScaling(Llama3Rope{8, 1, 4, 32})));
   EXPECT_FALSE(llama.tied || llama.qkv_bias || llama.out_bias || llama.mlp_bias || llama.qk_norm);
 
   const Shape biases = *read_config(config_folder("llama_biases"));
   EXPECT_TRUE(biases.tied && biases.qkv_bias && biases.out_bias && biases.mlp_bias);
-  EXPECT_FALSE(biases.rope_scaling);
+  EXPECT_EQ(biases.rope_scaling, RopeScaling());
   EXPECT_EQ(read_config(config_folder("mistral"))->sliding_window, 48);
   EXPECT_EQ(read_config(config_folder("mistral_no_window"))->sliding_window, 0);
   EXPECT_EQ(read_config(config_folder("mistral_no_window"))->head_dim, 16);

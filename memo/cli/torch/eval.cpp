@@ -75,8 +75,8 @@ void print_table(const Options& options, const edge::Evaluation& found) {
 
 Status eval(const Options& options) {
   MEMO_TRY(const Path folder, model_folder(options.model));
-  MEMO_TRY(const model::Shape shape, model::read_config(folder));
-  MEMO_CHECKED(model::check_context(shape, Tokens(options.context), "--context"));
+  MEMO_TRY(model::Shape described, model::read_config(folder));
+  MEMO_TRY(const model::Shape shape, model::for_context(std::move(described), Tokens(options.context), "--context"));
   MEMO_TRY(const edge::Dataset data, open_text(options, folder, shape));
 
   const job::DType dtype = options.dtype == "bfloat16" ? job::DType::bfloat16 : job::DType::float32;
