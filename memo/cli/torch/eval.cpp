@@ -30,7 +30,8 @@ struct Options {
 
 // The model's folder: of a run, its newest checkpoint.
 Result<Path> model_folder(const Path& given) {
-  if (std::filesystem::exists(given / "config.json")) return given;
+  std::error_code error;  // a link to nothing is told when it is read
+  if (std::filesystem::exists(std::filesystem::symlink_status(given / "config.json", error))) return given;
   MEMO_TRY(const std::optional<edge::LatestCheckpoint> latest, edge::latest_checkpoint(given));
   if (latest) {
     for (const std::string& damage : latest->damaged) say("passed over: " + damage);
@@ -84,7 +85,7 @@ Status eval(const Options& options) {
   MEMO_TRY(const edge::Arena memory, edge::Arena::map(whole.bytes()));  // gradients' pages are never touched
   edge::ModelState state(shape, dtype,
                          [&](const edge::StateGroup& group) { return whole.regions(memory.data(), group); });
-  MEMO_CHECKED(edge::load_weights(state, folder));
+  MEMO_CHECKED(edge::load_weights(state, folder, say));
   const edge::Decoder decoder(shape, 1, state.parameters());
 
   const std::atomic<int>& interrupted = interrupts();
