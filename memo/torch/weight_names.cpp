@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::string_view head = "lm_head.weight";
 
-std::string quoted(const std::string& name) { return fmt::format("'{}'", one_line(name.substr(0, 200))); }
+std::string in_quotes(const std::string& name) { return fmt::format("'{}'", one_line(name.substr(0, 200))); }
 
 // Without the modules that wrap others, wherever they stand: no family has modules of these names.
 std::string without_wrappers(const std::string& name) {
@@ -57,7 +57,7 @@ Result<bool> same_bytes(const TensorFiles& files, const std::string& a, const st
 Result<WeightNames> weight_names(const TensorFiles& files, const std::vector<model::ParameterSpec>& specs) {
   const auto two_names = [&](const std::string& a, const std::string& b) {
     return bad_input(fmt::format("{}: tensors {} and {} are both there, two names of one; remove one of them",
-                                 files.where().string(), quoted(a), quoted(b)));
+                                 files.where().string(), in_quotes(a), in_quotes(b)));
   };
   std::map<std::string, std::string> there;  // by the name without wrappers
   for (const auto& [name, entry] : files.tensors())
@@ -94,7 +94,7 @@ Result<WeightNames> weight_names(const TensorFiles& files, const std::vector<mod
       if (!same)
         return bad_input(
             fmt::format("{}: tensors {} and {} differ, but config.json ties them; set tie_word_embeddings to false there",
-                        files.where().string(), quoted(at->second), quoted(found->second)));
+                        files.where().string(), in_quotes(at->second), in_quotes(found->second)));
     }
   }
   for (const auto& [plain, name] : there)
