@@ -56,7 +56,7 @@ SHARED = [
     dict(num_key_value_heads=4),
     dict(num_key_value_heads=1),
     dict(head_dim=32),
-    dict(hidden_size=96, intermediate_size=80, num_hidden_layers=3),
+    dict(hidden_size=96, intermediate_size=80, num_hidden_layers=3, layer_types=ABSENT),
     dict(torch_dtype="float32", dtype=ABSENT),
     dict(architectures=ABSENT),
     dict(architectures=None),
