@@ -83,7 +83,8 @@ Result<json> parse_python_json(std::string_view text, const Path& where) {
     return value;
   } catch (const json::exception& error) {
     const std::string instead = stand_in(text);
-    return bad_input(fmt::format("{}: {}", where.string(), instead.empty() ? "not JSON: " + std::string(error.what()) : instead));
+    return bad_input(
+        fmt::format("{}: {}", where.string(), instead.empty() ? "not JSON: " + std::string(error.what()) : instead));
   }
 }
 
@@ -92,7 +93,7 @@ Result<json> read_python_json(const Path& path) {
   return parse_python_json(text, path);
 }
 
-std::string python_json_text(const json& value) {
+std::string python_json_text(const json& value, int indent) {
   json copy = value;
   bool any = false;
   for_leaves(copy, [&](json& leaf) {
@@ -101,7 +102,7 @@ std::string python_json_text(const json& value) {
     const double number = leaf.get<double>();
     leaf = marked(std::isnan(number) ? "NaN" : number > 0 ? "Infinity" : "-Infinity");
   });
-  std::string text = copy.dump(2);
+  std::string text = copy.dump(indent);
   for (const Special& special : specials) {
     const std::string quoted = as_json(special.name);
     for (std::size_t at = 0; any && (at = text.find(quoted, at)) != std::string::npos;)

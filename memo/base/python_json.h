@@ -12,7 +12,7 @@ namespace memo {
 
 Result<nlohmann::json> parse_python_json(std::string_view text, const Path& where);
 Result<nlohmann::json> read_python_json(const Path& path);
-// Indented by two spaces.
-std::string python_json_text(const nlohmann::json& value);
+// Indented by so many spaces; -1: on one line.
+std::string python_json_text(const nlohmann::json& value, int indent = 2);
 
 }  // namespace memo

@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "memo/base/python_json.h"
-#include "memo/base/text.h"
 
 namespace memo::model {
 
@@ -23,7 +22,7 @@ const nlohmann::json* ConfigReader::find(const char* key) const {
 }
 
 void ConfigReader::wrong_type(const char* key, const nlohmann::json& value, const char* expected) {
-  fail(fmt::format("'{}' must be {}, found {}", key, expected, one_line(python_json_text(value))));
+  fail(fmt::format("'{}' must be {}, found {}", key, expected, python_json_text(value, -1)));
 }
 
 void ConfigReader::read(const char* key, const nlohmann::json& value, std::int64_t& into) {

@@ -31,8 +31,8 @@ class ConfigReader {
   void required_as(const char* key, const char* alias, T& value) {
     const auto *found = find(key), *other = find(alias);
     if (found != nullptr && other != nullptr && *found != *other)
-      return fail(fmt::format("'{}' is {}, but '{}' is {}: two names of one thing; remove one", key, found->dump(), alias,
-                              other->dump()));
+      return fail(fmt::format("'{}' is {}, but '{}' is {}: two names of one thing; remove one", key, found->dump(),
+                              alias, other->dump()));
     required(found == nullptr && other != nullptr ? alias : key, value);
   }
   // Only `supported` is; `absent` is what the family's class in transformers takes when there is no such key.

@@ -11,7 +11,10 @@
 namespace memo::model {
 namespace {
 
-const std::vector<std::string> yarn_keys{"attention_factor", "beta_fast", "beta_slow",
+const std::vector<std::string> keys{"rope_theta",      "rope_type",       "type",
+                                    "factor",          "low_freq_factor", "high_freq_factor",
+                                    "original_max_position_embeddings",   "partial_rotary_factor"};
+const std::vector<std::string> yarn_keys{"attention_factor", "beta_fast",      "beta_slow",
                                          "mscale",           "mscale_all_dim", "truncate"};
 
 // transformers' recommendation for queries and keys of a context that is `factor` times as long.
@@ -127,8 +130,7 @@ void read_rope(ConfigReader& reader, Shape& shape) {
   std::string type = "default";
   inner.optional("type", type);
   inner.optional("rope_type", type);
-  std::vector<std::string> known{"rope_theta",      "rope_type",        "type", "factor", "low_freq_factor",
-                                 "high_freq_factor", "original_max_position_embeddings", "partial_rotary_factor"};
+  std::vector<std::string> known = keys;
   if (type == "yarn") known.insert(known.end(), yarn_keys.begin(), yarn_keys.end());
   std::int64_t original_context = shape.max_positions;
   inner.optional("original_max_position_embeddings", original_context);
@@ -144,8 +146,8 @@ void read_rope(ConfigReader& reader, Shape& shape) {
     shape.rope_scaling = read_llama3(inner, original_context);
   else if (type != "default")
     inner.fail(
-        fmt::format("'rope_type' is \"{}\", which is not supported; only \"default\", \"linear\", \"dynamic\", \"yarn\" "
-                    "and \"llama3\" are",
+        fmt::format("'rope_type' is \"{}\", which is not supported; only \"default\", \"linear\", \"dynamic\", "
+                    "\"yarn\" and \"llama3\" are",
                     type));
   for (const auto& [key, value] : table->items())
     if (std::find(known.begin(), known.end(), key) == known.end() && !value.is_null())

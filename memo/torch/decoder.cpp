@@ -79,7 +79,8 @@ struct Decoder::Impl {
                  linear_named(prefix + "out"),
                  linear_named(prefix + "mlp_in"),
                  linear_named(prefix + "mlp_out"),
-                 {groups, shape.heads, shape.kv_heads, shape.head_dim, rotation.frequencies, {}, {}, {}, rotation.scale}};
+                 {groups, shape.heads, shape.kv_heads, shape.head_dim, rotation.frequencies, {}, {}, {},
+                  rotation.scale}};
     if (!result.qkv.weight.value.is_cpu() && !result.heads.frequencies.empty())
       result.heads.frequencies_there = at::tensor(result.heads.frequencies).to(result.qkv.weight.value.device());
     if (shape.qk_norm) {

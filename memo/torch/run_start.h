@@ -29,8 +29,8 @@ Result<std::string> job_digest(const job::Job& job, const model::Shape& shape, c
 Status check_model(const job::Job& job);
 
 // Fills the state from the newest whole checkpoint in `run`, else from the model's folder, else at random; the steps
-// that are done, none without a checkpoint. Notes checkpoints that are damaged, and a folder without weights. An error when the checkpoint is of
-// another job.
+// that are done, none without a checkpoint. Notes checkpoints that are damaged, and a folder without weights. An error
+// when the checkpoint is of another job.
 Result<CheckpointState> start_state(ModelState& state, const job::Job& job, const std::string& digest, const Path& run,
                                     const Note& note);
 

@@ -30,7 +30,7 @@ struct TensorEntry {
 };
 
 // The tensors of a folder or file. Opening reads and checks headers only: every range that a header names lies in its
-// file, ranges do not overlap, sizes agree with shapes, no file lies outside the folder, and no tensor is in two shards.
+// file, ranges do not overlap, sizes agree with shapes, no file lies outside the folder, no tensor is in two shards.
 class TensorFiles {
  public:
   static Result<TensorFiles> open_folder(const Path& folder);

@@ -61,7 +61,8 @@ Result<WeightNames> weight_names(const TensorFiles& files, const std::vector<mod
   };
   std::map<std::string, std::string> there;  // by the name without wrappers
   for (const auto& [name, entry] : files.tensors())
-    if (const auto [at, fresh] = there.emplace(without_wrappers(name), name); !fresh) return two_names(at->second, name);
+    if (const auto [at, fresh] = there.emplace(without_wrappers(name), name); !fresh)
+      return two_names(at->second, name);
 
   std::vector<std::string> wanted;
   for (const model::ParameterSpec& spec : specs)
@@ -93,7 +94,8 @@ Result<WeightNames> weight_names(const TensorFiles& files, const std::vector<mod
       MEMO_TRY(const bool same, same_bytes(files, at->second, found->second));
       if (!same)
         return bad_input(
-            fmt::format("{}: tensors {} and {} differ, but config.json ties them; set tie_word_embeddings to false there",
+            fmt::format("{}: tensors {} and {} differ, but config.json ties them; set tie_word_embeddings to false "
+                        "there",
                         files.where().string(), in_quotes(at->second), in_quotes(found->second)));
     }
   }

@@ -10,7 +10,7 @@ using testing::HasSubstr;
 
 TEST(StandIn, PointersPagesAndEmptyFilesAreToldFromOthers) {
   const std::string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n";
-  EXPECT_THAT(stand_in(pointer + "size 2048\n"), HasSubstr("not the file of 2.00 KiB that it stands for; run `git lfs"));
+  EXPECT_THAT(stand_in(pointer + "size 2048\n"), HasSubstr("not the file of 2.00 KiB that it stands for; run `git"));
   for (const char* size : {"", "size many\n", "size -3\n"})
     EXPECT_THAT(stand_in(pointer + size), HasSubstr("not the file that it stands for"));
   for (const char* page : {"<!DOCTYPE html><html>", "<!doctype HTML>", " \r\n\t<HTML lang=en>", "\xEF\xBB\xBF<html>"})

@@ -198,7 +198,7 @@ TEST_F(Config, WhatIsNotSupportedIsRefusedByName) {
       {"llama", {{"partial_rotary_factor", 0.5}}, "'partial_rotary_factor' is 0.5"},
       {"llama", rope({{"partial_rotary_factor", 0.5}}), "in 'rope_parameters': 'partial_rotary_factor' is 0.5"},
       {"llama", {{"architectures", "LlamaForCausalLM"}}, "'architectures' must be a list, found \"LlamaForCausalLM\""},
-      {"llama", rope({{"rope_type", "longrope"}}), "'rope_type' is \"longrope\", which is not supported; only \"default\""},
+      {"llama", rope({{"rope_type", "longrope"}}), "'rope_type' is \"longrope\", which is not supported; only"},
       {"llama", rope({{"rope_type", "linear"}, {"factor", 0.5}}), "in 'rope_parameters': 'factor' must be at least 1"},
       {"llama", rope({{"rope_type", "yarn"}, {"beta_slow", 40}}), "in 'rope_parameters': factors must satisfy"},
       {"llama", rope({{"rope_type", "yarn"}, {"rope_theta", 1}}), "'rope_theta' must be above 1"},

@@ -30,14 +30,16 @@ class ModelFolder : public testing::Test {
 };
 
 TEST_F(ModelFolder, AConfigWithTextTokenizersAndPicturesHasNone) {
-  for (const char* name : {"config.json", "generation_config.json", "tokenizer.model", "tokenizer.model.v3", "spiece.model",
-                           "merges.txt", "README.md", "modeling_x.py", "LICENSE", ".gitattributes", ".cache/x.bin", "a.PNG"})
+  for (const char* name : {"config.json", "generation_config.json", "tokenizer.model", "tokenizer.model.v3",
+                           "spiece.model", "merges.txt", "README.md", "modeling_x.py", "LICENSE", ".gitattributes",
+                           ".cache/x.bin", "a.PNG"})
     add(name);
   EXPECT_EQ(weights(), "no");
 }
 
 TEST_F(ModelFolder, AnyOtherFileIsNamed) {
-  for (const char* name : {"model.gguf", "w.xyz", "model.safetensors.bak", "x.index.json", "sub/model.onnx", "a/b/w.pt"}) {
+  for (const char* name :
+       {"model.gguf", "w.xyz", "model.safetensors.bak", "x.index.json", "sub/model.onnx", "a/b/w.pt"}) {
     add(name);
     EXPECT_THAT(weights(), HasSubstr((folder_ / name).string() + ": may hold weights")) << name;
     std::filesystem::remove(folder_ / name);
