@@ -13,6 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "memo/base/stand_in.h"
+
 namespace memo {
 namespace {
 
@@ -36,6 +38,14 @@ Status write_and_sync(const Path& path, std::string_view text) {
 
 }  // namespace
 
+std::string why_not_opened(const Path& path, int error) {
+  std::error_code ignored;
+  if (error == ENOENT && std::filesystem::is_symlink(path, ignored))
+    return fmt::format("is a link to {}, which is not there; download the file again",
+                       std::filesystem::read_symlink(path, ignored).string());
+  return fmt::format("cannot read: {}", std::strerror(error));
+}
+
 bool write_all(int fd, std::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t n = ::write(fd, bytes.data(), bytes.size());
@@ -51,7 +61,7 @@ Result<std::string> read_text(const Path& path) {
   if (std::filesystem::is_directory(path, ignored))
     return bad_input(fmt::format("{}: is a folder, not a file", path.string()));
   std::ifstream in(path, std::ios::binary);
-  if (!in) return bad_input(fmt::format("{}: cannot read: {}", path.string(), reason()));
+  if (!in) return bad_input(fmt::format("{}: {}", path.string(), why_not_opened(path, errno)));
   std::ostringstream text;
   text << in.rdbuf();
   return std::move(text).str();
@@ -86,7 +96,9 @@ Result<nlohmann::json> read_json(const Path& path) {
   try {
     return nlohmann::json::parse(text);
   } catch (const nlohmann::json::exception& error) {
-    return bad_input(fmt::format("{}: not JSON: {}", path.string(), error.what()));
+    const std::string instead = stand_in(text);
+    return bad_input(
+        fmt::format("{}: {}", path.string(), instead.empty() ? "not JSON: " + std::string(error.what()) : instead));
   }
 }
 

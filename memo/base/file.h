@@ -15,6 +15,8 @@ using Path = std::filesystem::path;
 using Progress = std::function<void()>;  // called whenever a part of long work is done
 
 Result<std::string> read_text(const Path& path);
+// Of a file that open() refused with `error`: a cache of downloads holds links, whose file may be gone.
+std::string why_not_opened(const Path& path, int error);
 // Writes beside `path`, fsyncs, renames over it and fsyncs the folder: `path` is the old text or the new, never half.
 Status write_atomically(const Path& path, std::string_view text);
 Status make_folder(const Path& path);

@@ -74,8 +74,8 @@ struct Place {
     head = number % heads.heads;
   }
   __device__ Head<T> of(const Heads<T>& heads) const {
-    return {heads.frequencies, heads.frequencies == nullptr ? 0 : heads.positions[row], heads.weight, heads.eps,
-            heads.dim};
+    return {heads.frequencies, heads.rotation_scale, heads.frequencies == nullptr ? 0 : heads.positions[row],
+            heads.weight, heads.eps, heads.dim};
   }
 };
 

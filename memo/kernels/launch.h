@@ -38,6 +38,7 @@ struct Heads {
   std::int64_t rows = 0, heads = 0, dim = 0;
   std::int64_t x_row = 0, y_row = 0;   // heads lie dim apart
   const float* frequencies = nullptr;  // [dim / 2], of the GPU; null: no rotation
+  float rotation_scale = 1;
   const std::int64_t* positions = nullptr;
   const T* weight = nullptr;  // [dim], of the norm
   float eps = 0;

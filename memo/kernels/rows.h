@@ -113,6 +113,7 @@ MEMO_BOTH void gelu_backward_value(const T* h, T* a, T* dh, std::int64_t i) {
 template <class T>
 struct Head {
   const float* frequencies;
+  float rotation_scale;  // of cosine and sine
   std::int64_t position;
   const T* weight;
   float eps;
@@ -120,8 +121,8 @@ struct Head {
   MEMO_BOTH void turn(std::int64_t j, float& cosine, float& sine) const {
     if (frequencies == nullptr) return void(cosine = 1.0f), void(sine = 0.0f);
     const float angle = static_cast<float>(position) * frequencies[j];
-    cosine = std::cos(angle);
-    sine = std::sin(angle);
+    cosine = rotation_scale * std::cos(angle);
+    sine = rotation_scale * std::sin(angle);
   }
 };
 

@@ -26,6 +26,15 @@ class ConfigReader {
     if (const auto* found = find(key)) return read(key, *found, value);
     fail(fmt::format("'{}' is missing", key));
   }
+  // Of a key with two names, which must agree where both are there.
+  template <class T>
+  void required_as(const char* key, const char* alias, T& value) {
+    const auto *found = find(key), *other = find(alias);
+    if (found != nullptr && other != nullptr && *found != *other)
+      return fail(fmt::format("'{}' is {}, but '{}' is {}: two names of one thing; remove one", key, found->dump(),
+                              alias, other->dump()));
+    required(found == nullptr && other != nullptr ? alias : key, value);
+  }
   // Only `supported` is; `absent` is what the family's class in transformers takes when there is no such key.
   template <class T>
   void supports_only(const char* key, T supported, T absent) {
@@ -45,28 +54,30 @@ class ConfigReader {
   }
   // Any value but null, false or empty is refused.
   void refuses(const char* key);
-  // Layers that mix full and windowed attention (Qwen's use_sliding_window) are refused.
-  void full_attention_only();
-  // rope_parameters, or the older rope_theta and rope_scaling; partial_rotary_factor.
-  void rope(Shape& shape);
+  // Qwen's use_sliding_window, max_window_layers and layer_types: no layer has a window, or all have it.
+  void windowed_layers(Shape& shape);
+  void set_window(std::int64_t window, Shape& shape);
 
+  [[nodiscard]] const nlohmann::json* find(const char* key) const;  // null: none, or its value is null
+  [[nodiscard]] bool is_null(const char* key) const;                // there, and null
+  void wrong_type(const char* key, const nlohmann::json& value, const char* expected);
   void fail(const std::string& what);
+  // The failure of a reader of a part, if it has one.
+  void adopt(const ConfigReader& part) {
+    if (status_) status_ = part.status_;
+  }
   [[nodiscard]] Status status() const { return status_; }
+  [[nodiscard]] const std::string& where() const { return where_; }
 
  private:
-  [[nodiscard]] const nlohmann::json* find(const char* key) const;
   void read(const char* key, const nlohmann::json& value, std::int64_t& into);
   void read(const char* key, const nlohmann::json& value, double& into);
   void read(const char* key, const nlohmann::json& value, bool& into);
   void read(const char* key, const nlohmann::json& value, std::string& into);
-  void wrong_type(const char* key, const nlohmann::json& value, const char* expected);
 
   const nlohmann::json& config_;
   std::string where_;
   Status status_;
 };
-
-// rope_parameters as transformers writes them.
-nlohmann::json rope_parameters(const Shape& shape);
 
 }  // namespace memo::model

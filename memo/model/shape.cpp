@@ -5,6 +5,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "memo/base/python_json.h"
 #include "memo/base/text.h"
 #include "memo/model/families/families.h"
 
@@ -24,17 +25,32 @@ Result<const Family*> find_family(const std::string& name, const std::string& wh
   return bad_input(fmt::format("{}: model family '{}' is not supported; supported are {}", where, name, known));
 }
 
+namespace {
+
+// FSDP puts its name before the class's.
+void read_architectures(ConfigReader& reader, const Family& family) {
+  const auto* found = reader.find("architectures");
+  if (found == nullptr) return;
+  if (!found->is_array()) return reader.wrong_type("architectures", *found, "a list");
+  for (const nlohmann::json& name : *found) {
+    const std::string text = name.is_string() ? name.get<std::string>() : name.dump();
+    const std::string plain = text.starts_with("FSDP") ? text.substr(4) : text;
+    if (plain != family.architecture && plain != family.base)
+      reader.fail(fmt::format("'architectures' is {}, which is not supported; only [\"{}\"] and [\"{}\"] are",
+                              found->dump(), family.architecture, family.base));
+  }
+}
+
+}  // namespace
+
 Result<Shape> read_config(const Path& folder) {
   const Path file = folder / "config.json";
-  MEMO_TRY(const nlohmann::json config, read_json(file));
+  MEMO_TRY(const nlohmann::json config, read_python_json(file));
   MEMO_TRY(const std::string name, json_field<std::string>(config, "model_type", file));
   MEMO_TRY(const Family* family, find_family(name, file.string()));
 
   ConfigReader reader(config, file);
-  if (const auto found = config.find("architectures");
-      found != config.end() && !found->is_null() && *found != nlohmann::json::array({family->architecture}))
-    reader.fail(fmt::format("'architectures' is {}, which is not supported; only [\"{}\"] is", found->dump(),
-                            family->architecture));
+  read_architectures(reader, *family);
   // What transformers' base class of all configs would act on.
   for (const char* feature : {"quantization_config", "per_layer_config", "is_encoder_decoder"}) reader.refuses(feature);
   MEMO_CHECKED(reader.status());
@@ -49,22 +65,28 @@ Result<std::string> config_text(const Shape& shape, job::DType dtype, const std:
   // Without a tokenizer there are no special tokens; absent keys would mean the class's own.
   nlohmann::json config{{"bos_token_id", nullptr}, {"eos_token_id", nullptr}, {"pad_token_id", nullptr}};
   if (like) {
-    MEMO_TRY(config, read_json(*like));
-    for (const char* replaced : {"rope_scaling", "rope_theta", "dtype"}) config.erase(replaced);
+    MEMO_TRY(config, read_python_json(*like));
+    for (const char* replaced : {"rope_scaling", "rope_theta", "original_max_position_embeddings", "dtype"})
+      config.erase(replaced);
   }
   config.update(family->write(shape));
   config["architectures"] = {family->architecture};
   config["model_type"] = family->name;
   config["torch_dtype"] = dtype == job::DType::bfloat16 ? "bfloat16" : "float32";  // of the weights beside it
-  return config.dump(2) + "\n";
+  return python_json_text(config) + "\n";
 }
 
 Result<Shape> job_shape(const job::Job& job) {
   const job::ModelSource& model = job.model;
   if (model.path) {
     MEMO_TRY(Shape shape, read_config(*model.path));
-    MEMO_CHECKED(check_context(shape, job.train.context, job.file.string()));
-    return shape;
+    const auto* dynamic = std::get_if<DynamicRope>(&shape.rope_scaling);
+    if (dynamic != nullptr && job.data.documents_apart && job.train.context.value() > shape.max_positions)
+      return bad_input(
+          fmt::format("{}: data.documents = \"apart\" does not go with rope_type \"dynamic\" beyond the model's {} "
+                      "positions: frequencies would depend on each document's length; use \"joined\"",
+                      job.file.string(), shape.max_positions));
+    return for_context(std::move(shape), job.train.context, job.file.string());
   }
   const std::string where = job.file.string() + ": [model]";
   MEMO_TRY(const Family* family, find_family(model.family, where));
@@ -112,13 +134,14 @@ Status check_shape(const Shape& shape, const std::string& where) {
   return family->check == nullptr ? Status{} : family->check(shape, where);
 }
 
-Status check_context(const Shape& shape, Tokens context, const std::string& where) {
+Result<Shape> for_context(Shape shape, Tokens context, const std::string& where) {
   if (shape.position == Position::learned && context.value() > shape.max_positions)
     return bad_input(
         fmt::format("{}: the context of {} tokens is longer than the model's {} learned positions; use at "
                     "most that",
                     where, context.value(), shape.max_positions));
-  return {};
+  if (auto* dynamic = std::get_if<DynamicRope>(&shape.rope_scaling)) dynamic->context = context.value();
+  return shape;
 }
 
 }  // namespace memo::model

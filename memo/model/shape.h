@@ -11,19 +11,13 @@
 #include "memo/base/result.h"
 #include "memo/base/units.h"
 #include "memo/job/job.h"
+#include "memo/model/rope.h"
 
 namespace memo::model {
 
 enum class Norm { rms, layer };
 enum class Activation { silu, gelu_tanh };  // silu: gated (SwiGLU); gelu_tanh: GPT-2's "gelu_new", not gated
 enum class Position { rope, learned };
-
-// Llama 3's rescaling of rotary frequencies ("rope_type": "llama3").
-struct RopeScaling {
-  double factor = 8, low_freq_factor = 1, high_freq_factor = 4;
-  std::int64_t original_context = 8192;
-  bool operator==(const RopeScaling&) const = default;
-};
 
 struct Shape {
   std::string family;  // "gpt2", "llama", "mistral", "qwen2", "qwen3"
@@ -34,8 +28,8 @@ struct Shape {
   Activation activation = Activation::silu;
   Position position = Position::rope;
   double rope_theta = 10000;
-  std::optional<RopeScaling> rope_scaling;
-  std::int64_t sliding_window = 0;  // tokens that attention sees (Mistral), a query's own included; 0: all
+  RopeScaling rope_scaling;
+  std::int64_t sliding_window = 0;  // tokens that attention sees, a query's own included; 0: all
   bool qkv_bias = false, out_bias = false, mlp_bias = false;
   bool qk_norm = false;  // RMS norm of each head's query and key (Qwen3)
   bool tied = false;     // LM head shares the embedding
@@ -53,7 +47,8 @@ struct TensorNames {
 // One file of memo/model/families per family: reads its config.json keys, writes them back, names its tensors.
 struct Family {
   std::string name;          // "model_type" of config.json
-  std::string architecture;  // the one of "architectures"
+  std::string architecture;  // of "architectures": the class that is trained
+  std::string base;          // and the one that it puts a head on, whose weights are read too
   Shape defaults;            // what config.json's absent keys, or a shape given by sizes alone, mean
   Result<Shape> (*read)(const nlohmann::json& config, const Path& where) = nullptr;
   nlohmann::json (*write)(const Shape& shape) = nullptr;
@@ -76,8 +71,9 @@ Result<Shape> job_shape(const job::Job& job);
 
 // Sizes that contradict each other (heads that do not divide, odd head_dim for rotary ...) in one line.
 Status check_shape(const Shape& shape, const std::string& where);
-// A context beyond the learned positions.
-Status check_context(const Shape& shape, Tokens context, const std::string& where);
+// The shape as it computes sequences of `context` tokens, which dynamic rotary frequencies depend on. Refuses a context
+// beyond the learned positions.
+Result<Shape> for_context(Shape shape, Tokens context, const std::string& where);
 
 std::int64_t parameter_count(const Shape& shape);
 // FLOPs of the model for one sequence, forward and backward, nothing computed again: 6 for each weight of a product (of

@@ -13,6 +13,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "memo/base/python_json.h"
 #include "memo/torch/manifest.h"
 #include "memo/torch/safetensors.h"
 
@@ -181,7 +182,7 @@ Status commit_checkpoint(const Path& temporary, const Path& run, std::int64_t st
 
 Status check_checkpoint(const Path& checkpoint, std::int64_t step) {
   MEMO_CHECKED(check_files(checkpoint));
-  MEMO_CHECKED(read_json(checkpoint / "config.json"));
+  MEMO_CHECKED(read_python_json(checkpoint / "config.json"));
   MEMO_CHECKED(TensorFiles::open_folder(checkpoint));
   MEMO_CHECKED(TensorFiles::open_file(checkpoint / "state.safetensors"));
   MEMO_TRY(const CheckpointState state, read_state(checkpoint));

@@ -6,8 +6,6 @@
 #include <ATen/ops/tensor.h>
 
 #include <algorithm>
-#include <cmath>
-#include <numbers>
 #include <unordered_map>
 
 #include "memo/base/check.h"
@@ -23,31 +21,6 @@ struct Layer {
   Linear qkv, out, mlp_in, mlp_out;
   Heads heads;
 };
-
-// Rotary frequencies theta^(-2j / D), in float32 as Hugging Face computes them (modeling_rope_utils.py), rescaled as
-// Llama 3 does: long wavelengths are divided by `factor`, short ones stay, those between are blended.
-std::vector<float> rotary_frequencies(const model::Shape& shape) {
-  std::vector<float> result;
-  if (shape.position != model::Position::rope) return result;
-  const auto dim = static_cast<float>(shape.head_dim);
-  for (std::int64_t j = 0; j < shape.head_dim / 2; ++j) {
-    float frequency = 1.0f / std::pow(static_cast<float>(shape.rope_theta), static_cast<float>(2 * j) / dim);
-    if (shape.rope_scaling) {
-      const model::RopeScaling& scaling = *shape.rope_scaling;
-      const auto context = static_cast<float>(scaling.original_context), factor = static_cast<float>(scaling.factor);
-      const auto low = static_cast<float>(scaling.low_freq_factor), high = static_cast<float>(scaling.high_freq_factor);
-      const float wavelength = static_cast<float>(2 * std::numbers::pi) / frequency;
-      if (wavelength > context / low) {
-        frequency /= factor;
-      } else if (wavelength >= context / high) {
-        const float smooth = (context / wavelength - low) / (high - low);
-        frequency = (1 - smooth) * frequency / factor + smooth * frequency;
-      }
-    }
-    result.push_back(frequency);
-  }
-  return result;
-}
 
 // Of a block's tokens, float64. On the CPU their memory is not LibTorch's, which would plan it.
 class TokenLosses {
@@ -99,13 +72,15 @@ struct Decoder::Impl {
     return result;
   }
   [[nodiscard]] Layer layer(const std::string& prefix) const {
+    const model::Rotation rotation = model::rotation(shape);
     Layer result{norm(prefix + "attn_norm"),
                  norm(prefix + "mlp_norm"),
                  linear_named(prefix + "qkv"),
                  linear_named(prefix + "out"),
                  linear_named(prefix + "mlp_in"),
                  linear_named(prefix + "mlp_out"),
-                 {groups, shape.heads, shape.kv_heads, shape.head_dim, rotary_frequencies(shape), {}, {}, {}}};
+                 {groups, shape.heads, shape.kv_heads, shape.head_dim, rotation.frequencies, {}, {}, {},
+                  rotation.scale}};
     if (!result.qkv.weight.value.is_cpu() && !result.heads.frequencies.empty())
       result.heads.frequencies_there = at::tensor(result.heads.frequencies).to(result.qkv.weight.value.device());
     if (shape.qk_norm) {

@@ -15,7 +15,7 @@ namespace memo::edge {
 Result<InputFile> InputFile::open(const Path& path) {
   // Without O_NONBLOCK a named pipe would wait for its writer.
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return bad_input(fmt::format("{}: cannot read: {}", path.string(), std::strerror(errno)));
+  if (fd < 0) return bad_input(fmt::format("{}: {}", path.string(), why_not_opened(path, errno)));
   InputFile file(path, fd, 0);
   struct stat about {};
   if (::fstat(fd, &about) != 0)

@@ -41,6 +41,7 @@ struct Heads {
   std::vector<float> frequencies;            // rotary, [D / 2]; empty: no rotation
   at::Tensor frequencies_there;              // the same where the parameters are, if that is a GPU
   std::optional<Norm> query_norm, key_norm;  // RMS norm of each head, before the rotation
+  float rotation_scale = 1;                  // of cosine and sine
 };
 // Norms, rotates and splits; `positions` [T] int64. `qk` are the first columns of raw, `v` the last ones; both may be
 // rows of a wider tensor. A group may be raw itself when there is one group.

@@ -52,6 +52,7 @@ kernels::Heads<T> heads_of(const Heads& h, std::int64_t rows, std::int64_t count
   result.heads = count;
   result.dim = h.head_dim;
   result.frequencies = in<float>(h.frequencies_there);
+  result.rotation_scale = h.rotation_scale;
   result.positions = in<std::int64_t>(positions);
   if (norm) {
     result.weight = in<T>(norm->weight.value);

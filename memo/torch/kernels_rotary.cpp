@@ -1,6 +1,7 @@
 // Queries, keys and values between the projection's layout and the head groups': norm of each head, rotation, split.
 // Angles are computed from the position for each row, so nothing need be kept: float32 products of position and
-// frequency, as Hugging Face's rotary embedding computes them. A head's pairs are (j, j + D/2).
+// frequency, as Hugging Face's rotary embedding computes them; cosine and sine are scaled, by 1 but for YaRN. A head's
+// pairs are (j, j + D/2).
 #include <ATen/ops/empty.h>
 
 #include "memo/torch/kernels.h"
@@ -18,6 +19,7 @@ template <class T>
 struct Layout {
   std::int64_t groups, heads, kv_heads, dim;
   const float* frequencies;            // null: no rotation
+  float rotation_scale;
   const std::int64_t* positions;       // of each row
   const T *query_weight, *key_weight;  // null: no norms
   float eps;
@@ -32,8 +34,8 @@ struct Rows {
   std::int64_t stride;
 };
 
-MEMO_INLINE inline void angles(const float* frequencies, std::int64_t pairs, std::int64_t position, float* cosine,
-                               float* sine) {
+MEMO_INLINE inline void angles(const float* frequencies, float scale, std::int64_t pairs, std::int64_t position,
+                               float* cosine, float* sine) {
   const auto at = static_cast<float>(position);
   for (std::int64_t j = 0; j < pairs; j += 8) {
     const auto n = std::min<std::int64_t>(8, pairs - j);
@@ -41,8 +43,8 @@ MEMO_INLINE inline void angles(const float* frequencies, std::int64_t pairs, std
     for (std::int64_t i = 0; i < n; ++i) x[i] = static_cast<double>(at * frequencies[j + i]);
     simd::cos_sin(x, c, s);
     for (std::int64_t i = 0; i < n; ++i) {
-      cosine[j + i] = static_cast<float>(c[i]);
-      sine[j + i] = static_cast<float>(s[i]);
+      cosine[j + i] = scale * static_cast<float>(c[i]);
+      sine[j + i] = scale * static_cast<float>(s[i]);
     }
   }
 }
@@ -125,7 +127,7 @@ MEMO_CLONES void split_rows(Rows<const T> qk, Rows<const T> v, const Layout<T>& 
                             float* sine, std::int64_t begin, std::int64_t end) {
   const std::int64_t queries = l.queries(), keys = l.keys(), dim = l.dim;
   for (std::int64_t t = begin; t < end; ++t) {
-    if (l.frequencies != nullptr) angles(l.frequencies, dim / 2, l.positions[t], cosine, sine);
+    if (l.frequencies != nullptr) angles(l.frequencies, l.rotation_scale, dim / 2, l.positions[t], cosine, sine);
     for (std::int64_t g = 0; g < l.groups; ++g) {
       T* y = groups[g] + t * l.group_columns();
       const T* q = qk.data + t * qk.stride + g * queries * dim;
@@ -151,7 +153,7 @@ MEMO_CLONES void split_backward_rows(const T* const* groups, Rows<const T> qk, c
                                      std::int64_t end) {
   const std::int64_t queries = l.queries(), keys = l.keys(), dim = l.dim;
   for (std::int64_t t = begin; t < end; ++t) {
-    if (l.frequencies != nullptr) angles(l.frequencies, dim / 2, l.positions[t], cosine, sine);
+    if (l.frequencies != nullptr) angles(l.frequencies, l.rotation_scale, dim / 2, l.positions[t], cosine, sine);
     T* row = raw.data + t * raw.stride;
     const T* x = qk.data == nullptr ? nullptr : qk.data + t * qk.stride;
     const auto x_at = [&](std::int64_t column) { return x == nullptr ? nullptr : x + column; };
@@ -181,6 +183,7 @@ Layout<T> layout(const Heads& h, const at::Tensor& positions) {
           h.kv_heads,
           h.head_dim,
           h.frequencies.empty() ? nullptr : h.frequencies.data(),
+          h.rotation_scale,
           positions.const_data_ptr<std::int64_t>(),
           h.query_norm ? in<T>(h.query_norm->weight.value) : nullptr,
           h.key_norm ? in<T>(h.key_norm->weight.value) : nullptr,

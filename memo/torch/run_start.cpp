@@ -3,25 +3,10 @@
 #include <fmt/format.h>
 
 #include "memo/base/text.h"
+#include "memo/torch/model_folder.h"
 #include "memo/torch/weights_io.h"
 
 namespace memo::edge {
-namespace {
-
-// A folder without weights is a shape. Weights in another format are not to be replaced by random ones in silence.
-Result<bool> has_weights(const Path& folder) {
-  std::error_code ignored;
-  std::optional<Path> other;
-  for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
-    if (entry.path().string().find(".safetensors") != std::string::npos) return true;
-    if (entry.path().filename().string().starts_with("pytorch_model")) other = entry.path();
-  }
-  if (!other) return false;
-  return bad_input(fmt::format("{}: only *.safetensors are read; save the model again with safe_serialization=True",
-                               other->string()));
-}
-
-}  // namespace
 
 Result<std::unique_ptr<Session>> open_session(const job::Job& job, const plan::Plan& plan, const model::Shape& shape,
                                               Device& device, const Guards& guards, const Replan& replan,
@@ -56,6 +41,13 @@ Result<std::string> job_digest(const job::Job& job, const model::Shape& shape, c
   return hex16(fnv1a(text.data(), text.size()));
 }
 
+Status check_model(const job::Job& job) {
+  if (!job.model.path) return {};
+  MEMO_TRY(const model::Shape shape, model::job_shape(job));
+  MEMO_TRY(const bool weights, has_weights(*job.model.path));
+  return weights ? check_weights(shape, *job.model.path) : Status();
+}
+
 Result<CheckpointState> start_state(ModelState& state, const job::Job& job, const std::string& digest, const Path& run,
                                     const Note& note) {
   MEMO_TRY(const std::optional<LatestCheckpoint> latest, latest_checkpoint(run));
@@ -67,14 +59,19 @@ Result<CheckpointState> start_state(ModelState& state, const job::Job& job, cons
     if (done.job_digest != digest)
       return bad_input(
           fmt::format("{}: is of another job (model, dtype, seed, context or data differ)", folder.string()));
-    MEMO_CHECKED(load_weights(state, folder));
+    MEMO_CHECKED(load_weights(state, folder, note));
     MEMO_CHECKED(load_optimizer(state, folder / "state.safetensors"));
     return done;
   }
   MEMO_CHECKED(state.initialise(job.seed));
   if (!job.model.path) return CheckpointState{};
   MEMO_TRY(const bool weights, has_weights(*job.model.path));
-  if (weights) MEMO_CHECKED(load_weights(state, *job.model.path));
+  if (weights) {
+    MEMO_CHECKED(load_weights(state, *job.model.path, note));
+  } else {
+    note(fmt::format("{}: holds no weights; training begins with random ones (seed {})", job.model.path->string(),
+                     job.seed));
+  }
   return CheckpointState{};
 }
 

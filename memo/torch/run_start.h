@@ -10,10 +10,9 @@
 #include "memo/torch/checkpoint_files.h"
 #include "memo/torch/dataset.h"
 #include "memo/torch/session.h"
+#include "memo/torch/weights_io.h"
 
 namespace memo::edge {
-
-using Note = std::function<void(const std::string&)>;  // a line that the user is to know
 
 using Replan = std::function<Result<plan::Plan>(Bytes room)>;  // a plan with at most so much of the slow tier
 
@@ -26,9 +25,12 @@ Result<std::unique_ptr<Session>> open_session(const job::Job& job, const plan::P
 // Of what a checkpoint cannot be moved across; steps, limits, strategy and block size may change.
 Result<std::string> job_digest(const job::Job& job, const model::Shape& shape, const Dataset& data);
 
+// That the job's model folder has the weights of its config.json, or none at all: before anything is measured.
+Status check_model(const job::Job& job);
+
 // Fills the state from the newest whole checkpoint in `run`, else from the model's folder, else at random; the steps
-// that are done, none without a checkpoint. Notes checkpoints that are damaged. An error when the checkpoint is of
-// another job.
+// that are done, none without a checkpoint. Notes checkpoints that are damaged, and a folder without weights. An error
+// when the checkpoint is of another job.
 Result<CheckpointState> start_state(ModelState& state, const job::Job& job, const std::string& digest, const Path& run,
                                     const Note& note);
 

@@ -22,6 +22,7 @@ enum class TensorDType { f32, bf16, f16, other };
 
 struct TensorEntry {
   TensorDType dtype = TensorDType::f32;
+  std::string dtype_name;  // as the file has it
   std::vector<std::int64_t> shape;
   Path file;
   std::int64_t offset = 0;  // in the file
@@ -29,12 +30,13 @@ struct TensorEntry {
 };
 
 // The tensors of a folder or file. Opening reads and checks headers only: every range that a header names lies in its
-// file, ranges do not overlap, sizes agree with shapes, and no file lies outside the folder.
+// file, ranges do not overlap, sizes agree with shapes, no file lies outside the folder, no tensor is in two shards.
 class TensorFiles {
  public:
   static Result<TensorFiles> open_folder(const Path& folder);
   static Result<TensorFiles> open_file(const Path& file);
 
+  [[nodiscard]] const Path& where() const { return where_; }
   // Row-major, little endian. Sorted by name.
   [[nodiscard]] const std::map<std::string, TensorEntry>& tensors() const { return tensors_; }
   [[nodiscard]] Result<const TensorEntry*> find(const std::string& name) const;

@@ -9,8 +9,11 @@
 #include <set>
 
 #include "memo/base/check.h"
+#include "memo/base/python_json.h"
+#include "memo/base/stand_in.h"
 #include "memo/base/text.h"
 #include "memo/torch/input_file.h"
+#include "memo/torch/model_folder.h"
 #include "memo/torch/safetensors.h"
 
 namespace memo::edge {
@@ -73,10 +76,11 @@ Result<TensorEntry> read_entry(const std::string& name, const json& about, const
     return bad_input(
         fmt::format("{}: tensor {} reaches {} bytes beyond the file's end; the file is truncated, copy it again",
                     file.string(), quoted(name), end - (file_size - data)));
-  TensorEntry entry{dtype_of(dtype->get<std::string>()), *shape, file, data + begin, Bytes(end - begin)};
+  const auto& dtype_name = dtype->get_ref<const std::string&>();
+  TensorEntry entry{dtype_of(dtype_name), dtype_name, *shape, file, data + begin, Bytes(end - begin)};
   if (entry.dtype != TensorDType::other && product(entry.dtype == TensorDType::f32 ? 4 : 2, *shape) != end - begin)
-    return corrupt(fmt::format("{} bytes do not match {} of shape {}", end - begin, dtype->get<std::string>(),
-                               about.at("shape").dump()));
+    return corrupt(
+        fmt::format("{} bytes do not match {} of shape {}", end - begin, dtype_name, about.at("shape").dump()));
   return entry;
 }
 
@@ -97,23 +101,39 @@ Status check_ranges(const std::map<std::string, TensorEntry>& tensors) {
   return {};
 }
 
+// What a file is instead that is no safetensors file; "" if nothing shows.
+std::string other_format(std::string_view head) {
+  if (std::string instead = stand_in(head); !instead.empty()) return instead;
+  if (head.starts_with("PK\3\4")) return "is a PyTorch file under another name; load it there and save safetensors";
+  if (head.starts_with("GGUF")) return "is a GGUF file under another name; only safetensors are read";
+  const std::string_view begin = head.substr(0, 60);
+  const auto is_text = [](unsigned char c) { return (c >= ' ' && c < 0x7F) || (c >= '\t' && c <= '\r'); };
+  if (static_cast<std::int64_t>(begin.size()) > prefix && std::all_of(begin.begin(), begin.end(), is_text))
+    return fmt::format("is text, not safetensors: {}; download it again", quoted(std::string(begin)));
+  return "";
+}
+
 Result<std::map<std::string, TensorEntry>> read_header(const Path& path) {
   MEMO_TRY(const InputFile file, InputFile::open(path));
+  std::string head(std::min(stand_in_bytes, static_cast<std::size_t>(file.size())), '\0');
+  MEMO_CHECKED(file.read(0, std::as_writable_bytes(std::span(head))));
+  const auto refuse = [&](const std::string& what) {
+    const std::string format = other_format(head);
+    return bad_input(fmt::format("{}: {}", path.string(), format.empty() ? what : format));
+  };
   if (file.size() < prefix)
-    return bad_input(fmt::format("{}: {} bytes are no safetensors file; it is truncated, copy it again", path.string(),
-                                 file.size()));
+    return refuse(fmt::format("{} bytes are no safetensors file; it is truncated, copy it again", file.size()));
   std::uint64_t size = 0;
   MEMO_CHECKED(file.read(0, std::as_writable_bytes(std::span(&size, 1))));
   if (size > static_cast<std::uint64_t>(longest_header))
-    return bad_input(fmt::format("{}: not a safetensors file: a header of {} bytes", path.string(), size));
+    return refuse(fmt::format("not a safetensors file: a header of {} bytes", size));
   if (static_cast<std::int64_t>(size) > file.size() - prefix)
-    return bad_input(fmt::format("{}: ends at byte {}, within its header; the file is truncated, copy it again",
-                                 path.string(), file.size()));
+    return refuse(
+        fmt::format("ends at byte {}, within its header; the file is truncated, copy it again", file.size()));
   std::string text(size, '\0');
   MEMO_CHECKED(file.read(prefix, std::as_writable_bytes(std::span(text))));
   const json header = json::parse(text, nullptr, false);
-  if (!header.is_object())
-    return bad_input(fmt::format("{}: not a safetensors file: its header is no JSON object", path.string()));
+  if (!header.is_object()) return refuse("not a safetensors file: its header is no JSON object");
   std::map<std::string, TensorEntry> tensors;
   for (const auto& [name, about] : header.items()) {
     if (name == "__metadata__") continue;
@@ -125,11 +145,10 @@ Result<std::map<std::string, TensorEntry>> read_header(const Path& path) {
 }
 
 Result<std::map<std::string, TensorEntry>> read_shards(const Path& folder, const Path& index_file) {
-  MEMO_TRY(const json index, read_json(index_file));
+  MEMO_TRY(const json index, read_python_json(index_file));
   MEMO_TRY(const json weight_map, json_field<json>(index, "weight_map", index_file));
   if (!weight_map.is_object()) return bad_input(fmt::format("{}: 'weight_map' is no object", index_file.string()));
   std::map<std::string, std::map<std::string, TensorEntry>> shards;
-  std::map<std::string, TensorEntry> tensors;
   for (const auto& [name, value] : weight_map.items()) {
     const std::string file = value.is_string() ? value.get<std::string>() : "";
     if (Path(file).filename() != Path(file) || file.empty() || file == "." || file == ".." ||
@@ -138,17 +157,22 @@ Result<std::map<std::string, TensorEntry>> read_shards(const Path& folder, const
                                    quoted(name), one_line(value.dump())));
     if (!shards.contains(file)) {
       std::error_code error;
-      if (!std::filesystem::exists(folder / file, error))
+      if (!std::filesystem::exists(std::filesystem::symlink_status(folder / file, error)))
         return bad_input(fmt::format("{}: is missing, but {} says that it holds tensor {}; copy the shard too",
                                      one_line((folder / file).string()), index_file.filename().string(), quoted(name)));
       MEMO_TRY(shards[file], read_header(folder / file));
     }
-    const auto found = shards[file].find(name);
-    if (found == shards[file].end())
+    if (!shards[file].contains(name))
       return bad_input(fmt::format("{}: has no tensor {}, but {} says so; copy both from one source",
                                    one_line((folder / file).string()), quoted(name), index_file.filename().string()));
-    tensors.insert(*found);
   }
+  // As transformers does: all that the shards hold.
+  std::map<std::string, TensorEntry> tensors;
+  for (auto& [file, inside] : shards)
+    for (auto& [name, entry] : inside)
+      if (const auto [at, fresh] = tensors.emplace(name, entry); !fresh)
+        return bad_input(fmt::format("{}: tensor {} is in {} too; copy all shards from one source",
+                                     one_line(entry.file.string()), quoted(name), at->second.file.filename().string()));
   return tensors;
 }
 
@@ -160,14 +184,13 @@ Result<TensorFiles> TensorFiles::open_file(const Path& file) {
 }
 
 Result<TensorFiles> TensorFiles::open_folder(const Path& folder) {
+  MEMO_TRY(const bool weights, has_weights(folder));
+  if (!weights)
+    return bad_input(fmt::format("{}: holds no weights, neither model.safetensors nor model.safetensors.index.json",
+                                 folder.string()));
   std::error_code error;
   const Path whole = folder / "model.safetensors", index = folder / "model.safetensors.index.json";
-  if (std::filesystem::exists(whole, error)) return open_file(whole);
-  if (!std::filesystem::exists(index, error))
-    return bad_input(
-        fmt::format("{}: holds neither model.safetensors nor model.safetensors.index.json; other formats "
-                    "of weights are not read, convert them with transformers' save_pretrained",
-                    folder.string()));
+  if (std::filesystem::exists(std::filesystem::symlink_status(whole, error))) return open_file(whole);
   MEMO_TRY(auto tensors, read_shards(folder, index));
   return TensorFiles(folder, std::move(tensors));
 }
@@ -175,8 +198,9 @@ Result<TensorFiles> TensorFiles::open_folder(const Path& folder) {
 Result<const TensorEntry*> TensorFiles::find(const std::string& name) const {
   const auto found = tensors_.find(name);
   if (found != tensors_.end()) return &found->second;
-  return bad_input(fmt::format("{}: has no tensor {}; the weights are of another model than config.json says",
-                               where_.string(), quoted(name)));
+  return bad_input(fmt::format("{}: has no tensor {}; the weights are of another model than config.json says{}",
+                               where_.string(), quoted(name),
+                               tensors_.empty() ? "" : fmt::format(" (there is {})", quoted(tensors_.begin()->first))));
 }
 
 Status TensorFiles::read(const std::string& name, std::int64_t begin, std::span<std::byte> into) const {

@@ -5,10 +5,12 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <memory>
-#include <set>
 
+#include "memo/base/text.h"
 #include "memo/torch/safetensors.h"
+#include "memo/torch/weight_names.h"
 
 namespace memo::edge {
 namespace {
@@ -28,15 +30,24 @@ std::span<const std::byte> bytes_of(const at::Tensor& tensor) {
   return {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()};
 }
 
-// A whole tensor of a file, as float32.
-Result<at::Tensor> read_tensor(const TensorFiles& files, const std::string& name,
-                               const std::vector<std::int64_t>& shape) {
+Result<const TensorEntry*> find_weight(const TensorFiles& files, const std::string& name,
+                                       const std::vector<std::int64_t>& shape) {
   MEMO_TRY(const TensorEntry* entry, files.find(name));
   if (entry->dtype == TensorDType::other)
-    return bad_input(fmt::format("{}: tensor '{}' has a dtype that cannot be a weight", entry->file.string(), name));
+    return bad_input(
+        fmt::format("{}: tensor '{}' is {}; weights are read from F32, BF16 and F16, so a quantised model must be "
+                    "turned back into one of these first",
+                    entry->file.string(), name, one_line(entry->dtype_name.substr(0, 20))));
   if (entry->shape != shape)
     return bad_input(fmt::format("{}: tensor '{}' has shape [{}], config.json asks for [{}]", entry->file.string(),
                                  name, fmt::join(entry->shape, ", "), fmt::join(shape, ", ")));
+  return entry;
+}
+
+// A whole tensor of a file, as float32.
+Result<at::Tensor> read_tensor(const TensorFiles& files, const std::string& name,
+                               const std::vector<std::int64_t>& shape) {
+  MEMO_TRY(const TensorEntry* entry, find_weight(files, name, shape));
   at::Tensor tensor = at::empty(shape, at::TensorOptions().dtype(torch_dtype(entry->dtype)));
   MEMO_CHECKED(files.read(name, 0, {static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes()}));
   return tensor.to(at::kFloat);
@@ -48,6 +59,29 @@ at::Tensor rows_of(const at::Tensor& parameter, const model::ParameterPart& part
 }
 std::vector<std::int64_t> stored_shape(const at::Tensor& rows, const model::ParameterPart& part) {
   return part.transposed ? rows.t().sizes().vec() : rows.sizes().vec();
+}
+
+// The weights of a folder, each there with its shape.
+struct ModelFiles {
+  TensorFiles files;
+  WeightNames names;
+  [[nodiscard]] const std::string& stored(const std::string& name) const {
+    const auto found = names.stored.find(name);
+    return found == names.stored.end() ? name : found->second;
+  }
+};
+Result<ModelFiles> open_weights(const Path& folder, const std::vector<model::ParameterSpec>& specs) {
+  MEMO_TRY(TensorFiles files, TensorFiles::open_folder(folder));
+  MEMO_TRY(WeightNames names, weight_names(files, specs));
+  ModelFiles model{std::move(files), std::move(names)};
+  for (const model::ParameterSpec& spec : specs)
+    for (const model::ParameterPart& part : spec.parts) {
+      std::vector<std::int64_t> shape = spec.shape;
+      shape.front() = part.rows;
+      if (part.transposed) std::reverse(shape.begin(), shape.end());
+      MEMO_CHECKED(find_weight(model.files, model.stored(part.name), shape));
+    }
+  return model;
 }
 
 struct Named {
@@ -65,12 +99,21 @@ std::vector<Named> optimizer_tensors(const ModelState& state, std::size_t i) {
 
 }  // namespace
 
-Status load_weights(ModelState& state, const Path& folder) {
-  MEMO_TRY(const TensorFiles files, TensorFiles::open_folder(folder));
+Status check_weights(const model::Shape& shape, const Path& folder) {
+  MEMO_CHECKED(open_weights(folder, model::parameters(shape)));
+  return {};
+}
+
+Status load_weights(ModelState& state, const Path& folder, const Note& note) {
+  MEMO_TRY(const ModelFiles model, open_weights(folder, state.specs()));
+  const std::vector<std::string>& left_out = model.names.left_out;
+  if (!left_out.empty())
+    note(one_line(fmt::format("{}: {} tensor(s) are not of the model that config.json describes and are left out: {}{}",
+                              folder.string(), left_out.size(), left_out.front(), left_out.size() > 1 ? ", ..." : "")));
   return state.change([&](std::size_t i) -> Status {
     for (const model::ParameterPart& part : state.specs()[i].parts) {
       at::Tensor rows = rows_of(state.masters()[i], part);
-      MEMO_TRY(const at::Tensor stored, read_tensor(files, part.name, stored_shape(rows, part)));
+      MEMO_TRY(const at::Tensor stored, read_tensor(model.files, model.stored(part.name), stored_shape(rows, part)));
       rows.copy_(part.transposed ? stored.t() : stored);
     }
     return {};

@@ -1,6 +1,9 @@
 // Weights and optimizer state between memory and files: a Hugging Face folder, and a checkpoint's state file.
 #pragma once
 
+#include <functional>
+#include <string>
+
 #include "memo/base/file.h"
 #include "memo/base/result.h"
 #include "memo/torch/manifest.h"
@@ -8,9 +11,13 @@
 
 namespace memo::edge {
 
+using Note = std::function<void(const std::string&)>;  // a line that the user is to know
+
 // Reads model.safetensors (or its shards) into the masters, converting to float32. A tensor that is missing or has
-// another shape is an error that names it.
-Status load_weights(ModelState& state, const Path& folder);
+// another shape is an error that names it; those that the model has no place for are noted.
+Status load_weights(ModelState& state, const Path& folder, const Note& note);
+// The same errors, from the files' headers.
+Status check_weights(const model::Shape& shape, const Path& folder);
 // Writes the weights in the compute dtype as a Hugging Face folder's model.safetensors.
 Result<std::vector<FileSum>> save_weights(ModelState& state, const Path& folder, const Progress& moved);
 

@@ -47,6 +47,10 @@ TEST_F(Files, WhatCannotBeReadIsNamed) {
   EXPECT_THAT(read_text(folder_).error().message, HasSubstr("is a folder, not a file"));
   ASSERT_TRUE(write_atomically(folder_ / "bad.json", "{\"a\": }"));
   EXPECT_THAT(read_json(folder_ / "bad.json").error().message, HasSubstr("bad.json: not JSON: "));
+  ASSERT_TRUE(write_atomically(folder_ / "bad.json", "version https://git-lfs.github.com/spec/v1\n"));
+  EXPECT_THAT(read_json(folder_ / "bad.json").error().message, HasSubstr("bad.json: is a Git LFS pointer"));
+  std::filesystem::create_symlink("gone", folder_ / "link");
+  EXPECT_THAT(read_text(folder_ / "link").error().message, HasSubstr("link: is a link to gone, which is not there"));
 }
 
 TEST_F(Files, FoldersAreMadeWithTheirParents) {

@@ -100,7 +100,7 @@ TEST_P(Rows, Activations) {
 TEST_P(Rows, HeadsAreNormedAndTurned) {
   const std::int64_t tokens = 7, dim = 16;
   for (const bool normed : {false, true}) {
-    edge::Heads heads{1, 1, 1, dim, {}, {}, {}, {}};
+    edge::Heads heads{1, 1, 1, dim, {}, {}, {}, {}, normed ? 1.0f : 1.25f};
     for (int j = 0; j < dim / 2; ++j)
       heads.frequencies.push_back(std::pow(10000.0f, -2.0f * static_cast<float>(j) / dim));
     if (normed) {
@@ -118,7 +118,7 @@ TEST_P(Rows, HeadsAreNormedAndTurned) {
     with_type([&](auto t) {
       using T = decltype(t);
       for (std::int64_t r = 0; r < tokens; ++r) {
-        const Head<T> head{heads.frequencies.data(), positions[r].item<std::int64_t>(),
+        const Head<T> head{heads.frequencies.data(), heads.rotation_scale, positions[r].item<std::int64_t>(),
                            normed ? data<T>(heads.query_norm->weight.value) : nullptr, 1e-6f, dim};
         const T* x = data<T>(qk) + r * 2 * dim;
         turn_head(HostTeam{}, head, x, data<T>(y) + r * dim);

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "tests/model/configs.h"
@@ -77,12 +78,12 @@ TEST_F(Config, FamiliesDifferWhereTheyShould) {
   EXPECT_EQ(llama.norm, Norm::rms);
   EXPECT_EQ(llama.norm_eps, 1e-6);
   EXPECT_EQ(llama.rope_theta, 5e5);
-  EXPECT_EQ(llama.rope_scaling, (RopeScaling{8, 1, 4, 32}));
+  EXPECT_EQ(llama.rope_scaling, (RopeScaling(Llama3Rope{8, 1, 4, 32})));
   EXPECT_FALSE(llama.tied || llama.qkv_bias || llama.out_bias || llama.mlp_bias || llama.qk_norm);
 
   const Shape biases = *read_config(config_folder("llama_biases"));
   EXPECT_TRUE(biases.tied && biases.qkv_bias && biases.out_bias && biases.mlp_bias);
-  EXPECT_FALSE(biases.rope_scaling);
+  EXPECT_EQ(biases.rope_scaling, RopeScaling());
   EXPECT_EQ(read_config(config_folder("mistral"))->sliding_window, 48);
   EXPECT_EQ(read_config(config_folder("mistral_no_window"))->sliding_window, 0);
   EXPECT_EQ(read_config(config_folder("mistral_no_window"))->head_dim, 16);
@@ -121,6 +122,58 @@ TEST_F(Config, AbsentKeysMeanWhatTransformersTakes) {
   EXPECT_TRUE(read_changed("gpt2", {{"tie_word_embeddings", nullptr}})->tied);
 }
 
+TEST_F(Config, RotaryScalingIsReadAndWritten) {
+  const auto scaled = [&](const json& rope) {
+    json change{{"rope_parameters", nullptr}, {"rope_scaling", rope}, {"max_position_embeddings", 128}};
+    const Result<Shape> shape = read_changed("qwen2", change);
+    EXPECT_TRUE(shape) << shape.error().message;
+    const Result<std::string> text = config_text(*shape, job::DType::float32, file());
+    EXPECT_TRUE(*read(*text) == *shape) << *text;
+    return shape->rope_scaling;
+  };
+  EXPECT_EQ(scaled({{"type", "linear"}, {"factor", 2}}), RopeScaling(LinearRope{2}));
+  EXPECT_EQ(scaled({{"type", "dynamic"}, {"factor", 4.0}}), RopeScaling(DynamicRope{4, 0}));
+  const double growth = 0.1 * std::log(4.0) + 1;
+  const json yarn{{"rope_type", "yarn"}, {"factor", 4}, {"original_max_position_embeddings", 32}};
+  EXPECT_EQ(scaled(yarn), RopeScaling(YarnRope{4, growth, 32, 1, 32, true}));
+  json more = yarn;
+  more.update({{"attention_factor", 1.5}, {"beta_fast", 20}, {"beta_slow", 0.5}, {"truncate", false}});
+  EXPECT_EQ(scaled(more), RopeScaling(YarnRope{4, 1.5, 20, 0.5, 32, false}));
+}
+
+TEST_F(Config, DynamicFrequenciesAreOfTheContext) {
+  const Shape shape = *read_changed("qwen2", {{"rope_parameters", {{"rope_type", "dynamic"}, {"factor", 2}}}});
+  const auto at = [&](std::int64_t context) { return rotation(*for_context(shape, Tokens(context), "")).frequencies; };
+  EXPECT_EQ(at(64), at(1)) << "64 positions are the model's own";
+  EXPECT_EQ(at(64), rotation(shape).frequencies);
+  EXPECT_EQ(at(65).front(), at(64).front());
+  EXPECT_LT(at(65).back(), at(64).back());
+  EXPECT_LT(at(66).back(), at(65).back());
+}
+
+TEST_F(Config, AWindowOfAllLayersIsReadAndWritten) {
+  const Result<Shape> shape = read_changed(
+      "qwen3",
+      {{"use_sliding_window", true}, {"sliding_window", 9}, {"max_window_layers", 0}, {"layer_types", nullptr}});
+  ASSERT_TRUE(shape) << shape.error().message;
+  EXPECT_EQ(shape->sliding_window, 9);
+  EXPECT_TRUE(*read(*config_text(*shape, job::DType::float32, file())) == *shape);
+  EXPECT_EQ(read_changed("qwen3", {{"use_sliding_window", true}, {"layer_types", nullptr}})->sliding_window, 0)
+      << "28 layers come before the first with a window";
+}
+
+TEST_F(Config, ABaseModelAndAWrappedOneAreTheSame) {
+  for (const char* name : {"LlamaModel", "FSDPLlamaForCausalLM"})
+    EXPECT_TRUE(read_changed("llama", {{"architectures", {name}}})) << name;
+  EXPECT_TRUE(read_changed("llama", {{"architectures", json::array()}}));
+}
+
+TEST_F(Config, TwoNamesOfOneSizeMustAgree) {
+  EXPECT_EQ(read_changed("gpt2", {{"n_embd", nullptr}, {"hidden_size", 64}})->hidden, 64);
+  EXPECT_THAT(read_changed("gpt2", {{"hidden_size", 64}}).error().message,
+              HasSubstr("'n_embd' is 32, but 'hidden_size' is 64: two names of one thing"));
+}
+
 TEST_F(Config, WhatIsNotSupportedIsRefusedByName) {
   struct Case {
     std::string config;
@@ -144,16 +197,19 @@ TEST_F(Config, WhatIsNotSupportedIsRefusedByName) {
       {"llama", {{"pretraining_tp", 2}}, "'pretraining_tp' is 2, which is not supported; only 1 is"},
       {"llama", {{"partial_rotary_factor", 0.5}}, "'partial_rotary_factor' is 0.5"},
       {"llama", rope({{"partial_rotary_factor", 0.5}}), "in 'rope_parameters': 'partial_rotary_factor' is 0.5"},
-      {"llama", rope({{"rope_type", "yarn"}}), "in 'rope_parameters': 'rope_type' is \"yarn\", which is not supported"},
+      {"llama", {{"architectures", "LlamaForCausalLM"}}, "'architectures' must be a list, found \"LlamaForCausalLM\""},
+      {"llama", rope({{"rope_type", "longrope"}}), "'rope_type' is \"longrope\", which is not supported; only"},
+      {"llama", rope({{"rope_type", "linear"}, {"factor", 0.5}}), "in 'rope_parameters': 'factor' must be at least 1"},
+      {"llama", rope({{"rope_type", "yarn"}, {"beta_slow", 40}}), "in 'rope_parameters': factors must satisfy"},
+      {"llama", rope({{"rope_type", "yarn"}, {"rope_theta", 1}}), "'rope_theta' must be above 1"},
+      {"llama", rope({{"rope_type", "linear"}, {"mscale", 2}}), "'rope_parameters.mscale' is not supported"},
       {"llama", rope({{"attention_factor", 1.5}}), "'rope_parameters.attention_factor' is not supported"},
       {"llama", rope({{"full_attention", {{"rope_theta", 1e4}}}}), "'rope_parameters.full_attention' is not supported"},
       {"llama", rope({{"factor", nullptr}}), "in 'rope_parameters': 'factor' is missing"},
       {"llama", rope({{"high_freq_factor", 1.0}}), "0 < low_freq_factor < high_freq_factor"},
       {"llama", rope({{"rope_theta", 0}}), "'rope_theta' must be above 0"},
       {"llama", rope(json::array({1})), "'rope_parameters' must be an object, found [1]"},
-      {"llama",
-       {{"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}}},
-       "in 'rope_scaling': 'rope_type' is \"linear\""},
+      {"llama", {{"rope_scaling", {{"type", "linear"}}}}, "in 'rope_scaling': 'factor' is missing"},
       {"llama", {{"num_key_value_heads", 3}}, "4 heads can't share 3 key heads evenly"},
       {"llama", {{"num_key_value_heads", 0}}, "the number of key heads is 0; it must be from 1"},
       {"llama", {{"num_attention_heads", 0}}, "the number of heads is 0; it must be from 1"},
@@ -162,7 +218,11 @@ TEST_F(Config, WhatIsNotSupportedIsRefusedByName) {
       {"llama", {{"hidden_size", 34}}, "hidden size 34 must be a multiple of the 4 heads"},
       {"mistral", {{"num_key_value_heads", nullptr}}, "'num_key_value_heads' is missing"},
       {"mistral", {{"layer_types", {"sliding_attention"}}}, "'layer_types' is not supported"},
-      {"qwen2", {{"use_sliding_window", true}, {"sliding_window", 32}}, "'use_sliding_window' is true, which is not"},
+      {"mistral", {{"sliding_window", 0}}, "'sliding_window' is 0; it must be at least 1"},
+      {"qwen2",
+       {{"use_sliding_window", true}, {"max_window_layers", 1}, {"layer_types", nullptr}, {"sliding_window", 32}},
+       "'use_sliding_window' is true for 1 of 2 layers"},
+      {"qwen2", {{"layer_types", {"full_attention"}}}, "'layer_types' must be a list with one for each layer"},
       {"qwen3", {{"layer_types", {"full_attention", "sliding_attention"}}}, "'layer_types' has \"sliding_attention\""},
       {"gpt2", {{"activation_function", "relu"}}, "'activation_function' is \"relu\""},
       {"gpt2",

@@ -31,7 +31,7 @@ model::Shape tiny(const std::string& family) {
 model::Shape with_everything() {  // no family has all, the decoder may
   model::Shape s = tiny("qwen3");
   s.qkv_bias = s.out_bias = s.mlp_bias = s.tied = true;
-  s.rope_scaling = model::RopeScaling{4, 1, 4, 32};
+  s.rope_scaling = model::Llama3Rope{4, 1, 4, 32};
   return s;
 }
 
@@ -62,8 +62,8 @@ at::Tensor plain_loss(const model::Shape& s, std::map<std::string, at::Tensor> p
   at::Tensor angle;  // [S, D / 2]
   if (s.position == model::Position::rope) {
     at::Tensor f = at::pow(s.rope_theta, at::arange(0, dim, 2, at::kDouble) / -static_cast<double>(dim));
-    if (s.rope_scaling) {  // blend = 1 keeps a frequency, 0 divides it
-      const model::RopeScaling& r = *s.rope_scaling;
+    if (std::holds_alternative<model::Llama3Rope>(s.rope_scaling)) {  // blend = 1 keeps a frequency, 0 divides it
+      const auto& r = std::get<model::Llama3Rope>(s.rope_scaling);
       const at::Tensor turns = static_cast<double>(r.original_context) * f / (2 * M_PI);
       const at::Tensor blend = ((turns - r.low_freq_factor) / (r.high_freq_factor - r.low_freq_factor)).clamp(0, 1);
       f = f * blend + f / r.factor * (1 - blend);

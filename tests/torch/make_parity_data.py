@@ -34,6 +34,14 @@ LLAMA3 = dict(
     original_max_position_embeddings=64,
 )  # fmt: skip
 
+# Of rotary scaling, one layer of eight frequencies a head; the window is longer than the original context.
+SCALED = SIZES | dict(hidden_size=32, intermediate_size=48, num_hidden_layers=1, head_dim=16)
+YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=32)
+YARN_IN_FULL = dict(
+    rope_type="yarn", rope_theta=500.0, factor=3.0, original_max_position_embeddings=32, beta_fast=3.0, beta_slow=0.5,
+    mscale=1.5, mscale_all_dim=0.7, truncate=False,
+)  # fmt: skip
+
 CONFIGS = {
     "gpt2": GPT2Config(**GPT2),
     "llama": LlamaConfig(**SIZES, rope_parameters=LLAMA3),
@@ -41,6 +49,12 @@ CONFIGS = {
     "mistral": MistralConfig(**SIZES, sliding_window=9),
     "qwen2": Qwen2Config(**SIZES, tie_word_embeddings=True, rope_parameters=dict(rope_theta=1e6)),
     "qwen3": Qwen3Config(**SIZES, head_dim=32, attention_bias=True),
+    "llama_linear": LlamaConfig(**SCALED, rope_parameters=dict(rope_type="linear", factor=2.5)),
+    "llama_dynamic": LlamaConfig(
+        **SCALED | dict(max_position_embeddings=24), rope_parameters=dict(rope_type="dynamic", factor=2.0)
+    ),
+    "qwen2_yarn": Qwen2Config(**SCALED, rope_parameters=YARN),
+    "mistral_yarn": MistralConfig(**SCALED, sliding_window=None, rope_parameters=YARN_IN_FULL),
 }
 
 transformers.logging.set_verbosity_error()

@@ -44,17 +44,20 @@ class Parity : public testing::TestWithParam<Case> {};
 TEST_P(Parity, LossLogitsAndGradientsAreHuggingFaces) {
   const auto [name, groups, block] = GetParam();
   const Path folder = Path(MEMO_TEST_DATA) / "parity" / name;
-  const auto shape = model::read_config(folder);
-  ASSERT_TRUE(shape) << shape.error().message;
+  const auto described = model::read_config(folder);
+  ASSERT_TRUE(described) << described.error().message;
   const auto files = TensorFiles::open_file(folder / "expected.safetensors");
   ASSERT_TRUE(files) << files.error().message;
+  const at::Tensor window = read(*files, "window").to(at::kLong);
+  const auto shape = model::for_context(*described, Tokens(window.size(0) - 1), name);
+  ASSERT_TRUE(shape) << shape.error().message;
   const auto specs = model::parameters(*shape);
   Tensors values;
   for (const model::ParameterSpec& spec : specs) values.push_back(assemble(spec, *files, ""));
   const std::vector<Parameter> parameters = with_gradients(specs, values);
   const Decoder decoder(*shape, groups, parameters);
 
-  const StepOutcome outcome = run_step(decoder, read(*files, "window").to(at::kLong), block);
+  const StepOutcome outcome = run_step(decoder, window, block);
 
   const double loss = read(*files, "loss").item<double>();
   EXPECT_NEAR(outcome.loss, loss, 1e-6 * loss);
@@ -68,6 +71,10 @@ INSTANTIATE_TEST_SUITE_P(Families, Parity,
                                          Case{"llama", 2, 20}, Case{"llama_biases", 1, 16}, Case{"llama_biases", 2, 16},
                                          Case{"mistral", 2, 16}, Case{"qwen2", 1, 16}, Case{"qwen2", 2, 48},
                                          Case{"qwen3", 1, 16}, Case{"qwen3", 2, 20}));
+
+INSTANTIATE_TEST_SUITE_P(RotaryScaling, Parity,
+                         testing::Values(Case{"llama_linear", 1, 48}, Case{"llama_dynamic", 2, 20},
+                                         Case{"qwen2_yarn", 1, 16}, Case{"mistral_yarn", 2, 16}));
 
 }  // namespace
 }  // namespace memo::edge

@@ -226,7 +226,7 @@ TEST_F(Safetensors, AFailedWriteLeavesNothing) {
 }
 
 TEST_F(Safetensors, MissingFilesAndTensorsAreNamed) {
-  EXPECT_THAT(refusal(folder_), HasSubstr("holds neither model.safetensors nor"));
+  EXPECT_THAT(refusal(folder_), HasSubstr("holds no weights, neither model.safetensors nor"));
   EXPECT_THAT(refusal(folder_ / "gone.safetensors"), HasSubstr("gone.safetensors: cannot read"));
   const auto files = TensorFiles::open_folder(made / "whole");
   ASSERT_TRUE(files);
@@ -247,6 +247,34 @@ TEST_F(Safetensors, AShardWithoutItsTensorIsNamed) {
   EXPECT_THAT(refusal(folder_), AllOf(HasSubstr("model-00002-of-00002.safetensors"), HasSubstr("no tensor 'c.empty'")));
 }
 
+TEST_F(Safetensors, ATensorInTwoShardsIsRefused) {
+  Model model;
+  for (const char* name : {"a", "b"}) model.add(name, TensorDType::f32, {2}, bytes_of(ramp(2)));
+  ASSERT_TRUE(write_tensor_file(folder_ / "one.safetensors", model.sources));
+  ASSERT_TRUE(write_tensor_file(folder_ / "two.safetensors", std::span(model.sources).last(1)));
+  const nlohmann::json index{{"weight_map", {{"a", "one.safetensors"}, {"b", "two.safetensors"}}}};
+  ASSERT_TRUE(write_atomically(folder_ / "model.safetensors.index.json", index.dump()));
+  EXPECT_THAT(refusal(folder_), AllOf(HasSubstr("'b' is in"), HasSubstr("one.safetensors"), HasSubstr("two.saf")));
+}
+
+TEST_F(Safetensors, WhatLiesInAFilesPlaceIsNamed) {
+  const std::vector<std::pair<std::string, const char*>> cases{
+      {"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 4976698672\n",
+       "is a Git LFS pointer, not the file of 4.63 GiB that it stands for; run `git lfs pull`"},
+      {"\n<!DOCTYPE html>\n<html><body>404</body></html>", "is a web page, not the file"},
+      {"Entry not found", "is text, not safetensors: 'Entry not found'; download it again"},
+      {std::string("PK\3\4", 4) + std::string(100, '\0'), "is a PyTorch file under another name"},
+      {"GGUF" + std::string(100, '\0'), "is a GGUF file under another name"},
+  };
+  for (const auto& [content, says] : cases) {
+    write_raw(content);
+    EXPECT_THAT(refusal(file()), HasSubstr(says));
+  }
+  std::filesystem::remove(file());
+  std::filesystem::create_symlink("../../blobs/4d7a", file());
+  EXPECT_THAT(refusal(folder_), HasSubstr("model.safetensors: is a link to ../../blobs/4d7a, which is not there"));
+}
+
 TEST_F(Safetensors, NoIndexLeadsOutOfTheFolder) {
   for (const char* name : {"../model.safetensors", "/etc/passwd", "sub/x", "..", ".", ""}) {
     const nlohmann::json index{{"weight_map", {{"w", name}}}};
@@ -260,7 +288,8 @@ TEST_F(Safetensors, TruncationAtAnyByteIsFound) {
   const std::string good = *read_text(made / "whole" / "model.safetensors");
   for (std::size_t size = 0; size < good.size(); ++size) {
     write_raw(good.substr(0, size));
-    EXPECT_THAT(refusal(file()), AllOf(HasSubstr("model.safetensors"), HasSubstr("truncated"))) << size;
+    EXPECT_THAT(refusal(file()), AllOf(HasSubstr("model.safetensors"), HasSubstr(size == 0 ? "is empty" : "truncated")))
+        << size;
   }
   write_raw(good.substr(0, good.size() - 1));
   EXPECT_THAT(refusal(file()), HasSubstr("tensor 'e.weight' reaches 1 bytes beyond"));

@@ -68,6 +68,7 @@ Status compare(const Options& options) {
   for (const std::string& strategy : options.strategies) MEMO_CHECKED(check_strategy(strategy));
   if (!job.memory.core_dumps) MEMO_CHECKED(keep_memory_from_core_dumps());
   MEMO_TRY(const edge::Dataset data, edge::open_data(job, find_python(), say));
+  MEMO_CHECKED(edge::check_model(job));
   MEMO_CHECKED(make_folder(options.out));
   MEMO_TRY(const edge::RunLock lock, edge::RunLock::take(options.out));
   MEMO_TRY(const plan::Profile profile, profile_for(job, options.profile));

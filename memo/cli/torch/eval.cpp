@@ -31,7 +31,8 @@ struct Options {
 
 // The model's folder: of a run, its newest checkpoint.
 Result<Path> model_folder(const Path& given) {
-  if (std::filesystem::exists(given / "config.json")) return given;
+  std::error_code error;  // a link to nothing is told when it is read
+  if (std::filesystem::exists(std::filesystem::symlink_status(given / "config.json", error))) return given;
   MEMO_TRY(const std::optional<edge::LatestCheckpoint> latest, edge::latest_checkpoint(given));
   if (latest) {
     for (const std::string& damage : latest->damaged) say("passed over: " + damage);
@@ -76,8 +77,8 @@ void print_table(const Options& options, const edge::Evaluation& found) {
 
 Status eval(const Options& options) {
   MEMO_TRY(const Path folder, model_folder(options.model));
-  MEMO_TRY(const model::Shape shape, model::read_config(folder));
-  MEMO_CHECKED(model::check_context(shape, Tokens(options.context), "--context"));
+  MEMO_TRY(model::Shape described, model::read_config(folder));
+  MEMO_TRY(const model::Shape shape, model::for_context(std::move(described), Tokens(options.context), "--context"));
   MEMO_TRY(const edge::Dataset data, open_text(options, folder, shape));
 
   const job::DType dtype = options.dtype == "bfloat16" ? job::DType::bfloat16 : job::DType::float32;
@@ -85,7 +86,7 @@ Status eval(const Options& options) {
   MEMO_TRY(const edge::Arena memory, edge::Arena::map(whole.bytes()));  // gradients' pages are never touched
   edge::ModelState state(shape, dtype,
                          [&](const edge::StateGroup& group) { return whole.regions(memory.data(), group); });
-  MEMO_CHECKED(edge::load_weights(state, folder));
+  MEMO_CHECKED(edge::load_weights(state, folder, say));
   const edge::Decoder decoder(shape, 1, state.parameters());
 
   const std::atomic<int>& interrupted = interrupts();

@@ -82,6 +82,7 @@ Status train(const Options& options) {
   if (!job.memory.core_dumps) MEMO_CHECKED(keep_memory_from_core_dumps());
   MEMO_TRY(const edge::Dataset data, edge::open_data(job, find_python(), say));
   MEMO_CHECKED(edge::check_run_folder(options.out, options.resume));
+  if (!options.resume) MEMO_CHECKED(edge::check_model(job));
   std::optional<report::EventFile> events;
   if (options.tensorboard) {
     MEMO_TRY(events, report::EventFile::create(*options.tensorboard, seconds_since_1970()));

@@ -16,5 +16,7 @@ std::vector<TensorNames> llama_tensors();
 // Keys that mean the same in all of them; a family reads the rest and returns `reader.status()`.
 void read_llama_keys(ConfigReader& reader, Shape& shape);
 nlohmann::json write_llama_keys(const Shape& shape);
+// What ConfigReader::windowed_layers reads.
+void write_windowed_layers(const Shape& shape, nlohmann::json& config);
 
 }  // namespace memo::model

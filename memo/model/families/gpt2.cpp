@@ -8,11 +8,11 @@ namespace {
 Result<Shape> read(const nlohmann::json& config, const Path& where) {
   Shape shape = gpt2().defaults;
   ConfigReader reader(config, where);
-  reader.required("n_embd", shape.hidden);
-  reader.required("n_layer", shape.layers);
-  reader.required("n_head", shape.heads);
+  reader.required_as("n_embd", "hidden_size", shape.hidden);
+  reader.required_as("n_layer", "num_hidden_layers", shape.layers);
+  reader.required_as("n_head", "num_attention_heads", shape.heads);
   reader.required("vocab_size", shape.vocab);
-  reader.required("n_positions", shape.max_positions);
+  reader.required_as("n_positions", "max_position_embeddings", shape.max_positions);
   shape.kv_heads = shape.heads;
   shape.head_dim = shape.heads > 0 ? shape.hidden / shape.heads : 0;
   shape.ffn = 4 * shape.hidden;
@@ -60,6 +60,7 @@ Family family() {
   Family f;
   f.name = "gpt2";
   f.architecture = "GPT2LMHeadModel";
+  f.base = "GPT2Model";
   f.read = read;
   f.write = write;
   f.check = check;

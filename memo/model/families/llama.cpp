@@ -43,7 +43,7 @@ void read_llama_keys(ConfigReader& reader, Shape& shape) {
   reader.optional("rms_norm_eps", shape.norm_eps);
   reader.optional("initializer_range", shape.init_std);
   reader.optional("tie_word_embeddings", shape.tied);
-  reader.rope(shape);
+  read_rope(reader, shape);
   reader.supports_only<std::string>("hidden_act", "silu", "silu");
   reader.no_dropout("attention_dropout", 0.0);
 }
@@ -63,6 +63,15 @@ nlohmann::json write_llama_keys(const Shape& shape) {
           {"rope_parameters", rope_parameters(shape)},
           {"hidden_act", "silu"},
           {"attention_dropout", 0.0}};
+}
+
+void write_windowed_layers(const Shape& shape, nlohmann::json& config) {
+  const bool windowed = shape.sliding_window > 0;
+  config["use_sliding_window"] = windowed;
+  if (!windowed) return;
+  config["sliding_window"] = shape.sliding_window;
+  config["max_window_layers"] = 0;
+  config["layer_types"] = std::vector<std::string>(static_cast<std::size_t>(shape.layers), "sliding_attention");
 }
 
 namespace {
@@ -97,6 +106,7 @@ Family family() {
   Family f;
   f.name = "llama";
   f.architecture = "LlamaForCausalLM";
+  f.base = "LlamaModel";
   f.read = read;
   f.write = write;
   f.check = check;

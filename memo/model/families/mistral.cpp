@@ -10,8 +10,9 @@ Result<Shape> read(const nlohmann::json& config, const Path& where) {
   read_llama_keys(reader, shape);
   reader.required("num_key_value_heads", shape.kv_heads);  // absent is not "as many as heads" here, so it is asked for
   // The class takes 4096 when the key is absent, and no window when it is null.
-  if (!config.contains("sliding_window")) shape.sliding_window = 4096;
-  reader.optional("sliding_window", shape.sliding_window);
+  std::int64_t window = 4096;
+  reader.optional("sliding_window", window);
+  if (!reader.is_null("sliding_window")) reader.set_window(window, shape);
   reader.refuses("layer_types");
   MEMO_CHECKED(reader.status());
   return shape;
@@ -27,6 +28,7 @@ Family family() {
   Family f;
   f.name = "mistral";
   f.architecture = "MistralForCausalLM";
+  f.base = "MistralModel";
   f.read = read;
   f.write = write;
   f.defaults.family = f.name;

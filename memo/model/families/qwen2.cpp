@@ -9,14 +9,14 @@ Result<Shape> read(const nlohmann::json& config, const Path& where) {
   ConfigReader reader(config, where);
   read_llama_keys(reader, shape);
   reader.required("num_key_value_heads", shape.kv_heads);  // absent is not "as many as heads" here, so it is asked for
-  reader.full_attention_only();
+  reader.windowed_layers(shape);
   MEMO_CHECKED(reader.status());
   return shape;
 }
 
 nlohmann::json write(const Shape& shape) {
   nlohmann::json config = write_llama_keys(shape);
-  config["use_sliding_window"] = false;
+  write_windowed_layers(shape, config);
   return config;
 }
 
@@ -24,6 +24,7 @@ Family family() {
   Family f;
   f.name = "qwen2";
   f.architecture = "Qwen2ForCausalLM";
+  f.base = "Qwen2Model";
   f.read = read;
   f.write = write;
   f.defaults.family = f.name;

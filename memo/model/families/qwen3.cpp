@@ -11,7 +11,7 @@ Result<Shape> read(const nlohmann::json& config, const Path& where) {
   reader.required("num_key_value_heads", shape.kv_heads);  // absent is not "as many as heads" here, so it is asked for
   reader.optional("attention_bias", shape.qkv_bias);
   shape.out_bias = shape.qkv_bias;
-  reader.full_attention_only();
+  reader.windowed_layers(shape);
   MEMO_CHECKED(reader.status());
   return shape;
 }
@@ -19,7 +19,7 @@ Result<Shape> read(const nlohmann::json& config, const Path& where) {
 nlohmann::json write(const Shape& shape) {
   nlohmann::json config = write_llama_keys(shape);
   config["attention_bias"] = shape.qkv_bias;
-  config["use_sliding_window"] = false;
+  write_windowed_layers(shape, config);
   return config;
 }
 
@@ -27,6 +27,7 @@ Family family() {
   Family f;
   f.name = "qwen3";
   f.architecture = "Qwen3ForCausalLM";
+  f.base = "Qwen3Model";
   f.read = read;
   f.write = write;
   f.defaults.family = f.name;
