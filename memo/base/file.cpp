@@ -71,10 +71,10 @@ std::optional<std::string> in_the_way(const Path& path) {
   Path at;
   for (const Path& part : path) {
     at /= part;
-    if (auto link = dangling(at)) return link;
+    if (const auto link = dangling(at)) return *link + "; make that folder, or name another";
     std::error_code ignored;
     if (fs::exists(at, ignored) && !fs::is_directory(at, ignored))
-      return fmt::format("{} is there and is no folder", at.string());
+      return fmt::format("{} is there and is no folder; name another", at.string());
   }
   return std::nullopt;
 }
