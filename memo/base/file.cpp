@@ -14,8 +14,6 @@
 #include <utility>
 #include <vector>
 
-#include "memo/base/check.h"
-
 namespace memo {
 namespace {
 
@@ -136,8 +134,6 @@ Status check_replaceable(const Path& path, const FileKind& kind) {
 }
 
 Status replace_file(const Path& path, std::string_view text, const FileKind& kind) {
-  MEMO_CHECK(text.empty() || (text.starts_with(kind.begins) && text.substr(0, 4096).find(kind.contains) != text.npos),
-             "a file is known by its kind");
   MEMO_CHECKED(check_replaceable(path, kind));
   return write_atomically(path, text);
 }

@@ -108,7 +108,7 @@ std::vector<KeyValue> key_values(const Job& job) {
 
 std::string place_of(const Job& job, const std::string& key) {
   const auto found = job.places.find(key);
-  return found == job.places.end() ? job.file.string() : found->second;
+  return found == job.places.end() ? job.file.string() + ", by default" : found->second;
 }
 
 Result<Job> read_job(const Path& file, const std::vector<std::string>& overrides) {

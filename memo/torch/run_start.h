@@ -7,13 +7,10 @@
 
 #include "memo/job/job.h"
 #include "memo/model/shape.h"
-#include "memo/torch/checkpoint_files.h"
-#include "memo/torch/dataset.h"
+#include "memo/torch/job_identity.h"
 #include "memo/torch/session.h"
 
 namespace memo::edge {
-
-using Note = std::function<void(const std::string&)>;  // a line that the user is to know
 
 using Replan = std::function<Result<plan::Plan>(Bytes room)>;  // a plan with at most so much of the slow tier
 
@@ -23,13 +20,10 @@ Result<std::unique_ptr<Session>> open_session(const job::Job& job, const plan::P
                                               Device& device, const Guards& guards, const Replan& replan,
                                               const Note& note);
 
-// Of what a checkpoint cannot be moved across; steps, limits, strategy and block size may change.
-Result<std::string> job_digest(const job::Job& job, const model::Shape& shape, const Dataset& data);
-
 // Fills the state from the newest whole checkpoint in `run`, else from the model's folder, else at random; the steps
 // that are done, none without a checkpoint. Notes checkpoints that are damaged. An error when the checkpoint is of
 // another job.
-Result<CheckpointState> start_state(ModelState& state, const job::Job& job, const std::string& digest, const Path& run,
-                                    const Note& note);
+Result<CheckpointState> start_state(ModelState& state, const job::Job& job, const JobIdentity& identity,
+                                    const Path& run, const Note& note);
 
 }  // namespace memo::edge

@@ -336,7 +336,7 @@ TEST_F(JobFile, TheValueOfEachKeyHasAPlace) {
   const Result<Job> job = read(least, {"train.steps=5"});
   EXPECT_EQ(place_of(*job, "train.context"), file().string() + ":4");
   EXPECT_EQ(place_of(*job, "train.steps"), "--set train.steps=5");
-  EXPECT_EQ(place_of(*job, "train.lr"), file().string()) << "the default";
+  EXPECT_EQ(place_of(*job, "train.lr"), file().string() + ", by default");
 }
 
 TEST(JobFileMissing, IsNamed) {

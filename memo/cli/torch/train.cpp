@@ -14,6 +14,7 @@
 #include "memo/cli/torch/verbs.h"
 #include "memo/plan/for_job.h"
 #include "memo/report/event_file.h"
+#include "memo/torch/run_folder.h"
 
 namespace memo::cli {
 namespace {
@@ -80,7 +81,7 @@ Status train(const Options& options) {
   MEMO_CHECKED(check_strategy(options.strategy));
   if (!job.memory.core_dumps) MEMO_CHECKED(keep_memory_from_core_dumps());
   MEMO_TRY(const edge::Dataset data, edge::open_data(job));
-  MEMO_CHECKED(edge::check_run_folder(options.out, options.resume));
+  MEMO_CHECKED(edge::check_run_folder(options.out, job, options.resume));
   std::optional<report::EventFile> events;
   if (options.tensorboard) {
     MEMO_TRY(events, report::EventFile::create(*options.tensorboard, seconds_since_1970()));
