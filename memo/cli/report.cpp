@@ -18,6 +18,8 @@ struct Options {
 };
 
 Status write_report(const Options& options) {
+  MEMO_CHECKED(check_replaceable(options.out, report::page_kind));
+  if (!options.perfetto.empty()) MEMO_CHECKED(check_replaceable(options.perfetto, report::trace_kind));
   std::vector<report::Subject> subjects;
   for (const std::string& input : options.inputs) {
     MEMO_TRY(report::Subject subject, report::read_subject(input));

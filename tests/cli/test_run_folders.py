@@ -4,10 +4,9 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 
 import pytest
-from conftest import memo, start, write_job
+from conftest import COMMAND, memo, write_job
 from test_resume import files_of
 
 
@@ -162,7 +161,7 @@ class TestFoldersThatCannotBe:
         refused = memo("train", here / "job.toml", "--out", here / "file")
         assert refused.refusal(5) and refused.err.count("\n") == 1
 
-    @pytest.mark.parametrize("name", ["with space", "with\nnewline", "with 'quotes\"", "a/b/c", "link", "\udcff"])
+    @pytest.mark.parametrize("name", ["with space", "with\nnewline", "with 'quotes\"", "a/b/c", "link"])
     def test_others_can(self, here, name):
         (here / "there").mkdir()
         (here / "link").symlink_to("there")
@@ -175,38 +174,28 @@ class TestFoldersThatCannotBe:
         assert all(line.startswith(("step ", "train.", "check: ", "strategy ", " ")) for line in resumed.err.splitlines()), resumed.err
 
 
-def in_namespace(mounts, command):
-    """With mounts of its own, as root of a namespace."""
-    script = f"{mounts} && exec \"$@\""
-    return subprocess.run(["unshare", "-rm", "bash", "-c", script, "bash", *map(str, command)], capture_output=True, text=True, timeout=120)
+NAMESPACES = subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode == 0
 
 
-@pytest.mark.skipif(sys.platform != "linux" or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode != 0, reason="no namespaces of mounts")
+@pytest.mark.skipif(not NAMESPACES, reason="no namespaces for mounts")
 def test_a_read_only_file_system(here):
-    from conftest import COMMAND
-
     (here / "ro").mkdir()
     for out in here / "ro", here / "ro" / "new":
-        done = in_namespace(f"mount -t tmpfs -o ro tmpfs '{here}/ro'", [COMMAND, "train", here / "job.toml", "--out", out])
+        script = "mount -t tmpfs -o ro tmpfs \"$1\" && shift && exec \"$@\""
+        command = ["unshare", "-rm", "bash", "-c", script, "bash", here / "ro", COMMAND, "train", here / "job.toml", "--out", out]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         assert done.returncode == 5 and "Read-only file system" in done.stderr, done.stderr
         assert done.stderr.count("\n") == 1, "before anything is measured"
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="only root can become somebody else")
-def test_a_folder_of_somebody_else(tmp_path, here):
-    from conftest import COMMAND
-
-    for path in here, *here.parents:
-        if path.stat().st_uid == 0 and path != path.parent and str(path) != "/tmp":
-            path.chmod(0o755)
-    (here / "theirs").mkdir(mode=0o755)
-    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    if subprocess.run([*nobody, "test", "-r", here / "job.toml", "-a", "-x", COMMAND]).returncode != 0:
-        pytest.skip("nobody cannot read the test's files")
+@pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written(here):
+    (here / "theirs").mkdir(mode=0o555)
+    plain = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
     for out in here / "theirs", here / "theirs" / "new":
-        done = subprocess.run([*nobody, COMMAND, "train", here / "job.toml", "--out", out], capture_output=True, text=True)
+        done = subprocess.run([*plain, COMMAND, "train", here / "job.toml", "--out", out], capture_output=True, text=True)
         assert done.returncode == 5 and "Permission denied" in done.stderr, done.stderr
-        assert done.stderr.count("\n") == 1
+        assert done.stderr.count("\n") == 1, "before anything is measured"
 
 
 class TestOutputFiles:
@@ -237,10 +226,7 @@ class TestOutputFiles:
             line = memo(*arguments, name, cwd=inputs).refusal(2)
             assert line.startswith(f"memo: {name}: is there already and is not {kind}"), line
             assert "name another file, or remove it" in line
-            after = files_of(inputs)
-            after.pop(next((key for key in after if key.name == "page.html"), None), None)  # written before the trace
-            before.pop(next((key for key in before if key.name == "page.html"), None), None)
-            assert after == before
+            assert files_of(inputs) == before
         line = memo(*arguments, "run", cwd=inputs).refusal(2)
         assert line.startswith("memo: run: "), "a folder"
 
