@@ -35,14 +35,14 @@ Status check_without_checkpoint(const Path& run, const job::Job& job, bool resum
   if (steps == 0 && !ended) return {};
   // The second one is begun when the first is whole.
   if (resume && (ended || (every > 0 && steps > 2 * every)))
-    return bad_input(
-        fmt::format("{}: a run of {} steps was here, and its checkpoints are gone: put one back, or name another folder",
-                    run.string(), steps));
+    return bad_input(fmt::format(
+        "{}: a run of {} steps was here, and its checkpoints are gone: put one back, or name another folder",
+        run.string(), steps));
   if (resume) return {};
-  return bad_input(
-      fmt::format("{}: holds what a run of {} steps left, without a checkpoint: name another folder, or begin anew there "
-                  "with --resume",
-                  run.string(), steps));
+  return bad_input(fmt::format(
+      "{}: holds what a run of {} steps left, without a checkpoint: name another folder, or begin anew there with "
+      "--resume",
+      run.string(), steps));
 }
 
 // As the run would find it.

@@ -251,9 +251,9 @@ TEST_F(Checkpoints, DamagedStatesAreRefusedInOneLine) {
   std::filesystem::create_directories(run_);
   for (const char* text : {"", "[]", "{}", "{\"version\":2}", "{\"version\":1,\"step\":\"x\"}",
                            "{\"version\":1,\"step\":1,\"seed\":1,\"job_digest\":\"\",\"losses\":[\"x\"]}",
-                           "{\"version\":1,\"step\":1,\"seed\":1,\"losses\":[],\"skipped\":[]}",
-                           "{\"version\":1,\"step\":1,\"seed\":1,\"losses\":[],\"skipped\":[],\"keys\":[],\"data\":[]}",
-                           "{\"version\":1,\"step\":1,\"seed\":1,\"losses\":[],\"skipped\":[],\"keys\":{},\"data\":[1]}"}) {
+                           R"({"version":1,"step":1,"seed":1,"losses":[],"skipped":[]})",
+                           R"({"version":1,"step":1,"seed":1,"losses":[],"skipped":[],"keys":[],"data":[]})",
+                           R"({"version":1,"step":1,"seed":1,"losses":[],"skipped":[],"keys":{},"data":[1]})"}) {
     ASSERT_TRUE(write_atomically(run_ / "state.json", text));
     const auto state = read_state(run_);
     ASSERT_FALSE(state) << text;
