@@ -13,7 +13,8 @@ struct RunFile {
   FileKind kind;
 };
 inline constexpr RunFile metrics_file{"metrics.jsonl", {"the metrics of a run", "{\"step\":"}};
-inline constexpr RunFile timeline_file{"timeline.json", {"the timeline of a run", "{", "\"microseconds\""}};
+inline constexpr RunFile timeline_file{"timeline.json",
+                                       {"the timeline of a run", "{\"columns\":[\"index\",\"start\",\"end\"],"}};
 inline constexpr RunFile summary_file{"summary.json", {"the summary of a run", "{\"strategy\":", "\"loss_digest\":"}};
 inline constexpr RunFile evaluation_file{"eval.json", {"an evaluation", "{\"loss\":", "\"by_position\":"}};
 inline constexpr RunFile comparison_file{"compare.json", {"a comparison", "{\"version\":1,\"rows\":["}};

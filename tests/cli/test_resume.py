@@ -225,7 +225,7 @@ class TestRefusals:
             ("train.eps", "1e-08", "1e-06"),
             ("train.not_finite", '"stop"', '"skip"'),
             ("train.block", "64", "128"),
-            ("train.head_groups", "1", "2"),
+            ("train.head_groups", "2", "1"),
         ],
     )
     def test_what_changes_the_course_is_told(self, finished, key, before, now):

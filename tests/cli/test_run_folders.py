@@ -171,7 +171,7 @@ class TestFoldersThatCannotBe:
         assert "holds a run already (checkpoint-2)" in line
         resumed = train(here, here / name, "--resume", "--set", "train.steps=3")
         assert resumed.code == 0, resumed.err
-        assert all(line.startswith(("step ", "train.", "check: ", "strategy ", " ")) for line in resumed.err.splitlines()), resumed.err
+        assert all(line.startswith(("step ", "train.", "check: ", "strategy ", " ")) for line in resumed.err.splitlines() if line), resumed.err
 
 
 NAMESPACES = subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode == 0

@@ -88,6 +88,7 @@ def test_what_the_parent_ignores_stays_ignored(folder, job, ignored):
 
 def test_a_pipe_without_a_reader_ends_nothing(folder, job):
     process = start("train", job(), "--out", folder / "run")
+    after_step(process, 1)
     process.send_signal(signal.SIGPIPE)
     process.stderr.close()
     assert process.wait(timeout=60) == 0
