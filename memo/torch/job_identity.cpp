@@ -19,11 +19,20 @@ std::string key_of(const std::string& config_key) {
       {"num_hidden_layers", "model.layers"}, {"num_attention_heads", "model.heads"},
       {"head_dim", "model.head_dim"},        {"num_key_value_heads", "model.kv_heads"},
       {"intermediate_size", "model.ffn"},    {"vocab_size", "model.vocab"},
+      {"n_positions", "train.context"},      {"max_position_embeddings", "train.context"},
       {"n_embd", "model.hidden"},            {"n_layer", "model.layers"},
       {"n_head", "model.heads"},             {"n_inner", "model.ffn"},
       {"tie_word_embeddings", "model.tied"}};
   const auto found = names.find(config_key);
   return found == names.end() ? config_key : found->second;
+}
+
+// A tokenizer is what its file says, wherever that lies.
+std::string tokenizer_text(const std::optional<Path>& file) {
+  if (!file) return "not set";
+  const Result<std::string> text = read_text(*file);
+  return fmt::format("{} (checksum {})", file->filename().string(),
+                     text ? hex16(fnv1a(text->data(), text->size())) : "unknown");
 }
 
 std::string dump(const nlohmann::json& config, const std::string& key) {
@@ -38,20 +47,25 @@ JobIdentity::JobIdentity(job::Job job, const plan::Plan& plan, const Device& dev
   job_.train.block = plan.profile.flow.block;
   job_.train.head_groups = plan.profile.flow.groups;
   job_.memory.device = device.of_tensors().is_cpu() ? "cpu" : "cuda";
+  for (job::KeyValue& key : key_values(job_)) {
+    if (key.name == "data.tokenizer") key.value = tokenizer_text(job_.data.tokenizer);
+    const bool is_elsewhere = key.name.starts_with("model.") || key.name == "data.files";  // in config.json, in files_
+    if (key.at_resume != AtResume::free && !(key.at_resume == AtResume::content && is_elsewhere))
+      keys_.push_back(std::move(key));
+  }
   const std::vector<Dataset::Sum> sums = data.sums();
   for (std::size_t i = 0; i < sums.size(); ++i)
-    files_.push_back({job_.data.files[i].string(), sums[i].tokens, hex16(sums[i].hash)});
+    files_.push_back({job_.data.files[i].filename().string(), sums[i].tokens, hex16(sums[i].hash)});
 }
 
 void JobIdentity::write(CheckpointState& about) const {
-  for (const job::KeyValue& key : key_values(job_))
-    if (key.at_resume != AtResume::free) about.keys[key.name] = key.value;
+  for (const job::KeyValue& key : keys_) about.keys[key.name] = key.value;
   about.data = files_;
 }
 
 std::vector<JobIdentity::Change> JobIdentity::key_changes(const CheckpointState& about) const {
   std::vector<Change> changes;
-  for (const job::KeyValue& key : key_values(job_)) {
+  for (const job::KeyValue& key : keys_) {
     const auto before = about.keys.find(key.name);  // one that is newer than the checkpoint is not there
     if (before != about.keys.end() && before->second != key.value)
       changes.push_back({key.name, before->second, key.value, place_of(job_, key.name), key.at_resume});
@@ -99,12 +113,15 @@ Status JobIdentity::check(const CheckpointState& about, const Path& folder, cons
   const bool keeps_keys = about.job_digest.empty();
   const std::vector<Change> keys = key_changes(about);
   const std::vector<Change> data = keeps_keys ? data_changes(about) : std::vector<Change>();
-  MEMO_TRY(std::vector<Change> others, model_changes(folder));  // what makes it another job
-  others.insert(others.end(), data.begin(), data.end());
+  MEMO_TRY(const std::vector<Change> model, model_changes(folder));
+  std::vector<Change> others;  // what makes it another job
   for (const Change& change : keys) {
-    const bool tells_why = !data.empty() && (change.key == "data.tokenizer" || change.key == "data.bin_dtype");
+    const bool tells_why = change.at_resume == AtResume::content && !data.empty();
     if (change.at_resume == AtResume::same || tells_why) others.push_back(change);
   }
+  for (const Change& change : model)  // the context may be one of both
+    if (std::ranges::find(others, change.key, &Change::key) == others.end()) others.push_back(change);
+  others.insert(others.end(), data.begin(), data.end());
   if (!keeps_keys && about.seed != job_.seed)
     others.push_back({"seed", fmt::format("{}", about.seed), fmt::format("{}", job_.seed), place_of(job_, "seed"),
                       AtResume::same});

@@ -39,6 +39,7 @@ class JobIdentity {
   [[nodiscard]] Result<std::string> digest() const;
 
   job::Job job_;
+  std::vector<job::KeyValue> keys_;  // that a checkpoint keeps; no paths, which are the machine's
   const model::Shape& shape_;
   const Dataset& data_;
   std::vector<DataFile> files_;

@@ -10,7 +10,7 @@ import struct
 import time
 
 import pytest
-from conftest import SMALL, after_step, memo, start, write_job
+from conftest import REPOSITORY, SMALL, after_step, memo, start, write_job
 
 STEPS = 6
 TRAIN = dict(context=1024, block=128, steps=STEPS, lr=1e-3, checkpoint_every=1)  # about a tenth of a second a step
@@ -196,7 +196,7 @@ class TestRefusals:
         data[at] ^= 1
         book.write_bytes(data)
         line = memo("train", file, "--out", run, "--resume", "--set", "train.steps=4").refusal(2)
-        assert line.count(f"20000 tokens of {book} (checksum ") == 2 and "data.files was" in line
+        assert line.count("20000 tokens of book.txt (checksum ") == 2 and "data.files was" in line
         assert files_of(run) == before
 
     def test_the_same_data_under_another_name(self, finished):
@@ -204,6 +204,23 @@ class TestRefusals:
         (file.parent / "book.txt").rename(file.parent / "moved.txt")
         options = "--set", "train.steps=3", "--set", 'data.files=["moved.txt"]'
         assert memo("train", file, "--out", run, "--resume", *options, "--json").json()["steps"] == 3
+
+    def test_another_tokenizer(self, tmp_path, book):
+        """Told where it makes other tokens; another file of the same tokens is none."""
+        tokenizer = json.loads((REPOSITORY / "tests" / "data" / "tokenizers" / "gpt2" / "tokenizer.json").read_text())
+        vocab = len(tokenizer["model"]["vocab"]) + len(tokenizer["added_tokens"])
+        (tmp_path / "book.txt").write_bytes(book)
+        (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+        data = {"files": ["book.txt"], "tokenizer": "tokenizer.json"}
+        file = write_job(tmp_path / "job.toml", SMALL | {"vocab": vocab}, data=data)
+        assert memo("train", file, "--out", tmp_path / "run").code == 0
+        (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer, indent=1))
+        go_on = "train", file, "--out", tmp_path / "run", "--resume", "--set"
+        assert memo(*go_on, "train.steps=3").code == 0
+        tokenizer["model"]["merges"] = tokenizer["model"]["merges"][:-50]
+        (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+        line = memo(*go_on, "train.steps=4").refusal(2)
+        assert "data.tokenizer was tokenizer.json (checksum " in line and "data.files was " in line
 
     def test_more_files(self, finished):
         file, run, before = finished
@@ -235,10 +252,11 @@ class TestRefusals:
         resumed = memo("train", file, "--out", run, "--resume", "--set", "train.steps=3", "--set", f"{key}={now}", *quiet, "--json")
         assert resumed.json()["steps"] == 3
         told = [line for line in resumed.err.splitlines() if " was " in line]
-        assert told[0].startswith("train.steps was 2 up to step 2, and is 3 from here on")
-        assert told[1].startswith(f"{key} was {before} up to step 2, and is {now} from here on")
-        assert ("last bits" in told[1]) == (key in ("train.block", "train.head_groups"))
-        assert len(told) == 2
+        (steps,) = [line for line in told if line.startswith("train.steps ")]
+        (changed,) = [line for line in told if line != steps]
+        assert steps.startswith("train.steps was 2 up to step 2, and is 3 from here on")
+        assert changed.startswith(f"{key} was {before} up to step 2, and is {now} from here on")
+        assert ("last bits" in changed) == (key in ("train.block", "train.head_groups"))
 
     def test_nothing_is_told_when_nothing_changed(self, finished):
         file, run, _ = finished
@@ -329,7 +347,7 @@ class TestOlderCheckpoints:
         state = json.loads((run / "checkpoint-4" / "state.json").read_text())
         assert state["keys"]["train.batch"] == "1" and "job_digest" not in state
 
-    @pytest.mark.parametrize("change, named", [("seed=2", "seed was 1, and is 2"), ("model.ffn=64", "model.ffn was 128, and is 64"), ("train.batch=2", "train.batch or the data differ"), ("train.context=200", "train.context, ")])
+    @pytest.mark.parametrize("change, named", [("seed=2", "seed was 1, and is 2"), ("model.ffn=64", "model.ffn was 128, and is 64"), ("train.batch=2", "train.batch or the data differ"), ("train.context=200", "train.context was 300, and is 200")])
     def test_are_refused_as_before(self, older, change, named):
         file, run = older
         line = memo("train", file, "--out", run, "--resume", "--set", "train.steps=4", "--set", change).refusal(2)
