@@ -8,6 +8,7 @@
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <sstream>
 #include <type_traits>
 #include <utility>
@@ -18,22 +19,68 @@
 namespace memo {
 namespace {
 
+namespace fs = std::filesystem;
+
 std::string reason() { return std::strerror(errno); }
 
-Status write_and_sync(const Path& path, std::string_view text) {
-  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (fd < 0) return run_time_error(fmt::format("{}: cannot write: {}", path.string(), reason()));
-  if (!write_all(fd, text)) {
-    const std::string why = reason();
-    ::close(fd);
-    ::unlink(path.c_str());
-    return run_time_error(fmt::format("{}: cannot write: {}", path.string(), why));
+tl::unexpected<Error> failed(const Path& path, const char* doing) {
+  return run_time_error(fmt::format("{}: cannot {}: {}", path.string(), doing, reason()));
+}
+
+// A new file in the folder of `path`, whatever else is there.
+Result<std::pair<int, Path>> create_beside(const Path& path) {
+  for (int n = 0;; ++n) {
+    Path temporary = path.parent_path() / fmt::format(".memo-{}-{}", ::getpid(), n);
+    const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (fd >= 0) return std::pair(fd, std::move(temporary));
+    if (errno != EEXIST) return failed(path, "write");
   }
-  const bool synced = ::fsync(fd) == 0;
-  const std::string why = synced ? "" : reason();
+}
+
+Status write_and_rename(int fd, const Path& temporary, const Path& path, std::string_view text) {
+  Status written;
+  if (!write_all(fd, text)) {
+    written = failed(path, "write");
+  } else if (::fsync(fd) != 0) {
+    written = failed(path, "sync");
+  }
   ::close(fd);
-  if (!synced) return run_time_error(fmt::format("{}: cannot sync: {}", path.string(), why));
-  return {};
+  if (written && ::rename(temporary.c_str(), path.c_str()) != 0) written = failed(path, "rename into place");
+  if (!written) ::unlink(temporary.c_str());
+  return written;
+}
+
+std::optional<std::string> dangling(const Path& path) {
+  std::error_code ignored;
+  if (!fs::is_symlink(path, ignored) || fs::exists(path, ignored)) return std::nullopt;
+  return fmt::format("{} is a symbolic link to {}, which is not there", path.string(),
+                     fs::read_symlink(path, ignored).string());
+}
+
+// An error when no file can be put in the place of what is there.
+Status check_place(const Path& path) {
+  std::error_code ignored;
+  if (fs::exists(path, ignored) && !fs::is_regular_file(path, ignored))
+    return bad_input(fmt::format("{}: is not a file that can be replaced; name another", path.string()));
+  const auto link = dangling(path);
+  return link ? bad_input(*link + "; name another file") : Status();
+}
+
+// Why there is no folder at `path`, as far as what is on the way to it tells.
+std::optional<std::string> in_the_way(const Path& path) {
+  Path at;
+  for (const Path& part : path) {
+    at /= part;
+    if (const auto link = dangling(at)) return *link + "; make that folder, or name another";
+    std::error_code ignored;
+    if (fs::exists(at, ignored) && !fs::is_directory(at, ignored))
+      return fmt::format("{} is there and is no folder; name another", at.string());
+  }
+  return std::nullopt;
+}
+
+tl::unexpected<Error> no_folder(const Path& path, const std::string& why) {
+  return run_time_error(fmt::format("{}: cannot create the folder: {}", path.string(), why));
 }
 
 }  // namespace
@@ -67,14 +114,12 @@ Result<std::string> read_text(const Path& path) {
   return std::move(text).str();
 }
 
-Status write_atomically(const Path& path, std::string_view text) {
-  std::error_code ignored;
-  if (std::filesystem::exists(path, ignored) && !std::filesystem::is_regular_file(path, ignored))
-    return bad_input(fmt::format("{}: is not a file that can be replaced; name another", path.string()));
-  const Path temporary = path.string() + ".partial";
-  MEMO_CHECKED(write_and_sync(temporary, text));
-  if (::rename(temporary.c_str(), path.c_str()) != 0)
-    return run_time_error(fmt::format("{}: cannot rename into place: {}", path.string(), reason()));
+Status write_atomically(const Path& given, std::string_view text) {
+  MEMO_CHECKED(check_place(given));
+  std::error_code error;
+  const Path path = fs::is_symlink(given, error) ? fs::canonical(given, error) : given;
+  MEMO_TRY(const auto created, create_beside(path));
+  MEMO_CHECKED(write_and_rename(created.first, created.second, path, text));
   const Path folder = path.has_parent_path() ? path.parent_path() : Path(".");
   const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd >= 0) {
@@ -84,11 +129,40 @@ Status write_atomically(const Path& path, std::string_view text) {
   return {};
 }
 
+Status check_replaceable(const Path& path, const FileKind& kind) {
+  MEMO_CHECKED(check_place(path));
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) return {};
+  std::ifstream in(path, std::ios::binary);
+  std::string head(4096, '\0');
+  in.read(head.data(), static_cast<std::streamsize>(head.size()));
+  head.resize(static_cast<std::size_t>(in.gcount()));
+  const bool is_empty = head.empty() && in.eof();
+  if (is_empty || (head.starts_with(kind.begins) && head.find(kind.contains) != std::string::npos)) return {};
+  return bad_input(fmt::format("{}: is there already and is not {} that memo wrote; name another file, or remove it",
+                               path.string(), kind.name));
+}
+
+Status replace_file(const Path& path, std::string_view text, const FileKind& kind) {
+  MEMO_CHECKED(check_replaceable(path, kind));
+  return write_atomically(path, text);
+}
+
 Status make_folder(const Path& path) {
   std::error_code error;
-  std::filesystem::create_directories(path, error);
-  if (error) return run_time_error(fmt::format("{}: cannot create the folder: {}", path.string(), error.message()));
-  return {};
+  fs::create_directories(path, error);
+  return error ? no_folder(path, in_the_way(path).value_or(error.message())) : Status();
+}
+
+Status check_folder(const Path& path) {
+  if (const auto why = in_the_way(path)) return no_folder(path, *why);
+  std::error_code error;
+  Path nearest = fs::absolute(path, error);
+  while (!fs::exists(nearest, error) && nearest.has_relative_path()) nearest = nearest.parent_path();
+  if (::access(nearest.c_str(), W_OK | X_OK) == 0) return {};
+  const std::string why = reason();
+  if (fs::exists(path, error)) return run_time_error(fmt::format("{}: cannot write: {}", path.string(), why));
+  return no_folder(path, fmt::format("{}: {}", nearest.string(), why));
 }
 
 Result<nlohmann::json> read_json(const Path& path) {

@@ -20,6 +20,8 @@ namespace {
 
 namespace on_paper = memo::estimate;
 
+constexpr FileKind rows_kind{"a table of estimates", "", "pred_step_time_s"};
+
 struct Options {
   std::string model, hardware = "H100x8", strategy = "memo", attention, hardware_file, rows, out, plot, device_limit,
                      disk = "/var/tmp";
@@ -133,10 +135,11 @@ Status estimate_one(const Options& options) {
 
 Status predict(const Options& options) {
   if (options.out.empty()) return bad_input("estimate: --rows needs -o OUT.csv");
+  MEMO_CHECKED(check_replaceable(options.out, rows_kind));
   MEMO_TRY(const on_paper::Table table, on_paper::read_table(options.rows));
   MEMO_TRY(const auto hardware, table_of(options));
   const on_paper::Table predicted = on_paper::predict_rows(table, hardware);
-  MEMO_CHECKED(write_atomically(options.out, on_paper::format_table(predicted)));
+  MEMO_CHECKED(replace_file(options.out, on_paper::format_table(predicted), rows_kind));
   fmt::print("{}: {} rows\n", options.out, predicted.rows.size());
   return {};
 }
@@ -144,10 +147,13 @@ Status predict(const Options& options) {
 Status sweep(const Options& options) {
   MEMO_TRY(const on_paper::Task task, task_of(options));
   constexpr std::int64_t grain = 65536;  // tokens
+  if (!options.out.empty()) MEMO_CHECKED(check_replaceable(options.out, sweep_csv_kind));
+  if (!options.plot.empty()) MEMO_CHECKED(check_replaceable(options.plot, sweep_page_kind));
   MEMO_TRY(const auto cells, on_paper::sweep(task, searched(), options.gpus, Tokens(grain)));
-  if (!options.out.empty()) MEMO_CHECKED(write_atomically(options.out, sweep_csv(cells)));
+  if (!options.out.empty()) MEMO_CHECKED(replace_file(options.out, sweep_csv(cells), sweep_csv_kind));
   const std::string title = fmt::format("{} on {}", options.model, task.hardware.name);
-  if (!options.plot.empty()) MEMO_CHECKED(write_atomically(options.plot, sweep_page(title, cells, options.gpus)));
+  if (!options.plot.empty())
+    MEMO_CHECKED(replace_file(options.plot, sweep_page(title, cells, options.gpus), sweep_page_kind));
   fmt::print("{}", sweep_text(cells, options.gpus));
   return {};
 }

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "memo/base/file.h"
 #include "memo/estimate/sweep.h"
 
 namespace memo::cli {
@@ -17,7 +18,9 @@ std::string why_not(const estimate::Found& found, const estimate::Outcome& outco
 
 // A table of the longest contexts, strategies down, GPUs across.
 std::string sweep_text(const std::vector<estimate::SweepCell>& cells, const std::vector<int>& gpus);
+inline constexpr FileKind sweep_csv_kind{"a sweep", "strategy,gpus,longest_context,"};
 std::string sweep_csv(const std::vector<estimate::SweepCell>& cells);
+inline constexpr FileKind sweep_page_kind{"a sweep's page", "<!DOCTYPE html>", "<title>Memo estimate</title>"};
 // One page with a chart (memo/report/lines_page.h).
 std::string sweep_page(const std::string& title, const std::vector<estimate::SweepCell>& cells,
                        const std::vector<int>& gpus);

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 
 #include "memo/base/result.h"
@@ -9,20 +10,49 @@
 namespace memo::cli {
 namespace {
 
-std::atomic<int> interrupt_count{0};  // a signal handler can only reach a global
+std::atomic<int> interrupt_count{0};  // a signal handler can only reach globals
+std::atomic<unsigned> seen{0};        // bits: 1 SIGINT or SIGTERM, 2 SIGUSR1, 4 SIGUSR2
 
-void on_interrupt(int) {
-  if (interrupt_count.fetch_add(1) > 0) ::_exit(static_cast<int>(ErrorKind::interrupted));
-  constexpr char text[] = "\nends after what is under way; once more to end at once\n";
-  const ssize_t ignored = ::write(STDERR_FILENO, text, sizeof text - 1);
-  (void)ignored;
+// Of signals that come several times for one event, none: a terminal that closes sends SIGHUP itself and has the shell
+// send another, and the kernel repeats SIGXCPU every second.
+unsigned bit_of(int signal) {
+  switch (signal) {
+    case SIGINT:
+    case SIGTERM:
+      return 1;
+    case SIGUSR1:
+      return 2;
+    case SIGUSR2:
+      return 4;
+    default:
+      return 0;
+  }
+}
+
+void on_interrupt(int signal) {
+  const int error = errno;  // of what was interrupted
+  const unsigned bit = bit_of(signal);
+  if ((seen.fetch_or(bit) & bit) != 0) ::_exit(static_cast<int>(ErrorKind::interrupted));
+  if (interrupt_count.fetch_add(1) == 0) {
+    constexpr char text[] = "\nends after what is under way; once more to end at once\n";
+    const ssize_t ignored = ::write(STDERR_FILENO, text, sizeof text - 1);  // fails on a terminal that is gone
+    (void)ignored;
+  }
+  errno = error;
+}
+
+// What the parent process ignores stays ignored, as nohup does with SIGHUP.
+void ask_at(int signal) {
+  struct sigaction now {};
+  if (::sigaction(signal, nullptr, &now) == 0 && now.sa_handler == SIG_IGN) return;
+  std::signal(signal, on_interrupt);
 }
 
 }  // namespace
 
 const std::atomic<int>& interrupts() {
-  std::signal(SIGINT, on_interrupt);
-  std::signal(SIGTERM, on_interrupt);
+  for (const int signal : {SIGINT, SIGTERM}) std::signal(signal, on_interrupt);
+  for (const int signal : {SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU}) ask_at(signal);
   return interrupt_count;
 }
 

@@ -67,6 +67,16 @@ void print(const pack::Packing& packing, std::size_t buffers, bool json) {
   fmt::print("time         {}\nbuffers      {}\n", format_seconds(Seconds(packing.seconds)), buffers);
 }
 
+// A table without offsets is somebody's input.
+Status check_output(const Path& out) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(out, ignored) || std::filesystem::is_empty(out, ignored)) return {};
+  const Result<pack::Csv> csv = pack::read_csv(out);
+  if (csv && csv->offset) return {};
+  return bad_input(fmt::format(
+      "{}: is there already and is not a table with offsets; name another file, or remove it", out.string()));
+}
+
 // What to ask for instead of a capacity that cannot do: the bound, or the best packing of a short search.
 Error infeasible(const Arguments& arguments, const pack::Csv& csv, pack::Options options, std::int64_t lower_bound) {
   const std::int64_t capacity = *options.capacity;
@@ -95,6 +105,7 @@ Status run(const Arguments& arguments) {
     if (!capacity) return bad_input("--capacity: " + capacity.error().message);
     options.capacity = capacity->value();
   }
+  if (!arguments.out.empty()) MEMO_CHECKED(check_output(arguments.out));
   MEMO_TRY(const pack::Csv csv, pack::read_csv(arguments.in));
   options.stop = &interrupts();
   const pack::Packing packing = pack::pack(csv.instance, options);

@@ -18,18 +18,21 @@ struct Options {
 };
 
 Status write_report(const Options& options) {
+  MEMO_CHECKED(check_replaceable(options.out, report::page_kind));
+  if (!options.perfetto.empty()) MEMO_CHECKED(check_replaceable(options.perfetto, report::trace_kind));
   std::vector<report::Subject> subjects;
   for (const std::string& input : options.inputs) {
     MEMO_TRY(report::Subject subject, report::read_subject(input));
     subjects.push_back(std::move(subject));
   }
-  const auto write = [](const std::string& file, const std::string& text) -> Status {
-    MEMO_CHECKED(write_atomically(file, text));
+  const auto write = [](const std::string& file, const std::string& text, const FileKind& kind) -> Status {
+    MEMO_CHECKED(replace_file(file, text, kind));
     fmt::print("{}: {}\n", file, format_bytes(Bytes(static_cast<std::int64_t>(text.size()))));
     return {};
   };
-  MEMO_CHECKED(write(options.out, report::page(subjects)));
-  if (!options.perfetto.empty()) MEMO_CHECKED(write(options.perfetto, report::perfetto_trace(subjects)));
+  MEMO_CHECKED(write(options.out, report::page(subjects), report::page_kind));
+  if (!options.perfetto.empty())
+    MEMO_CHECKED(write(options.perfetto, report::perfetto_trace(subjects), report::trace_kind));
   return {};
 }
 

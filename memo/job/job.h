@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -75,10 +76,31 @@ struct Job {
   DataSource data;
   TrainOptions train;
   MemoryLimits memory;
+  std::map<std::string, std::string> places;  // of the keys that were given: "job.toml:14", "--set train.steps=5"
 };
 
 // Relative paths are taken from the job's folder. `overrides` are `key=value` of --set, with dotted keys
 // ("train.steps=5"); values are TOML, or bare strings. Errors name file, line and key, and what was expected.
 Result<Job> read_job(const Path& file, const std::vector<std::string>& overrides = {});
+
+// What it means for a run that goes on from a checkpoint when a key has changed.
+enum class AtResume {
+  free,      // nothing: it changes no number
+  rounding,  // sums are taken in another order from then on, which is said
+  course,    // other steps from then on, which is said
+  content,   // as much as what it names has: the shape of the model, the tokens of the data
+  same,      // another job, which is refused
+};
+
+struct KeyValue {
+  std::string name, value;  // dotted; as TOML
+  AtResume at_resume;
+  bool operator==(const KeyValue&) const = default;
+};
+// Every key of job.toml, in the order of its table.
+std::vector<KeyValue> key_values(const Job& job);
+
+// Where a key got its value, for messages.
+std::string place_of(const Job& job, const std::string& key);
 
 }  // namespace memo::job

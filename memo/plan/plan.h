@@ -55,6 +55,7 @@ struct Plan {
   std::vector<Considered> considered;  // in the order in which they were looked at
 };
 
+inline constexpr FileKind plan_kind{"a plan", "{\"format\":\"memo-plan\""};
 Result<Plan> read_plan(const Path& path);
 Status write_plan(const Plan& plan, const Path& path);
 

@@ -210,7 +210,7 @@ Status write_plan(const Plan& plan, const Path& path) {
   out += ",\n\"program\":";
   write_program(out, plan.program);
   out += "}\n";
-  return write_atomically(path, out);
+  return replace_file(path, out, plan_kind);
 }
 
 }  // namespace memo::plan

@@ -60,6 +60,7 @@ struct Profile {
   [[nodiscard]] int trace_of(int segment, bool backward, Tokens tokens) const;
 };
 
+inline constexpr FileKind profile_kind{"a profile", "{\n \"format\": \"memo-profile\""};
 Result<Profile> read_profile(const Path& path);
 Status write_profile(const Profile& profile, const Path& path);
 

@@ -250,8 +250,9 @@ Status write_profile(const Profile& profile, const Path& path) {
   check_profile(profile, failures);
   if (!failures.lines().empty())
     return bad_input(fmt::format("{}: not written, the profile is wrong: {}", path.string(), failures.lines().front()));
-  return write_atomically(
-      path, profile_json(profile).dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+  return replace_file(
+      path, profile_json(profile).dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n",
+      profile_kind);
 }
 
 }  // namespace memo::plan

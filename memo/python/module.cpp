@@ -240,6 +240,6 @@ PYBIND11_MODULE(_core, module) {
 
   module.def("report", [](const std::string& plan, const std::string& page) {
     const report::Subject subject = value(report::read_subject(plan));
-    check(write_atomically(page, report::page({subject})));
+    check(replace_file(page, report::page({subject}), report::page_kind));
   });
 }

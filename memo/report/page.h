@@ -8,6 +8,7 @@
 
 namespace memo::report {
 
+inline constexpr FileKind page_kind{"a report", "<!DOCTYPE html>", "<title>Memo report</title>"};
 std::string page(const std::vector<Subject>& subjects);
 
 }  // namespace memo::report

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <map>
@@ -23,24 +24,26 @@ namespace {
 using nlohmann::json;
 namespace fs = std::filesystem;
 
-constexpr std::string_view prefix = "checkpoint-", partial_prefix = ".checkpoint-", partial_suffix = ".partial";
 constexpr std::int64_t sync_piece = std::int64_t{64} << 20;
 
-Path place(const Path& run, std::int64_t step) { return run / fmt::format("{}{}", prefix, step); }
-Path partial_place(const Path& run, std::int64_t step) {
-  return run / fmt::format("{}{}{}", partial_prefix, step, partial_suffix);
+Path place(const Path& run, std::int64_t step) { return run / fmt::format("checkpoint-{}", step); }
+Path partial_place(const Path& run, std::int64_t step) { return run / fmt::format(".checkpoint-{}.partial", step); }
+Path aside(const Path& run, std::int64_t step, int n) {
+  return run / fmt::format("checkpoint-{}.aside-{}", step, n);
 }
 
 tl::unexpected<Error> failed(const Path& path, const char* doing, const std::error_code& error) {
   return run_time_error(fmt::format("{}: cannot {}: {}", path.string(), doing, error.message()));
 }
 
-std::optional<std::int64_t> step_of(const std::string& name) {
-  if (!name.starts_with(prefix)) return std::nullopt;
+// Of a name as `of_step` makes it.
+template <class Name>
+std::optional<std::int64_t> step_of(const std::string& name, const Name& of_step) {
+  const std::size_t digits = name.find_first_of("0123456789");
+  if (digits == std::string::npos) return std::nullopt;
   std::int64_t step = 0;
-  const char* end = name.data() + name.size();
-  const auto [rest, error] = std::from_chars(name.data() + prefix.size(), end, step);
-  if (error != std::errc() || rest != end || step < 0 || name != fmt::format("{}{}", prefix, step)) return std::nullopt;
+  const auto [rest, error] = std::from_chars(name.data() + digits, name.data() + name.size(), step);
+  if (error != std::errc() || name != of_step("", step).string()) return std::nullopt;
   return step;
 }
 
@@ -58,7 +61,7 @@ Result<std::map<std::int64_t, Path>> checkpoints(const Path& run) {
   MEMO_TRY(const std::vector<Path> paths, entries(run));
   std::map<std::int64_t, Path> found;
   for (const Path& path : paths)
-    if (const auto step = step_of(path.filename().string())) found.emplace(*step, path);
+    if (const auto step = step_of(path.filename().string(), place)) found.emplace(*step, path);
   return found;
 }
 
@@ -70,10 +73,8 @@ Status remove_folder(const Path& folder) {
 
 Status remove_partial(const Path& run) {
   MEMO_TRY(const std::vector<Path> paths, entries(run));
-  for (const Path& path : paths) {
-    const std::string name = path.filename().string();
-    if (name.starts_with(partial_prefix) && name.ends_with(partial_suffix)) MEMO_CHECKED(remove_folder(path));
-  }
+  for (const Path& path : paths)
+    if (step_of(path.filename().string(), partial_place)) MEMO_CHECKED(remove_folder(path));
   return {};
 }
 
@@ -116,10 +117,29 @@ Status move_into_place(const Path& from, const Path& to) {
                                     std::strerror(errno)));
 }
 
+// Whether a checkpoint is one of the run whose losses are given: as far as both go, it has the same. Of what is no
+// checkpoint of Memo's, or one too damaged to tell, no.
+bool is_of_run(const Path& checkpoint, const std::vector<double>& losses) {
+  const Result<CheckpointState> state = read_state(checkpoint);
+  if (!state) return false;
+  const std::size_t both = std::min(losses.size(), state->losses.size());
+  return both > 0 && std::equal(losses.begin(), losses.begin() + static_cast<std::ptrdiff_t>(both),
+                                state->losses.begin(), [](double a, double b) {
+                                  return a == b || (std::isnan(a) && std::isnan(b));
+                                });
+}
+
+Status set_aside(const Path& run, std::int64_t step) {
+  std::error_code error;
+  int n = 1;
+  while (fs::exists(fs::symlink_status(aside(run, step, n), error))) ++n;
+  return move_into_place(place(run, step), aside(run, step, n));
+}
+
 // Oldest first. A checkpoint loses its name before its files.
-Status remove_old(const Path& run, std::int64_t step, int keep_last) {
+Status remove_old(const Path& run, std::int64_t step, int keep_last, const std::vector<double>& losses) {
   MEMO_TRY(auto found, checkpoints(run));
-  found.erase(step);
+  std::erase_if(found, [&](const auto& entry) { return entry.first >= step || !is_of_run(entry.second, losses); });
   while (static_cast<int>(found.size()) > keep_last - 1) {
     const auto& [oldest, path] = *found.begin();
     const Path partial = partial_place(run, oldest);
@@ -134,31 +154,41 @@ Status remove_old(const Path& run, std::int64_t step, int keep_last) {
 }  // namespace
 
 Result<FileSum> write_state(const Path& checkpoint, const CheckpointState& state) {
-  const json about{{"version", 1},           {"step", state.step},
-                   {"seed", state.seed},     {"job_digest", state.job_digest},
-                   {"losses", state.losses}, {"skipped", state.skipped}};
-  return write_hashed(checkpoint / "state.json", about.dump() + "\n");
+  json data = json::array();
+  for (const DataFile& file : state.data)
+    data.push_back({{"name", file.name}, {"tokens", file.tokens}, {"xxh3", file.hash}});
+  const json about{{"version", 1},           {"step", state.step},       {"seed", state.seed}, {"keys", state.keys},
+                   {"losses", state.losses}, {"skipped", state.skipped}, {"data", data}};
+  // A file's name need not be UTF-8.
+  return write_hashed(checkpoint / "state.json", about.dump(-1, ' ', false, json::error_handler_t::replace) + "\n");
 }
 
 Result<CheckpointState> read_state(const Path& checkpoint) {
-  const Path file = checkpoint / "state.json";
-  MEMO_TRY(const json about, read_json(file));
+  const Path path = checkpoint / "state.json";
+  MEMO_TRY(const json about, read_json(path));
   try {
     if (about.at("version") != 1)
       return bad_input(
-          fmt::format("{}: 'version' is {}; this memo reads version 1", file.string(), about.at("version").dump()));
+          fmt::format("{}: 'version' is {}; this memo reads version 1", path.string(), about.at("version").dump()));
     CheckpointState state;
     // By reference: get() would cast a number that is no integer.
     state.step = about.at("step").get_ref<const json::number_integer_t&>();
     state.seed = about.at("seed").get_ref<const json::number_unsigned_t&>();
-    state.job_digest = about.at("job_digest").get<std::string>();
+    if (!about.contains("keys")) {  // from before keys and data were kept
+      state.job_digest = about.at("job_digest").get<std::string>();
+    } else {
+      state.keys = about.at("keys").get<std::map<std::string, std::string>>();
+      for (const json& file : about.at("data").get_ref<const json::array_t&>())
+        state.data.push_back(
+            {file.at("name"), file.at("tokens").get_ref<const json::number_integer_t&>(), file.at("xxh3")});
+    }
     for (const json& loss : about.at("losses"))  // null: JSON has no NaN
       state.losses.push_back(loss.is_null() ? std::numeric_limits<double>::quiet_NaN() : loss.get<double>());
     for (const json& step : about.at("skipped").get_ref<const json::array_t&>())
       state.skipped.push_back(step.get_ref<const json::number_integer_t&>());
     return state;
   } catch (const json::exception& error) {
-    return bad_input(fmt::format("{}: {}; the file is damaged", file.string(), error.what()));
+    return bad_input(fmt::format("{}: {}; the file is damaged", path.string(), error.what()));
   }
 }
 
@@ -173,11 +203,15 @@ Result<Path> begin_checkpoint(const Path& run, std::int64_t step) {
 Status commit_checkpoint(const Path& temporary, const Path& run, std::int64_t step, int keep_last,
                          const Progress& moved) {
   MEMO_CHECKED(check_checkpoint(temporary, step));
+  MEMO_TRY(const CheckpointState state, read_state(temporary));
   MEMO_CHECKED(sync_all(temporary, moved));
+  std::error_code error;
+  const bool taken = fs::exists(fs::symlink_status(place(run, step), error));
+  if (taken && !is_of_run(place(run, step), state.losses)) MEMO_CHECKED(set_aside(run, step));
   MEMO_CHECKED(move_into_place(temporary, place(run, step)));
   MEMO_CHECKED(sync_path(run, moved));
   MEMO_CHECKED(remove_folder(temporary));  // the older one of this step, if there was one
-  return keep_last > 0 ? remove_old(run, step, keep_last) : Status();
+  return keep_last > 0 ? remove_old(run, step, keep_last, state.losses) : Status();
 }
 
 Status check_checkpoint(const Path& checkpoint, std::int64_t step) {

@@ -6,9 +6,11 @@
 //     state.json                        CheckpointState; "version": 1
 //     manifest.json                     the hash of each of these (memo/torch/manifest.h)
 //   RUN/.checkpoint-<step>.partial/     one that is being written or removed
+//   RUN/checkpoint-<step>.aside-<n>/    what was in the way of one, and was not of its run
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -19,12 +21,21 @@
 
 namespace memo::edge {
 
+struct DataFile {
+  std::string name;
+  std::int64_t tokens = 0;
+  std::string hash;  // of Dataset::sums, hexadecimal
+  bool operator==(const DataFile&) const = default;
+};
+
 struct CheckpointState {
   std::int64_t step = 0;  // steps done
   std::uint64_t seed = 0;
-  std::string job_digest;
-  std::vector<double> losses;         // of all steps done; NaN: not finite
-  std::vector<std::int64_t> skipped;  // steps that changed nothing
+  std::vector<double> losses;               // of all steps done; NaN: not finite
+  std::vector<std::int64_t> skipped;        // steps that changed nothing
+  std::map<std::string, std::string> keys;  // of the job, those that a run that goes on asks for (job::key_values)
+  std::vector<DataFile> data;               // data.files
+  std::string job_digest;  // instead of `keys` and `data`, of a checkpoint from before they were kept
   bool operator==(const CheckpointState&) const = default;
 };
 Result<FileSum> write_state(const Path& checkpoint, const CheckpointState& state);
@@ -34,8 +45,9 @@ Result<CheckpointState> read_state(const Path& checkpoint);
 // time writes there.
 Result<Path> begin_checkpoint(const Path& run, std::int64_t step);
 // Syncs the folder that begin_checkpoint gave and renames it into place, instead of an older checkpoint of the same
-// step if there is one; then removes all but this and the newest others, `keep_last` in all (0: keeps all). Refuses a
-// folder that check_checkpoint refuses.
+// step if there is one; then removes all but this and the newest before it, `keep_last` in all (0: keeps all). Refuses a
+// folder that check_checkpoint refuses. What is removed is of the same run: its losses are those of this checkpoint.
+// Anything else stays, and where it has this one's name it is renamed to checkpoint-<step>.aside-<n>.
 Status commit_checkpoint(const Path& temporary, const Path& run, std::int64_t step, int keep_last,
                          const Progress& moved);
 

@@ -1,10 +1,12 @@
 #include "memo/torch/dataset.h"
 
 #include <fmt/format.h>
+#include <xxhash.h>
 
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <memory>
 #include <optional>
 
 #include "memo/base/check.h"
@@ -128,6 +130,27 @@ std::vector<std::int64_t> Dataset::document_starts(std::int64_t start, std::int6
     if (end == start + t + 1 || tokens[static_cast<std::size_t>(t)] == end_token_) starts.push_back(t + 1);
   }
   return starts;
+}
+
+std::vector<Dataset::Sum> Dataset::sums() const {
+  constexpr std::int64_t piece = 1 << 18, most_pieces = 1 << 10;
+  std::vector<std::uint32_t> wide;
+  std::vector<Sum> sums;
+  for (const Part& part : parts_) {
+    const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> hash(XXH3_createState(), XXH3_freeState);
+    XXH3_64bits_reset(hash.get());
+    const std::int64_t pieces = std::min((part.tokens + piece - 1) / piece, most_pieces);
+    for (std::int64_t i = 0; i < pieces; ++i) {
+      const bool all = part.tokens <= piece * most_pieces;
+      const std::int64_t begin = all ? i * piece : (part.tokens - piece) * i / (pieces - 1);
+      const std::int64_t end = std::min(begin + piece, part.tokens);
+      as_integers(data(part), part.width, [&](const auto* tokens) { wide.assign(tokens + begin, tokens + end); });
+      XXH3_64bits_update(hash.get(), wide.data(), wide.size() * sizeof(std::uint32_t));
+      if (const auto* mapped = std::get_if<MappedFile>(&part.memory)) mapped->release();
+    }
+    sums.push_back({part.tokens, XXH3_64bits_digest(hash.get())});
+  }
+  return sums;
 }
 
 Status Dataset::check_context(Tokens context) const {

@@ -1,43 +1,27 @@
 #include "memo/torch/run_files.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/file.h>
-#include <unistd.h>
 
-#include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "memo/sim/simulate.h"
 
 namespace memo::edge {
 
-Result<RunLock> RunLock::take(const Path& run) {
-  RunLock lock(::open(run.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (lock.fd_ < 0) return run_time_error(fmt::format("{}: cannot open: {}", run.string(), std::strerror(errno)));
-  if (::flock(lock.fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-    return bad_input(
-        fmt::format("{}: another memo writes there; wait for its end, or name another folder", run.string()));
-  return lock;
-}
-
-RunLock::~RunLock() {
-  if (fd_ >= 0) ::close(fd_);
+Status write_run_file(const RunFile& file, const Path& run, std::string_view text) {
+  return replace_file(run / file.name, text, file.kind);
 }
 
 Result<MetricsFile> MetricsFile::open(const Path& run, std::int64_t steps) {
-  const Path path = run / "metrics.jsonl";
+  const Path path = run / metrics_file.name;
   std::string kept;
   if (steps > 0) {
     std::ifstream old(path);
     std::string line;
     for (std::int64_t i = 0; i < steps && std::getline(old, line); ++i) kept += line + "\n";
   }
-  MEMO_CHECKED(write_atomically(path, kept));
+  MEMO_CHECKED(write_run_file(metrics_file, run, kept));
   return MetricsFile(path);
 }
 
@@ -78,14 +62,14 @@ nlohmann::json streams(const Timeline& timeline, double origin) {
 
 }  // namespace
 
-Status write_timeline(const plan::Plan& plan, const exec::StepReport& measured, const Path& path) {
+Status write_timeline(const plan::Plan& plan, const exec::StepReport& measured, const Path& run) {
   const double origin = measured.calls.empty() ? 0 : measured.calls.front().start;
   const nlohmann::json object{{"version", 1},
                               {"unit", "microseconds"},
                               {"columns", {"index", "start", "end"}},
                               {"measured", streams(measured, origin)},
                               {"predicted", streams(sim::simulate(plan.profile, plan.program), 0)}};
-  return write_atomically(path, object.dump());
+  return write_run_file(timeline_file, run, object.dump());
 }
 
 std::string summary_json(const Summary& s) {

@@ -1,26 +1,25 @@
 // The files of a run folder other than checkpoints, and the process's peak memory.
 #pragma once
 
-#include <utility>
+#include <string_view>
 
 #include "memo/exec/executor.h"
 #include "memo/torch/trainer.h"
 
 namespace memo::edge {
 
-// One run at a time in a folder: held while this lives, and given back however the process ends. Where the file system
-// has no locks (flock), nobody is refused.
-class RunLock {
- public:
-  static Result<RunLock> take(const Path& run);
-  RunLock(RunLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  RunLock& operator=(RunLock&&) = delete;
-  ~RunLock();
-
- private:
-  explicit RunLock(int fd) : fd_(fd) {}
-  int fd_;  // of the folder
+struct RunFile {
+  const char* name;
+  FileKind kind;
 };
+inline constexpr RunFile metrics_file{"metrics.jsonl", {"the metrics of a run", "{\"step\":"}};
+inline constexpr RunFile timeline_file{"timeline.json",
+                                       {"the timeline of a run", "{\"columns\":[\"index\",\"start\",\"end\"],"}};
+inline constexpr RunFile summary_file{"summary.json", {"the summary of a run", "{\"strategy\":", "\"loss_digest\":"}};
+inline constexpr RunFile evaluation_file{"eval.json", {"an evaluation", "{\"loss\":", "\"by_position\":"}};
+inline constexpr RunFile comparison_file{"compare.json", {"a comparison", "{\"version\":1,\"rows\":["}};
+
+Status write_run_file(const RunFile& file, const Path& run, std::string_view text);
 
 // metrics.jsonl: one line a step.
 class MetricsFile {
@@ -35,7 +34,7 @@ class MetricsFile {
 };
 
 // timeline.json: the measured spans of the last step and the predicted ones.
-Status write_timeline(const plan::Plan& plan, const exec::StepReport& measured, const Path& path);
+Status write_timeline(const plan::Plan& plan, const exec::StepReport& measured, const Path& run);
 
 // Of this process since the last reset (VmHWM).
 void reset_peak_rss();

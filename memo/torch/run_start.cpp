@@ -27,20 +27,6 @@ Result<std::unique_ptr<Session>> open_session(const job::Job& job, const plan::P
   return session;
 }
 
-Result<std::string> job_digest(const job::Job& job, const model::Shape& shape, const Dataset& data) {
-  MEMO_TRY(std::string text, model::config_text(shape, job.model.dtype));
-  text += fmt::format("|{}|{}|{}", static_cast<int>(job.model.dtype), job.seed, job.train.context.value());
-  if (job.train.batch > 1) text += fmt::format("|{} sequences", job.train.batch);
-  // Of the data, which may be large: how much it is, and how it begins and ends.
-  const std::int64_t tokens = data.tokens(), some = job.train.context.value();
-  text += fmt::format("|{}", tokens);
-  for (const std::int64_t first : {std::int64_t{0}, tokens - some}) {
-    const std::vector<std::int64_t> window = data.window(first, some);
-    text += "|" + hex16(fnv1a(window.data(), window.size() * sizeof(std::int64_t)));
-  }
-  return hex16(fnv1a(text.data(), text.size()));
-}
-
 Status check_model(const job::Job& job) {
   if (!job.model.path) return {};
   MEMO_TRY(const model::Shape shape, model::job_shape(job));
@@ -48,17 +34,15 @@ Status check_model(const job::Job& job) {
   return weights ? check_weights(shape, *job.model.path) : Status();
 }
 
-Result<CheckpointState> start_state(ModelState& state, const job::Job& job, const std::string& digest, const Path& run,
-                                    const Note& note) {
+Result<CheckpointState> start_state(ModelState& state, const job::Job& job, const JobIdentity& identity,
+                                    const Path& run, const Note& note) {
   MEMO_TRY(const std::optional<LatestCheckpoint> latest, latest_checkpoint(run));
   if (latest) {
     const Path& folder = latest->path;
     for (const std::string& damage : latest->damaged)
       note(fmt::format("{}; going on from {}", damage, folder.filename().string()));
     MEMO_TRY(CheckpointState done, read_state(folder));
-    if (done.job_digest != digest)
-      return bad_input(
-          fmt::format("{}: is of another job (model, dtype, seed, context or data differ)", folder.string()));
+    MEMO_CHECKED(identity.check(done, folder, note));
     MEMO_CHECKED(load_weights(state, folder, note));
     MEMO_CHECKED(load_optimizer(state, folder / "state.safetensors"));
     return done;

@@ -7,8 +7,7 @@
 
 #include "memo/job/job.h"
 #include "memo/model/shape.h"
-#include "memo/torch/checkpoint_files.h"
-#include "memo/torch/dataset.h"
+#include "memo/torch/job_identity.h"
 #include "memo/torch/session.h"
 #include "memo/torch/weights_io.h"
 
@@ -22,16 +21,13 @@ Result<std::unique_ptr<Session>> open_session(const job::Job& job, const plan::P
                                               Device& device, const Guards& guards, const Replan& replan,
                                               const Note& note);
 
-// Of what a checkpoint cannot be moved across; steps, limits, strategy and block size may change.
-Result<std::string> job_digest(const job::Job& job, const model::Shape& shape, const Dataset& data);
-
 // That the job's model folder has the weights of its config.json, or none at all: before anything is measured.
 Status check_model(const job::Job& job);
 
 // Fills the state from the newest whole checkpoint in `run`, else from the model's folder, else at random; the steps
 // that are done, none without a checkpoint. Notes checkpoints that are damaged, and a folder without weights. An error
 // when the checkpoint is of another job.
-Result<CheckpointState> start_state(ModelState& state, const job::Job& job, const std::string& digest, const Path& run,
-                                    const Note& note);
+Result<CheckpointState> start_state(ModelState& state, const job::Job& job, const JobIdentity& identity,
+                                    const Path& run, const Note& note);
 
 }  // namespace memo::edge

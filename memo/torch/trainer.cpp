@@ -14,6 +14,7 @@
 #include "memo/torch/loss_spike.h"
 #include "memo/torch/optimizer.h"
 #include "memo/torch/run_files.h"
+#include "memo/torch/run_folder.h"
 #include "memo/torch/saver.h"
 #include "memo/torch/session.h"
 #include "memo/torch/steady_step.h"
@@ -41,7 +42,6 @@ class Training {
         saver_(request.out, job.train.keep_checkpoints, guards.watchdog) {}
 
   Result<Summary> run() {
-    MEMO_TRY(digest_, job_digest(job_, shape_, data_));
     MEMO_CHECKED(begin());
     reset_peak_rss();
     const std::int64_t steps = job_.train.steps;
@@ -78,7 +78,10 @@ class Training {
   }
 
   Status start() {
-    MEMO_TRY(CheckpointState done, start_state(session_->state(), job_, digest_, request_.out, request_.on_note));
+    identity_.emplace(job_, session_->plan(), device_, shape_, data_);
+    MEMO_TRY(CheckpointState done, start_state(session_->state(), job_, *identity_, request_.out, request_.on_note));
+    if (done.step == 0 && request_.resume)
+      request_.on_note(fmt::format("{} holds no checkpoint: the run begins at its first step", request_.out.string()));
     if (done.step >= job_.train.steps)
       return bad_input(
           fmt::format("{} has done all {} steps: raise train.steps to go on", request_.out.string(), done.step));
@@ -176,7 +179,8 @@ class Training {
     const std::optional<Path> like =
         job_.model.path ? std::optional<Path>(*job_.model.path / "config.json") : std::nullopt;
     MEMO_TRY(const std::string config, model::config_text(shape_, job_.model.dtype, like));
-    const CheckpointState about{step, job_.seed, digest_, losses_, skipped_};
+    CheckpointState about{step, job_.seed, losses_, skipped_, {}, {}, {}};
+    identity_->write(about);
     return run_on(device_, [&] { return saver_.save(session_->state(), about, config); });
   }
 
@@ -207,8 +211,8 @@ class Training {
     MEMO_TRY(const std::uint64_t gradients, run_on(device_, [&] { return session_->state().gradient_digest(); }));
     gradient_digest_ = hex16(gradients);
     const exec::Watchdog::Guard guard(guards_.watchdog, [] { return "summary.json is being written"; });
-    if (!seconds_.empty()) MEMO_CHECKED(write_timeline(session_->plan(), report_, request_.out / "timeline.json"));
-    return write_atomically(request_.out / "summary.json", summary_json(summary()) + "\n");
+    if (!seconds_.empty()) MEMO_CHECKED(write_timeline(session_->plan(), report_, request_.out));
+    return write_run_file(summary_file, request_.out, summary_json(summary()) + "\n");
   }
 
   Summary summary() const {
@@ -251,21 +255,14 @@ class Training {
   std::vector<double> losses_, seconds_, stalls_;
   std::vector<std::int64_t> skipped_;  // steps
   std::int64_t saved_ = 0;             // the step of the newest checkpoint that is whole; 0: none
-  std::string digest_, gradient_digest_;
+  std::optional<JobIdentity> identity_;
+  std::string gradient_digest_;
   std::optional<MetricsFile> metrics_;
   exec::StepReport report_;
   CheckpointSaver saver_;
 };
 
 }  // namespace
-
-Status check_run_folder(const Path& out, bool resume) {
-  MEMO_TRY(const std::optional<Path> newest, newest_checkpoint_name(out));
-  if (newest && !resume)
-    return bad_input(fmt::format("{} holds a run already ({}): go on with --resume, or name another folder",
-                                 out.string(), newest->string()));
-  return {};
-}
 
 Result<Dataset> open_data(const job::Job& job, const Path& python, const Note& note) {
   if (job.data.files.empty()) return bad_input(job.file.string() + ": data.files is empty: name the text to train on");
@@ -290,7 +287,7 @@ Result<Summary> train(const job::Job& job, const plan::Plan& plan, const Dataset
         fmt::format("the plan updates layers before all gradients are there, but train.clip = {} needs their "
                     "norm first; plan the job again",
                     job.train.clip));
-  MEMO_CHECKED(check_run_folder(request.out, request.resume));
+  MEMO_CHECKED(check_run_folder(request.out, job, request.resume));
   MEMO_CHECKED(make_folder(request.out));
   MEMO_TRY(const RunLock lock, RunLock::take(request.out));
   std::optional<exec::Watchdog> dog;

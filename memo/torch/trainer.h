@@ -60,9 +60,6 @@ struct TrainRequest {
 // measured. `python` has the tokenizers library.
 Result<Dataset> open_data(const job::Job& job, const Path& python, const Note& note);
 
-// An error when `out` holds a run that is not to be resumed.
-Status check_run_folder(const Path& out, bool resume);
-
 Result<Summary> train(const job::Job& job, const plan::Plan& plan, const Dataset& data, Device& device,
                       const TrainRequest& request);
 

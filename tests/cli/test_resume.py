@@ -1,13 +1,16 @@
 """A run that was stopped, politely or not, and resumed ends with the same bits as one that was left alone."""
 
+import ctypes
+import ctypes.util
 import json
 import random
 import shutil
 import signal
+import struct
 import time
 
 import pytest
-from conftest import SMALL, after_step, memo, start, write_job
+from conftest import REPOSITORY, SMALL, after_step, memo, start, write_job
 
 STEPS = 6
 TRAIN = dict(context=1024, block=128, steps=STEPS, lr=1e-3, checkpoint_every=1)  # about a tenth of a second a step
@@ -149,22 +152,117 @@ class TestRefusals:
         check_metrics(run, 4)
 
     @pytest.mark.parametrize(
-        "change", ["seed=2", "model.hidden=128", "model.heads=2", "model.dtype=bfloat16", "train.context=200"]
+        "key, before, now",
+        [
+            ("seed", "1", "2"),
+            ("model.family", '"llama"', '"qwen3"'),
+            ("model.hidden", "64", "128"),
+            ("model.heads", "4", "2"),
+            ("model.kv_heads", "2", "4"),
+            ("model.ffn", "128", "64"),
+            ("model.layers", "2", "1"),
+            ("model.vocab", "256", "300"),
+            ("model.tied", "false", "true"),
+            ("model.dtype", '"float32"', '"bfloat16"'),
+            ("data.documents", '"joined"', '"apart"'),
+            ("data.end_token", "not set", "10"),
+            ("train.context", "300", "200"),
+            ("train.batch", "1", "2"),
+        ],
     )
-    def test_another_job(self, finished, change):
-        file, run, before = finished
-        options = "--resume", "--set", "train.steps=4", "--set", change
+    def test_another_job_is_told_by_its_key(self, finished, key, before, now):
+        file, run, files = finished
+        options = "--resume", "--set", "train.steps=4", "--set", f"{key}={now}"
         line = memo("train", file, "--out", run, *options).refusal(2)
-        assert "checkpoint-2" in line
-        assert files_of(run) == before
+        assert line.startswith(f"memo: {run}/checkpoint-2/state.json: the run is of another job: ")
+        assert f"{key} was {before}, and is {now} (--set {key}={now})" in line
+        assert "set it back, or name another run folder" in line
+        assert files_of(run) == files
 
-    def test_other_data_under_the_same_name(self, finished):
+    def test_all_that_differ_are_named_with_their_lines(self, finished):
+        file, run, _ = finished
+        text = file.read_text().replace("[data]", '[data]\ndocuments = "apart"').replace("context = 300", "context = 200")
+        file.write_text(text)
+        places = {key: 1 + text[: text.index(f"{key} = ")].count("\n") for key in ("documents", "context")}
+        line = memo("train", file, "--out", run, "--resume", "--set", "train.steps=4").refusal(2)
+        assert f'data.documents was "joined", and is "apart" ({file}:{places["documents"]})' in line
+        assert f"train.context was 300, and is 200 ({file}:{places['context']})" in line
+
+    @pytest.mark.parametrize("at", [0, 10_000, 19_999])
+    def test_other_data_under_the_same_name(self, finished, at):
         file, run, before = finished
         book = file.parent / "book.txt"
-        book.write_bytes(book.read_bytes()[::-1])
+        data = bytearray(book.read_bytes())
+        data[at] ^= 1
+        book.write_bytes(data)
         line = memo("train", file, "--out", run, "--resume", "--set", "train.steps=4").refusal(2)
-        assert "data" in line
+        assert line.count("20000 tokens of book.txt (checksum ") == 2 and "data.files was" in line
         assert files_of(run) == before
+
+    def test_the_same_data_under_another_name(self, finished):
+        file, run, _ = finished
+        (file.parent / "book.txt").rename(file.parent / "moved.txt")
+        options = "--set", "train.steps=3", "--set", 'data.files=["moved.txt"]'
+        assert memo("train", file, "--out", run, "--resume", *options, "--json").json()["steps"] == 3
+
+    def test_another_tokenizer(self, tmp_path, book):
+        """Told where it makes other tokens; another file of the same tokens is none."""
+        tokenizer = json.loads((REPOSITORY / "tests" / "data" / "tokenizers" / "gpt2" / "tokenizer.json").read_text())
+        vocab = len(tokenizer["model"]["vocab"]) + len(tokenizer["added_tokens"])
+        (tmp_path / "book.txt").write_bytes(book)
+        (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+        data = {"files": ["book.txt"], "tokenizer": "tokenizer.json"}
+        file = write_job(tmp_path / "job.toml", SMALL | {"vocab": vocab}, data=data)
+        assert memo("train", file, "--out", tmp_path / "run").code == 0
+        (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer, indent=1))
+        go_on = "train", file, "--out", tmp_path / "run", "--resume", "--set"
+        assert memo(*go_on, "train.steps=3").code == 0
+        tokenizer["model"]["merges"] = tokenizer["model"]["merges"][:-50]
+        (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+        line = memo(*go_on, "train.steps=4").refusal(2)
+        assert "data.tokenizer was tokenizer.json (checksum " in line and "data.files was " in line
+
+    def test_more_files(self, finished):
+        file, run, before = finished
+        options = "--set", "train.steps=4", "--set", 'data.files=["book.txt", "book.txt"]'
+        line = memo("train", file, "--out", run, "--resume", *options).refusal(2)
+        assert "data.files was 1 file(s), and is 2 file(s)" in line
+        assert files_of(run) == before
+
+    @pytest.mark.parametrize(
+        "key, before, now",
+        [
+            ("train.lr", "0.0003", "0.001"),
+            ("train.min_lr_ratio", "0.1", "0.5"),
+            ("train.warmup_steps", "0", "1"),
+            ("train.weight_decay", "0.1", "0.2"),
+            ("train.clip", "1", "0.5"),
+            ("train.beta1", "0.9", "0.8"),
+            ("train.beta2", "0.95", "0.9"),
+            ("train.eps", "1e-08", "1e-06"),
+            ("train.not_finite", '"stop"', '"skip"'),
+            ("train.block", "64", "128"),
+            ("train.head_groups", "2", "1"),
+        ],
+    )
+    def test_what_changes_the_course_is_told(self, finished, key, before, now):
+        """The key, both values, and from which step on; what changes no number is not worth a line."""
+        file, run, _ = finished
+        quiet = "--set", "train.checkpoint_every=0", "--set", "memory.slots=3", "--strategy", "recompute"
+        resumed = memo("train", file, "--out", run, "--resume", "--set", "train.steps=3", "--set", f"{key}={now}", *quiet, "--json")
+        assert resumed.json()["steps"] == 3
+        told = [line for line in resumed.err.splitlines() if " was " in line]
+        (steps,) = [line for line in told if line.startswith("train.steps ")]
+        (changed,) = [line for line in told if line != steps]
+        assert steps.startswith("train.steps was 2 up to step 2, and is 3 from here on")
+        assert changed.startswith(f"{key} was {before} up to step 2, and is {now} from here on")
+        assert ("last bits" in changed) == (key in ("train.block", "train.head_groups"))
+
+    def test_nothing_is_told_when_nothing_changed(self, finished):
+        file, run, _ = finished
+        shutil.rmtree(run / "checkpoint-2")
+        resumed = memo("train", file, "--out", run, "--resume", "--json")
+        assert resumed.json()["steps"] == 2 and " was " not in resumed.err
 
     @pytest.mark.parametrize("name", ["model.safetensors", "state.safetensors", "state.json", "manifest.json"])
     def test_a_flipped_bit_is_named_and_the_one_before_used(self, finished, name):
@@ -200,3 +298,57 @@ class TestRefusals:
             (run / f"checkpoint-{step}" / "state.json").write_text("{")
         line = memo("train", file, "--out", run, "--resume", "--set", "train.steps=3").refusal(2)
         assert str(run) in line
+
+
+def fnv1a(data):
+    value = 0xCBF29CE484222325
+    for byte in data:
+        value = (value ^ byte) * 0x100000001B3 % 2**64
+    return f"{value:016x}"
+
+
+def xxh3(data):
+    library = ctypes.CDLL(ctypes.util.find_library("xxhash"))
+    library.XXH3_64bits.restype = ctypes.c_uint64
+    library.XXH3_64bits.argtypes = ctypes.c_char_p, ctypes.c_size_t
+    return f"{library.XXH3_64bits(data, len(data)):016x}"
+
+
+class TestOlderCheckpoints:
+    """Those that keep one digest of the job in place of its keys."""
+
+    @pytest.fixture
+    def older(self, tmp_path, finished_once):
+        shutil.copytree(finished_once, tmp_path, dirs_exist_ok=True)
+        shutil.rmtree(tmp_path / "run" / "checkpoint-1")
+        folder = tmp_path / "run" / "checkpoint-2"
+        state = json.loads((folder / "state.json").read_text())
+        del state["keys"], state["data"]
+        tokens = (tmp_path / "book.txt").read_bytes()
+        ends = [fnv1a(struct.pack("<300q", *part)) for part in (tokens[:300], tokens[-300:])]
+        text = (folder / "config.json").read_text() + f"|0|1|300|{len(tokens)}|" + "|".join(ends)
+        state["job_digest"] = fnv1a(text.encode())
+        (folder / "state.json").write_text(json.dumps(state, separators=(",", ":"), sort_keys=True) + "\n")
+        data = (folder / "state.json").read_bytes()
+        manifest = json.loads((folder / "manifest.json").read_text())
+        for file in manifest["files"]:
+            if file["name"] == "state.json":
+                file |= {"bytes": len(data), "xxh3": xxh3(data)}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        return tmp_path / "job.toml", tmp_path / "run"
+
+    def test_go_on_to_the_same_bits(self, older, finished_once, tmp_path):
+        file, run = older
+        more = "--resume", "--set", "train.steps=4", "--json"
+        newer = shutil.copytree(finished_once / "run", tmp_path / "newer")
+        expected = ending(memo("train", file, "--out", newer, *more).json())
+        resumed = memo("train", file, "--out", run, *more)
+        assert ending(resumed.json()) == expected and " was " not in resumed.err
+        state = json.loads((run / "checkpoint-4" / "state.json").read_text())
+        assert state["keys"]["train.batch"] == "1" and "job_digest" not in state
+
+    @pytest.mark.parametrize("change, named", [("seed=2", "seed was 1, and is 2"), ("model.ffn=64", "model.ffn was 128, and is 64"), ("train.batch=2", "train.batch or the data differ"), ("train.context=200", "train.context was 300, and is 200")])
+    def test_are_refused_as_before(self, older, change, named):
+        file, run = older
+        line = memo("train", file, "--out", run, "--resume", "--set", "train.steps=4", "--set", change).refusal(2)
+        assert f"{run}/checkpoint-2/state.json: the run is of another job: " in line and named in line

@@ -262,6 +262,83 @@ TEST_F(JobFile, WhatIsMissingOrContradictsIsSaid) {
   for (const Case& c : cases) EXPECT_THAT(refusal(c.text), HasSubstr(c.says)) << c.text;
 }
 
+// What a run that goes on makes of every key, and that a change of it shows: a key that is added wants a row here.
+TEST_F(JobFile, EveryKeySaysWhatItsChangeMeansToARunThatGoesOn) {
+  using enum AtResume;
+  struct Row {
+    std::string key, other, text;  // a value that is not `complete`'s or the default, and how it is told
+    AtResume at_resume;
+  };
+  const std::vector<Row> rows{
+      {"seed", "8", "8", same},
+      {"model.path", "\"/m\"", "\"/m\"", content},
+      {"model.family", "\"llama\"", "\"llama\"", content},
+      {"model.hidden", "128", "128", content},
+      {"model.layers", "3", "3", content},
+      {"model.heads", "8", "8", content},
+      {"model.kv_heads", "4", "4", content},
+      {"model.head_dim", "16", "16", content},
+      {"model.ffn", "128", "128", content},
+      {"model.vocab", "512", "512", content},
+      {"model.tied", "false", "false", content},
+      {"model.dtype", "\"float32\"", "\"float32\"", same},
+      {"data.files", "[\"/a\", \"/b\"]", "[\"/a\", \"/b\"]", content},
+      {"data.tokenizer", "\"/t.json\"", "\"/t.json\"", content},
+      {"data.bin_dtype", "\"uint16\"", "\"uint16\"", content},
+      {"data.documents", "\"apart\"", "\"apart\"", same},
+      {"data.end_token", "0", "0", same},
+      {"train.context", "512", "512", same},
+      {"train.block", "\"auto\"", "\"auto\"", rounding},
+      {"train.head_groups", "1", "1", rounding},
+      {"train.batch", "2", "2", same},
+      {"train.steps", "21", "21", course},
+      {"train.lr", "3e-4", "0.0003", course},
+      {"train.min_lr_ratio", "0.5", "0.5", course},
+      {"train.warmup_steps", "4", "4", course},
+      {"train.beta1", "0.9", "0.9", course},
+      {"train.beta2", "0.9", "0.9", course},
+      {"train.eps", "1e-8", "1e-08", course},
+      {"train.weight_decay", "0", "0", course},
+      {"train.clip", "1", "1", course},
+      {"train.not_finite", "\"skip\"", "\"skip\"", course},
+      {"train.checkpoint_every", "0", "0", free},
+      {"train.keep_checkpoints", "5", "5", free},
+      {"memory.device", "\"cuda\"", "\"cuda\"", rounding},
+      {"memory.device_limit", "\"1KiB\"", "1024", free},
+      {"memory.host_limit", "1", "1", free},
+      {"memory.disk", "\"/d\"", "\"/d\"", free},
+      {"memory.disk_limit", "2", "2", free},
+      {"memory.slots", "5", "5", free},
+      {"memory.checksums", "\"none\"", "\"none\"", free},
+      {"memory.encrypt", "true", "true", free},
+      {"memory.core_dumps", "false", "false", free},
+      {"memory.watchdog", "3", "3", free},
+  };
+  const std::vector<KeyValue> before = key_values(*read(complete));
+  ASSERT_EQ(before.size(), rows.size());
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const Row& row = rows[i];
+    EXPECT_EQ(before[i].name, row.key);
+    EXPECT_EQ(before[i].at_resume, row.at_resume) << row.key;
+    std::string text = complete;
+    if (row.key == "model.path") text = least;  // it stands instead of a shape
+    const Result<Job> job = read(text, {row.key + "=" + row.other});
+    ASSERT_TRUE(job) << job.error().message;
+    EXPECT_EQ(key_values(*job)[i], (KeyValue{row.key, row.text, row.at_resume}));
+    EXPECT_NE(before[i].value, row.text) << row.key;
+    EXPECT_EQ(place_of(*job, row.key), "--set " + row.key + "=" + row.other);
+  }
+  EXPECT_EQ(before[14].value, "\"uint32\"");
+  EXPECT_EQ(before[16].value, "not set") << "data.end_token";
+}
+
+TEST_F(JobFile, TheValueOfEachKeyHasAPlace) {
+  const Result<Job> job = read(least, {"train.steps=5"});
+  EXPECT_EQ(place_of(*job, "train.context"), file().string() + ":4");
+  EXPECT_EQ(place_of(*job, "train.steps"), "--set train.steps=5");
+  EXPECT_EQ(place_of(*job, "train.lr"), file().string() + ", by default");
+}
+
 TEST(JobFileMissing, IsNamed) {
   const Result<Job> job = read_job("no/such/job.toml");
   ASSERT_FALSE(job);

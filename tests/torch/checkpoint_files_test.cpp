@@ -22,21 +22,30 @@ namespace {
 using testing::HasSubstr;
 using testing::UnorderedElementsAre;
 
+// Of a run of which each step had another loss than its neighbours, or than those of `other` runs.
+CheckpointState state_of(std::int64_t step, double other = 0) {
+  CheckpointState state;
+  state.step = step;
+  state.seed = 7;
+  for (std::int64_t i = 0; i < step; ++i) state.losses.push_back(other + 1.0 / (3.0 + static_cast<double>(i)));
+  return state;
+}
+
 // One number everywhere: a checkpoint whose files disagree is a mixture.
-Status write_contents(const Path& folder, std::int64_t step, std::size_t size = 100) {
+Status write_contents(const Path& folder, std::int64_t step, std::size_t size = 100, double other = 0) {
   const std::vector<float> values(size, static_cast<float>(step));
   const TensorSource tensor{
       "w", TensorDType::f32, {static_cast<std::int64_t>(size)}, [&] { return std::as_bytes(std::span(values)); }};
   MEMO_TRY(std::vector<FileSum> files, write_tensor_folder(folder, std::span(&tensor, 1), Bytes(0)));
   MEMO_TRY(files.emplace_back(), write_tensor_file(folder / "state.safetensors", std::span(&tensor, 1)));
   MEMO_TRY(files.emplace_back(), write_hashed(folder / "config.json", "{}\n"));
-  MEMO_TRY(files.emplace_back(), write_state(folder, {step, 7, "digest", {1.0 / 3.0, static_cast<double>(step)}, {}}));
+  MEMO_TRY(files.emplace_back(), write_state(folder, state_of(step, other)));
   return write_manifest(folder, files);
 }
 
-Status save(const Path& run, std::int64_t step, int keep_last, std::size_t size = 100) {
+Status save(const Path& run, std::int64_t step, int keep_last, std::size_t size = 100, double other = 0) {
   MEMO_TRY(const Path folder, begin_checkpoint(run, step));
-  MEMO_CHECKED(write_contents(folder, step, size));
+  MEMO_CHECKED(write_contents(folder, step, size, other));
   return commit_checkpoint(folder, run, step, keep_last, [] {});
 }
 
@@ -90,12 +99,17 @@ TEST_F(Checkpoints, TheLatestIsOfTheHighestStep) {
 }
 
 TEST_F(Checkpoints, StateReturnsBitForBit) {
-  const CheckpointState state{
-      12, ~std::uint64_t{0}, "0123456789abcdef", {0.1, 1e-300, 5e-324, 1.7976931348623157e308, -0.0}, {3, 4}};
+  const CheckpointState state{12,
+                              ~std::uint64_t{0},
+                              {0.1, 1e-300, 5e-324, 1.7976931348623157e308, -0.0},
+                              {3, 4},
+                              {{"train.batch", "2"}, {"data.documents", "\"apart\""}},
+                              {{"a b.txt", 12, "0123456789abcdef"}},
+                              ""};
   std::filesystem::create_directories(run_);
   ASSERT_TRUE(write_state(run_, state));
   EXPECT_EQ(read_state(run_), state);
-  ASSERT_TRUE(write_state(run_, {1, 1, "", {std::nan("")}, {}}));
+  ASSERT_TRUE(write_state(run_, {1, 1, {std::nan("")}, {}, {}, {}, ""}));
   EXPECT_TRUE(std::isnan(read_state(run_)->losses.at(0)));
 }
 
@@ -103,7 +117,7 @@ TEST_F(Checkpoints, StateOfStrangersIsOfIntegers) {
   std::filesystem::create_directories(run_);
   const std::string good = R"({"version":1,"step":3,"seed":7,"job_digest":"x","losses":[1],"skipped":[2]})";
   ASSERT_TRUE(write_hashed(run_ / "state.json", good));
-  EXPECT_EQ(read_state(run_), (CheckpointState{3, 7, "x", {1}, {2}}));
+  EXPECT_EQ(read_state(run_), (CheckpointState{3, 7, {1}, {2}, {}, {}, "x"})) << "from before keys were kept";
   for (const auto& [key, value] : std::map<std::string, std::string>{
            {"\"step\":3", "\"step\":2e37"}, {"\"seed\":7", "\"seed\":-1"}, {"[2]", "[1e99]"}, {"[2]}", "2}"}}) {
     std::string text = good;
@@ -120,7 +134,34 @@ TEST_F(Checkpoints, OnlyTheLastOnesAreKept) {
   ASSERT_TRUE(save(run_, 6, 1));
   EXPECT_THAT(names(), UnorderedElementsAre("checkpoint-6"));
   ASSERT_TRUE(save(run_, 3, 1)) << "the one just written stays, whatever its step";
-  EXPECT_THAT(names(), UnorderedElementsAre("checkpoint-3"));
+  EXPECT_THAT(names(), UnorderedElementsAre("checkpoint-3", "checkpoint-6"));
+}
+
+// What a user or another run put into the folder is not this run's to remove.
+TEST_F(Checkpoints, OnlyCheckpointsOfTheRunAreRemoved) {
+  ASSERT_TRUE(save(run_, 1, 0, 100, 0.5));                   // of another run
+  std::filesystem::create_directories(run_ / "checkpoint-2");  // of another program
+  std::ofstream(run_ / "checkpoint-2" / "trainer_state.json") << "{}";
+  std::ofstream(run_ / "checkpoint-3") << "a file";
+  std::filesystem::create_directories(run_ / ".checkpoint-old.partial");
+  for (std::int64_t step = 4; step <= 6; ++step) ASSERT_TRUE(save(run_, step, 1));
+  EXPECT_THAT(names(), UnorderedElementsAre("checkpoint-1", "checkpoint-2", "checkpoint-3", "checkpoint-6",
+                                            ".checkpoint-old.partial"));
+  EXPECT_TRUE(std::filesystem::exists(run_ / "checkpoint-2" / "trainer_state.json"));
+}
+
+TEST_F(Checkpoints, WhatHasTheNameOfOneIsSetAside) {
+  std::filesystem::create_directories(run_ / "checkpoint-2");
+  std::ofstream(run_ / "checkpoint-2" / "trainer_state.json") << "{}";
+  std::filesystem::create_directories(run_ / "checkpoint-2.aside-1");
+  std::filesystem::create_symlink("nowhere", run_ / "checkpoint-3");
+  ASSERT_TRUE(save(run_, 4, 0, 100, 0.5));
+  for (std::int64_t step = 2; step <= 4; ++step) ASSERT_TRUE(save(run_, step, 1));
+  EXPECT_THAT(names(), UnorderedElementsAre("checkpoint-2.aside-1", "checkpoint-2.aside-2", "checkpoint-3.aside-1",
+                                            "checkpoint-4.aside-1", "checkpoint-4"));
+  EXPECT_TRUE(std::filesystem::exists(run_ / "checkpoint-2.aside-2" / "trainer_state.json"));
+  EXPECT_EQ(read_state(run_ / "checkpoint-4.aside-1"), state_of(4, 0.5));
+  EXPECT_EQ(latest(), run_ / "checkpoint-4");
 }
 
 TEST_F(Checkpoints, AStepSavedAgainReplacesTheOlderOne) {
@@ -172,7 +213,7 @@ TEST_F(Checkpoints, ADamagedOneIsPassedOver) {
   for (std::int64_t step = 1; step <= 5; ++step) ASSERT_TRUE(save(run_, step, 0));
   std::filesystem::remove(run_ / "checkpoint-5" / "state.json");
   std::filesystem::resize_file(run_ / "checkpoint-4" / "model.safetensors", 200);
-  ASSERT_TRUE(write_state(run_ / "checkpoint-3", {8, 7, "digest", {}, {}}));
+  ASSERT_TRUE(write_state(run_ / "checkpoint-3", state_of(8)));
   EXPECT_EQ(latest(), run_ / "checkpoint-2");
 }
 
@@ -209,7 +250,10 @@ TEST_F(Checkpoints, WhenAllAreDamagedTheReasonIsTold) {
 TEST_F(Checkpoints, DamagedStatesAreRefusedInOneLine) {
   std::filesystem::create_directories(run_);
   for (const char* text : {"", "[]", "{}", "{\"version\":2}", "{\"version\":1,\"step\":\"x\"}",
-                           "{\"version\":1,\"step\":1,\"seed\":1,\"job_digest\":\"\",\"losses\":[\"x\"]}"}) {
+                           "{\"version\":1,\"step\":1,\"seed\":1,\"job_digest\":\"\",\"losses\":[\"x\"]}",
+                           R"({"version":1,"step":1,"seed":1,"losses":[],"skipped":[]})",
+                           R"({"version":1,"step":1,"seed":1,"losses":[],"skipped":[],"keys":[],"data":[]})",
+                           R"({"version":1,"step":1,"seed":1,"losses":[],"skipped":[],"keys":{},"data":[1]})"}) {
     ASSERT_TRUE(write_atomically(run_ / "state.json", text));
     const auto state = read_state(run_);
     ASSERT_FALSE(state) << text;

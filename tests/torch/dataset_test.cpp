@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <set>
 
 namespace memo::edge {
@@ -56,6 +57,49 @@ TEST_F(DataFiles, TextIsItsBytesAndFilesFollowEachOther) {
   EXPECT_THAT(dataset->window(2, 3), ElementsAre('c', 0xff, 'd'));
   EXPECT_THAT(dataset->window(5, 1), ElementsAre('e'));
   EXPECT_THAT(dataset->window(6, 0), ElementsAre());
+}
+
+TEST_F(DataFiles, SumsTellTheTokensOfEachFile) {
+  const auto sums = [&](std::vector<Path> files, const std::string& bin_dtype = "uint16") {
+    job::DataSource source;
+    source.files = std::move(files);
+    source.bin_dtype = bin_dtype;
+    return Dataset::open(source, 65536)->sums();
+  };
+  const std::string text(300'000, 'x');
+  const auto before = sums({file("a.txt", text), file("b.txt", "b")});
+  ASSERT_EQ(before.size(), 2u);
+  EXPECT_EQ(before[0].tokens, 300'000);
+  EXPECT_EQ(sums({file("moved.txt", text), file("b.txt", "b")}), before) << "names do not matter";
+  for (const std::size_t at : {0, 150'000, 262'143, 262'144, 299'999}) {
+    std::string changed = text;
+    changed[at] = 'y';
+    const auto after = sums({file("a.txt", changed), file("b.txt", "b")});
+    EXPECT_NE(after[0], before[0]) << at;
+    EXPECT_EQ(after[1], before[1]);
+  }
+  const auto narrow = sums({file("n.bin", raw<std::uint16_t>({1, 2, 300}))});
+  EXPECT_EQ(sums({file("w.bin", raw<std::uint32_t>({1, 2, 300}))}, "uint32"), narrow) << "nor how tokens are stored";
+  EXPECT_NE(sums({file("n.bin", raw<std::uint16_t>({1, 2, 300}))}, "uint32"), narrow) << "they are other tokens";
+}
+
+// Of more than is hashed, the ends and pieces between.
+TEST_F(DataFiles, SumsOfLargeFilesTakePiecesOfThem) {
+  const Path large = file("large.bin", "");
+  std::filesystem::resize_file(large, (std::uintmax_t{1} << 29) + 2'000'000);  // sparse
+  const auto sum = [&] {
+    job::DataSource source;
+    source.files = {large};
+    return Dataset::open(source, 65536)->sums().at(0);
+  };
+  const Dataset::Sum zeros = sum();
+  EXPECT_EQ(zeros.tokens, (std::int64_t{1} << 28) + 1'000'000);
+  for (const std::int64_t at : {std::int64_t{0}, zeros.tokens / 3, zeros.tokens - 1}) {
+    std::fstream(large, std::ios::in | std::ios::out | std::ios::binary).seekp(2 * at).write("\1\0", 2);
+    EXPECT_NE(sum(), zeros) << at;
+    std::fstream(large, std::ios::in | std::ios::out | std::ios::binary).seekp(2 * at).write("\0\0", 2);
+  }
+  EXPECT_EQ(sum(), zeros);
 }
 
 TEST_F(DataFiles, DocumentsEndWithTheirFileOrTheEndToken) {

@@ -13,9 +13,12 @@
 #include "memo/cli/torch/progress.h"
 #include "memo/cli/torch/verbs.h"
 #include "memo/torch/run_files.h"
+#include "memo/torch/run_folder.h"
 
 namespace memo::cli {
 namespace {
+
+constexpr const char* profile_name = "profile.json";
 
 struct Options {
   std::string job, out;
@@ -69,10 +72,13 @@ Status compare(const Options& options) {
   if (!job.memory.core_dumps) MEMO_CHECKED(keep_memory_from_core_dumps());
   MEMO_TRY(const edge::Dataset data, edge::open_data(job, find_python(), say));
   MEMO_CHECKED(edge::check_model(job));
+  std::vector<std::string> names{profile_name, edge::comparison_file.name};
+  names.insert(names.end(), options.strategies.begin(), options.strategies.end());
+  MEMO_CHECKED(edge::check_comparison_folder(options.out, names));
   MEMO_CHECKED(make_folder(options.out));
   MEMO_TRY(const edge::RunLock lock, edge::RunLock::take(options.out));
   MEMO_TRY(const plan::Profile profile, profile_for(job, options.profile));
-  MEMO_CHECKED(plan::write_profile(profile, Path(options.out) / "profile.json"));
+  MEMO_CHECKED(plan::write_profile(profile, Path(options.out) / profile_name));
   MEMO_TRY(const auto device, open_device(job));
   std::vector<Row> rows;
   for (const std::string& strategy : options.strategies) {
@@ -84,13 +90,11 @@ Status compare(const Options& options) {
       continue;
     }
     say(describe(*plan));
-    edge::TrainRequest request = shown_run(Path(options.out) / strategy, job, *plan);
-    std::error_code ignored;
-    std::filesystem::remove_all(request.out, ignored);  // a comparison is measured anew each time
+    const edge::TrainRequest request = shown_run(Path(options.out) / strategy, job, *plan);
     MEMO_TRY(edge::Summary summary, edge::train(job, *plan, data, *device, request));
     rows.push_back({strategy, std::move(summary), ""});
   }
-  MEMO_CHECKED(write_atomically(Path(options.out) / "compare.json", json_text(rows) + "\n"));
+  MEMO_CHECKED(edge::write_run_file(edge::comparison_file, options.out, json_text(rows) + "\n"));
   fmt::print("{}", options.json ? json_text(rows) + "\n" : table(rows, job.train.context.value()));
   return {};
 }

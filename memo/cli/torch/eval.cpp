@@ -15,6 +15,7 @@
 #include "memo/torch/arena.h"
 #include "memo/torch/checkpoint_files.h"
 #include "memo/torch/evaluation.h"
+#include "memo/torch/run_files.h"
 #include "memo/torch/weights_io.h"
 
 namespace memo::cli {
@@ -77,6 +78,9 @@ void print_table(const Options& options, const edge::Evaluation& found) {
 
 Status eval(const Options& options) {
   MEMO_TRY(const Path folder, model_folder(options.model));
+  const Path run = options.model;
+  const bool is_run = folder != run;
+  if (is_run) MEMO_CHECKED(check_replaceable(run / edge::evaluation_file.name, edge::evaluation_file.kind));
   MEMO_TRY(model::Shape described, model::read_config(folder));
   MEMO_TRY(const model::Shape shape, model::for_context(std::move(described), Tokens(options.context), "--context"));
   MEMO_TRY(const edge::Dataset data, open_text(options, folder, shape));
@@ -101,8 +105,7 @@ Status eval(const Options& options) {
     fmt::print("{}", json);
   else
     print_table(options, found);
-  if (folder != Path(options.model))
-    MEMO_CHECKED(write_atomically(Path(options.model) / "eval.json", json));  // of a run
+  if (is_run) MEMO_CHECKED(edge::write_run_file(edge::evaluation_file, run, json));
   if (interrupted.load() > 0)
     return fail(ErrorKind::interrupted, fmt::format("stopped after {} windows", found.windows));
   return {};

@@ -18,6 +18,7 @@ struct Options {
 
 Status profile(const Options& options) {
   MEMO_TRY(const job::Job job, job::read_job(options.job, options.set));
+  MEMO_CHECKED(check_replaceable(options.out, plan::profile_kind));
   MEMO_TRY(const plan::Profile profile, profile_for(job, {}));
   MEMO_CHECKED(plan::write_profile(profile, options.out));
   fmt::print("{}: {} on {}, {} traces, {} tensor classes\n", options.out, profile.model, profile.device,

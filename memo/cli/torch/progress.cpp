@@ -80,7 +80,7 @@ edge::TrainRequest shown_run(const Path& out, const job::Job& job, const plan::P
   request.out = out;
   request.on_step = [&plan, flops](const edge::StepLine& line) { show(plan, flops, line); };
   request.on_check = show_check;
-  request.on_note = say;
+  request.on_note = [](const std::string& line) { say(one_line(line)); };
   request.on_stall = [out](const std::string& what) { end_stalled(out, what); };
   request.interrupted = &interrupts();
   return request;

@@ -15,6 +15,7 @@
 #include "memo/cli/torch/verbs.h"
 #include "memo/plan/for_job.h"
 #include "memo/report/event_file.h"
+#include "memo/torch/run_folder.h"
 
 namespace memo::cli {
 namespace {
@@ -81,7 +82,7 @@ Status train(const Options& options) {
   MEMO_CHECKED(check_strategy(options.strategy));
   if (!job.memory.core_dumps) MEMO_CHECKED(keep_memory_from_core_dumps());
   MEMO_TRY(const edge::Dataset data, edge::open_data(job, find_python(), say));
-  MEMO_CHECKED(edge::check_run_folder(options.out, options.resume));
+  MEMO_CHECKED(edge::check_run_folder(options.out, job, options.resume));
   if (!options.resume) MEMO_CHECKED(edge::check_model(job));
   std::optional<report::EventFile> events;
   if (options.tensorboard) {
