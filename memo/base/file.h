@@ -1,4 +1,5 @@
-// Files as values: whole reads, atomic writes that replace nothing of others, JSON with the file's name in every message.
+// Files as values: whole reads, atomic writes that replace nothing of others, JSON with the file's name in every
+// message.
 #pragma once
 
 #include <filesystem>

@@ -45,8 +45,8 @@ Result<CheckpointState> read_state(const Path& checkpoint);
 // time writes there.
 Result<Path> begin_checkpoint(const Path& run, std::int64_t step);
 // Syncs the folder that begin_checkpoint gave and renames it into place, instead of an older checkpoint of the same
-// step if there is one; then removes all but this and the newest before it, `keep_last` in all (0: keeps all). Refuses a
-// folder that check_checkpoint refuses. What is removed is of the same run: its losses are those of this checkpoint.
+// step if there is one; then removes all but this and the newest before it, `keep_last` in all (0: keeps all). Refuses
+// a folder that check_checkpoint refuses. What is removed is of the same run: its losses are those of this checkpoint.
 // Anything else stays, and where it has this one's name it is renamed to checkpoint-<step>.aside-<n>.
 Status commit_checkpoint(const Path& temporary, const Path& run, std::int64_t step, int keep_last,
                          const Progress& moved);

@@ -26,8 +26,8 @@ class Dataset {
   // Where documents begin in tokens [start, start + length), counted from `start`: 0, and after the end of each file
   // and each end token. Empty when the job joins documents.
   [[nodiscard]] std::vector<std::int64_t> document_starts(std::int64_t start, std::int64_t length) const;
-  // Of each file: its tokens, and XXH3 of them as 32-bit integers. Of more than 2^28 as many are hashed, in pieces spread
-  // evenly over the file.
+  // Of each file: its tokens, and XXH3 of them as 32-bit integers. Of more than 2^28 as many are hashed, in pieces
+  // spread evenly over the file.
   struct Sum {
     std::int64_t tokens = 0;
     std::uint64_t hash = 0;

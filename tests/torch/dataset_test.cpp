@@ -80,7 +80,6 @@ TEST_F(DataFiles, SumsTellTheTokensOfEachFile) {
   }
   const auto narrow = sums({file("n.bin", raw<std::uint16_t>({1, 2, 300}))});
   EXPECT_EQ(sums({file("w.bin", raw<std::uint32_t>({1, 2, 300}))}, "uint32"), narrow) << "nor how tokens are stored";
-  EXPECT_NE(sums({file("n.bin", raw<std::uint16_t>({1, 2, 300}))}, "uint32"), narrow) << "they are other tokens";
 }
 
 // Of more than is hashed, the ends and pieces between.
