@@ -136,7 +136,7 @@ std::vector<Dataset::Sum> Dataset::sums() const {
   constexpr std::int64_t piece = 1 << 18, most_pieces = 1 << 10;
   std::vector<std::uint32_t> wide;
   std::vector<Sum> sums;
-  for (const Part& part : parts_) {
+  for (const TokenIds& part : parts_) {
     const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> hash(XXH3_createState(), XXH3_freeState);
     XXH3_64bits_reset(hash.get());
     const std::int64_t pieces = std::min((part.tokens + piece - 1) / piece, most_pieces);
@@ -146,7 +146,7 @@ std::vector<Dataset::Sum> Dataset::sums() const {
       const std::int64_t end = std::min(begin + piece, part.tokens);
       as_integers(data(part), part.width, [&](const auto* tokens) { wide.assign(tokens + begin, tokens + end); });
       XXH3_64bits_update(hash.get(), wide.data(), wide.size() * sizeof(std::uint32_t));
-      if (const auto* mapped = std::get_if<MappedFile>(&part.memory)) mapped->release();
+      part.memory.release();
     }
     sums.push_back({part.tokens, XXH3_64bits_digest(hash.get())});
   }

@@ -1,4 +1,4 @@
-"""The planner and executor (memo/python/module.cpp). ValueError: bad input, or nothing fits; RuntimeError: a step failed."""
+"""The planner and executor (memo/python/module.cpp). BadInput: bad input, or nothing fits; Failed: a step failed."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -25,11 +25,16 @@ class _Calls(Protocol):
         keys all tokens' queries see."""
     def after(self, layer: int, block: int, o: Tensor) -> tuple[Tensor, list[Tensor]]:
         """(T, heads, head_dim) -> (T, hidden), and what else the layer gives, (T, any)."""
-    def exchange(self, out: Tensor, given: Tensor) -> None:
+    def begin_exchange(self, out: Tensor, given: Tensor) -> None:
         """All-to-all of ranks that share a sequence: (ranks, ...)"""
+    def end_exchange(self) -> None:
+        """Waits for the oldest that was begun."""
     ranks: int
     def forget(self) -> None:
         """Ends blocks between before and after."""
+
+class BadInput(ValueError): ...
+class Failed(RuntimeError): ...
 
 class Plan:
     def describe(self) -> dict[str, Any]:
@@ -46,20 +51,34 @@ class Profile: ...
 def make_plan(profile: Profile, strategy: str, device_limit: int) -> Plan:
     """device_limit in bytes, 0: none."""
 
-class Profiler:
-    """Measures a layer. Limits in bytes, 0: none."""
+class LayerOptions:
+    """Of layers: their shape, the kind of each (kinds, from 0), and of each kind whether what is behind attention allocates by
+    values; forward_layers: the first layers, which have no backward side. Limits in bytes, 0: none."""
 
     def __init__(
-        self, *, model: str, layers: int, hidden_size: int, heads: int, kv_heads: int, head_dim: int, groups: int,
-        block: int, host_limit: int, disk: str | None, disk_limit: int, windows: Sequence[int], attention: torch.dtype,
-        hidden: Tensor, parameters: Sequence[Tensor], calls: _Calls,
+        self, *, model: str, hidden_size: int, heads: int, kv_heads: int, head_dim: int, groups: int, block: int,
+        host_limit: int, disk: str | None, disk_limit: int, windows: Sequence[int], dtype: torch.dtype,
+        attention: torch.dtype, kinds: Sequence[int], data_dependent: Sequence[bool], forward_layers: int,
+    ) -> None: ...
+
+def trace_layer(
+    options: LayerOptions, hidden: Tensor, parameters: Sequence[Tensor], calls: _Calls
+) -> tuple[str, str, bool]:
+    """What layer 0 of the calls allocates for a block (tokens, hidden), before its attention and behind it; and whether it
+    draws random numbers."""
+
+class Profiler:
+    """Measures a layer of each kind: layer k of the calls is of kind k, as are hidden[k] and parameters[k]."""
+
+    def __init__(
+        self, options: LayerOptions, hidden: Sequence[Tensor], parameters: Sequence[Sequence[Tensor]], calls: _Calls
     ) -> None: ...
     def profile(self, context: int) -> Profile:
         """Of a context of whole blocks."""
     def try_layer(
-        self, calls: _Calls, hidden: Tensor, d_output: Tensor, parameters: Sequence[Tensor]
+        self, kind: int, calls: _Calls, hidden: Tensor, d_output: Tensor, parameters: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
-        """One layer's output, and the gradients of its input and parameters."""
+        """Layer 0 of the calls, which is of this kind: its output, and the gradients of its input and parameters."""
     def open(self, plan: Plan, calls: _Calls, watch: bool) -> Session:
         """watch: whether check mode watches the first step."""
 
@@ -79,14 +98,17 @@ class Mask:
 class Session:
     """Runs steps by a plan, layer by layer; the layers of a step in order."""
 
-    def forward(self, layer: int, hidden: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """(tokens, hidden) -> the same shape, and what else the layer gives."""
+    def forward(self, layer: int, hidden: Tensor, seed: int) -> tuple[Tensor, list[Tensor]]:
+        """(tokens, hidden) -> the same shape, and what else the layer gives. seed: of the step's random numbers."""
     def backward(
         self, layer: int, d_output: Tensor, d_besides: Sequence[Tensor], parameters: Sequence[Tensor]
     ) -> tuple[Tensor, list[Tensor | None]]:
         """Gradients of the layer's input and of its parameters."""
     @property
     def step(self) -> int: ...
+    @property
+    def drew(self) -> bool:
+        """Whether any block drew random numbers."""
     @property
     def device_peak(self) -> int:
         """Bytes of the plan's memory that steps have touched."""

@@ -1,6 +1,7 @@
 """What transformers' hooks collect from inside of layers while a model runs: the router logits of a mixture of experts.
 Of a layer that runs by blocks they become outputs of its own, with gradients."""
 
+import contextlib
 import contextvars
 import sys
 
@@ -26,6 +27,17 @@ def wanted() -> tuple:
         if key not in _POSSIBLE:
             raise UnsupportedModel(f"output_{key} cannot be had from layers that run by token blocks")
     return tuple(keys)
+
+
+@contextlib.contextmanager
+def nothing():
+    """Within, what layers give is collected by nobody."""
+    variable = _variable()
+    before = variable.set(None)
+    try:
+        yield
+    finally:
+        variable.reset(before)
 
 
 def apart(context, keys) -> dict:

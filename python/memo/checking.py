@@ -23,33 +23,37 @@ class _Comparison:
     def __init__(self, planning, state, example, draws):
         self.planning, self.state, self.example, self.draws = planning, state, example, draws
         self.layer = planning.layers[example.layer]
-        self.trained = [(n, p) for n, p in self.layer.named_parameters() if p.requires_grad]
-        self.names = ["output", "gradient of the input", *(f"gradient of {n}" for n, _ in self.trained)]
         self.d = torch.randn(example.hidden.shape, generator=torch.Generator().manual_seed(1)).to(example.hidden)
 
     def run(self, kind, profiler):
-        name, planning = self.planning.names[self.example.layer], self.planning
         training = [module for module in self.layer.modules() if module.training] if self.draws else []
         for module in training:
             module.training = False
         try:
-            plain = self._plain()
-            calls = planning.calls_of(self.example, self.state, planning.block)
-            ours, d_hidden, gradients = planning.in_backward_whole(self.state, [self.example], lambda: profiler.try_layer(
-                kind, calls, self.example.hidden[0], self.d[0], calls.leaves(0)))
-            ours = [ours[None], d_hidden[None], *gradients]
-            exact = None
-            for what, a, b, i in zip(self.names, plain, ours, range(len(plain))):
-                a, b = _zeros_for_none(a, b)
-                if a is None or _near(a, b):
-                    continue
-                exact = exact or self._exact(plain)
-                if not _within_rounding(a, b, exact[i]):
-                    raise UnsupportedModel(f"{name}: its {what} by token blocks differs by {_difference(a, b):.1e} from the "
-                                           f"model's own, whose rounding is {_difference(a, exact[i]):.1e}")
+            with layers.whole(self.layer):
+                self._compare(kind, profiler)
         finally:
             for module in training:
                 module.training = True
+
+    def _compare(self, kind, profiler):
+        plain, planning = self._plain(), self.planning
+        calls = planning.calls_of(self.example, self.state, planning.block)
+        ours, d_hidden, gradients = planning.in_backward(self.state, [self.example.layer], lambda: profiler.try_layer(
+            kind, calls, self.example.hidden[0], self.d[0], calls.leaves(0)))
+        ours = [ours[None], d_hidden[None], *gradients]
+        trained = [n for n, p in self.layer.named_parameters() if p.requires_grad]
+        names = ["output", "gradient of the input", *(f"gradient of {n}" for n in trained)]
+        exact = None
+        for what, a, b, i in zip(names, plain, ours, range(len(plain))):
+            a, b = _zeros_for_none(a, b)
+            if a is None or _near(a, b):
+                continue
+            exact = exact or self._exact(plain, trained)
+            if not _within_rounding(a, b, exact[i]):
+                raise UnsupportedModel(f"{planning.names[self.example.layer]}: its {what} by token blocks differs by "
+                                       f"{_difference(a, b):.1e} from the model's own, whose rounding is "
+                                       f"{_difference(a, exact[i]):.1e}")
 
     def _plain(self):
         leaves = layers.Leaves(self.layer)
@@ -58,13 +62,13 @@ class _Comparison:
             y = _first(self.planning.own_forward(self.layer)(leaf, *self.example.args, **self.example.kwargs))
             return [y.detach(), *torch.autograd.grad(y, [leaf, *leaves.wanted], self.d, allow_unused=True)]
 
-    def _exact(self, plain):
+    def _exact(self, plain, trained):
         """The same in more digits: float64 of float32, float32 of bfloat16. Where the layer cannot, the plain one again, so that
         nothing is forgiven."""
         more = torch.float64 if self.example.hidden.dtype == torch.float32 and self.state.dtype is None else torch.float32
         wide = lambda value: _map(value, lambda t: t.detach().to(more) if t.is_floating_point() else t)
         own = {n: wide(t) for n, t in (*self.layer.named_parameters(), *self.layer.named_buffers())}
-        leaves = [own[n].requires_grad_() for n, _ in self.trained]
+        leaves = [own[n].requires_grad_() for n in trained]
         try:
             with torch.enable_grad(), torch.autocast(self.planning.device.type, enabled=False):
                 leaf = wide(self.example.hidden).clone().requires_grad_()

@@ -197,11 +197,11 @@ class Calls:
         return query[0], key[0], value[0], softcap or 0.0, self._masks[layer].core(mask, window or 0)
 
     def _switch(self, layer, block, rows):
-        with noted(self.names[layer]), self._leaves[layer]:
-            try:
+        try:
+            with noted(self.names[layer]), self._leaves[layer]:
                 return block.switch(rows.unsqueeze(0))
-            except UnsupportedModel as error:
-                raise UnsupportedModel(f"{self.names[layer]}: {error}") from None
+        except UnsupportedModel as error:
+            raise UnsupportedModel(f"{self.names[layer]}: {error}") from None
 
     def _check_shapes(self, layer, query, key, value):
         shapes = [tuple(t.shape[1::2]) for t in (query, key, value)]

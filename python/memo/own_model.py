@@ -40,8 +40,11 @@ class OwnModel:
         self.hidden_size, (self.heads, self.kv_heads, self.head_dim) = hidden[0], shapes[0]
 
     def find_layers(self):
+        self.layers = self.layers_now()
+
+    def layers_now(self):
         found = self.model.get_submodule(self.name)
-        self.layers = list(found.values() if isinstance(found, torch.nn.ModuleDict) else found)
+        return list(found.values() if isinstance(found, torch.nn.ModuleDict) else found)
 
     def inputs_train(self) -> bool:
         return True

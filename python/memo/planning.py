@@ -56,10 +56,13 @@ class Planning:
 
     def look_again(self) -> bool:
         """Whether the layers differ from what was planned; then `state_now` is another."""
-        now = look(self.kind.layers, self.kind.configs)
+        now = look(self.kind.layers_now(), self.kind.configs)
         if now == self._look:
             return False
         self.kind.find_layers()
+        there = next((p.device for layer in self.kind.layers for p in layer.parameters()), None)
+        if self._look is not None and there not in (None, self.device):
+            raise ValueError(f"the model was moved from {self.device} to {there}; attach it there")
         self.layers = self.kind.layers
         self.names = [f"{self.kind.name}.{i} ({type(layer).__name__})" for i, layer in enumerate(self.layers)]
         self.device = devices.of(self.names, self.layers)
@@ -156,7 +159,7 @@ class Planning:
     def kinds_of(self, state) -> kinds.Kinds:
         if state not in self._kinds:
             tokens = min(self.blocks, max(2, _PROFILED // self.block)) * self.block
-            with devices.same_random(self.device):
+            with devices.same_random(self.device), captured.nothing():
                 found = kinds.find(self, state, tokens)
                 if self._checks:
                     profiler = self._profiler(state._replace(captures=found.captures), found, split=False)
@@ -177,10 +180,13 @@ class Planning:
             examples = found.examples
             options = self.options(state, self.block, found.of, found.data_dependent, self.kind.windows, state.forward_layers,
                                    examples[0].hidden)
-            calls = self.calls_of(examples, state, self.block, group)
-            leaves = [calls.leaves(i) for i in range(len(examples))]
-            self._profilers[key] = self.in_backward_whole(state, examples, lambda: _core.Profiler(
-                options, [one.hidden[0] for one in examples], leaves, calls))
+
+            def make():
+                calls = self.calls_of(examples, state, self.block, group)
+                leaves = [calls.leaves(i) for i in range(len(examples))]
+                return _core.Profiler(options, [one.hidden[0] for one in examples], leaves, calls)
+
+            self._profilers[key] = self.in_backward_whole(state, examples, make)
         return self._profilers[key]
 
     def _outside(self, context):

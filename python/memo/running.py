@@ -160,11 +160,13 @@ class Attachment:
                     y, *besides = step.forward(hidden)
                 else:
                     y, *besides = _Layer.apply(step, hidden, *self._planning.parameters(i))
-            except _core.Failed:
+            except _core.Failed as error:
                 behind_attention = session.departures[0] > 0 and session.departures[1][-1].startswith("after")
                 if behind_attention and self._planning.becomes_data_dependent(state, i):
                     raise _Unplanned from None
-                raise
+                raise RuntimeError(f"{self.names[i]}: {error}") from None
+            except _core.BadInput as error:
+                raise ValueError(f"{self.names[i]}: {error}") from None
             if i == len(self.layers) - 1 and y.requires_grad:
                 cut.masks.watch(y)
             if besides:
@@ -217,8 +219,11 @@ class _LayerStep:
     def backward(self, d, d_besides):
         if self.session.step != self.step:
             raise RuntimeError("memo: the model ran forward again before backward; one step at a time")
-        with self.planning.around(self.state, self.layer), layers.noted(self.name):
-            d_hidden, gradients = self.session.backward(self.layer, d.reshape(-1, d.shape[-1]), d_besides, self.leaves)
+        try:
+            with self.planning.around(self.state, self.layer), layers.noted(self.name):
+                d_hidden, gradients = self.session.backward(self.layer, d.reshape(-1, d.shape[-1]), d_besides, self.leaves)
+        except (_core.BadInput, _core.Failed) as error:
+            raise RuntimeError(f"{self.name}: {error}") from None
         return d_hidden.view(d.shape), gradients
 
 

@@ -27,7 +27,6 @@ class TransformersModel:
         self.heads = config.num_attention_heads
         self.kv_heads = getattr(config, "num_key_value_heads", None) or self.heads
         self.head_dim = getattr(config, "head_dim", None) or config.hidden_size // self.heads
-        self._vocab = config.vocab_size
         self._keeps_cache = self._checkpointed = False  # in the plain model's call; checkpointing turns caches off
         suspension.register()
 
@@ -43,15 +42,18 @@ class TransformersModel:
         if not found:
             raise UnsupportedModel(f"{type(self.model).__name__} has no list of decoder layers that memo knows; name yours: "
                                    "memo.attach(model, layers=...)")
-        _, self.owner, child_name, layers = max(found, key=lambda one: len(one[3]))
-        self.layers = list(layers)
+        _, self.owner, self._child, _ = max(found, key=lambda one: len(one[3]))
+        self.layers = self.layers_now()
         prefix = next(name for name, module in self.model.named_modules() if module is self.owner)
-        self.name = f"{prefix}.{child_name}".lstrip(".")
+        self.name = f"{prefix}.{self._child}".lstrip(".")
         if getattr(self.owner.config, "is_encoder_decoder", False):
             raise UnsupportedModel(f"{type(self.model).__name__} is an encoder with a decoder; decoders alone can be attached")
         self.windows = [next((m.sliding_window for m in layer.modules() if getattr(m, "sliding_window", None)), 0)
                         for layer in self.layers]
         self.configs = list({id(c): c for c in self._all_configs()}.values())
+
+    def layers_now(self):
+        return list(getattr(self.owner, self._child))
 
     def _language_model(self):
         """What is inside of wrappers; of a model of images and text, its language model."""
@@ -102,7 +104,9 @@ class TransformersModel:
 
     def example(self, tokens):
         """Runs the model on some tokens, up to its head, unless it is of fully_shard, which wants to be called whole."""
-        ids = torch.randint(self._vocab, (1, tokens), generator=torch.Generator().manual_seed(0))
+        embeddings = self.owner.get_input_embeddings()
+        vocabulary = embeddings.weight.shape[0] if embeddings is not None else self.owner.config.get_text_config().vocab_size
+        ids = torch.randint(vocabulary, (1, tokens), generator=torch.Generator().manual_seed(0))
         run = self.model if hasattr(self.model, "unshard") else self.owner
         run(input_ids=ids.to(next(self.owner.parameters()).device), use_cache=False)
 
