@@ -3,7 +3,8 @@
 import types
 
 _PLAIN = (int, float, bool, str, type(None))
-_STATE = ("_parameters", "_buffers", "_modules")
+_STATE = ("_parameters", "_buffers", "_modules", "_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks",
+          "_load_state_dict_post_hooks")
 _OF_LAYERS = (*_STATE, "forward", "__getstate__")  # which attaching puts over a layer's own
 
 

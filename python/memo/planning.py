@@ -165,6 +165,9 @@ class Planning:
                     profiler = self._profiler(state._replace(captures=found.captures), found, split=False)
                     checking.check(self, state._replace(captures=found.captures), found, profiler)
             self._kinds[state] = found
+            if state.version == self.version:  # what layers set up in their first forward is no change
+                self._look = look(self.kind.layers_now(), self.kind.configs)
+                self._looks[self._look] = self.version
             while len(self._kinds) > _KEPT:
                 oldest, _ = self._kinds.popitem(last=False)
                 self._profilers = {key: value for key, value in self._profilers.items() if key[0] != oldest}
