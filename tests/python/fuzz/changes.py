@@ -1,5 +1,6 @@
 """What a user does to a model: attach and detach, freeze, wrap, change weights, dtype and modules, hook, fail."""
 
+import gc
 import copy
 
 import memo
@@ -119,6 +120,7 @@ def load_state(twin, seed, assign=False):
 
 def resize(twin, seed, vocabulary):
     torch.manual_seed(seed)
+    gc.collect()  # a graph that is still there, of a step that failed, would know the weights by their old shape
     twin.inner.resize_token_embeddings(vocabulary, mean_resizing=False)
     twin.forget_optimizer()
 

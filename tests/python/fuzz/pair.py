@@ -94,7 +94,7 @@ class Pair:
 
     def _compare(self, ours, plain, exact, slack):
         planted = plain[1] is not None and plain[1].args == changes.PLANTED
-        if type(ours[1]) is not type(plain[1]) or planted and ours[1].args != changes.PLANTED:
+        if not isinstance(plain[1], type(ours[1])) or planted and ours[1].args != changes.PLANTED:
             raise Difference(f"raises {describe(ours[1])}; the plain model {describe(plain[1])}") from ours[1]
         if ours[1] is not None:
             for twin in self._twins.values():
