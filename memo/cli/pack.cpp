@@ -73,8 +73,8 @@ Status check_output(const Path& out) {
   if (!std::filesystem::exists(out, ignored) || std::filesystem::is_empty(out, ignored)) return {};
   const Result<pack::Csv> csv = pack::read_csv(out);
   if (csv && csv->offset) return {};
-  return bad_input(fmt::format(
-      "{}: is there already and is not a table with offsets; name another file, or remove it", out.string()));
+  return bad_input(fmt::format("{}: is there already and is not a table with offsets; name another file, or remove it",
+                               out.string()));
 }
 
 // What to ask for instead of a capacity that cannot do: the bound, or the best packing of a short search.

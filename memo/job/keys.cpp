@@ -51,9 +51,7 @@ Key integer(std::string name, AtResume at_resume, std::int64_t least, Field fiel
     field(job) = Member(*value);
     return true;
   };
-  const auto text = [=](const Job& job) {
-    return field(job) < Member(least) ? not_set : text_of(field(job));
-  };
+  const auto text = [=](const Job& job) { return field(job) < Member(least) ? not_set : text_of(field(job)); };
   return {std::move(name), at_resume, fmt::format("an integer of at least {}", least), set, text};
 }
 

@@ -11,9 +11,14 @@
 namespace memo::model {
 namespace {
 
-const std::vector<std::string> keys{"rope_theta",      "rope_type",       "type",
-                                    "factor",          "low_freq_factor", "high_freq_factor",
-                                    "original_max_position_embeddings",   "partial_rotary_factor"};
+const std::vector<std::string> keys{"rope_theta",
+                                    "rope_type",
+                                    "type",
+                                    "factor",
+                                    "low_freq_factor",
+                                    "high_freq_factor",
+                                    "original_max_position_embeddings",
+                                    "partial_rotary_factor"};
 const std::vector<std::string> yarn_keys{"attention_factor", "beta_fast",      "beta_slow",
                                          "mscale",           "mscale_all_dim", "truncate"};
 

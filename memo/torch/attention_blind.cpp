@@ -30,8 +30,7 @@ void for_rows(const at::Tensor& qkv, const Mask& mask, const F& f) {
     const std::int64_t first = *begin / mask.row * mask.row;
     const auto all = std::lower_bound(begin, blind.end(), first + mask.row);
     const auto end = begin + std::min<std::ptrdiff_t>(all - begin, queries_at_once);
-    f(at::tensor(std::vector(begin, end), at::kLong).to(qkv.device()), first,
-      std::min(mask.row, qkv.size(0) - first));
+    f(at::tensor(std::vector(begin, end), at::kLong).to(qkv.device()), first, std::min(mask.row, qkv.size(0) - first));
     begin = end;
   }
 }

@@ -28,9 +28,7 @@ constexpr std::int64_t sync_piece = std::int64_t{64} << 20;
 
 Path place(const Path& run, std::int64_t step) { return run / fmt::format("checkpoint-{}", step); }
 Path partial_place(const Path& run, std::int64_t step) { return run / fmt::format(".checkpoint-{}.partial", step); }
-Path aside(const Path& run, std::int64_t step, int n) {
-  return run / fmt::format("checkpoint-{}.aside-{}", step, n);
-}
+Path aside(const Path& run, std::int64_t step, int n) { return run / fmt::format("checkpoint-{}.aside-{}", step, n); }
 
 tl::unexpected<Error> failed(const Path& path, const char* doing, const std::error_code& error) {
   return run_time_error(fmt::format("{}: cannot {}: {}", path.string(), doing, error.message()));
@@ -123,10 +121,9 @@ bool is_of_run(const Path& checkpoint, const std::vector<double>& losses) {
   const Result<CheckpointState> state = read_state(checkpoint);
   if (!state) return false;
   const std::size_t both = std::min(losses.size(), state->losses.size());
-  return both > 0 && std::equal(losses.begin(), losses.begin() + static_cast<std::ptrdiff_t>(both),
-                                state->losses.begin(), [](double a, double b) {
-                                  return a == b || (std::isnan(a) && std::isnan(b));
-                                });
+  return both > 0 &&
+         std::equal(losses.begin(), losses.begin() + static_cast<std::ptrdiff_t>(both), state->losses.begin(),
+                    [](double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); });
 }
 
 Status set_aside(const Path& run, std::int64_t step) {

@@ -35,7 +35,7 @@ struct CheckpointState {
   std::vector<std::int64_t> skipped;        // steps that changed nothing
   std::map<std::string, std::string> keys;  // of the job, those that a run that goes on asks for (job::key_values)
   std::vector<DataFile> data;               // data.files
-  std::string job_digest;  // instead of `keys` and `data`, of a checkpoint from before they were kept
+  std::string job_digest;                   // instead of `keys` and `data`, of a checkpoint from before they were kept
   bool operator==(const CheckpointState&) const = default;
 };
 Result<FileSum> write_state(const Path& checkpoint, const CheckpointState& state);

@@ -34,8 +34,8 @@ Status not_empty(const Path& file, std::int64_t tokens) {
 // An end token that no text can have would leave all documents joined.
 Status check_end_token(const job::DataSource& source, std::int64_t vocab) {
   if (source.end_token >= vocab)
-    return bad_input(fmt::format("data.end_token: {} is no token of the model, whose vocabulary has {}",
-                                 source.end_token, vocab));
+    return bad_input(
+        fmt::format("data.end_token: {} is no token of the model, whose vocabulary has {}", source.end_token, vocab));
   if (source.end_token > 255 && !source.tokenizer && !std::ranges::all_of(source.files, is_bin))
     return bad_input(fmt::format("data.end_token: {} is no byte, and without data.tokenizer bytes are the tokens",
                                  source.end_token));

@@ -73,14 +73,14 @@ struct Decoder::Impl {
   }
   [[nodiscard]] Layer layer(const std::string& prefix) const {
     const model::Rotation rotation = model::rotation(shape);
-    Layer result{norm(prefix + "attn_norm"),
-                 norm(prefix + "mlp_norm"),
-                 linear_named(prefix + "qkv"),
-                 linear_named(prefix + "out"),
-                 linear_named(prefix + "mlp_in"),
-                 linear_named(prefix + "mlp_out"),
-                 {groups, shape.heads, shape.kv_heads, shape.head_dim, rotation.frequencies, {}, {}, {},
-                  rotation.scale}};
+    Layer result{
+        norm(prefix + "attn_norm"),
+        norm(prefix + "mlp_norm"),
+        linear_named(prefix + "qkv"),
+        linear_named(prefix + "out"),
+        linear_named(prefix + "mlp_in"),
+        linear_named(prefix + "mlp_out"),
+        {groups, shape.heads, shape.kv_heads, shape.head_dim, rotation.frequencies, {}, {}, {}, rotation.scale}};
     if (!result.qkv.weight.value.is_cpu() && !result.heads.frequencies.empty())
       result.heads.frequencies_there = at::tensor(result.heads.frequencies).to(result.qkv.weight.value.device());
     if (shape.qk_norm) {

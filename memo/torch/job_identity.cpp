@@ -14,15 +14,21 @@ using job::AtResume;
 
 // The key of a job that gives sizes, for one of config.json.
 std::string key_of(const std::string& config_key) {
-  static const std::map<std::string, std::string> names{
-      {"model_type", "model.family"},        {"hidden_size", "model.hidden"},
-      {"num_hidden_layers", "model.layers"}, {"num_attention_heads", "model.heads"},
-      {"head_dim", "model.head_dim"},        {"num_key_value_heads", "model.kv_heads"},
-      {"intermediate_size", "model.ffn"},    {"vocab_size", "model.vocab"},
-      {"n_positions", "train.context"},      {"max_position_embeddings", "train.context"},
-      {"n_embd", "model.hidden"},            {"n_layer", "model.layers"},
-      {"n_head", "model.heads"},             {"n_inner", "model.ffn"},
-      {"tie_word_embeddings", "model.tied"}};
+  static const std::map<std::string, std::string> names{{"model_type", "model.family"},
+                                                        {"hidden_size", "model.hidden"},
+                                                        {"num_hidden_layers", "model.layers"},
+                                                        {"num_attention_heads", "model.heads"},
+                                                        {"head_dim", "model.head_dim"},
+                                                        {"num_key_value_heads", "model.kv_heads"},
+                                                        {"intermediate_size", "model.ffn"},
+                                                        {"vocab_size", "model.vocab"},
+                                                        {"n_positions", "train.context"},
+                                                        {"max_position_embeddings", "train.context"},
+                                                        {"n_embd", "model.hidden"},
+                                                        {"n_layer", "model.layers"},
+                                                        {"n_head", "model.heads"},
+                                                        {"n_inner", "model.ffn"},
+                                                        {"tie_word_embeddings", "model.tied"}};
   const auto found = names.find(config_key);
   return found == names.end() ? config_key : found->second;
 }
@@ -85,8 +91,7 @@ Result<std::vector<JobIdentity::Change>> JobIdentity::model_changes(const Path& 
   for (const auto& [name, value] : all.items()) {
     if (dump(before, name) == dump(now, name)) continue;
     const std::string key = job_.model.path ? name : key_of(name);
-    const std::string place =
-        job_.model.path ? (*job_.model.path / "config.json").string() : place_of(job_, key);
+    const std::string place = job_.model.path ? (*job_.model.path / "config.json").string() : place_of(job_, key);
     changes.push_back({key, dump(before, name), dump(now, name), place, AtResume::same});
   }
   return changes;
@@ -123,8 +128,8 @@ Status JobIdentity::check(const CheckpointState& about, const Path& folder, cons
     if (std::ranges::find(others, change.key, &Change::key) == others.end()) others.push_back(change);
   others.insert(others.end(), data.begin(), data.end());
   if (!keeps_keys && about.seed != job_.seed)
-    others.push_back({"seed", fmt::format("{}", about.seed), fmt::format("{}", job_.seed), place_of(job_, "seed"),
-                      AtResume::same});
+    others.push_back(
+        {"seed", fmt::format("{}", about.seed), fmt::format("{}", job_.seed), place_of(job_, "seed"), AtResume::same});
 
   std::string text;
   for (const Change& change : others)
@@ -143,9 +148,10 @@ Status JobIdentity::check(const CheckpointState& about, const Path& folder, cons
       note(fmt::format("{} was {} up to step {}, and is {} from here on ({})", change.key, change.before, about.step,
                        change.now, change.place));
     if (change.at_resume == AtResume::rounding)
-      note(fmt::format("{} was {} up to step {}, and is {} from here on: sums are taken in another order, and the last "
-                       "bits of losses may differ",
-                       change.key, change.before, about.step, change.now));
+      note(
+          fmt::format("{} was {} up to step {}, and is {} from here on: sums are taken in another order, and the last "
+                      "bits of losses may differ",
+                      change.key, change.before, about.step, change.now));
   }
   return {};
 }

@@ -18,7 +18,7 @@ using simd::Floats, simd::for_lanes, simd::load, simd::store;
 template <class T>
 struct Layout {
   std::int64_t groups, heads, kv_heads, dim;
-  const float* frequencies;            // null: no rotation
+  const float* frequencies;  // null: no rotation
   float rotation_scale;
   const std::int64_t* positions;       // of each row
   const T *query_weight, *key_weight;  // null: no norms

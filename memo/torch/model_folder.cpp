@@ -34,14 +34,14 @@ bool is_text(const Path& file) {
 // The other way round would be a list of all formats that weights ever had.
 bool may_hold_weights(const Path& file) {
   static constexpr std::array<std::string_view, 34> without{
-      ".json", ".jsonl", ".txt",  ".md",   ".rst",  ".py",   ".pyc",    ".ipynb", ".jinja", ".jinja2", ".yaml", ".yml",
-      ".toml", ".cfg",   ".ini",  ".csv",  ".tsv",  ".html", ".css",    ".js",    ".sh",    ".log",    ".lock", ".png",
-      ".jpg",  ".jpeg",  ".gif",  ".webp", ".svg",  ".pdf",  ".tiktoken", ".bpe",  ".vocab", ".merges"};
+      ".json", ".jsonl", ".txt", ".md",   ".rst", ".py",   ".pyc",      ".ipynb", ".jinja", ".jinja2", ".yaml", ".yml",
+      ".toml", ".cfg",   ".ini", ".csv",  ".tsv", ".html", ".css",      ".js",    ".sh",    ".log",    ".lock", ".png",
+      ".jpg",  ".jpeg",  ".gif", ".webp", ".svg", ".pdf",  ".tiktoken", ".bpe",   ".vocab", ".merges"};
   const std::string name = lower_case(file.filename().string()), kind = lower_case(file.extension().string());
   if (name.starts_with(".") || name.starts_with("tokenizer")) return false;  // of tools: .gitattributes, .cache
   if (name.ends_with(".index.json")) return true;
   if (kind == ".model") return name.find("piece") == std::string::npos;  // sentencepiece's vocabularies
-  if (kind.empty()) return !is_text(file);  // LICENSE
+  if (kind.empty()) return !is_text(file);                               // LICENSE
   return std::find(without.begin(), without.end(), kind) == without.end();
 }
 

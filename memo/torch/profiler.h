@@ -16,6 +16,7 @@ int job_groups(const job::Job& job, const model::Shape& shape);
 
 // On `device`; `say` gets lines of progress. `python` has the tokenizers library, for documents apart.
 Result<plan::Profile> profile_job(const job::Job& job, Device& device,
-                                  const std::function<void(const std::string&)>& say = {}, const Path& python = "python3");
+                                  const std::function<void(const std::string&)>& say = {},
+                                  const Path& python = "python3");
 
 }  // namespace memo::edge

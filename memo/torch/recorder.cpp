@@ -99,7 +99,8 @@ class Recorder {
       RecordingScope recording(device_.type(), segments_.least_planned());
       outputs = segments_.forward(s, where, tensors(reads), &graph);
       if (first_size) MEMO_CHECKED(add_saved(segment, tokens, reads, outputs, witness.storages(), recording.events()));
-      MEMO_CHECKED(add_trace(s, false, tokens, recording.events(), outputs, segment.forward.writes, witness.storages()));
+      MEMO_CHECKED(
+          add_trace(s, false, tokens, recording.events(), outputs, segment.forward.writes, witness.storages()));
       // What someone else's code allocates may hang on values.
       if (segments_.foreign() && segment.forward.reads.empty() && !outputs.empty())
         written_[{segment.forward.writes.front().cls, tokens.value()}] = outputs.front();

@@ -73,8 +73,7 @@ Status check_run_folder(const Path& run, const job::Job& job, bool resume) {
   MEMO_CHECKED(check_lock(run));
   std::error_code ignored;
   if (fs::exists(run / "config.json", ignored))
-    return bad_input(
-        fmt::format("{}: holds a model (config.json); name another folder for the run", run.string()));
+    return bad_input(fmt::format("{}: holds a model (config.json); name another folder for the run", run.string()));
   MEMO_CHECKED(check_replaceable(run / "plan.json", plan::plan_kind));
   for (const RunFile& file : {metrics_file, timeline_file, summary_file})
     MEMO_CHECKED(check_replaceable(run / file.name, file.kind));
@@ -91,9 +90,10 @@ Status check_comparison_folder(const Path& folder, const std::vector<std::string
   for (const std::string& name : names) {
     std::error_code ignored;
     if (fs::exists(fs::symlink_status(folder / name, ignored)))
-      return bad_input(fmt::format("{}: holds '{}' already, which a comparison would replace; name another folder, or "
-                                   "remove it",
-                                   folder.string(), name));
+      return bad_input(
+          fmt::format("{}: holds '{}' already, which a comparison would replace; name another folder, or "
+                      "remove it",
+                      folder.string(), name));
   }
   return {};
 }

@@ -128,8 +128,7 @@ Result<std::map<std::string, TensorEntry>> read_header(const Path& path) {
   if (size > static_cast<std::uint64_t>(longest_header))
     return refuse(fmt::format("not a safetensors file: a header of {} bytes", size));
   if (static_cast<std::int64_t>(size) > file.size() - prefix)
-    return refuse(
-        fmt::format("ends at byte {}, within its header; the file is truncated, copy it again", file.size()));
+    return refuse(fmt::format("ends at byte {}, within its header; the file is truncated, copy it again", file.size()));
   std::string text(size, '\0');
   MEMO_CHECKED(file.read(prefix, std::as_writable_bytes(std::span(text))));
   const json header = json::parse(text, nullptr, false);

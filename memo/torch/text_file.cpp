@@ -31,7 +31,12 @@ const std::vector<Format>& formats() {
   static const std::vector<Format> known{
       {"gzip", {".gz", ".tgz"}, "\x1f\x8b\x08"sv, "", unpack},
       {"bzip2", {".bz2"}, "BZh91AY&SY"sv, "", unpack},
-      {"xz", {".xz"}, "\xfd" "7zXZ\0"sv, "", unpack},
+      {"xz",
+       {".xz"},
+       "\xfd"
+       "7zXZ\0"sv,
+       "",
+       unpack},
       {"Zstandard", {".zst", ".zstd"}, "\x28\xb5\x2f\xfd"sv, "", unpack},
       {"LZ4", {".lz4"}, "\x04\x22\x4d\x18"sv, "", unpack},
       {"zip", {".zip", ".npz"}, "PK\x03\x04"sv, "", unpack},
@@ -41,7 +46,11 @@ const std::vector<Format>& formats() {
       {"Arrow", {".arrow", ".feather"}, "ARROW1\0\0"sv, "", export_text},
       {"PDF", {".pdf"}, "%PDF-"sv, "", export_text},
       {"NumPy", {".npy"}, "\x93NUMPY"sv, "", "write token ids to a *.bin file: array.astype('uint16').tofile(...)"},
-      {"Git LFS pointer", {}, "version https://git-lfs.github.com/spec/"sv, "", "fetch what it stands for: git lfs pull"},
+      {"Git LFS pointer",
+       {},
+       "version https://git-lfs.github.com/spec/"sv,
+       "",
+       "fetch what it stands for: git lfs pull"},
       {"Memo tokens", {}, "memo-tokens 1\n"sv, "", "name the text that it was made from"},
   };
   return known;
@@ -55,7 +64,8 @@ Status check_text_file(const Path& file) {
     std::string bytes(std::min(size, static_cast<std::size_t>(input.size())), '\0');
     return input.read(std::max<std::int64_t>(0, at), std::as_writable_bytes(std::span(bytes))) ? bytes : std::string();
   };
-  const std::string begin = part(0, 64), end = part(input.size() - 4, 4), ending = lower_case(file.extension().string());
+  const std::string begin = part(0, 64), end = part(input.size() - 4, 4),
+                    ending = lower_case(file.extension().string());
   for (const Format& format : formats()) {
     const bool named = std::ranges::find(format.endings, ending) != format.endings.end();
     const bool is = !format.begin.empty() && begin.starts_with(format.begin) && end.ends_with(format.end);

@@ -10,8 +10,8 @@
 namespace memo::edge {
 
 struct Tokenizing {
-  Path python = "python3";  // with the tokenizers library
-  bool keep = true;         // ids beside the text, for the next run
+  Path python = "python3";                                                   // with the tokenizers library
+  bool keep = true;                                                          // ids beside the text, for the next run
   std::function<void(const std::string&)> note = [](const std::string&) {};  // a line that the user is to know
 };
 

@@ -87,8 +87,7 @@ std::optional<TokenIds> read_tokens(const Path& token_file, const TokenOrigin& o
     return std::nullopt;
   const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(), &XXH3_freeState);
   XXH3_64bits_reset(state.get());
-  for_each_chunk(*mapped, ids,
-                 [&](const auto& bytes) { XXH3_64bits_update(state.get(), bytes.data(), bytes.size()); });
+  for_each_chunk(*mapped, ids, [&](const auto& bytes) { XXH3_64bits_update(state.get(), bytes.data(), bytes.size()); });
   if (XXH3_64bits_digest(state.get()) != header.ids_hash) return std::nullopt;
   return TokenIds{*std::move(mapped), header.tokens, static_cast<int>(header.width), sizeof header};
 }
@@ -97,7 +96,8 @@ TokenWriter::TokenWriter() : hash_(XXH3_createState()) { XXH3_64bits_reset(hash_
 
 Result<TokenWriter> TokenWriter::create(const std::optional<Path>& keep, const Path& text) {
   TokenWriter writer;
-  if (keep) writer.file_ = Descriptor(::open(folder_of(*keep).c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, mode_beside(text)));
+  if (keep)
+    writer.file_ = Descriptor(::open(folder_of(*keep).c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, mode_beside(text)));
   if (writer.file_) writer.keep_ = keep;
   if (!writer.file_) MEMO_CHECKED(writer.move_to_memory());
   const Header later;
@@ -122,8 +122,8 @@ Status TokenWriter::append(std::string_view bytes) {
 Status TokenWriter::move_to_memory() {
   Descriptor memory(::memfd_create("tokens", MFD_CLOEXEC));
   off_t done = 0;
-  while (memory && done < size_ &&
-         ::sendfile(memory.get(), file_.get(), &done, static_cast<std::size_t>(size_ - done)) > 0) {
+  while (memory &&
+         done<size_&& ::sendfile(memory.get(), file_.get(), &done, static_cast<std::size_t>(size_ - done))> 0) {
   }
   if (!memory || done < size_)
     return run_time_error(fmt::format("cannot hold the tokens in memory: {}", std::strerror(errno)));
@@ -132,7 +132,8 @@ Status TokenWriter::move_to_memory() {
   return {};
 }
 
-// A name that is taken is one of Memo's, whose ids are of another text: it gets the new file. Without a name all goes on.
+// A name that is taken is one of Memo's, whose ids are of another text: it gets the new file. Without a name all goes
+// on.
 void TokenWriter::give_name() {
   const std::string here = fmt::format("/proc/self/fd/{}", file_.get());
   const auto link = [&](const Path& name) {

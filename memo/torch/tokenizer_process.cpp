@@ -65,9 +65,10 @@ Result<TokenizerProcess> TokenizerProcess::start(const Path& python, const Path&
   posix_spawn_file_actions_destroy(&streams);
   if (error != 0) {
     process.pid_ = -1;
-    return bad_input(fmt::format("data.tokenizer: needs Python with the tokenizers library, and {} does not start ({}); "
-                                 "install both, or give token ids in *.bin",
-                                 python.string(), std::strerror(error)));
+    return bad_input(
+        fmt::format("data.tokenizer: needs Python with the tokenizers library, and {} does not start ({}); "
+                    "install both, or give token ids in *.bin",
+                    python.string(), std::strerror(error)));
   }
   // Its ends close here, so that reading ends when it does.
   requests.read = Descriptor();
@@ -113,9 +114,10 @@ tl::unexpected<Error> TokenizerProcess::ended() {
   const std::string why = one_line(last_line(complaints_.get()));
   if (WIFEXITED(status) && WEXITSTATUS(status) == 2 && !why.empty()) return bad_input(why);
   if (WIFSIGNALED(status))
-    return run_time_error(fmt::format("the Python that runs the tokenizer was ended by signal {} ({}); is there enough "
-                                      "memory?",
-                                      WTERMSIG(status), ::strsignal(WTERMSIG(status))));
+    return run_time_error(
+        fmt::format("the Python that runs the tokenizer was ended by signal {} ({}); is there enough "
+                    "memory?",
+                    WTERMSIG(status), ::strsignal(WTERMSIG(status))));
   return run_time_error(fmt::format("{}: the tokenizer failed: {}", python_.string(),
                                     why.empty() ? fmt::format("exit code {}", WEXITSTATUS(status)) : why));
 }

@@ -73,9 +73,8 @@ Result<WeightNames> weight_names(const TensorFiles& files, const std::vector<mod
   const auto below = [&](const std::string& name) {
     return name.starts_with(above_base) ? name.substr(above_base.size()) : name;
   };
-  const bool of_base = std::ranges::none_of(wanted, [&](const std::string& name) {
-    return name.starts_with(above_base) && there.contains(name);
-  });
+  const bool of_base = std::ranges::none_of(
+      wanted, [&](const std::string& name) { return name.starts_with(above_base) && there.contains(name); });
 
   WeightNames names;
   std::set<std::string> used;

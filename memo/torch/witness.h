@@ -15,8 +15,8 @@
 
 namespace memo::edge {
 
-// Hands saved tensors back as they are, and remembers the storages of those that are not parameters and that autograd has
-// not let go of since.
+// Hands saved tensors back as they are, and remembers the storages of those that are not parameters and that autograd
+// has not let go of since.
 class Witness final : public SavedTensorKeeper {
  public:
   explicit Witness(std::span<const std::byte> parameters) : parameters_(parameters) {}

@@ -8,7 +8,6 @@ import typing
 import torch
 
 from memo import _core, autocast, captured, checking, devices, kinds, layers, ranks
-from memo.errors import UnsupportedModel
 from memo.look import look
 from memo.units import format_bytes
 

@@ -14,7 +14,12 @@ from conftest import memo
 from test_huggingface import CONFIGS, CONTEXT, TRAIN, loss_of, open_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
-ABSENT = object()
+class _Absent:
+    def __repr__(self):
+        return "absent"
+
+
+ABSENT = _Absent()
 LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0)
 YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=64)
 FEWER_POSITIONS = dict(max_position_embeddings=64)  # than the context of 200

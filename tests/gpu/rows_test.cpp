@@ -118,8 +118,12 @@ TEST_P(Rows, HeadsAreNormedAndTurned) {
     with_type([&](auto t) {
       using T = decltype(t);
       for (std::int64_t r = 0; r < tokens; ++r) {
-        const Head<T> head{heads.frequencies.data(), heads.rotation_scale, positions[r].item<std::int64_t>(),
-                           normed ? data<T>(heads.query_norm->weight.value) : nullptr, 1e-6f, dim};
+        const Head<T> head{heads.frequencies.data(),
+                           heads.rotation_scale,
+                           positions[r].item<std::int64_t>(),
+                           normed ? data<T>(heads.query_norm->weight.value) : nullptr,
+                           1e-6f,
+                           dim};
         const T* x = data<T>(qk) + r * 2 * dim;
         turn_head(HostTeam{}, head, x, data<T>(y) + r * dim);
         turn_head_backward(HostTeam{}, head, data<T>(d) + r * 3 * dim, x, data<T>(dx) + r * dim,

@@ -75,7 +75,7 @@ def test_experts_that_run_one_by_one(ids):
 
 
 def test_what_allocates_otherwise_first_in_a_step_begins_the_step_again(ids):
-    model, calls = families.make("llama"), []
+    model = families.make("llama")
     plain = families.step(model, input_ids=ids, labels=ids)
     with memo.attached(model, **OPTIONS) as attachment:
         families.step(model, input_ids=ids, labels=ids)

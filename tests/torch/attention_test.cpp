@@ -50,7 +50,8 @@ const std::vector<Case>& cases() {
       {{2, 1, 64}, 150, {}, 1},
       {{2, 1, 64, 0.5F}, 333},
       {{4, 2, 80, 3.0F}, 400, documents, 50},
-      // Padding on the left, on the right, between tokens, of a whole row, of all but one token; with a window, and chunks.
+      // Padding on the left, on the right, between tokens, of a whole row, of all but one token; with a window, and
+      // chunks.
       {{2, 1, 64}, 450, {0, 150, 300}, 0, hidden_in(450, {{0, 70}, {250, 300}, {310, 311}, {370, 390}})},
       {{4, 2, 80}, 400, {0, 100, 200, 300}, 30, hidden_in(400, {{0, 41}, {140, 200}, {200, 300}, {301, 400}})},
       {{2, 2, 96, 0.5F}, 333, {0, 7, 57, 107, 157, 207, 257}, 0, hidden_in(333, {{0, 7}, {130, 260}, {332, 333}})},
@@ -154,7 +155,8 @@ double error(const at::Tensor& given, const at::Tensor& exact) {
 void expect_near(const Results& given, const Results& exact, double tolerance) {
   const auto names = exact.named(), values = given.named();
   for (std::size_t i = 0; i < names.size(); ++i)
-    EXPECT_LE(error(values[i].second, names[i].second), tolerance * (1 + finite(names[i].second).abs().max().item<double>()))
+    EXPECT_LE(error(values[i].second, names[i].second),
+              tolerance * (1 + finite(names[i].second).abs().max().item<double>()))
         << names[i].first;
 }
 

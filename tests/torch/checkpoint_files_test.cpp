@@ -139,7 +139,7 @@ TEST_F(Checkpoints, OnlyTheLastOnesAreKept) {
 
 // What a user or another run put into the folder is not this run's to remove.
 TEST_F(Checkpoints, OnlyCheckpointsOfTheRunAreRemoved) {
-  ASSERT_TRUE(save(run_, 1, 0, 100, 0.5));                   // of another run
+  ASSERT_TRUE(save(run_, 1, 0, 100, 0.5));                     // of another run
   std::filesystem::create_directories(run_ / "checkpoint-2");  // of another program
   std::ofstream(run_ / "checkpoint-2" / "trainer_state.json") << "{}";
   std::ofstream(run_ / "checkpoint-3") << "a file";

@@ -33,7 +33,8 @@ class DataFiles : public testing::Test {
   }
   // Words and their ids.
   Path tokenizer() {
-    return file("tokenizer.json", R"({"model": {"type": "WordLevel", "vocab": {"In": 3, "the": 1, "beginning": 600, "?": 0},
+    return file("tokenizer.json",
+                R"({"model": {"type": "WordLevel", "vocab": {"In": 3, "the": 1, "beginning": 600, "?": 0},
                                                 "unk_token": "?"}, "pre_tokenizer": {"type": "Whitespace"}})");
   }
   static std::string refusal(const job::DataSource& source, std::int64_t vocab) {
@@ -169,7 +170,8 @@ TEST_F(DataFiles, AnEndTokenThatNoTextCanHaveIsRefused) {
   source.end_token = 255;
   EXPECT_EQ(refusal(source, 256), "accepted");
   source.end_token = 256;
-  EXPECT_THAT(refusal(source, 256), HasSubstr("data.end_token: 256 is no token of the model, whose vocabulary has 256"));
+  EXPECT_THAT(refusal(source, 256),
+              HasSubstr("data.end_token: 256 is no token of the model, whose vocabulary has 256"));
   EXPECT_THAT(refusal(source, 1000), HasSubstr("data.end_token: 256 is no byte"));
   source.tokenizer = tokenizer();
   EXPECT_THAT(refusal(source, 1000), AllOf(HasSubstr("data.end_token: "), HasSubstr("has no token 256")));

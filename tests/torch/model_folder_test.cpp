@@ -30,9 +30,9 @@ class ModelFolder : public testing::Test {
 };
 
 TEST_F(ModelFolder, AConfigWithTextTokenizersAndPicturesHasNone) {
-  for (const char* name : {"config.json", "generation_config.json", "tokenizer.model", "tokenizer.model.v3",
-                           "spiece.model", "merges.txt", "README.md", "modeling_x.py", "LICENSE", ".gitattributes",
-                           ".cache/x.bin", "a.PNG"})
+  for (const char* name :
+       {"config.json", "generation_config.json", "tokenizer.model", "tokenizer.model.v3", "spiece.model", "merges.txt",
+        "README.md", "modeling_x.py", "LICENSE", ".gitattributes", ".cache/x.bin", "a.PNG"})
     add(name);
   EXPECT_EQ(weights(), "no");
 }

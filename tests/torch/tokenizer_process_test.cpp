@@ -62,12 +62,16 @@ TEST_F(Process, GivesTheIdsOfOneTextAfterAnother) {
 
 TEST_F(Process, TextThatIsNotUtf8IsNamedWithItsByte) {
   const std::string million(1 << 20, 'a');  // what is decoded at a time
-  for (const auto& [text, byte] : std::vector<std::pair<std::string, std::size_t>>{
-           {"good \xff", 5}, {million + "\xff", 1 << 20}, {million.substr(1) + "\xe2\x82.", (1 << 20) - 1}, {"a\xe2\x82", 1}}) {
+  for (const auto& [text, byte] :
+       std::vector<std::pair<std::string, std::size_t>>{{"good \xff", 5},
+                                                        {million + "\xff", 1 << 20},
+                                                        {million.substr(1) + "\xe2\x82.", (1 << 20) - 1},
+                                                        {"a\xe2\x82", 1}}) {
     auto process = TokenizerProcess::start(python_, folder_ / "tokenizer.json", -1);
     ASSERT_TRUE(process);
-    EXPECT_EQ(encode(*process, file("bad.txt", text)),
-              (folder_ / "bad.txt").string() + ": byte " + std::to_string(byte) + " is not UTF-8; convert the file to UTF-8");
+    EXPECT_EQ(
+        encode(*process, file("bad.txt", text)),
+        (folder_ / "bad.txt").string() + ": byte " + std::to_string(byte) + " is not UTF-8; convert the file to UTF-8");
   }
   auto process = TokenizerProcess::start(python_, folder_ / "tokenizer.json", -1);
   EXPECT_NE(encode(*process, file("good.txt", million.substr(1) + "\xe2\x82\xac")), "") << "a character of two parts";
