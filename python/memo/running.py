@@ -79,9 +79,10 @@ class Attachment:
 
     def _look_again(self):
         """Before a step: plans of the layers as they are now; layers that were put in place of others are attached."""
-        if not self._planning.look_again():
-            return
+        changed = self._planning.look_again()
         self._planning.kinds_of(self._planning.state_before_steps())  # refused before the step begins, if at all
+        if not changed:
+            return
         if [*map(id, self.layers)] != [*map(id, self._planning.layers)]:
             self._of_layers.restore()
             self._planning.own_forward = lambda layer: layer.forward

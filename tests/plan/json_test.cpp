@@ -209,7 +209,9 @@ TEST_F(PlanFile, NamesWhatIsWrong) {
       {"\"program\":{", "\"program\":[{", "not JSON"},
   };
   for (const Edit& e : edits) {
-    ASSERT_TRUE(write_plan(tiny_plan(), path_).has_value());
+    std::filesystem::remove(path_);
+    const Status written = write_plan(tiny_plan(), path_);
+    ASSERT_TRUE(written.has_value()) << written.error().message;
     edit(e.from, e.to);
     EXPECT_THAT(refusal(), HasSubstr(e.message)) << e.from << " -> " << e.to;
   }

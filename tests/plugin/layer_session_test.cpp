@@ -205,12 +205,22 @@ TEST_F(LayerSessions, TheFirstLayersMayHaveNoBackwardSide) {
   for (const char* strategy : {"resident", "offload"}) {
     const auto session = open(from, strategy);
     for (int steps = 0; steps < 2; ++steps) {
-      at::Tensor x = session->forward(0, input).value().hidden;
+      const auto first = session->forward(0, input);
+      ASSERT_TRUE(first.has_value()) << first.error().message;
+      at::Tensor x = first->hidden;
       EXPECT_LE((x - calls.whole(0, input)).norm().item<double>(), 1e-5 * x.norm().item<double>());
-      for (int l = 1; l < layers; ++l) x = session->forward(l, x).value().hidden;
+      for (int l = 1; l < layers; ++l) {
+        const auto outputs = session->forward(l, x);
+        ASSERT_TRUE(outputs.has_value()) << outputs.error().message;
+        x = outputs->hidden;
+      }
       at::Tensor d = d_output;
-      for (int l = layers - 1; l > 0; --l)
-        d = session->backward(l, d, {}, calls.weights[static_cast<std::size_t>(l)].all()).value().hidden;
+      for (int l = layers - 1; l > 0; --l) {
+        const auto gradients =
+            session->backward(l, d, {at::zeros_like(d_besides)}, calls.weights[static_cast<std::size_t>(l)].all());
+        ASSERT_TRUE(gradients.has_value()) << gradients.error().message;
+        d = gradients->hidden;
+      }
       EXPECT_TRUE(session->report().has_value());
       const at::Tensor in = calls.whole(0, input).detach().set_requires_grad(true);
       const at::Tensor exact = torch::autograd::grad({calls.whole(2, calls.whole(1, in))}, {in}, {d_output})[0];
