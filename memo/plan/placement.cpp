@@ -139,6 +139,22 @@ void add_unit(Placement& placement, const Profile& profile, const Unit& unit, in
   }
 }
 
+Placement without_idle_inputs(Placement placement, const Profile& profile) {
+  const model::Dataflow& flow = profile.flow;
+  const int input = layer_input(flow);
+  for (ClassPlacement& entry : placement.classes) {
+    if (entry.cls != input || entry.streamed || entry.swapped == 0 || entry.layer >= flow.layers ||
+        read_in_backward(flow, input, entry.layer))
+      continue;
+    int again = 0;
+    for (const ClassPlacement& other : placement.classes)
+      if (other.layer == entry.layer && other.cls != input) again = std::max(again, other.recomputed);
+    entry.swapped = std::min(entry.swapped, again);
+    entry.kept = flow.blocks() - entry.recomputed - entry.swapped;
+  }
+  return placement;
+}
+
 Placement place_resident(const Profile& profile) {
   Placement placement;
   for (const Unit& unit : units(profile, -1)) add_unit(placement, profile, unit, 0, 0, 0);

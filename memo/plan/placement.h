@@ -41,6 +41,10 @@ struct Placement {
 // Adds the unit's classes; those too small to swap are kept instead.
 void add_unit(Placement& placement, const Profile& profile, const Unit& unit, int recomputed, int swapped, int tier);
 
+// Where no backward side of a layer reads the layer's input, only blocks that are computed again need it: the others do
+// not leave. (Of a norm that was taken out, say.)
+Placement without_idle_inputs(Placement placement, const Profile& profile);
+
 Placement place_resident(const Profile& profile);
 // Layer inputs kept (tier < 0) or swapped to `tier`; everything else computed again.
 Placement place_recompute(const Profile& profile, int tier);

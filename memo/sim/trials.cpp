@@ -20,8 +20,9 @@ Trials::Tried Trials::consider(const std::string& name, const plan::Placement& p
   return tried;
 }
 
-Trials::Tried Trials::try_one(const plan::Placement& placement, plan::Pace pace) {
+Trials::Tried Trials::try_one(const plan::Placement& asked, plan::Pace pace) {
   pace.early_updates = request_.early_updates;
+  const plan::Placement placement = plan::without_idle_inputs(asked, profile_);
   Candidate candidate{placement, pace, build_program(profile_, placement.classes, pace), {}};
   Tried result;
   result.peak = candidate.built.program.arena;

@@ -102,8 +102,11 @@ class Arguments:
                 value = None
             if isinstance(value, Mask) or name == "attention_mask" and value is not None and (
                     of_transformers() or isinstance(value, torch.Tensor) and value.dim() == 4):
-                value = self.masks.of(value)
-                self.masks.read(value)
+                try:
+                    value = self.masks.of(value)
+                    self.masks.read(value)
+                except UnsupportedModel as error:
+                    raise UnsupportedModel(f"{layer_name}: {error}") from None
                 cut[name] = [value] * count
             elif isinstance(value, torch.Tensor) and value.dim() > 0 or (isinstance(value, tuple) and any(
                     isinstance(part, torch.Tensor) for part in value)):

@@ -73,7 +73,7 @@ class Mask(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, operation, types, args=(), kwargs=None):
-        raise UnsupportedModel(f"the model's own code computes with its attention mask ({operation}): a mask that goes to "
+        raise UnsupportedModel(f"memo: the model's own code computes with its attention mask ({operation}): a mask that goes to "
                                "attention as it was made is possible")
 
     def __repr__(self):
@@ -86,7 +86,7 @@ def interface(batch_size, q_length, kv_length, q_offset=0, kv_offset=0, mask_fun
     padding = attention_mask
     if q_length != kv_length or padding is not None and tuple(padding.shape) != (batch_size, q_length):
         shape = (batch_size, kv_length) if padding is None else tuple(padding.shape)
-        raise UnsupportedModel(f"an attention mask of shape {shape} for {batch_size} rows of {q_length} tokens")
+        raise UnsupportedModel(f"memo: an attention mask of shape {shape} for {batch_size} rows of {q_length} tokens")
     if padding is not None and bool(padding.all()):
         padding = None
     flash, even = of_flash(), _instead_of == "eager"

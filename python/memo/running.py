@@ -6,6 +6,7 @@ import warnings
 import torch
 
 from memo import _core, captured, layers
+from memo.errors import UnsupportedModel
 from memo.forwards import Forwards
 from memo.trl_tiles import TrlTiles
 
@@ -141,6 +142,10 @@ class Attachment:
         try:
             with self._kind.own_attention():
                 session, context = self._session_for(state, batch * length)
+        except UnsupportedModel:
+            raise
+        except ValueError as error:
+            raise ValueError(f"memo: {error}") from None
         finally:
             self._running = True
         seed = int(torch.randint(2**62, ()).item()) if planning.draws(state) else 0

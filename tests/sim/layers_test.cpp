@@ -159,6 +159,20 @@ TEST(LayersAlone, ACallOfALayerOfAnotherKindIsFound) {
   EXPECT_THAT(plan::validate(plan), testing::Contains(testing::HasSubstr("its layer has no such call")));
 }
 
+// As of a layer without a norm before attention.
+TEST(LayersAlone, AnInputThatNoBackwardReadsLeavesOnlyToBeComputedFromAgain) {
+  plan::Profile profile = layers_profile(1e9, 2, 3);
+  auto& reads = profile.flow.segments[static_cast<std::size_t>(profile.flow.find_segment("before"))].backward.reads;
+  std::erase_if(reads, [&](const model::Use& use) { return use.cls == profile.flow.find_class("x"); });
+  for (const std::string& strategy : strategies()) {
+    const plan::Plan free = plan_or_fail(profile, {strategy, Bytes(0), 0});
+    for (const int eighths : {7, 6, 5})
+      if (const auto plan = make_plan(profile, {"memo", free.predicted.device_peak / 8 * eighths, 0})) {
+        EXPECT_TRUE(plan::validate(*plan).empty()) << plan::validate(*plan).front();
+      }
+  }
+}
+
 // Frozen layers below the first one that is trained.
 TEST(LayersAlone, TheFirstLayersMayHaveNoBackwardSide) {
   for (const double bandwidth : {0.0, 1e9})

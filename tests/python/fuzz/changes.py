@@ -74,7 +74,7 @@ def prepare(twin, seed, mixed_precision="no"):
     AcceleratorState._reset_state(True)
     twin.accelerator = Accelerator(cpu=True, mixed_precision="no" if twin.role == "exact" else mixed_precision)
     twin.model = twin.accelerator.prepare(twin.model)
-    twin.autocasts = mixed_precision == "bf16"
+    twin.autocasts = twin.autocasts or mixed_precision == "bf16"
 
 
 def unwrap(twin, seed, keep_fp32_wrapper=True):
@@ -120,6 +120,7 @@ def load_state(twin, seed, assign=False):
 
 def resize(twin, seed, vocabulary):
     torch.manual_seed(seed)
+    twin.model.zero_grad(set_to_none=True)  # those there are would have the old shape
     gc.collect()  # a graph that is still there, of a step that failed, would know the weights by their old shape
     twin.inner.resize_token_embeddings(vocabulary, mean_resizing=False)
     twin.forget_optimizer()
