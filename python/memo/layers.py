@@ -204,7 +204,7 @@ class Calls:
             with noted(self.names[layer]), self._leaves[layer]:
                 return block.switch(rows.unsqueeze(0))
         except UnsupportedModel as error:
-            raise UnsupportedModel(f"{self.names[layer]}: {error}") from None
+            raise UnsupportedModel(f"{self.names[layer]}: {str(error).removeprefix('memo: ')}") from None
 
     def _check_shapes(self, layer, query, key, value):
         shapes = [tuple(t.shape[1::2]) for t in (query, key, value)]

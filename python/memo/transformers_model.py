@@ -63,9 +63,13 @@ class TransformersModel:
         decoder = inside.get_decoder() if isinstance(inside, PreTrainedModel) else None
         return decoder if isinstance(decoder, torch.nn.Module) else inside
 
+    def _embeddings(self):
+        holder = next((m for m in (self.owner, self.model) if hasattr(m, "get_input_embeddings")), None)
+        return holder.get_input_embeddings() if holder is not None else None
+
     def inputs_train(self) -> bool:
         """Whether the first layer's hidden states are expected to want gradients."""
-        embeddings = self.owner.get_input_embeddings() if hasattr(self.owner, "get_input_embeddings") else None
+        embeddings = self._embeddings()
         return embeddings is None or bool(embeddings._forward_hooks) or any(p.requires_grad for p in embeddings.parameters())
 
     def _all_configs(self):
@@ -104,10 +108,11 @@ class TransformersModel:
 
     def example(self, tokens):
         """Runs the model on some tokens, up to its head, unless it is of fully_shard, which wants to be called whole."""
-        embeddings = self.owner.get_input_embeddings()
+        embeddings = self._embeddings()
         vocabulary = embeddings.weight.shape[0] if embeddings is not None else self.owner.config.get_text_config().vocab_size
         ids = torch.randint(vocabulary, (1, tokens), generator=torch.Generator().manual_seed(0))
-        run = self.model if hasattr(self.model, "unshard") else self.owner
+        takes_ids = hasattr(self.owner, "get_input_embeddings") and not hasattr(self.model, "unshard")
+        run = self.owner if takes_ids else self.model
         run(input_ids=ids.to(next(self.owner.parameters()).device), use_cache=False)
 
     def prepare_call(self, kwargs) -> bool:

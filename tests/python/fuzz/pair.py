@@ -47,7 +47,7 @@ class Pair:
             warnings.simplefilter("ignore")
             ours = self._attempt(name, given, self.attached, drawing=True)
             plain = self._attempt(name, given, self.plain, drawing=False)
-            if ours[1] is not None and plain[1] is None and self._is_refusal(name, ours[1]):
+            if ours[1] is not None and self._is_refusal(name, ours[1]):
                 self.refusals.append(f"{name}: {ours[1]}")
                 ours = self._again_detached(name, given, gradients)
             exact = self._attempt(name, given, self.exact, drawing=False) if self.exact else (None, None)
