@@ -52,9 +52,9 @@ def trainer_of(kind, model, steps, bf16, dropout, folder):
                   use_cpu=True, disable_tqdm=True, learning_rate=1e-3, seed=1, bf16=bf16)
     lora = peft.LoraConfig(task_type="CAUSAL_LM", r=8, target_modules="all-linear", lora_dropout=dropout)
     made = trl.SFTTrainer if kind == "SFT" else trl.DPOTrainer
-    settings = trl.SFTConfig if kind == "SFT" else trl.DPOConfig
+    settings = trl.SFTConfig(**common) if kind == "SFT" else trl.DPOConfig(**common, disable_dropout=False)
     torch.manual_seed(3)
-    return made(model, args=settings(**common), train_dataset=data(kind), processing_class=tokenizer(), peft_config=lora)
+    return made(model, args=settings, train_dataset=data(kind), processing_class=tokenizer(), peft_config=lora)
 
 
 def slope(trainer, bf16):
@@ -99,13 +99,15 @@ def run(kind, steps, bf16, dropout, attach):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=20)
-    steps = parser.parse_args().steps
+    parser.add_argument("--trainers", nargs="+", choices=["SFT", "DPO"], default=["SFT", "DPO"])
+    given = parser.parse_args()
+    steps = given.steps
     logging.disable(logging.WARNING)
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     print("| trainer | dtype | dropout | loss at 1, 10, 20: plain | attached | largest difference | slope: plain | attached |")
     print("|---|---|---|---|---|---|---|---|")
-    for kind in ("SFT", "DPO"):
+    for kind in given.trainers:
         for bf16 in (False, True):
             for dropout in (0.0, 0.1):
                 (plain, plain_slope), (ours, our_slope) = (run(kind, steps, bf16, dropout, attach) for attach in (False, True))

@@ -184,7 +184,7 @@ class Calls:
     def before(self, layer, block, x):
         given = self._arguments[layer][block]
         if (layer, block) in self._waiting:
-            self._waiting.pop((layer, block)).throw()
+            self._waiting.pop((layer, block)).end()
         waiting = Block(lambda hidden: self._forwards[layer](hidden, **given))
         waiting.tokens = (layer, block * x.shape[0], (block + 1) * x.shape[0])
         waiting.gr_context = contextvars.copy_context()
@@ -216,7 +216,7 @@ class Calls:
         waiting = self._waiting.pop((layer, block))
         y = self._switch(layer, waiting, o)
         if not waiting.dead:
-            waiting.throw()
+            waiting.end()
             raise UnsupportedModel(f"{self.names[layer]} calls attention twice")
         self.returns_tuple = isinstance(y, tuple)
         if self.returns_tuple:
@@ -240,4 +240,4 @@ class Calls:
             with contextlib.suppress(RuntimeError):
                 self.end_exchange()
         while self._waiting:
-            self._waiting.popitem()[1].throw()
+            self._waiting.popitem()[1].end()

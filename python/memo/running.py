@@ -47,6 +47,7 @@ class Attachment:
         if self._open != (state, blocks):
             self.plan = self._planning.plan_of(state, blocks)
             self._close()  # its memory first
+            self._meet_layers()  # calls of its own: a session that ends later lets go of its own blocks alone
             self._session = self._planning.open(state, self.plan, self._calls, (state, blocks) not in self._checks)
             self._open = (state, blocks)
         return self._session, blocks * self.block
@@ -137,7 +138,6 @@ class Attachment:
         state = planning.state_now(hidden.requires_grad)
         if state.forward_layers == len(self.layers):
             raise _ModelsOwn  # nobody wants gradients of layers
-        self._calls.capture(state.captures)
         self._running = False
         try:
             with self._kind.own_attention():
@@ -148,6 +148,7 @@ class Attachment:
             raise ValueError(f"memo: {error}") from None
         finally:
             self._running = True
+        self._calls.capture(state.captures)
         seed = int(torch.randint(2**62, ()).item()) if planning.draws(state) else 0
         self._step = (session, state, layers.Arguments(batch, length, context, self.block, planning.group), seed)
 

@@ -15,6 +15,12 @@ _seen = None  # (heads, kv_heads, head_dim, window) of calls outside of blocks, 
 class Block(greenlet):
     """A token block on its way through a layer. It is left at the layer's attention, and goes on from there."""
 
+    def end(self):
+        """It goes on nowhere. Whoever asks, perhaps the garbage collector within another block, goes on."""
+        if not self.dead:
+            self.parent = getcurrent()
+            self.throw()
+
 
 def attention(query, key, value, scale=None, window=None, softcap=None):
     """Causal self-attention: query [batch, heads, tokens, head_dim], key and value [batch, kv_heads, tokens, head_dim]

@@ -1,9 +1,11 @@
 """What autograd promises holds through layers that run by a plan: hooks, exceptions, graphs that are kept."""
 
 import families
+import greenlet
 import memo
 import pytest
 import torch
+from memo import suspension
 
 OPTIONS = dict(context=512, block=128)
 
@@ -119,3 +121,15 @@ def test_a_forward_without_its_backward_and_gradients_of_some(ids):
         of_plain = plain[1]["model.layers.2.mlp.down_proj.weight"]
         assert (gradient - of_plain).norm() <= 1e-5 * of_plain.norm()
         assert max(families.differences(families.step(model, input_ids=ids, labels=ids), plain)) <= 1e-5
+
+
+def test_a_block_that_is_ended_within_another_one_disturbs_nothing(ids):
+    """As where the garbage collector finds a session there, of a step that failed."""
+    model = families.make("llama")
+    plain = families.step(model, input_ids=ids, labels=ids)
+    waiting = suspension.Block(lambda: greenlet.getcurrent().parent.switch())
+    waiting.switch()
+    with memo.attached(model, **OPTIONS):
+        model.model.layers[1].input_layernorm.register_forward_pre_hook(lambda module, args: waiting.end())
+        assert max(families.differences(families.step(model, input_ids=ids, labels=ids), plain)) <= 1e-5
+    assert waiting.dead

@@ -84,7 +84,8 @@ class Pair:
     def _is_refusal(self, action, error):
         """One line that begins with memo, or the name of a module or of an option, and hands on no error of another kind."""
         text = str(error)
-        names = [name for name, _ in self.attached.model.named_modules() if name]
+        models = (self.attached.model, self.attached.inner)
+        names = {name for model in models for name, _ in model.named_modules() if name}
         starts = tuple(name + end for name in names for end in (": ", " (")) + ("memo: ",) + (_OPTIONS if action == "attach" else ())
         return (isinstance(error, ValueError | RuntimeError) and text.startswith(starts) and "\n" not in text
                 and not re.search(r"\b[A-Z]\w*Error: ", text))
