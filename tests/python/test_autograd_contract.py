@@ -123,13 +123,19 @@ def test_a_forward_without_its_backward_and_gradients_of_some(ids):
         assert max(families.differences(families.step(model, input_ids=ids, labels=ids), plain)) <= 1e-5
 
 
-def test_a_block_that_is_ended_within_another_one_disturbs_nothing(ids):
+def test_a_block_that_is_ended_within_another_one_disturbs_nothing():
     """As where the garbage collector finds a session there, of a step that failed."""
-    model = families.make("llama")
-    plain = families.step(model, input_ids=ids, labels=ids)
     waiting = suspension.Block(lambda: greenlet.getcurrent().parent.switch())
     waiting.switch()
-    with memo.attached(model, **OPTIONS):
-        model.model.layers[1].input_layernorm.register_forward_pre_hook(lambda module, args: waiting.end())
+    running = suspension.Block(lambda: waiting.end() or "mine")
+    assert running.switch() == "mine" and waiting.dead and running.dead
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_a_loss_that_fails_leaves_nothing_to_the_next_step(family, ids):
+    model = families.make(family)
+    plain = families.step(model, input_ids=ids, labels=ids)
+    with memo.attached(model, context=384, block=64):
+        with pytest.raises(IndexError):
+            model(input_ids=ids[:, :275], labels=ids[:, :275] + 1000)
         assert max(families.differences(families.step(model, input_ids=ids, labels=ids), plain)) <= 1e-5
-    assert waiting.dead
