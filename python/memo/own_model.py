@@ -24,6 +24,7 @@ class OwnModel:
             raise UnsupportedModel(f"layers = {layers!r}: write the name of a ModuleList or ModuleDict of "
                                    f"{type(model).__name__}")
         self.configs = []
+        self.own_forward = None  # the class's, while it is attached: no wrapper is entered within itself
         self.find_layers()
         self._example = example
         hidden = []
@@ -57,7 +58,7 @@ class OwnModel:
     def example(self, tokens):
         """Runs the model on some tokens."""
         arguments = self._example(tokens)
-        self.model(*arguments if isinstance(arguments, tuple) else (arguments,))
+        (self.own_forward or self.model)(*arguments if isinstance(arguments, tuple) else (arguments,))
 
     def prepare_call(self, kwargs) -> bool:
         return True

@@ -97,8 +97,11 @@ class Planning:
         """How many layers at the beginning have no gradients to give, or to pass on to hidden states."""
         if hidden_trains:
             return 0
-        first = next((i for i in range(len(self.layers)) if self.parameters(i)), len(self.layers))
-        return first
+        return next((i for i in range(len(self.layers)) if self.parameters(i)), len(self.layers))
+
+    def trains(self) -> bool:
+        """Whether a step is expected to want gradients of layers at all."""
+        return self.forward_layers(self.kind.inputs_train()) < len(self.layers)
 
     def state_now(self, hidden_trains) -> State:
         return State(self.version, autocast.state(self.device.type), captured.wanted(), self.forward_layers(hidden_trains))

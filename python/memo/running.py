@@ -61,6 +61,7 @@ class Attachment:
         self._forwards = Forwards()
         self._forwards.put(self.owner, _ATTRIBUTE, self)
         self._forwards.replace(self.owner, self._run_owner)
+        self._kind.own_forward = functools.partial(type(self.owner).forward, self.owner)
         self._patch_layers()
         for module in self._kind.around():
             self._forwards.replace(module, self._run_around)
@@ -76,13 +77,15 @@ class Attachment:
     def unpatch(self):
         self._of_layers.restore()
         self._forwards.restore()
+        self._kind.own_forward = None
         self._trl_tiles.restore()
         self._close()
 
     def _look_again(self):
         """Before a step: plans of the layers as they are now; layers that were put in place of others are attached."""
         changed = self._planning.look_again()
-        self._planning.kinds_of(self._planning.state_before_steps())  # refused before the step begins, if at all
+        if self._planning.trains():
+            self._planning.kinds_of(self._planning.state_before_steps())  # refused before the step begins, if at all
         if not changed:
             return
         if [*map(id, self.layers)] != [*map(id, self._planning.layers)]:

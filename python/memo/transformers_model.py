@@ -21,6 +21,7 @@ class TransformersModel:
             raise UnsupportedModel(f"{type(model).__name__}: there is no transformers here; name the model's layers: "
                                    "memo.attach(model, layers=...)") from None
         self.model, self._outside = model, None
+        self.own_forward = None  # the class's, while it is attached: no wrapper is entered within itself
         self.find_layers()
         config = self.owner.config.get_text_config()
         self.hidden_size = config.hidden_size
@@ -112,7 +113,7 @@ class TransformersModel:
         vocabulary = embeddings.weight.shape[0] if embeddings is not None else self.owner.config.get_text_config().vocab_size
         ids = torch.randint(vocabulary, (1, tokens), generator=torch.Generator().manual_seed(0))
         takes_ids = hasattr(self.owner, "get_input_embeddings") and not hasattr(self.model, "unshard")
-        run = self.owner if takes_ids else self.model
+        run = (self.own_forward or self.owner) if takes_ids else self.model
         run(input_ids=ids.to(next(self.owner.parameters()).device), use_cache=False)
 
     def prepare_call(self, kwargs) -> bool:

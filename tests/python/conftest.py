@@ -14,3 +14,10 @@ torch.set_num_threads(1)
 def ids():
     """[1, tokens] of the vocabulary of families.py; not a whole number of blocks."""
     return torch.randint(1, 97, (1, 377), generator=torch.Generator().manual_seed(2))
+
+
+@pytest.fixture(autouse=True)
+def autocast_ends_with_its_test():
+    yield
+    left, _ = torch.is_autocast_enabled("cpu"), torch.set_autocast_enabled("cpu", False)
+    assert not left, "autocast stays on"
