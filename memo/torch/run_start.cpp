@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include "memo/base/text.h"
 #include "memo/torch/model_folder.h"
 #include "memo/torch/weights_io.h"
 

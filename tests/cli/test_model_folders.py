@@ -8,19 +8,11 @@ import torch
 import transformers
 from conftest import memo
 from safetensors.torch import load_file, save_file
-from test_huggingface import CONFIGS, CONTEXT, TRAIN, loss_of, make_model
+from test_huggingface import CONFIGS, CONTEXT, TRAIN, loss_of, make_model, window  # noqa: F401 (window is a fixture)
 from transformers import AutoModelForCausalLM
 
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22e\nsize 4976698672\n"
 transformers.logging.set_verbosity_error()
-
-
-@pytest.fixture
-def window(folder, book):
-    """One window of a file of context + 1 bytes."""
-    text = book[1000 : 1000 + CONTEXT + 1]
-    (folder / "book.txt").write_bytes(text)
-    return torch.tensor(list(text))
 
 
 @pytest.fixture
