@@ -136,7 +136,7 @@ PYBIND11_MODULE(_core, module) {
       },
       py::arg("options"), py::arg("hidden"), py::arg("parameters"), py::arg("calls"));
 
-  py::class_<Profiler>(module, "Profiler")
+  py::class_<Profiler>(module, "Profiler", collected<Profiler>())
       .def(py::init([](const LayerOptions& options, const std::vector<at::Tensor>& hidden,
                        const std::vector<std::vector<at::Tensor>>& parameters, const py::object& calls) {
              auto python = std::make_unique<PythonCalls>(calls);
@@ -194,7 +194,7 @@ PYBIND11_MODULE(_core, module) {
       .def_readonly("window", &edge::OwnMask::window)
       .def_readonly("hidden", &edge::OwnMask::hidden);
 
-  py::class_<Session>(module, "Session")
+  py::class_<Session>(module, "Session", collected<Session>())
       .def("forward",
            [](Session& s, int layer, const at::Tensor& hidden, std::uint64_t seed) {
              s.calls->seed(seed);

@@ -73,17 +73,11 @@ inline void raise_again(const std::exception_ptr& thrown) {
 // begin_exchange(out, given), end_exchange(), forget() and ranks.
 class PythonCalls final : public LayerCalls {
  public:
-  explicit PythonCalls(const py::object& object)
-      : before_(object.attr("before")),
-        after_(object.attr("after")),
-        begin_exchange_(object.attr("begin_exchange")),
-        end_exchange_(object.attr("end_exchange")),
-        forget_(object.attr("forget")),
-        ranks_(object.attr("ranks").cast<int>()) {}
+  explicit PythonCalls(py::object object) : object_(std::move(object)), ranks_(object_.attr("ranks").cast<int>()) {}
   AtAttention before(int layer, int block, const at::Tensor& x) override {
     const py::gil_scoped_acquire lock;
     const BlockRandom random(x.device(), block_seed(seed_, layer, block, 0));
-    const py::tuple came = call_deep(before_, py::make_tuple(layer, block, x));
+    const py::tuple came = call_deep(object_.attr("before"), py::make_tuple(layer, block, x));
     drew_ = drew_ || random.drew();
     return {came[0].cast<at::Tensor>(), came[1].cast<at::Tensor>(), came[2].cast<at::Tensor>(), came[3].cast<float>(),
             came[4].cast<std::shared_ptr<edge::OwnMask>>()};
@@ -91,22 +85,22 @@ class PythonCalls final : public LayerCalls {
   AtOutput after(int layer, int block, const at::Tensor& o) override {
     const py::gil_scoped_acquire lock;
     const BlockRandom random(o.device(), block_seed(seed_, layer, block, 1));
-    const py::tuple came = after_(layer, block, o);
+    const py::tuple came = object_.attr("after")(layer, block, o);
     drew_ = drew_ || random.drew();
     return {came[0].cast<at::Tensor>(), came[1].cast<std::vector<at::Tensor>>()};
   }
   [[nodiscard]] int ranks() const override { return ranks_; }
   void begin_exchange(const at::Tensor& out, const at::Tensor& in) override {
     const py::gil_scoped_acquire lock;
-    begin_exchange_(out, in);
+    object_.attr("begin_exchange")(out, in);
   }
   void end_exchange() override {
     const py::gil_scoped_acquire lock;
-    end_exchange_();
+    object_.attr("end_exchange")();
   }
   void forget() override {
     const py::gil_scoped_acquire lock;
-    forget_();
+    if (!object_.is_none()) object_.attr("forget")();
   }
   void failed(std::exception_ptr thrown) override {
     const py::gil_scoped_acquire lock;
@@ -114,6 +108,9 @@ class PythonCalls final : public LayerCalls {
     failure_ = PyErr_Occurred() ? std::make_exception_ptr(py::error_already_set()) : std::move(thrown);
   }
 
+  // The object, which may have a way back to who holds this: a cycle that Python's collector has to see.
+  // None once the collector has cut it.
+  [[nodiscard]] py::object& object() { return object_; }
   // Of the random numbers of the calls that follow.
   void seed(std::uint64_t of_step) { seed_ = of_step; }
   // Whether any call drew random numbers.
@@ -130,8 +127,32 @@ class PythonCalls final : public LayerCalls {
   std::uint64_t seed_ = 0;
   bool drew_ = false;
   std::exception_ptr failure_;
-  py::object before_, after_, begin_exchange_, end_exchange_, forget_;
+  py::object object_;
   int ranks_;
 };
+
+// The C++ value of an object of Python, once there is one.
+template <class T>
+T* made(PyObject* self) {
+  auto holder = reinterpret_cast<py::detail::instance*>(self)->get_value_and_holder();
+  return holder.holder_constructed() ? holder.value_ptr<T>() : nullptr;
+}
+// For a class whose C++ value has `calls`: tells Python's collector of the object they have.
+template <class T>
+py::custom_type_setup collected() {
+  return py::custom_type_setup([](PyHeapTypeObject* heap_type) {
+    PyTypeObject& type = heap_type->ht_type;
+    type.tp_flags |= Py_TPFLAGS_HAVE_GC;
+    type.tp_traverse = [](PyObject* self, visitproc visit, void* arg) {
+      Py_VISIT(Py_TYPE(self));
+      if (T* value = made<T>(self)) Py_VISIT(value->calls->object().ptr());
+      return 0;
+    };
+    type.tp_clear = [](PyObject* self) {
+      if (T* value = made<T>(self)) value->calls->object() = py::none();
+      return 0;
+    };
+  });
+}
 
 }  // namespace memo::plugin

@@ -110,10 +110,7 @@ def _trace(planning, state, example):
 
 
 def _find_heads(planning, few, state, tokens):
-    calls = layers.Calls(planning.names[:1], planning.layers[:1], [planning.own_forward(planning.layers[0])])
-    cut = layers.Arguments(1, tokens, tokens, tokens)
-    calls.set(0, cut.blocks(calls.names[0], layers.arguments(planning.layers[0], few.args, few.kwargs)), cut.masks)
-    calls.capture(state.captures)
+    calls = planning.calls_of(few, state, tokens, any_heads=True)
     with torch.no_grad():
         query, key, *_ = calls.before(0, 0, few.hidden[0])
     calls.forget()

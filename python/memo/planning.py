@@ -144,12 +144,12 @@ class Planning:
             attention=autocast.of_attention(state.dtype, hidden.dtype), kinds=kinds, data_dependent=data_dependent,
             forward_layers=forward_layers, **self._memory)
 
-    def calls_of(self, examples, state, block, group=None):
-        """Calls of some layers, with what they were seen with."""
+    def calls_of(self, examples, state, block, group=None, any_heads=False):
+        """Calls of some layers, with what they were seen with. any_heads: their queries, keys and values are not known yet."""
         examples = examples if isinstance(examples, list) else [examples]
         chosen = [self.layers[one.layer] for one in examples]
         calls = layers.Calls([self.names[one.layer] for one in examples], chosen, [self.own_forward(layer) for layer in chosen],
-                             self.heads, group)
+                             None if any_heads else self.heads, group)
         for i, one in enumerate(examples):
             tokens = one.hidden.shape[1]
             named = layers.arguments(chosen[i], one.args, one.kwargs)

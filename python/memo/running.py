@@ -152,7 +152,8 @@ class Attachment:
         finally:
             self._running = True
         self._calls.capture(state.captures)
-        seed = int(torch.randint(2**62, ()).item()) if planning.draws(state) else 0
+        draws = planning.draws(state) or session.drew  # some draw in steps alone
+        seed = int(torch.randint(2**62, ()).item()) if draws else 0
         self._step = (session, state, layers.Arguments(batch, length, context, self.block, planning.group), seed)
 
     def _run_layer(self, i, forward):

@@ -10,7 +10,8 @@ import struct
 import time
 
 import pytest
-from conftest import REPOSITORY, SMALL, after_step, memo, start, write_job
+import tokenizer_styles
+from conftest import SMALL, after_step, memo, start, write_job
 
 STEPS = 6
 TRAIN = dict(context=1024, block=128, steps=STEPS, lr=1e-3, checkpoint_every=1)  # about a tenth of a second a step
@@ -207,7 +208,7 @@ class TestRefusals:
 
     def test_another_tokenizer(self, tmp_path, book):
         """Told where it makes other tokens; another file of the same tokens is none."""
-        tokenizer = json.loads((REPOSITORY / "tests" / "data" / "tokenizers" / "gpt2" / "tokenizer.json").read_text())
+        tokenizer = json.loads(tokenizer_styles.STYLES["gpt2"]().to_str())
         vocab = len(tokenizer["model"]["vocab"]) + len(tokenizer["added_tokens"])
         (tmp_path / "book.txt").write_bytes(book)
         (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))

@@ -1,10 +1,12 @@
 """Copies of attached models and of their parts are plain: they run their own weights, and know nothing of memo."""
 
 import copy
+import gc
 import io
 import pickle
 import subprocess
 import sys
+import weakref
 
 import families
 import memo
@@ -107,3 +109,21 @@ def test_what_copying_refuses_without_memo_it_refuses():
     torch.nn.utils.parametrizations.weight_norm(model.lm_head)
     with memo.attached(model, **OPTIONS), pytest.raises(RuntimeError, match="parametrized modules is only supported"):
         pickle.dumps(model)
+
+
+@pytest.mark.parametrize("until", ["attached", "a forward", "a step", "detached"])
+def test_a_model_that_nobody_holds_is_gone(until, ids):
+    """Its memory, too: the executor's references are seen by Python's collector."""
+    model = families.make("llama")
+    memo.attach(model, **OPTIONS)
+    if until != "attached":
+        loss = model(input_ids=ids, labels=ids).loss
+        if until != "a forward":
+            loss.backward()
+        del loss
+    if until == "detached":
+        memo.detach(model)
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None

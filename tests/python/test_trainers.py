@@ -1,5 +1,6 @@
 """Scripts of Trainer, SFTTrainer and PEFT, with the model attached and without: the same losses."""
 
+import gc
 import logging
 
 import families
@@ -92,9 +93,18 @@ def test_lora(ids):
 
 
 def test_tiles_of_trl_are_smaller_while_a_model_is_attached(ids):
+    """Until the last attached model is detached, or is gone."""
     kernel = pytest.importorskip("trl.kernels.chunked_logprob")
-    before, model = kernel.TOKEN_CHUNK_SIZE, families.make("llama")
-    with memo.attached(model, **OPTIONS):
+    gc.collect()  # models of other tests that are attached and gone
+    own, size = kernel.TOKEN_CHUNK_SIZE, lambda: kernel.TOKEN_CHUNK_SIZE
+    models = [families.make("llama"), families.make("llama")]
+    for model in models:
+        memo.attach(model, **OPTIONS)
         model(input_ids=ids, labels=ids).loss.backward()
-        assert kernel.TOKEN_CHUNK_SIZE < before
-    assert kernel.TOKEN_CHUNK_SIZE == before
+        assert size() < own
+    memo.detach(models.pop(0))
+    assert size() < own
+    del model
+    models.clear()
+    gc.collect()
+    assert size() == own

@@ -30,6 +30,9 @@ class Pair:
         self._twins = {role: Twin(role, families.make(family, **dropouts(family, dropout)), self.masks) for role in roles}
         self.attached, self.plain, self.exact = (self._twins.get(role) for role in ("attached", "plain", "exact"))
         self.refusals = []
+        for twin in self._twins.values():  # attach does; transformers then hooks a mixture, which cannot be pickled any more
+            with torch.no_grad():
+                twin.model(input_ids=torch.ones(1, 2, dtype=torch.long))
 
     def __getattr__(self, name):
         if name not in ACTIONS:
