@@ -43,7 +43,7 @@ void check_sizes(const Dataflow& flow, Failures& failures) {
     failures.add("{} kinds of layers for {} layers", flow.kinds.size(), flow.layers);
   for (const int kind : flow.kinds)
     if (kind < 0 || kind >= 4096) failures.add("a layer of kind {}; 0 to 4095 are possible", kind);
-  if (flow.forward_layers < 0 || flow.forward_layers >= std::max(flow.layers, 1) ||
+  if (flow.forward_layers < 0 || flow.forward_layers > flow.layers ||
       (flow.forward_layers > 0 && !flow.layers_alone()))
     failures.add("{} layers without a backward side, of {}", flow.forward_layers, flow.layers);
   for (const Segment& segment : flow.segments)

@@ -179,13 +179,14 @@ Result<LayerTrial> LayerProfiler::try_layer(int kind, LayerCalls& calls, const a
   model::LayerShape shape = options_.shape;
   shape.layers = 1;
   shape.kinds.clear();
-  shape.forward_layers = 0;
+  shape.forward_layers = d_output.defined() ? 0 : 1;
   shape.data_dependent = {options_.shape.is_data_dependent(kind)};
   const std::int64_t blocks = (hidden.size(0) - 1) / options_.block.value() + 1;
   const LayerExample example{first_block(options_, hidden), parameters};
   MEMO_TRY(const auto session, open(shape, options_.block * blocks, example, calls));
   LayerTrial trial;
   MEMO_TRY(trial.outputs, session->forward(0, hidden));
+  if (!d_output.defined()) return trial;
   MEMO_TRY(trial.gradients, session->backward(0, d_output, zeros_like(trial.outputs.besides), parameters));
   return trial;
 }

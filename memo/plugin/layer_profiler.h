@@ -47,8 +47,8 @@ class LayerProfiler {
   static Result<LayerProfiler> open(LayerOptions options, std::vector<LayerExample> examples, LayerCalls& calls,
                                     edge::Device& device);
 
-  // Runs layer 0 of `calls`, which is of this kind, forward and backward by a plan of its own: hidden and d_output [n,
-  // h].
+  // Runs layer 0 of `calls`, which is of this kind, by a plan of its own: hidden and d_output [n, h]. Forward and backward, or
+  // forward alone where d_output is undefined.
   Result<LayerTrial> try_layer(int kind, LayerCalls& calls, const at::Tensor& hidden, const at::Tensor& d_output,
                                const std::vector<at::Tensor>& parameters);
 

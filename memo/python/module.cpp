@@ -158,10 +158,12 @@ PYBIND11_MODULE(_core, module) {
       .def(
           "try_layer",
           [](Profiler& profiler, int kind, const py::object& calls, const at::Tensor& hidden,
-             const at::Tensor& d_output, const std::vector<at::Tensor>& parameters) {
+             const std::optional<at::Tensor>& d_output, const std::vector<at::Tensor>& parameters) -> py::tuple {
             PythonCalls python(calls);
-            LayerTrial trial = python.value_of(
-                unlocked([&] { return profiler.profiler.try_layer(kind, python, hidden, d_output, parameters); }));
+            LayerTrial trial = python.value_of(unlocked([&] {
+              return profiler.profiler.try_layer(kind, python, hidden, d_output.value_or(at::Tensor()), parameters);
+            }));
+            if (!d_output) return py::make_tuple(trial.outputs.hidden);
             return py::make_tuple(trial.outputs.hidden, trial.gradients.hidden, list_of(trial.gradients.parameters));
           },
           py::arg("kind"), py::arg("calls"), py::arg("hidden"), py::arg("d_output"), py::arg("parameters"))

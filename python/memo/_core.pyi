@@ -76,9 +76,10 @@ class Profiler:
     def profile(self, context: int) -> Profile:
         """Of a context of whole blocks."""
     def try_layer(
-        self, kind: int, calls: _Calls, hidden: Tensor, d_output: Tensor, parameters: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
-        """Layer 0 of the calls, which is of this kind: its output, and the gradients of its input and parameters."""
+        self, kind: int, calls: _Calls, hidden: Tensor, d_output: Tensor | None, parameters: Sequence[Tensor]
+    ) -> tuple[Tensor] | tuple[Tensor, Tensor, list[Tensor | None]]:
+        """Layer 0 of the calls, which is of this kind: its output, and (with d_output) the gradients of its input and
+        parameters."""
     def open(self, plan: Plan, calls: _Calls, watch: bool) -> Session:
         """watch: whether check mode watches the first step."""
 

@@ -23,7 +23,9 @@ class _Comparison:
     def __init__(self, planning, state, example, draws):
         self.planning, self.state, self.example, self.draws = planning, state, example, draws
         self.layer = planning.layers[example.layer]
-        self.d = torch.randn(example.hidden.shape, generator=torch.Generator().manual_seed(1)).to(example.hidden)
+        self.d = None  # of the output; none of layers that run forward alone
+        if example.layer >= state.forward_layers:
+            self.d = torch.randn(example.hidden.shape, generator=torch.Generator().manual_seed(1)).to(example.hidden)
 
     def run(self, kind, profiler):
         training = [module for module in self.layer.modules() if module.training] if self.draws else []
@@ -39,9 +41,9 @@ class _Comparison:
     def _compare(self, kind, profiler):
         plain, planning = self._plain(), self.planning
         calls = planning.calls_of(self.example, self.state, planning.block)
-        ours, d_hidden, gradients = planning.in_backward(self.state, [self.example.layer], lambda: profiler.try_layer(
-            kind, calls, self.example.hidden[0], self.d[0], calls.leaves(0)))
-        ours = [ours[None], d_hidden[None], *gradients]
+        y, *d = planning.in_backward(self.state, [self.example.layer], lambda: profiler.try_layer(
+            kind, calls, self.example.hidden[0], None if self.d is None else self.d[0], calls.leaves(0)))
+        ours = [y[None], d[0][None], *d[1]] if d else [y[None]]
         trained = [n for n, p in self.layer.named_parameters() if p.requires_grad]
         names = ["output", "gradient of the input", *(f"gradient of {n}" for n in trained)]
         exact = None
@@ -57,9 +59,11 @@ class _Comparison:
 
     def _plain(self):
         leaves = layers.Leaves(self.layer)
-        with torch.enable_grad(), leaves:
-            leaf = self.example.hidden.detach().clone().requires_grad_()
+        with torch.set_grad_enabled(self.d is not None), leaves:
+            leaf = self.example.hidden.detach().clone().requires_grad_(self.d is not None)
             y = _first(self.planning.own_forward(self.layer)(leaf, *self.example.args, **self.example.kwargs))
+            if self.d is None:
+                return [y]
             return [y.detach(), *torch.autograd.grad(y, [leaf, *leaves.wanted], self.d, allow_unused=True)]
 
     def _exact(self, plain, trained):
@@ -70,9 +74,11 @@ class _Comparison:
         own = {n: wide(t) for n, t in (*self.layer.named_parameters(), *self.layer.named_buffers())}
         leaves = [own[n].requires_grad_() for n in trained]
         try:
-            with torch.enable_grad(), torch.autocast(self.planning.device.type, enabled=False):
-                leaf = wide(self.example.hidden).clone().requires_grad_()
+            with torch.set_grad_enabled(self.d is not None), torch.autocast(self.planning.device.type, enabled=False):
+                leaf = wide(self.example.hidden).clone().requires_grad_(self.d is not None)
                 y = _first(torch.func.functional_call(self.layer, own, (leaf, *wide(self.example.args)), wide(self.example.kwargs)))
+                if self.d is None:
+                    return [y]
                 return [y.detach(), *torch.autograd.grad(y, [leaf, *leaves], self.d.to(y.dtype), allow_unused=True)]
         except Exception:  # a layer whose kernels are of one dtype
             return plain

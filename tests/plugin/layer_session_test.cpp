@@ -202,12 +202,16 @@ TEST_F(LayerSessions, OfSeveralKindsGiveWhatTheLayersGive) {
 TEST_F(LayerSessions, TheFirstLayersMayHaveNoBackwardSide) {
   calls.kinds = {0, 1, 1};
   LayerProfiler from = profiler(1);
+  const auto alone = from.try_layer(0, calls, input, {}, calls.weights[0].all());
+  ASSERT_TRUE(alone.has_value()) << alone.error().message;
+  EXPECT_FALSE(alone->gradients.hidden.defined());
   for (const char* strategy : {"resident", "offload"}) {
     const auto session = open(from, strategy);
     for (int steps = 0; steps < 2; ++steps) {
       const auto first = session->forward(0, input);
       ASSERT_TRUE(first.has_value()) << first.error().message;
       at::Tensor x = first->hidden;
+      EXPECT_TRUE(at::equal(x, alone->outputs.hidden));
       EXPECT_LE((x - calls.whole(0, input)).norm().item<double>(), 1e-5 * x.norm().item<double>());
       for (int l = 1; l < layers; ++l) {
         const auto outputs = session->forward(l, x);

@@ -139,3 +139,24 @@ def test_a_loss_that_fails_leaves_nothing_to_the_next_step(family, ids):
         with pytest.raises(IndexError):
             model(input_ids=ids[:, :275], labels=ids[:, :275] + 1000)
         assert max(families.differences(families.step(model, input_ids=ids, labels=ids), plain)) <= 1e-5
+
+
+@pytest.mark.parametrize("when", ["before attach", "after attach"])
+def test_layers_whose_gradients_nobody_wants_have_no_backward(when, ids):
+    """Nor while they are looked at and planned: what users hang into their backward is not called."""
+    model, asked = families.make("llama"), []
+
+    def freeze_and_hook():
+        model.model.embed_tokens.requires_grad_(False)
+        for i, layer in enumerate(model.model.layers):
+            if i < 2:
+                layer.requires_grad_(False)
+            layer.mlp.register_forward_hook(lambda module, given, output, i=i: asked.append(i) if output.requires_grad else None)
+
+    if when == "before attach":
+        freeze_and_hook()
+    with memo.attached(model, **OPTIONS):
+        if when == "after attach":
+            freeze_and_hook()
+        families.step(model, input_ids=ids, labels=ids)
+    assert set(asked) == set(range(2, len(model.model.layers)))
