@@ -1,7 +1,7 @@
 // Attention's rate against LibTorch's matrix product and its flash attention, in one run: bench_attention [S] [rounds].
 // Rates count the products that a causal mask leaves: 4 (forward) and 10 (backward) times S^2 / 2 x head_dim x query
 // heads. Times are medians of interleaved rounds.
-#include "memo/torch/attention.h"
+#include "memo/libtorch/kernels/attention.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -13,7 +13,7 @@
 
 #include "interleaved.h"
 
-namespace memo::edge {
+namespace memo::libtorch {
 namespace {
 
 void measure(const GroupHeads& h, at::ScalarType dtype, std::int64_t tokens, int rounds) {
@@ -54,10 +54,10 @@ void measure(const GroupHeads& h, at::ScalarType dtype, std::int64_t tokens, int
 }
 
 }  // namespace
-}  // namespace memo::edge
+}  // namespace memo::libtorch
 
 int main(int count, char** arguments) {
-  using namespace memo::edge;
+  using namespace memo::libtorch;
   const std::int64_t tokens = count > 1 ? std::atoll(arguments[1]) : 8192;
   const int rounds = count > 2 ? std::atoi(arguments[2]) : 3;
   const at::AutoDispatchBelowADInplaceOrView plain;

@@ -2,7 +2,7 @@
 // kept, under the same limit, over shapes, contexts, tiers and limits. Then the placement program's own time and proved
 // gap at 126 layers of 1024 blocks; and what packing in levels loses against one flat instance. Prints Markdown tables;
 // ends with 1 when a peer beats `memo`.
-#include "memo/plan/placement.h"
+#include "memo/planner/placement.h"
 
 #include <fmt/format.h>
 
@@ -13,20 +13,20 @@
 #include "../tests/plan/synthetic_profile.h"
 #include "memo/base/text.h"
 #include "memo/pack/pack.h"
-#include "memo/plan/build.h"
-#include "memo/sim/planner.h"
+#include "memo/planner/build.h"
+#include "memo/planner/planner.h"
 
 namespace memo {
 namespace {
 
-using plan::Placement;
+using planner::Placement;
 
 // The fastest step of a placement over the planner's own choices of pace, if it fits.
 std::optional<double> fastest(const plan::Profile& profile, const Placement& placement, Bytes limit) {
   std::optional<double> best;
   for (const int slots : {1, 2, 4, 8})
     for (const bool relaxed : {false, true}) {
-      const plan::Built built = plan::build_program(profile, placement.classes, {slots, relaxed});
+      const planner::Built built = planner::build_program(profile, placement.classes, {slots, relaxed});
       const bool tier_fits =
           built.program.tier_bytes.empty() || built.program.tier_bytes[0] <= profile.tiers[0].capacity;
       if (built.program.arena > limit || !tier_fits) continue;
@@ -46,12 +46,12 @@ struct Totals {
 // `share`: of the way from the least peak to that of keeping everything.
 void compare(const char* name, const plan::SyntheticOptions& options, double share, Totals& totals) {
   const plan::Profile profile = plan::synthetic_profile(options);
-  const Placement kept = plan::place_resident(profile), again = plan::place_recompute(profile, -1);
-  const Placement swapped = plan::place_swapped(profile, 0), alpha = plan::place_alpha(profile, 0);
-  const Bytes high = plan::build_program(profile, kept.classes, {1, false}).program.arena;
-  const Bytes low = plan::build_program(profile, swapped.classes, {2, false}).program.arena;
+  const Placement kept = planner::place_resident(profile), again = planner::place_recompute(profile, -1);
+  const Placement swapped = planner::place_swapped(profile, 0), alpha = planner::place_alpha(profile, 0);
+  const Bytes high = planner::build_program(profile, kept.classes, {1, false}).program.arena;
+  const Bytes low = planner::build_program(profile, swapped.classes, {2, false}).program.arena;
   const Bytes limit = low + Bytes(static_cast<std::int64_t>(share * static_cast<double>((high - low).value())));
-  const auto memo = sim::make_plan(profile, {"memo", limit, 0, 1});
+  const auto memo = planner::make_plan(profile, {"memo", limit, 0, 1});
   if (!memo) return;
   const double ours = memo->predicted.step.value();
   const std::optional<double> by_alpha = fastest(profile, alpha, limit);
@@ -82,7 +82,7 @@ void time_large() {
       options.bandwidth = bandwidth;
       const plan::Profile profile = plan::synthetic_profile(options);
       const auto start = std::chrono::steady_clock::now();
-      const Placement placement = plan::place_optimal(profile, 0, Bytes(budget));
+      const Placement placement = planner::place_optimal(profile, 0, Bytes(budget));
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       fmt::print("| {} | {} | {:.2f} | {:.3f} % |\n", format_rate(BytesPerSecond(bandwidth)),
                  format_bytes(Bytes(budget)), seconds, 100 * placement.gap);
@@ -121,11 +121,12 @@ void compare_nesting() {
     for (const double share : {0.02, 0.2, 0.5}) {
       const plan::Profile profile = plan::synthetic_profile({.context = context, .bandwidth = 5e8});
       const auto arena = [&](const Placement& placement) {
-        return plan::build_program(profile, placement.classes, {1, false}).program.arena.value();
+        return planner::build_program(profile, placement.classes, {1, false}).program.arena.value();
       };
-      const std::int64_t low = arena(plan::place_swapped(profile, 0)), high = arena(plan::place_resident(profile));
+      const std::int64_t low = arena(planner::place_swapped(profile, 0)),
+                         high = arena(planner::place_resident(profile));
       const Bytes limit(low + static_cast<std::int64_t>(share * static_cast<double>(high - low)));
-      const auto memo = sim::make_plan(profile, {"memo", limit, 0, 1});
+      const auto memo = planner::make_plan(profile, {"memo", limit, 0, 1});
       if (!memo) continue;
       pack::Options options;
       options.time_limit = 5;

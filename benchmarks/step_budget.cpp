@@ -13,11 +13,11 @@
 #include <vector>
 
 #include "interleaved.h"
-#include "memo/torch/attention.h"
-#include "memo/torch/kernels.h"
-#include "memo/torch/optimizer.h"
+#include "memo/libtorch/kernels/attention.h"
+#include "memo/libtorch/kernels/kernels.h"
+#include "memo/libtorch/model/optimizer.h"
 
-namespace memo::edge {
+namespace memo::libtorch {
 namespace {
 
 constexpr std::int64_t block = 1024, hidden = 512, heads = 8, kv_heads = 4, dim = 64, groups = 4, ffn = 1536,
@@ -133,10 +133,10 @@ class Step {
 };
 
 }  // namespace
-}  // namespace memo::edge
+}  // namespace memo::libtorch
 
 int main(int count, char** arguments) {
-  using namespace memo::edge;
+  using namespace memo::libtorch;
   const std::int64_t tokens = count > 1 ? std::atoll(arguments[1]) : 8192;
   const int rounds = count > 2 ? std::atoi(arguments[2]) : 9;
   const at::AutoDispatchBelowADInplaceOrView plain;

@@ -15,25 +15,17 @@ endif()
 
 set(MEMO_GPU ${MEMO_GPU} CACHE INTERNAL "")
 
-# A LibTorch without CUDA lacks this header, which its others include.
-if(NOT EXISTS ${torch_folder}/include/c10/cuda/impl/cuda_cmake_macros.h)
-  set(torch_cuda_headers ${CMAKE_BINARY_DIR}/torch_cuda)
-  file(WRITE ${torch_cuda_headers}/c10/cuda/impl/cuda_cmake_macros.h "#pragma once\n#define C10_CUDA_BUILD_SHARED_LIBS\n")
-endif()
-
-set(gpu_sources memo/torch/attention_gpu.cpp memo/torch/kernels_gpu.cpp)
-set(gpu_device_sources memo/gpu/allocator.cpp memo/gpu/cuda_device.cpp)
+memo_library(gpu_memory memo_libtorch memo_cuda)
 if(MEMO_GPU)
   memo_cuda_runtime()
-  target_sources(memo_torch PRIVATE ${gpu_sources})
-  target_compile_definitions(memo_torch PUBLIC MEMO_CUDA)
-  target_link_libraries(memo_torch PUBLIC memo_kernels cuda_headers torch_cuda c10_cuda cuda_runtime)
-  target_sources(memo_gpu PRIVATE ${gpu_device_sources})
+  memo_device(gpu memo_gpu_memory memo_kernels cuda_headers torch_cuda c10_cuda cuda_runtime)
 else()
-  add_library(memo_gpu_compiled OBJECT ${gpu_sources} ${gpu_device_sources} memo/torch/kernels_mlp.cpp memo/cli/cuda/device.cpp
-              memo/python/cuda/device.cpp)
-  target_compile_definitions(memo_gpu_compiled PRIVATE MEMO_CUDA)
+  # A LibTorch without CUDA lacks this header, which its others include.
+  set(torch_cuda_headers ${CMAKE_BINARY_DIR}/torch_cuda)
+  file(WRITE ${torch_cuda_headers}/c10/cuda/impl/cuda_cmake_macros.h "#pragma once\n#define C10_CUDA_BUILD_SHARED_LIBS\n")
+  file(GLOB gpu_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/memo/gpu/*.cpp)
+  add_library(memo_gpu_compiled OBJECT ${gpu_sources})
   target_include_directories(memo_gpu_compiled SYSTEM PRIVATE ${torch_cuda_headers})
-  target_link_libraries(memo_gpu_compiled PRIVATE memo_gpu CLI11::CLI11)
+  target_link_libraries(memo_gpu_compiled PRIVATE memo_gpu_memory)
   target_compile_options(memo_gpu_compiled PRIVATE ${precompiled_strings})
 endif()

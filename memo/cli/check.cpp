@@ -8,13 +8,14 @@
 #include <vector>
 
 #include "memo/base/text.h"
+#include "memo/check/validate.h"
 #include "memo/cli/verb.h"
 #include "memo/plan/plan.h"
 
 namespace memo::cli {
 namespace {
 
-struct Options {
+struct CheckOptions {
   std::string plan;
   bool json = false;
 };
@@ -27,10 +28,10 @@ std::string summary(const plan::Plan& plan) {
                      plan.program.residencies.size(), plan.program.copies.size());
 }
 
-Status check(const Options& options) {
+Status check(const CheckOptions& options) {
   MEMO_TRY(const plan::Plan plan, plan::read_plan(options.plan));
   constexpr std::size_t most = 20;
-  const std::vector<std::string> failures = plan::validate(plan, most);
+  const std::vector<std::string> failures = check::validate(plan, most);
   if (options.json) {
     const nlohmann::ordered_json object{{"plan", options.plan},
                                         {"valid", failures.empty()},
@@ -53,7 +54,7 @@ Status check(const Options& options) {
 void add_check(CLI::App& app, Action& action) {
   CLI::App* verb = app.add_subcommand(
       "check", "Check a plan independently of the planner: addresses, copies, order of reads and writes, limits");
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<CheckOptions>();
   verb->add_option("plan", options->plan, "plan.json")->required();
   verb->add_flag("--json", options->json, "Print one JSON object: plan, valid, failures, ...");
   verb->callback([&action, options] { action = [options] { return check(*options); }; });

@@ -1,4 +1,5 @@
-// memo estimate: what fits and how fast it would be on GPUs that are not here, planned and simulated like a run.
+// memo estimate: what fits and how fast it would be on GPUs that are not here, planned and simulated like a
+// run_estimate.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -22,7 +23,7 @@ namespace on_paper = memo::estimate;
 
 constexpr FileKind rows_kind{"a table of estimates", "", "pred_step_time_s"};
 
-struct Options {
+struct EstimateOptions {
   std::string model, hardware = "H100x8", strategy = "memo", attention, hardware_file, rows, out, plot, device_limit,
                      disk = "/var/tmp";
   std::int64_t context = 0, batch = 0, block = 0;
@@ -46,7 +47,7 @@ std::pair<std::string, int> split_hardware(const std::string& text) {
   return {text, 1};
 }
 
-Result<std::vector<on_paper::Hardware>> table_of(const Options& options) {
+Result<std::vector<on_paper::Hardware>> table_of(const EstimateOptions& options) {
   if (options.hardware_file.empty()) return on_paper::hardware_table();
   MEMO_TRY(std::vector<on_paper::Hardware> table, on_paper::read_hardware(options.hardware_file));
   const auto& known = on_paper::hardware_table();
@@ -54,7 +55,7 @@ Result<std::vector<on_paper::Hardware>> table_of(const Options& options) {
   return table;
 }
 
-Result<on_paper::Task> task_of(const Options& options) {
+Result<on_paper::Task> task_of(const EstimateOptions& options) {
   on_paper::Task task;
   if (options.model.empty() || (options.context == 0 && !options.sweep))
     return bad_input("estimate: give --model and --context, or --rows; see 'memo estimate --help'");
@@ -99,7 +100,7 @@ std::vector<on_paper::Strategy> searched() {
   return strategies;
 }
 
-Status estimate_one(const Options& options) {
+Status estimate_one(const EstimateOptions& options) {
   MEMO_TRY(on_paper::Task task, task_of(options));
   std::vector<on_paper::Strategy> strategies = searched();
   if (!options.search) {
@@ -133,7 +134,7 @@ Status estimate_one(const Options& options) {
   return {};
 }
 
-Status predict(const Options& options) {
+Status predict(const EstimateOptions& options) {
   if (options.out.empty()) return bad_input("estimate: --rows needs -o OUT.csv");
   MEMO_CHECKED(check_replaceable(options.out, rows_kind));
   MEMO_TRY(const on_paper::Table table, on_paper::read_table(options.rows));
@@ -144,7 +145,7 @@ Status predict(const Options& options) {
   return {};
 }
 
-Status sweep(const Options& options) {
+Status sweep(const EstimateOptions& options) {
   MEMO_TRY(const on_paper::Task task, task_of(options));
   constexpr std::int64_t grain = 65536;  // tokens
   if (!options.out.empty()) MEMO_CHECKED(check_replaceable(options.out, sweep_csv_kind));
@@ -158,7 +159,7 @@ Status sweep(const Options& options) {
   return {};
 }
 
-Status run(const Options& options) {
+Status run_estimate(const EstimateOptions& options) {
   if (!options.rows.empty()) return predict(options);
   if (options.sweep) return sweep(options);
   return estimate_one(options);
@@ -168,7 +169,7 @@ Status run(const Options& options) {
 
 void add_estimate(CLI::App& app, Action& action) {
   CLI::App* verb = app.add_subcommand("estimate", "Say what fits and how fast it would be, on GPUs that are not here");
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<EstimateOptions>();
   verb->add_option("--model", options->model, "A name (gpt-7b, llama-3-8b, ...), or a folder with a config.json");
   verb->add_option("--hardware", options->hardware, "GPU and how many: A800x8; 'here' measures this machine")
       ->capture_default_str();
@@ -207,7 +208,7 @@ void add_estimate(CLI::App& app, Action& action) {
   verb->add_option("--rows", options->rows, "Predict every row of a table of setups");
   verb->add_option("-o,--output", options->out, "Where to write the table, of rows or of a sweep (CSV)");
   verb->add_flag("--json", options->json, "Print one JSON object");
-  verb->callback([&action, options] { action = [options] { return run(*options); }; });
+  verb->callback([&action, options] { action = [options] { return run_estimate(*options); }; });
 }
 
 }  // namespace memo::cli

@@ -88,7 +88,7 @@ Error infeasible(const Arguments& arguments, const pack::Csv& csv, pack::Options
                       lower_bound, capacity, packing.peak, packing.peak == lower_bound ? "" : "known to be ")};
 }
 
-Status run(const Arguments& arguments) {
+Status run_pack(const Arguments& arguments) {
   if (!(arguments.time_limit > 0))
     return bad_input(
         fmt::format("--time-limit: {} is not above 0; give seconds, for example 10", arguments.time_limit));
@@ -146,7 +146,7 @@ void add_pack(CLI::App& app, Action& action) {
       ->check(CLI::IsMember({"search", "mip"}))
       ->capture_default_str();
   verb->add_flag("--json", arguments->json, "print one JSON object");
-  verb->callback([arguments, &action] { action = [arguments] { return run(*arguments); }; });
+  verb->callback([arguments, &action] { action = [arguments] { return run_pack(*arguments); }; });
 }
 
 }  // namespace memo::cli

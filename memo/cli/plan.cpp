@@ -10,14 +10,14 @@
 namespace memo::cli {
 namespace {
 
-struct Options {
+struct PlanOptions {
   std::string job, out, strategy = "memo";
   std::optional<std::string> profile;
   std::vector<std::string> set;
   bool json = false;
 };
 
-Status make_plan(const Options& options) {
+Status make_plan(const PlanOptions& options) {
   MEMO_TRY(const job::Job job, job::read_job(options.job, options.set));
   MEMO_CHECKED(check_strategy(options.strategy));
   if (!options.out.empty()) MEMO_CHECKED(check_replaceable(options.out, plan::plan_kind));
@@ -31,7 +31,7 @@ Status make_plan(const Options& options) {
 
 void add_plan(CLI::App& app, Action& action) {
   CLI::App* verb = app.add_subcommand("plan", "Plan a job: placement, addresses, predicted peak and step time");
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<PlanOptions>();
   verb->add_option("job", options->job, "job.toml")->required();
   verb->add_option("--profile", options->profile, "A profile of this job; measured when absent");
   verb->add_option("--strategy", options->strategy, "memo, resident, recompute, offload or memo-alpha")

@@ -11,8 +11,8 @@
 #include "memo/base/text.h"
 #include "memo/model/shape.h"
 #include "memo/plan/for_job.h"
-#include "memo/plan/streaming.h"
-#include "memo/sim/planner.h"
+#include "memo/planner/planner.h"
+#include "memo/planner/streaming.h"
 
 namespace memo::cli {
 
@@ -22,7 +22,7 @@ void say(const std::string& line) {
 }
 
 Status check_strategy(const std::string& strategy) {
-  const std::vector<std::string>& known = sim::strategies();
+  const std::vector<std::string>& known = planner::strategies();
   if (std::ranges::find(known, strategy) != known.end()) return {};
   return bad_input(fmt::format("strategy '{}' is unknown{}; one of {}", strategy, did_you_mean(strategy, known),
                                fmt::join(known, ", ")));
@@ -37,7 +37,7 @@ Result<plan::Profile> profile_for(const job::Job& job, const std::optional<std::
 
 Result<plan::Plan> plan_for(const job::Job& job, const plan::Profile& profile, const std::string& strategy) {
   MEMO_CHECKED(check_strategy(strategy));
-  return sim::make_plan(
+  return planner::make_plan(
       profile, {strategy, job.memory.device_limit, job.memory.slots, job.train.batch, job::early_updates(job.train)});
 }
 
@@ -128,7 +128,7 @@ std::string describe(const plan::Plan& plan) {
   const bool is_streamed = std::ranges::any_of(plan.placement, &plan::ClassPlacement::streamed);
   if (is_streamed)
     line("streamed", fmt::format("what is swapped leaves after each pass; the least peak grows by {} bytes a token",
-                                 plan::core_bytes_per_token(flow).value()));
+                                 planner::core_bytes_per_token(flow).value()));
   if (plan.considered.size() > 1) {
     for (std::size_t i = 0; i < plan.considered.size(); ++i) {
       const plan::Considered& c = plan.considered[i];

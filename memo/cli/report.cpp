@@ -12,12 +12,12 @@
 namespace memo::cli {
 namespace {
 
-struct Options {
+struct ReportOptions {
   std::vector<std::string> inputs;
   std::string out = "report.html", perfetto;
 };
 
-Status write_report(const Options& options) {
+Status write_report(const ReportOptions& options) {
   MEMO_CHECKED(check_replaceable(options.out, report::page_kind));
   if (!options.perfetto.empty()) MEMO_CHECKED(check_replaceable(options.perfetto, report::trace_kind));
   std::vector<report::Subject> subjects;
@@ -40,7 +40,7 @@ Status write_report(const Options& options) {
 
 void add_report(CLI::App& app, Action& action) {
   CLI::App* verb = app.add_subcommand("report", "Show plans and runs on one page: memory, streams, prediction, loss");
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<ReportOptions>();
   verb->add_option("inputs", options->inputs, "Run folders and plan files; several are compared")
       ->required()
       ->type_name("RUN|PLAN");

@@ -1,5 +1,5 @@
 // One file a verb: each adds its subcommand to the app and sets `action` when it was chosen. Verbs that need LibTorch
-// lie in cli/torch; a build without it links cli/no_torch in its place.
+// lie in cli/torch, of the command memo-tensors; memo itself has cli/light in their place, which hands over to it.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -18,7 +18,7 @@ void add_report(CLI::App& app, Action& action);
 void add_estimate(CLI::App& app, Action& action);
 void add_pack(CLI::App& app, Action& action);
 
-// Those that need LibTorch: profile, train, compare and eval, or none.
+// Those that need LibTorch: profile, train, compare and eval.
 void add_tensor_verbs(CLI::App& app, Action& action);
 
 }  // namespace memo::cli

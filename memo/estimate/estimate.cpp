@@ -6,8 +6,8 @@
 
 #include "memo/base/text.h"
 #include "memo/estimate/profile.h"
-#include "memo/sim/dominant.h"
-#include "memo/sim/planner.h"
+#include "memo/planner/dominant.h"
+#include "memo/planner/planner.h"
 
 namespace memo::estimate {
 namespace {
@@ -57,12 +57,12 @@ Result<Estimate> estimate(const Setup& setup, bool any_plan) {
   const Bytes room = result.device_limit - runtime;
   const Modelled modelled = model_profile(setup);
   const std::string strategy = planner_strategy(setup);
-  sim::Request request;
+  planner::Request request;
   request.strategy = strategy;
   request.any_plan = any_plan;
   if (setup.by_alpha()) request.slots = 2 * modelled.profile.flow.blocks();  // two rounding buffers, each a layer's
   if (strategy == "memo") request.device_limit = room;
-  Result<plan::Plan> plan = sim::make_plan(modelled.profile, request);
+  Result<plan::Plan> plan = planner::make_plan(modelled.profile, request);
   if (!plan) {
     if (plan.error().kind != ErrorKind::infeasible) return tl::unexpected<Error>(std::move(plan).error());
     result.reason = plan.error().message;
@@ -73,11 +73,11 @@ Result<Estimate> estimate(const Setup& setup, bool any_plan) {
   const int in_flight = std::min(degrees.pipeline, setup.micro_batches);
   const auto holds = [&](const plan::Plan& at_peak) {
     result.allocated = at_peak.predicted.device_peak;
-    result.kinds = sim::kinds_at_peak(at_peak.profile, at_peak.program);
-    result.reason = sim::dominant(result.kinds);
+    result.kinds = planner::kinds_at_peak(at_peak.profile, at_peak.program);
+    result.reason = planner::dominant(result.kinds);
   };
   if (in_flight > 1) {  // the first stage of a pipeline
-    MEMO_TRY(const plan::Plan deep, sim::make_plan(model_profile(setup, in_flight).profile, request));
+    MEMO_TRY(const plan::Plan deep, planner::make_plan(model_profile(setup, in_flight).profile, request));
     holds(deep);
   } else {
     holds(*plan);

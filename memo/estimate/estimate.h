@@ -28,7 +28,7 @@ struct Estimate {
   double mfu_causal = 0, mfu_full = 0;  // of the data sheet's peak, recomputation not counted
 };
 
-// Bad input: degrees that contradict the model. `any_plan`: see sim::Request.
+// Bad input: degrees that contradict the model. `any_plan`: see planner::Request.
 Result<Estimate> estimate(const Setup& setup, bool any_plan = false);
 
 }  // namespace memo::estimate

@@ -17,9 +17,9 @@ namespace {
 constexpr double tera = 1e12, giga = 1e9;
 
 // Reads one table and remembers the first thing that is wrong with it.
-class Reader {
+class HardwareReader {
  public:
-  Reader(const toml::table& table, std::string where) : table_(table), where_(std::move(where)) {}
+  HardwareReader(const toml::table& table, std::string where) : table_(table), where_(std::move(where)) {}
 
   double number(const char* key, std::optional<double> otherwise = {}) {
     seen_.push_back(key);
@@ -64,7 +64,7 @@ class Reader {
 };
 
 Result<HostCopies> read_host(const toml::table& table, const std::string& where) {
-  Reader reader(table, where + ": host");
+  HardwareReader reader(table, where + ": host");
   const HostCopies host{reader.rate("write"), reader.rate("read"), reader.rate("write_with_read"),
                         reader.rate("read_with_write")};
   MEMO_CHECKED(reader.finish());
@@ -72,7 +72,7 @@ Result<HostCopies> read_host(const toml::table& table, const std::string& where)
 }
 
 Result<AttentionRate> read_attention(const toml::table& table, const std::string& where) {
-  Reader reader(table, where + ": attention");
+  HardwareReader reader(table, where + ": attention");
   const AttentionRate rate{reader.text("kernel"), reader.number("forward_tflops") * tera,
                            reader.number("backward_tflops") * tera, reader.number("half")};
   MEMO_CHECKED(reader.finish());
@@ -81,7 +81,7 @@ Result<AttentionRate> read_attention(const toml::table& table, const std::string
 
 Result<Hardware> read_gpu(const toml::table& table, const std::string& file) {
   const std::string where = fmt::format("{}:{}", file, table.source().begin.line);
-  Reader reader(table, where);
+  HardwareReader reader(table, where);
   Hardware gpu;
   gpu.name = reader.text("name");
   gpu.peak = reader.number("peak_tflops") * tera;

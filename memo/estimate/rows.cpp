@@ -12,9 +12,9 @@ namespace memo::estimate {
 namespace {
 
 // A row's cells by column, and what had to be assumed.
-class Reader {
+class RowReader {
  public:
-  explicit Reader(const Row& row) : row_(row) {}
+  explicit RowReader(const Row& row) : row_(row) {}
 
   [[nodiscard]] std::string text(const char* column) const {
     const auto found = row_.find(column);
@@ -53,13 +53,13 @@ class Reader {
 };
 
 // Megatron-LM and what is built on it: FPDT's peers (TP, UL, Ulysses) are Megatron-DeepSpeed.
-bool of_megatron(const Reader& row) {
+bool of_megatron(const RowReader& row) {
   for (const char* part : {"mega", "nemo", "memo", "tp", "ul+", "ulysses"})
     if (row.has("system", part)) return true;
   return false;
 }
 
-model::Shape read_shape(Reader& row) {
+model::Shape read_shape(RowReader& row) {
   const bool gpt = row.has("model", "gpt") || row.has("model", "mpt");
   const Result<const model::Family*> family = model::find_family(gpt ? "gpt2" : "llama", "");
   model::Shape shape = (*family)->defaults;
@@ -73,7 +73,7 @@ model::Shape read_shape(Reader& row) {
   return shape;
 }
 
-void read_degrees(Reader& row, Setup& setup) {
+void read_degrees(RowReader& row, Setup& setup) {
   Degrees& d = setup.degrees;
   const auto degree = [&](const char* column) { return static_cast<int>(row.number(column, 1)); };
   d.tensor = degree("tp"), d.ulysses = degree("ulysses"), d.pipeline = degree("pp"), d.stages = degree("vp");
@@ -91,7 +91,7 @@ void read_degrees(Reader& row, Setup& setup) {
   setup.micro_batches = static_cast<int>(std::max<std::int64_t>(1, batch / together));
 }
 
-void read_memory(Reader& row, Setup& setup) {
+void read_memory(RowReader& row, Setup& setup) {
   const bool fsdp = row.has("shard", "fsdp");
   if (fsdp || row.has("shard", "zero-3"))
     setup.shard = Shard::weights;
@@ -122,7 +122,7 @@ void read_memory(Reader& row, Setup& setup) {
   setup.offload_weights = row.says_yes("param_offload");
 }
 
-void read_execution(Reader& row, Setup& setup) {
+void read_execution(RowReader& row, Setup& setup) {
   const bool fused = of_megatron(row) || row.says_yes("compile") || row.has("system", "unsloth");
   const bool chunks = row.has("act_offload", "chunked");  // FPDT's: as our blocks
   setup.execution = setup.offload_all || chunks ? Execution::blocks : fused ? Execution::fused : Execution::eager;
@@ -191,7 +191,7 @@ std::vector<std::string> predict(const Row& row, const std::vector<Hardware>& ha
 }  // namespace
 
 Result<RowSetup> setup_of(const Row& cells, const std::vector<Hardware>& hardware) {
-  Reader row(cells);
+  RowReader row(cells);
   RowSetup result;
   Setup& setup = result.setup;
   setup.system = row.text("system");

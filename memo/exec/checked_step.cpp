@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "memo/base/index.h"
 #include "memo/exec/by_boundary.h"
 #include "memo/exec/names.h"
 #include "memo/exec/ordering.h"
@@ -19,8 +20,6 @@ namespace {
 constexpr int poison = 0xFF;    // a byte; any float type of these bytes is a NaN, and none that arithmetic makes
 constexpr int arena_space = 0;  // of Ordering; tier i is space i + 1
 constexpr const char* stream_names[] = {"compute", "out", "in"};
-
-std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
 // What an access is of. Each has a number for the ordering.
 struct What {

@@ -8,7 +8,7 @@
 #include <mutex>
 #include <unordered_map>
 
-#include "memo/torch/allocator.h"
+#include "memo/libtorch/memory/allocator.h"
 
 namespace memo::gpu {
 namespace {
@@ -27,7 +27,7 @@ class PlannedAllocator final : public torch::cuda::CUDAPluggableAllocator::CUDAP
   c10::DataPtr allocate(std::size_t bytes) override {
     if (bytes == 0) return inner_.allocate(bytes);
     Through heap(*this);
-    void* address = edge::allocate_in_scope(bytes, heap);
+    void* address = libtorch::allocate_in_scope(bytes, heap);
     return {address, address, heap.plain ? inner_.raw_deleter() : &give,
             c10::Device(c10::DeviceType::CUDA, c10::cuda::current_device())};
   }
@@ -71,7 +71,7 @@ class PlannedAllocator final : public torch::cuda::CUDAPluggableAllocator::CUDAP
     std::uint64_t recorder;
   };
   // The caching allocator on the current stream, with the recorders of what is logged.
-  struct Through final : edge::Heap {
+  struct Through final : libtorch::Heap {
     explicit Through(PlannedAllocator& owner) : Heap(c10::DeviceType::CUDA), allocator(owner) {}
     void* allocate(std::size_t bytes, std::uint64_t recorder) override {
       void* address = allocator.inner_.raw_alloc(bytes);
@@ -87,7 +87,7 @@ class PlannedAllocator final : public torch::cuda::CUDAPluggableAllocator::CUDAP
 
   static void give(void* address) {
     if (address == nullptr) return;
-    if (edge::in_arena(address)) return edge::tell_scopes(address, 0, 0);
+    if (libtorch::in_arena(address)) return libtorch::tell_scopes(address, 0, 0);
     of_process().give_back(address);
   }
   void give_back(void* address) {
@@ -99,7 +99,7 @@ class PlannedAllocator final : public torch::cuda::CUDAPluggableAllocator::CUDAP
         recorded_.erase(found);
       }
     }
-    if (recorded.recorder != 0) edge::tell_scopes(address, recorded.bytes, recorded.recorder);
+    if (recorded.recorder != 0) libtorch::tell_scopes(address, recorded.bytes, recorded.recorder);
     inner_.raw_delete(address);
   }
 

@@ -15,28 +15,28 @@
 
 #include "memo/base/check.h"
 #include "memo/gpu/allocator.h"
-#include "memo/gpu/gpu_device.h"
-#include "memo/torch/allocator.h"
+#include "memo/gpu_memory/gpu_device.h"
+#include "memo/libtorch/memory/allocator.h"
 
 namespace memo::gpu {
 namespace {
 
 // With a thread's first products on a stream come handles of cuBLAS and workspaces that stay.
 void make_handles() {
-  const edge::UnplannedScope heap(at::kCUDA);
+  const libtorch::UnplannedScope heap(at::kCUDA);
   const at::Tensor a = at::zeros({64, 64}, at::dtype(at::kBFloat16).device(at::kCUDA));
   at::mm(a, a);
   at::addmm(a[0], a, a);
 }
 
-class CudaDevice final : public GpuDevice {
+class CudaDevice final : public gpu_memory::GpuDevice {
  public:
   CudaDevice(cuda::Device device, std::string name)
-      : GpuDevice(std::move(device)),
+      : gpu_memory::GpuDevice(std::move(device)),
         name_(std::move(name)),
         stream_(compute() == nullptr ? c10::cuda::getDefaultCUDAStream(0)
                                      : c10::cuda::getStreamFromExternal(compute(), 0)) {}
-  using GpuDevice::prepare;
+  using gpu_memory::GpuDevice::prepare;
 
   [[nodiscard]] std::string name() const override { return name_; }
   [[nodiscard]] at::Device of_tensors() const override { return {at::kCUDA, 0}; }
@@ -49,7 +49,7 @@ class CudaDevice final : public GpuDevice {
     work();
   }
   void finish() override { stream_.synchronize(); }
-  [[nodiscard]] edge::HeapUse unplanned() const override {
+  [[nodiscard]] libtorch::HeapUse unplanned() const override {
     const auto all = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
     const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(0).allocated_bytes[all];
     return {Bytes(stats.current), Bytes(stats.peak)};
@@ -63,7 +63,7 @@ class CudaDevice final : public GpuDevice {
 
 }  // namespace
 
-Result<std::unique_ptr<edge::Device>> open_cuda_device(cuda::Device::Compute compute) {
+Result<std::unique_ptr<libtorch::Device>> open_cuda_device(cuda::Device::Compute compute) {
   MEMO_TRY(cuda::Device device, cuda::Device::open(compute));
   if (device.capability() < 80)
     return bad_input(fmt::format("{}: compute capability {}.{}; flash attention in bfloat16 needs 8.0 or more",

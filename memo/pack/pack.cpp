@@ -69,9 +69,9 @@ Keys ranks_of(const Keys& keys) {
   return ranks;
 }
 
-class Search {
+class Searches {
  public:
-  Search(const Instance& instance, const Options& options)
+  Searches(const Instance& instance, const Options& options)
       : instance_(instance), options_(options), random_(options.seed) {
     for (std::uint32_t i = 0; i < instance.size(); ++i)
       if (!instance[i].fixed) movable_.push_back(i);
@@ -294,7 +294,7 @@ Packing pack(const Instance& instance, const Options& options) {
   }
   MEMO_CHECK(options.threads >= 1, "at least one thread searches");
   MEMO_CHECK(instance.size() < std::numeric_limits<std::uint32_t>::max(), "buffers are counted in 32 bits");
-  return Search(instance, options).run();
+  return Searches(instance, options).run();
 }
 
 }  // namespace memo::pack

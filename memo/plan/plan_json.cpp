@@ -3,7 +3,7 @@
 
 #include "memo/plan/json_table.h"
 #include "memo/plan/profile_json.h"
-#include "memo/plan/validate_parts.h"
+#include "memo/plan/ranges.h"
 
 namespace memo::plan {
 
@@ -67,7 +67,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr const char* format_name = "memo-plan";
+constexpr const char* plan_format = "memo-plan";
 
 std::string text_of(const ordered_json& json) {
   return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
@@ -161,7 +161,7 @@ Program program_from(const JsonCursor& object) {
 
 Plan plan_from(const JsonCursor& document) {
   Plan plan;
-  check_format(document, format_name, plan_version, "'memo plan'");
+  check_format(document, plan_format, plan_version, "'memo plan'");
   document.only({"format", "version", "strategy", "device_limit_bytes", "slots", "sequences", "predicted", "considered",
                  "profile", "placement", "program"});
   plan.strategy = document.at("strategy").text();
@@ -194,7 +194,7 @@ Status write_plan(const Plan& plan, const Path& path) {
   check_structure(plan, failures);
   if (!failures.lines().empty())
     return bad_input(fmt::format("{}: not written, the plan is wrong: {}", path.string(), failures.lines().front()));
-  const ordered_json head{{"format", format_name},
+  const ordered_json head{{"format", plan_format},
                           {"version", plan_version},
                           {"strategy", plan.strategy},
                           {"device_limit_bytes", plan.device_limit.value()},

@@ -8,7 +8,7 @@
 #include "memo/base/check.h"
 #include "memo/base/text.h"
 #include "memo/plan/json_table.h"
-#include "memo/plan/validate_parts.h"
+#include "memo/plan/ranges.h"
 
 namespace memo::plan {
 
@@ -25,7 +25,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr const char* format_name = "memo-profile";
+constexpr const char* profile_format = "memo-profile";
 constexpr std::array<const char*, 8> stage_names{"embedding", "before", "core",      "after",
                                                  "loss",      "update", "optimizer", "wait"};
 
@@ -201,14 +201,14 @@ ordered_json profile_json(const Profile& profile) {
                      {"read_with_write_bytes_per_second", t.read_with_write.value()},
                      {"compute_slowdown", t.compute_slowdown},
                      {"alignment_bytes", t.alignment}});
-  return {{"format", format_name},     {"version", profile_version},      {"model", profile.model},
+  return {{"format", profile_format},  {"version", profile_version},      {"model", profile.model},
           {"device", profile.device},  {"flow", flow_json(profile.flow)}, {"traces", std::move(traces)},
           {"fixed", std::move(fixed)}, {"tiers", std::move(tiers)}};
 }
 
 Profile profile_from(const JsonCursor& object) {
   Profile profile;
-  check_format(object, format_name, profile_version, "'memo profile'");
+  check_format(object, profile_format, profile_version, "'memo profile'");
   object.only({"format", "version", "model", "device", "flow", "traces", "fixed", "tiers"});
   profile.model = object.at("model").text();
   profile.device = object.at("device").text();

@@ -8,7 +8,7 @@
 #include <memory>
 #include <vector>
 
-#include "memo/torch/attention_mask.h"
+#include "memo/libtorch/kernels/attention_mask.h"
 
 namespace memo::plugin {
 
@@ -16,7 +16,7 @@ namespace memo::plugin {
 struct AtAttention {
   at::Tensor q, k, v;  // q [heads, T, D], k and v [kv_heads, T, D], scaled by 1 / sqrt(D) only when they meet
   float softcap = 0;   // of the scores; 0: none
-  std::shared_ptr<const edge::OwnMask> mask = nullptr;  // of the whole sequence, of all blocks alike; none: causal
+  std::shared_ptr<const libtorch::OwnMask> mask = nullptr;  // of the whole sequence, of all blocks alike; none: causal
 };
 
 struct AtOutput {

@@ -14,13 +14,13 @@
 
 #include "memo/base/check.h"
 #include "memo/base/median.h"
+#include "memo/libtorch/measure/recorder.h"
+#include "memo/libtorch/measure/tier_profile.h"
+#include "memo/libtorch/memory/allocator.h"
+#include "memo/libtorch/memory/saved_tensors.h"
+#include "memo/planner/planner.h"
 #include "memo/plugin/layer_segments.h"
 #include "memo/plugin/layer_session.h"
-#include "memo/sim/planner.h"
-#include "memo/torch/allocator.h"
-#include "memo/torch/recorder.h"
-#include "memo/torch/saved_tensors.h"
-#include "memo/torch/tier_profile.h"
 
 namespace memo::plugin {
 namespace {
@@ -39,9 +39,9 @@ std::vector<at::Tensor> zeros_like(const std::vector<at::Tensor>& tensors) {
   return result;
 }
 
-edge::Length length_of(Tokens tokens, std::int64_t window) {
+libtorch::Length length_of(Tokens tokens, std::int64_t window) {
   const auto n = static_cast<double>(tokens.value());
-  return {n, edge::pairs_seen(n, static_cast<double>(window))};
+  return {n, libtorch::pairs_seen(n, static_cast<double>(window))};
 }
 
 // The table and traces of a layer of each kind, without times; and the windows of their attention.
@@ -50,7 +50,7 @@ struct Recorded {
   std::vector<std::int64_t> windows;
 };
 Result<Recorded> record_layers(const LayerOptions& options, const model::LayerShape& shape, Tokens context,
-                               const LayerExample& example, LayerCalls& calls, edge::Device& device) {
+                               const LayerExample& example, LayerCalls& calls, libtorch::Device& device) {
   Recorded result;
   plan::Profile& profile = result.profile;
   profile.model = options.model;
@@ -61,8 +61,8 @@ Result<Recorded> record_layers(const LayerOptions& options, const model::LayerSh
   segments.begin_backward({example.hidden}, at::empty_like(example.hidden), example.parameters);
   std::string failure;
   try {
-    MEMO_TRY(profile.traces, edge::run_on(device, [&] {
-               return edge::record(profile.flow, segments, options.dtype, {}, device.of_tensors());
+    MEMO_TRY(profile.traces, libtorch::run_on(device, [&] {
+               return libtorch::record(profile.flow, segments, options.dtype, {}, device.of_tensors());
              }));
   } catch (const std::exception& error) {
     failure = error.what();
@@ -96,13 +96,13 @@ std::string requests_of(const plan::Profile& profile, int segment) {
 }  // namespace
 
 LayerProfiler::LayerProfiler(LayerOptions options, std::vector<LayerExample> examples, LayerCalls& calls,
-                             edge::Device& device)
+                             libtorch::Device& device)
     : options_(std::move(options)), examples_(std::move(examples)), calls_(&calls), device_(&device) {}
 
 Result<LayerProfiler> LayerProfiler::open(LayerOptions options, std::vector<LayerExample> examples, LayerCalls& calls,
-                                          edge::Device& device) {
-  edge::install_allocator();
-  edge::install_saved_tensor_hooks();
+                                          libtorch::Device& device) {
+  libtorch::install_allocator();
+  libtorch::install_saved_tensor_hooks();
   LayerProfiler profiler(std::move(options), std::move(examples), calls, device);
   const std::int64_t block = profiler.options_.block.value();
   const std::int64_t blocks = profiler.examples_.front().hidden.size(0) / block;
@@ -114,14 +114,14 @@ Result<LayerProfiler> LayerProfiler::open(LayerOptions options, std::vector<Laye
   if (blocks >= 2) MEMO_CHECKED(profiler.measure(Tokens(blocks / 2 * block)));
   MEMO_CHECKED(profiler.measure(Tokens(blocks * block)));
   plan::Profile tier;
-  MEMO_CHECKED(edge::add_tier(tier, profiler.options_.memory, device));
+  MEMO_CHECKED(libtorch::add_tier(tier, profiler.options_.memory, device));
   profiler.tiers_ = tier.tiers;
   return profiler;
 }
 
-edge::Length LayerProfiler::mean_length(Tokens tokens) const {
+libtorch::Length LayerProfiler::mean_length(Tokens tokens) const {
   if (options_.windows.empty()) return length_of(tokens, window_);
-  edge::Length mean = length_of(tokens, 0);
+  libtorch::Length mean = length_of(tokens, 0);
   mean.pairs = 0;
   for (const std::int64_t window : options_.windows)
     mean.pairs += length_of(tokens, window).pairs / static_cast<double>(options_.windows.size());
@@ -170,7 +170,7 @@ LayerExample LayerProfiler::recorded_example() const {
 Result<std::unique_ptr<LayerSession>> LayerProfiler::open(const model::LayerShape& shape, Tokens context,
                                                           const LayerExample& example, LayerCalls& calls) {
   MEMO_TRY(const Recorded recorded, record_layers(options_, shape, context, example, calls, *device_));
-  MEMO_TRY(plan::Plan plan, sim::make_plan(recorded.profile, {"resident", Bytes(0), 0}));
+  MEMO_TRY(plan::Plan plan, planner::make_plan(recorded.profile, {"resident", Bytes(0), 0}));
   return LayerSession::open(std::move(plan), shape, options_.dtype, options_.memory, calls, *device_);
 }
 
@@ -232,7 +232,7 @@ Result<plan::Profile> LayerProfiler::profile(Tokens context) {
     const model::Stage stage = profile.flow.segments[static_cast<std::size_t>(trace.segment)].stage;
     if (stage == model::Stage::wait) continue;
     trace.seconds =
-        Seconds(stage == model::Stage::core ? edge::attention_seconds(attention_[key], mean_length(trace.tokens))
+        Seconds(stage == model::Stage::core ? libtorch::attention_seconds(attention_[key], mean_length(trace.tokens))
                                             : median(seconds_[key]));
   }
   // The first blocks of a rank are not the first of the sequence.
@@ -246,9 +246,9 @@ Result<plan::Profile> LayerProfiler::profile(Tokens context) {
 }
 
 Result<LayerTraces> trace_layer(const LayerOptions& options, const LayerExample& example, LayerCalls& calls,
-                                edge::Device& device) {
-  edge::install_allocator();
-  edge::install_saved_tensor_hooks();
+                                libtorch::Device& device) {
+  libtorch::install_allocator();
+  libtorch::install_saved_tensor_hooks();
   MEMO_TRY(const Recorded recorded, record_layers(options, options.shape, options.block, example, calls, device));
   LayerTraces traces;
   const model::Dataflow& flow = recorded.profile.flow;

@@ -11,19 +11,19 @@
 #include <vector>
 
 #include "memo/job/job.h"
+#include "memo/libtorch/measure/attention_time.h"
+#include "memo/libtorch/memory/device.h"
 #include "memo/plan/profile.h"
 #include "memo/plugin/layer_calls.h"
 #include "memo/plugin/layer_session.h"
-#include "memo/torch/attention_time.h"
-#include "memo/torch/device.h"
 
 namespace memo::plugin {
 
 struct LayerOptions {
   std::string model;  // in words
   model::LayerShape shape;
-  edge::ComputeDtype dtype;  // of hidden states, and of attention's operands
-  int groups = 1;            // head groups
+  libtorch::ComputeDtype dtype;  // of hidden states, and of attention's operands
+  int groups = 1;                // head groups
   Tokens block;
   job::MemoryLimits memory;
   std::vector<std::int64_t> windows = {};  // of each layer's attention, 0: all keys; empty: all as the measured one's
@@ -45,10 +45,10 @@ class LayerProfiler {
   // Runs layer k of `calls`, which is of kind k, with example k, a few times, and measures the tier. All examples have
   // as many tokens. `calls` and the device must outlive it.
   static Result<LayerProfiler> open(LayerOptions options, std::vector<LayerExample> examples, LayerCalls& calls,
-                                    edge::Device& device);
+                                    libtorch::Device& device);
 
-  // Runs layer 0 of `calls`, which is of this kind, by a plan of its own: hidden and d_output [n, h]. Forward and backward, or
-  // forward alone where d_output is undefined.
+  // Runs layer 0 of `calls`, which is of this kind, by a plan of its own: hidden and d_output [n, h]. Forward and
+  // backward, or forward alone where d_output is undefined.
   Result<LayerTrial> try_layer(int kind, LayerCalls& calls, const at::Tensor& hidden, const at::Tensor& d_output,
                                const std::vector<at::Tensor>& parameters);
 
@@ -57,7 +57,7 @@ class LayerProfiler {
   [[nodiscard]] const LayerOptions& options() const { return options_; }
 
  private:
-  LayerProfiler(LayerOptions options, std::vector<LayerExample> examples, LayerCalls& calls, edge::Device& device);
+  LayerProfiler(LayerOptions options, std::vector<LayerExample> examples, LayerCalls& calls, libtorch::Device& device);
   // Layers by a plan that keeps everything.
   Result<std::unique_ptr<LayerSession>> open(const model::LayerShape& shape, Tokens context,
                                              const LayerExample& example, LayerCalls& calls);
@@ -66,17 +66,17 @@ class LayerProfiler {
   Status find_data_dependent();
   Status measure(Tokens context);
   // What attention works on in a layer, where they differ on average.
-  [[nodiscard]] edge::Length mean_length(Tokens tokens) const;
+  [[nodiscard]] libtorch::Length mean_length(Tokens tokens) const;
 
   LayerOptions options_;     // its shape: which kinds are data dependent was found out
   int measured_ = 0;         // the kind whose attention is measured: it sees most
   std::int64_t window_ = 0;  // of its attention
   std::vector<LayerExample> examples_;
   LayerCalls* calls_;
-  edge::Device* device_;
+  libtorch::Device* device_;
   std::vector<plan::Tier> tiers_;
   std::map<std::tuple<int, bool>, std::vector<double>> seconds_;  // of a block, by segment and side
-  std::map<std::tuple<int, bool>, std::vector<std::pair<edge::Length, double>>> attention_;
+  std::map<std::tuple<int, bool>, std::vector<std::pair<libtorch::Length, double>>> attention_;
 };
 
 // What a layer allocates for a few tokens and what autograd keeps of it, as text, to tell layers of one kind from
@@ -86,6 +86,6 @@ struct LayerTraces {
 };
 // Of layer 0 of `calls`, for hidden [T, h] as one block of so many tokens. `options`: its shape is of one layer.
 Result<LayerTraces> trace_layer(const LayerOptions& options, const LayerExample& example, LayerCalls& calls,
-                                edge::Device& device);
+                                libtorch::Device& device);
 
 }  // namespace memo::plugin

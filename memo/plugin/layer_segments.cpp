@@ -10,9 +10,9 @@
 #include <utility>
 
 #include "memo/base/check.h"
+#include "memo/libtorch/memory/allocator.h"
+#include "memo/libtorch/memory/device.h"
 #include "memo/plugin/split_attention.h"
-#include "memo/torch/allocator.h"
-#include "memo/torch/device.h"
 
 namespace memo::plugin {
 
@@ -39,7 +39,7 @@ at::Tensor by_head(std::span<const at::Tensor> groups, std::int64_t each) {
 
 }  // namespace
 
-model::Dataflow layers_dataflow(const model::LayerShape& shape, const edge::ComputeDtype& dtype, int groups,
+model::Dataflow layers_dataflow(const model::LayerShape& shape, const libtorch::ComputeDtype& dtype, int groups,
                                 Tokens context, Tokens block) {
   return model::layers_dataflow(shape, static_cast<int>(c10::elementSize(dtype.rows)),
                                 static_cast<int>(c10::elementSize(dtype.attention)), groups, context, block);
@@ -91,15 +91,15 @@ at::Tensor LayerSegments::rows(const at::Tensor& whole, int block) const {
   return whole.narrow(0, block * flow_.block.value(), flow_.block_tokens(block).value());
 }
 
-edge::GroupHeads LayerSegments::heads(const edge::Where& where) const {
-  edge::GroupHeads result = heads_;
+libtorch::GroupHeads LayerSegments::heads(const libtorch::Where& where) const {
+  libtorch::GroupHeads result = heads_;
   result.softcap = attentions_[static_cast<std::size_t>(where.layer)].softcap;
   return result;
 }
 
-edge::Mask LayerSegments::mask(const edge::Where& where) const {
+libtorch::Mask LayerSegments::mask(const libtorch::Where& where) const {
   const auto& mask = attentions_[static_cast<std::size_t>(where.layer)].mask;
-  return mask ? edge::Mask(*mask) : edge::Mask();
+  return mask ? libtorch::Mask(*mask) : libtorch::Mask();
 }
 
 std::int64_t LayerSegments::window(int layer) const {
@@ -107,12 +107,12 @@ std::int64_t LayerSegments::window(int layer) const {
   return mask ? mask->window : 0;
 }
 
-std::vector<at::Tensor> LayerSegments::forward(int segment, const edge::Where& where,
-                                               const std::vector<at::Tensor>& reads, edge::Graph* graph) {
+std::vector<at::Tensor> LayerSegments::forward(int segment, const libtorch::Where& where,
+                                               const std::vector<at::Tensor>& reads, libtorch::Graph* graph) {
   const model::Segment& of = flow_.segments[static_cast<std::size_t>(segment)];
   const bool token_wise = of.stage == Stage::before || of.stage == Stage::after;
   const at::AutoGradMode grad(token_wise && of.has_backward());
-  edge::Graph scratch;
+  libtorch::Graph scratch;
   if (of.stage == Stage::before && of.forward.reads.empty()) {
     const at::Tensor block = rows(hidden_, where.block);
     return {at::empty(block.sizes(), block.options()).copy_(block)};
@@ -128,12 +128,13 @@ std::vector<at::Tensor> LayerSegments::forward(int segment, const edge::Where& w
   return {};
 }
 
-std::vector<at::Tensor> LayerSegments::before(const edge::Where& where, const at::Tensor& x, edge::Graph* graph) {
-  const at::Tensor in = graph ? edge::leaf(edge::unowned(x), *graph) : edge::unowned(x);
+std::vector<at::Tensor> LayerSegments::before(const libtorch::Where& where, const at::Tensor& x,
+                                              libtorch::Graph* graph) {
+  const at::Tensor in = graph ? libtorch::leaf(libtorch::unowned(x), *graph) : libtorch::unowned(x);
   const auto [q, k, v, softcap, mask] = calls_.before(where.layer, where.block, in);
   attentions_[static_cast<std::size_t>(where.layer)] = {softcap, mask};
   suspended_[{where.layer, where.block}] = in;
-  if (graph) edge::keep_roots({q, k, v}, *graph);
+  if (graph) libtorch::keep_roots({q, k, v}, *graph);
   const at::NoGradGuard copies;
   const std::int64_t query = heads_.queries * heads_.dim, key = heads_.keys * heads_.dim;
   std::vector<at::Tensor> qkv;
@@ -146,8 +147,8 @@ std::vector<at::Tensor> LayerSegments::before(const edge::Where& where, const at
   return qkv;
 }
 
-std::vector<at::Tensor> LayerSegments::go_on(const edge::Where& where, const std::vector<at::Tensor>& reads,
-                                             edge::Graph& graph) {
+std::vector<at::Tensor> LayerSegments::go_on(const libtorch::Where& where, const std::vector<at::Tensor>& reads,
+                                             libtorch::Graph& graph) {
   const auto waiting = suspended_.extract({where.layer, where.block});
   MEMO_CHECK(!waiting.empty(), "a block goes on after attention where it waited");
   move_to(waiting.mapped(), reads[0]);
@@ -155,22 +156,22 @@ std::vector<at::Tensor> LayerSegments::go_on(const edge::Where& where, const std
   std::vector<at::Tensor> groups;
   for (std::size_t g = 1; g < reads.size(); ++g) {
     const at::Tensor o = reads[g].unflatten(1, {heads_.queries, heads_.dim});
-    groups.push_back(at::GradMode::is_enabled() ? edge::leaf(o, graph) : o);
+    groups.push_back(at::GradMode::is_enabled() ? libtorch::leaf(o, graph) : o);
   }
   auto [y, besides] = calls_.after(where.layer, where.block, groups.size() == 1 ? groups.front() : at::cat(groups, 1));
   besides.insert(besides.begin(), y);
   return besides;
 }
 
-void LayerSegments::after(const edge::Where& where, const std::vector<at::Tensor>& reads, edge::Graph& graph,
+void LayerSegments::after(const libtorch::Where& where, const std::vector<at::Tensor>& reads, libtorch::Graph& graph,
                           bool differentiable, bool again) {
   const bool planned = !data_dependent_[static_cast<std::size_t>(where.layer)];
-  std::optional<edge::UnplannedScope> heap;
+  std::optional<libtorch::UnplannedScope> heap;
   if (!planned) heap.emplace(reads[0].device().type());
   const at::AutoGradMode grad(differentiable && planned);
   const std::vector<at::Tensor> outputs = go_on(where, reads, graph);
   if (differentiable && planned)
-    edge::keep_roots(outputs, graph);
+    libtorch::keep_roots(outputs, graph);
   else
     graph = {};
   if (again) return;
@@ -180,7 +181,7 @@ void LayerSegments::after(const edge::Where& where, const std::vector<at::Tensor
     if (!d_outputs_.empty()) d_outputs_.resize(1);
   }
   if (outputs_.empty()) {
-    const edge::UnplannedScope lasting(reads[0].device().type());
+    const libtorch::UnplannedScope lasting(reads[0].device().type());
     for (const at::Tensor& output : outputs)
       outputs_.push_back(at::empty({hidden_.size(0), output.size(1)}, output.options()));
   }
@@ -188,8 +189,8 @@ void LayerSegments::after(const edge::Where& where, const std::vector<at::Tensor
   for (std::size_t i = 0; i < outputs.size(); ++i) rows(outputs_[i], where.block).copy_(outputs[i]);
 }
 
-std::vector<at::Tensor> LayerSegments::backward(int segment, const edge::Where& where,
-                                                const std::vector<at::Tensor>& reads, edge::Graph& graph) {
+std::vector<at::Tensor> LayerSegments::backward(int segment, const libtorch::Where& where,
+                                                const std::vector<at::Tensor>& reads, libtorch::Graph& graph) {
   const at::AutoGradMode no_grad(false);
   const Stage stage = flow_.segments[static_cast<std::size_t>(segment)].stage;
   const auto groups = static_cast<std::size_t>(flow_.groups);
@@ -210,27 +211,27 @@ std::vector<at::Tensor> LayerSegments::backward(int segment, const edge::Where& 
 // Of what nobody gave gradients for, zeros.
 const at::Tensor& LayerSegments::d_output(std::size_t i) {
   while (d_outputs_.size() <= i) {
-    const edge::UnplannedScope lasting(d_hidden_.device().type());
+    const libtorch::UnplannedScope lasting(d_hidden_.device().type());
     d_outputs_.push_back(at::zeros_like(outputs_.at(d_outputs_.size())));
   }
   return d_outputs_[i];
 }
 
-std::vector<at::Tensor> LayerSegments::after_backward(const edge::Where& where, const std::vector<at::Tensor>& reads,
-                                                      edge::Graph& graph) {
+std::vector<at::Tensor> LayerSegments::after_backward(const libtorch::Where& where,
+                                                      const std::vector<at::Tensor>& reads, libtorch::Graph& graph) {
   const c10::DeviceType device = d_hidden_.device().type();
   const bool planned = !data_dependent_[static_cast<std::size_t>(where.layer)];
   std::vector<at::Tensor> result;
   {
-    std::optional<edge::UnplannedScope> heap;
+    std::optional<libtorch::UnplannedScope> heap;
     if (!planned) {
       heap.emplace(device);
       const at::AutoGradMode grad(true);  // views of x that go past attention lead to x
-      const at::Tensor x = edge::leaf(edge::unowned(reads[0]), graph);
+      const at::Tensor x = libtorch::leaf(libtorch::unowned(reads[0]), graph);
       (void)calls_.before(where.layer, where.block, x);
       suspended_[{where.layer, where.block}] = x;
       graph = {};
-      edge::keep_roots(go_on(where, reads, graph), graph);
+      libtorch::keep_roots(go_on(where, reads, graph), graph);
     }
     std::vector<at::Tensor> given;
     for (std::size_t i = 0; i < graph.roots.size(); ++i) given.push_back(rows(d_output(i), where.block));
@@ -246,14 +247,14 @@ std::vector<at::Tensor> LayerSegments::after_backward(const edge::Where& where, 
   return result;
 }
 
-std::vector<at::Tensor> LayerSegments::differentiate(edge::Graph& graph, const std::vector<at::Tensor>& of_roots) {
+std::vector<at::Tensor> LayerSegments::differentiate(libtorch::Graph& graph, const std::vector<at::Tensor>& of_roots) {
   const std::size_t leaves = graph.leaves.size();
-  std::vector<at::Tensor> result = edge::gradients(graph, of_roots, parameters_);
+  std::vector<at::Tensor> result = libtorch::gradients(graph, of_roots, parameters_);
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     const at::Tensor& gradient = result[leaves + i];
     if (!gradient.defined()) continue;
     if (!sums_[i].defined()) {
-      const edge::UnplannedScope heap(gradient.device().type());
+      const libtorch::UnplannedScope heap(gradient.device().type());
       sums_[i] = at::zeros(gradient.sizes(), gradient.options().dtype(at::kFloat));
     }
     sums_[i].add_(gradient);

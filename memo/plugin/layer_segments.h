@@ -8,18 +8,18 @@
 #include <utility>
 #include <vector>
 
+#include "memo/libtorch/kernels/attention_mask.h"
+#include "memo/libtorch/model/segments.h"
 #include "memo/model/dataflow.h"
 #include "memo/plugin/layer_calls.h"
-#include "memo/torch/attention_mask.h"
-#include "memo/torch/segments.h"
 
 namespace memo::plugin {
 
 // model::layers_dataflow of these dtypes.
-model::Dataflow layers_dataflow(const model::LayerShape& shape, const edge::ComputeDtype& dtype, int groups,
+model::Dataflow layers_dataflow(const model::LayerShape& shape, const libtorch::ComputeDtype& dtype, int groups,
                                 Tokens context, Tokens block);
 
-class LayerSegments final : public edge::Segments {
+class LayerSegments final : public libtorch::Segments {
  public:
   // `attention`: the dtype of attention's operands.
   LayerSegments(const model::Dataflow& flow, const model::LayerShape& shape, at::ScalarType attention,
@@ -37,34 +37,35 @@ class LayerSegments final : public edge::Segments {
   [[nodiscard]] std::int64_t window(int layer) const;
   void forget();  // blocks that wait
 
-  std::vector<at::Tensor> forward(int segment, const edge::Where& where, const std::vector<at::Tensor>& reads,
-                                  edge::Graph* graph) override;
-  std::vector<at::Tensor> backward(int segment, const edge::Where& where, const std::vector<at::Tensor>& reads,
-                                   edge::Graph& graph) override;
+  std::vector<at::Tensor> forward(int segment, const libtorch::Where& where, const std::vector<at::Tensor>& reads,
+                                  libtorch::Graph* graph) override;
+  std::vector<at::Tensor> backward(int segment, const libtorch::Where& where, const std::vector<at::Tensor>& reads,
+                                   libtorch::Graph& graph) override;
   [[nodiscard]] bool foreign() const override { return true; }
 
  private:
   struct Attention {  // of a layer, as a block said that came there
     float softcap = 0;
-    std::shared_ptr<const edge::OwnMask> mask;
+    std::shared_ptr<const libtorch::OwnMask> mask;
   };
   at::Tensor rows(const at::Tensor& whole, int block) const;
   // Without a graph it is of a layer whose gradients nobody wants.
-  std::vector<at::Tensor> before(const edge::Where& where, const at::Tensor& x, edge::Graph* graph);
-  void after(const edge::Where& where, const std::vector<at::Tensor>& reads, edge::Graph& graph, bool differentiable,
-             bool again);
+  std::vector<at::Tensor> before(const libtorch::Where& where, const at::Tensor& x, libtorch::Graph* graph);
+  void after(const libtorch::Where& where, const std::vector<at::Tensor>& reads, libtorch::Graph& graph,
+             bool differentiable, bool again);
   const at::Tensor& d_output(std::size_t i);
-  std::vector<at::Tensor> after_backward(const edge::Where& where, const std::vector<at::Tensor>& reads,
-                                         edge::Graph& graph);
+  std::vector<at::Tensor> after_backward(const libtorch::Where& where, const std::vector<at::Tensor>& reads,
+                                         libtorch::Graph& graph);
   // Goes on behind attention with x and o as they lie now; returns all outputs.
-  std::vector<at::Tensor> go_on(const edge::Where& where, const std::vector<at::Tensor>& reads, edge::Graph& graph);
+  std::vector<at::Tensor> go_on(const libtorch::Where& where, const std::vector<at::Tensor>& reads,
+                                libtorch::Graph& graph);
   // Of the graph's leaves; those of parameters are added to the sums.
-  std::vector<at::Tensor> differentiate(edge::Graph& graph, const std::vector<at::Tensor>& of_roots);
-  [[nodiscard]] edge::GroupHeads heads(const edge::Where& where) const;  // of a group
-  [[nodiscard]] edge::Mask mask(const edge::Where& where) const;
+  std::vector<at::Tensor> differentiate(libtorch::Graph& graph, const std::vector<at::Tensor>& of_roots);
+  [[nodiscard]] libtorch::GroupHeads heads(const libtorch::Where& where) const;  // of a group
+  [[nodiscard]] libtorch::Mask mask(const libtorch::Where& where) const;
 
   const model::Dataflow& flow_;
-  edge::GroupHeads heads_;  // of a group
+  libtorch::GroupHeads heads_;  // of a group
   at::ScalarType attention_;
   LayerCalls& calls_;
   at::Tensor hidden_, d_hidden_;

@@ -7,11 +7,12 @@
 #include <utility>
 
 #include "memo/base/check.h"
+#include "memo/check/validate.h"
+#include "memo/exec/tiers.h"
+#include "memo/libtorch/memory/allocator.h"
+#include "memo/libtorch/memory/saved_tensors.h"
+#include "memo/libtorch/run/runner.h"
 #include "memo/plugin/layer_segments.h"
-#include "memo/torch/allocator.h"
-#include "memo/torch/runner.h"
-#include "memo/torch/saved_tensors.h"
-#include "memo/torch/tiers.h"
 
 namespace memo::plugin {
 namespace {
@@ -46,8 +47,8 @@ at::Tensor padded(const at::Tensor& rows, std::int64_t context) {
 }  // namespace
 
 struct LayerSession::Impl {
-  Impl(plan::Plan given, const model::LayerShape& shape, edge::ComputeDtype dtype, LayerCalls& called, edge::Device& on,
-       edge::Arena mapped, edge::Tiers opened, bool watched)
+  Impl(plan::Plan given, const model::LayerShape& shape, libtorch::ComputeDtype dtype, LayerCalls& called,
+       libtorch::Device& on, libtorch::Arena mapped, exec::Tiers opened, bool watched)
       : plan(std::move(given)),
         calls(called),
         device(on),
@@ -84,11 +85,11 @@ struct LayerSession::Impl {
 
   plan::Plan plan;
   LayerCalls& calls;
-  edge::Device& device;
-  edge::Arena arena;
-  edge::Tiers tiers;
+  libtorch::Device& device;
+  libtorch::Arena arena;
+  exec::Tiers tiers;
   LayerSegments segments;
-  edge::Runner runner;
+  libtorch::Runner runner;
   LayerEnds ends;
   bool watch;
   std::optional<exec::CheckedStep> checked;
@@ -104,11 +105,11 @@ LayerSession::LayerSession(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) 
 LayerSession::~LayerSession() = default;
 
 Result<std::unique_ptr<LayerSession>> LayerSession::open(plan::Plan plan, const model::LayerShape& shape,
-                                                         edge::ComputeDtype dtype, const job::MemoryLimits& memory,
-                                                         LayerCalls& calls, edge::Device& device, bool watch) {
-  edge::install_allocator();
-  edge::install_saved_tensor_hooks();
-  MEMO_CHECKED(plan::must_hold(plan));
+                                                         libtorch::ComputeDtype dtype, const job::MemoryLimits& memory,
+                                                         LayerCalls& calls, libtorch::Device& device, bool watch) {
+  libtorch::install_allocator();
+  libtorch::install_saved_tensor_hooks();
+  MEMO_CHECKED(check::must_hold(plan));
   const model::Dataflow& flow = plan.profile.flow;
   const model::Dataflow own = layers_dataflow(shape, dtype, flow.groups, flow.context, flow.block);
   bool same = flow.layers == own.layers && flow.segments.size() == own.segments.size();
@@ -116,8 +117,8 @@ Result<std::unique_ptr<LayerSession>> LayerSession::open(plan::Plan plan, const 
     same = c < flow.classes.size() && flow.classes[c].name == own.classes[c].name &&
            flow.classes[c].row == own.classes[c].row;
   if (!same) return bad_input("the plan is for other layers; make a new plan");
-  MEMO_TRY(edge::Arena arena, device.map(plan.program.arena));
-  MEMO_TRY(edge::Tiers tiers, edge::open_tiers(plan, memory, device));
+  MEMO_TRY(libtorch::Arena arena, device.map(plan.program.arena));
+  MEMO_TRY(exec::Tiers tiers, exec::open_tiers(plan, memory, device));
   return std::unique_ptr<LayerSession>(new LayerSession(
       std::make_unique<Impl>(std::move(plan), shape, dtype, calls, device, std::move(arena), std::move(tiers), watch)));
 }

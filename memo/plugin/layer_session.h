@@ -12,10 +12,10 @@
 #include "memo/exec/checked_step.h"
 #include "memo/exec/executor.h"
 #include "memo/job/job.h"
+#include "memo/libtorch/memory/device.h"
+#include "memo/libtorch/model/segments.h"
 #include "memo/plan/plan.h"
 #include "memo/plugin/layer_calls.h"
-#include "memo/torch/device.h"
-#include "memo/torch/segments.h"
 
 namespace memo::plugin {
 
@@ -34,8 +34,8 @@ class LayerSession {
   // The device and `calls` must outlive the session. `watch`: whether check mode watches the first step. Fails when the
   // plan does not hold, or memory or a tier cannot be had.
   static Result<std::unique_ptr<LayerSession>> open(plan::Plan plan, const model::LayerShape& shape,
-                                                    edge::ComputeDtype dtype, const job::MemoryLimits& memory,
-                                                    LayerCalls& calls, edge::Device& device, bool watch = true);
+                                                    libtorch::ComputeDtype dtype, const job::MemoryLimits& memory,
+                                                    LayerCalls& calls, libtorch::Device& device, bool watch = true);
   ~LayerSession();
 
   [[nodiscard]] const plan::Plan& plan() const;

@@ -7,9 +7,9 @@
 #include <utility>
 
 #include "memo/base/check.h"
-#include "memo/torch/allocator.h"
-#include "memo/torch/attention.h"
-#include "memo/torch/device.h"
+#include "memo/libtorch/kernels/attention.h"
+#include "memo/libtorch/memory/allocator.h"
+#include "memo/libtorch/memory/device.h"
 
 namespace memo::plugin {
 namespace {
@@ -24,12 +24,12 @@ struct Columns {
 // turn each works on one of its keys, while what the next turn needs is under way, and what the last one gave.
 class Turns {
  public:
-  Turns(const edge::GroupHeads& group, LayerCalls& calls) : group_(group), calls_(calls), ranks_(calls.ranks()) {
+  Turns(const libtorch::GroupHeads& group, LayerCalls& calls) : group_(group), calls_(calls), ranks_(calls.ranks()) {
     MEMO_CHECK(group.queries % ranks_ == 0 && (group.keys % ranks_ == 0 || ranks_ % group.keys == 0),
                "ranks divide a group's heads");
   }
   [[nodiscard]] std::int64_t count() const { return std::max<std::int64_t>(1, group_.keys / ranks_); }
-  [[nodiscard]] edge::GroupHeads heads() const {
+  [[nodiscard]] libtorch::GroupHeads heads() const {
     return {group_.queries / ranks_ / count(), 1, group_.dim, group_.softcap};
   }
   [[nodiscard]] Columns queries(const at::Tensor& all) const { return {all, group_.queries}; }
@@ -64,7 +64,7 @@ class Turns {
 
   // Waits for the oldest exchange that was begun.
   void end() {
-    const edge::UnplannedScope heap(sent_.front().device().type());
+    const libtorch::UnplannedScope heap(sent_.front().device().type());
     calls_.end_exchange();
     sent_.erase(sent_.begin());
   }
@@ -83,13 +83,13 @@ class Turns {
   // The transport is given no tensor of ours: it lets go of what it has when it likes.
   at::Tensor begin(const at::Tensor& send) {
     at::Tensor got = at::empty(send.sizes(), send.options());
-    const edge::UnplannedScope heap(send.device().type());
-    calls_.begin_exchange(edge::unowned(got), edge::unowned(send));
+    const libtorch::UnplannedScope heap(send.device().type());
+    calls_.begin_exchange(libtorch::unowned(got), libtorch::unowned(send));
     sent_.push_back(send);
     return got;
   }
 
-  edge::GroupHeads group_;
+  libtorch::GroupHeads group_;
   LayerCalls& calls_;
   std::int64_t ranks_;
   std::vector<at::Tensor> sent_;  // of exchanges under way
@@ -122,16 +122,16 @@ void take_turns(Turns& turns, const std::vector<Columns>& parts, const std::vect
 
 }  // namespace
 
-std::tuple<at::Tensor, at::Tensor> split_attention(const at::Tensor& qkv, const edge::GroupHeads& heads,
-                                                   const edge::Mask& mask, LayerCalls& calls) {
-  if (calls.ranks() == 1) return edge::causal_attention(qkv, heads, mask);
+std::tuple<at::Tensor, at::Tensor> split_attention(const at::Tensor& qkv, const libtorch::GroupHeads& heads,
+                                                   const libtorch::Mask& mask, LayerCalls& calls) {
+  if (calls.ranks() == 1) return libtorch::causal_attention(qkv, heads, mask);
   Turns turns(heads, calls);
-  const edge::GroupHeads own = turns.heads();
+  const libtorch::GroupHeads own = turns.heads();
   at::Tensor o = at::empty({qkv.size(0), heads.queries * heads.dim}, qkv.options());
   at::Tensor lse = at::empty({qkv.size(0), heads.queries}, qkv.options().dtype(at::kFloat));
   const at::Tensor own_lse = lse.view({-1, heads.queries / calls.ranks()});
   take_turns(turns, turns.parts(qkv), {turns.queries(o)}, [&](const at::Tensor& rows, std::int64_t turn) {
-    const auto [o_rows, lse_rows] = edge::causal_attention(rows, own, mask);
+    const auto [o_rows, lse_rows] = libtorch::causal_attention(rows, own, mask);
     own_lse.narrow(1, turn * own.queries, own.queries).copy_(lse_rows);
     return std::vector{o_rows};
   });
@@ -140,11 +140,11 @@ std::tuple<at::Tensor, at::Tensor> split_attention(const at::Tensor& qkv, const 
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> split_attention_backward(const at::Tensor& d_o, const at::Tensor& qkv,
                                                                         const at::Tensor& o, const at::Tensor& lse,
-                                                                        const edge::GroupHeads& heads,
-                                                                        const edge::Mask& mask, LayerCalls& calls) {
-  if (calls.ranks() == 1) return edge::causal_attention_backward(d_o, qkv, o, lse, heads, mask);
+                                                                        const libtorch::GroupHeads& heads,
+                                                                        const libtorch::Mask& mask, LayerCalls& calls) {
+  if (calls.ranks() == 1) return libtorch::causal_attention_backward(d_o, qkv, o, lse, heads, mask);
   Turns turns(heads, calls);
-  const edge::GroupHeads own = turns.heads();
+  const libtorch::GroupHeads own = turns.heads();
   const std::int64_t query = own.queries * own.dim, all = query + 2 * own.dim;
   at::Tensor dq = at::empty(o.sizes(), o.options());
   at::Tensor dk = at::empty({o.size(0), heads.keys * heads.dim}, o.options());
@@ -154,7 +154,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> split_attention_backward(const at
   parts.insert(parts.end(), {turns.queries(d_o), turns.queries(o)});
   take_turns(turns, parts, {turns.queries(dq), turns.keys(dk), turns.keys(dv)},
              [&](const at::Tensor& rows, std::int64_t turn) {
-               const auto [dq_rows, dk_rows, dv_rows] = edge::causal_attention_backward(
+               const auto [dq_rows, dk_rows, dv_rows] = libtorch::causal_attention_backward(
                    rows.narrow(1, all, query), rows.narrow(1, 0, all), rows.narrow(1, all + query, query),
                    own_lse.narrow(1, turn * own.queries, own.queries), own, mask);
                return std::vector{dq_rows, dk_rows, dv_rows};

@@ -6,21 +6,21 @@
 
 #include <tuple>
 
+#include "memo/libtorch/kernels/attention_mask.h"
 #include "memo/plugin/layer_calls.h"
-#include "memo/torch/attention_mask.h"
 
 namespace memo::plugin {
 
-// As edge::causal_attention and its backward for a group's `heads`: rows are of the S tokens of this rank, and tokens
-// of rank r come before those of rank r + 1. Each rank has its part of the query heads, and of the key heads; where
-// keys are fewer than ranks, ranks have copies. The log-sum-exp [S, queries] holds that of this rank's heads for all
-// tokens, [ranks S, queries / ranks]. While one key head is attended to, the next one's rows come and the last one's
-// results go.
-std::tuple<at::Tensor, at::Tensor> split_attention(const at::Tensor& qkv, const edge::GroupHeads& heads,
-                                                   const edge::Mask& mask, LayerCalls& calls);
+// As libtorch::causal_attention and its backward for a group's `heads`: rows are of the S tokens of this rank, and
+// tokens of rank r come before those of rank r + 1. Each rank has its part of the query heads, and of the key heads;
+// where keys are fewer than ranks, ranks have copies. The log-sum-exp [S, queries] holds that of this rank's heads for
+// all tokens, [ranks S, queries / ranks]. While one key head is attended to, the next one's rows come and the last
+// one's results go.
+std::tuple<at::Tensor, at::Tensor> split_attention(const at::Tensor& qkv, const libtorch::GroupHeads& heads,
+                                                   const libtorch::Mask& mask, LayerCalls& calls);
 std::tuple<at::Tensor, at::Tensor, at::Tensor> split_attention_backward(const at::Tensor& d_o, const at::Tensor& qkv,
                                                                         const at::Tensor& o, const at::Tensor& lse,
-                                                                        const edge::GroupHeads& heads,
-                                                                        const edge::Mask& mask, LayerCalls& calls);
+                                                                        const libtorch::GroupHeads& heads,
+                                                                        const libtorch::Mask& mask, LayerCalls& calls);
 
 }  // namespace memo::plugin

@@ -10,12 +10,13 @@
 
 #include "memo/base/file.h"
 #include "memo/base/version.h"
+#include "memo/check/validate.h"
+#include "memo/libtorch/memory/device_kind.h"
+#include "memo/planner/planner.h"
 #include "memo/plugin/layer_profiler.h"
 #include "memo/plugin/layer_session.h"
-#include "memo/python/device.h"
 #include "memo/python/python_calls.h"
 #include "memo/report/page.h"
-#include "memo/sim/planner.h"
 
 namespace py = pybind11;
 
@@ -23,10 +24,10 @@ namespace memo::plugin {
 namespace {
 
 // Opened once for tensors at `place`, and never closed: sessions that Python leaves to its end use it.
-edge::Device& device_at(at::Device place) {
-  static auto& opened = *new std::map<at::DeviceType, std::unique_ptr<edge::Device>>;
+libtorch::Device& device_at(at::Device place) {
+  static auto& opened = *new std::map<at::DeviceType, std::unique_ptr<libtorch::Device>>;
   auto& device = opened[place.type()];
-  if (!device) device = value(open_device(place));
+  if (!device) device = value(libtorch::open_device(place));
   return *device;
 }
 
@@ -39,7 +40,7 @@ job::MemoryLimits limits(std::int64_t host, const std::optional<std::string>& di
 }
 
 struct Profiler {
-  edge::Device& device;
+  libtorch::Device& device;
   std::unique_ptr<PythonCalls> calls;
   LayerProfiler profiler;
 };
@@ -81,7 +82,7 @@ PYBIND11_MODULE(_core, module) {
   const auto here = py::module_::import("torch").attr("__version__").cast<std::string>();
   if (!here.starts_with(built_for + ".")) throw py::import_error("built for torch " + built_for);
   module.attr("version") = std::string(memo::version);
-  module.def("strategies", &sim::strategies);
+  module.def("strategies", &planner::strategies);
   module.def(
       "open_device", [](at::Device place) { device_at(place); }, py::arg("place"));
 
@@ -89,7 +90,7 @@ PYBIND11_MODULE(_core, module) {
       .def("describe", &describe)
       .def("save", [](const plan::Plan& plan, const std::string& path) { check(plan::write_plan(plan, path)); })
       .def_static("load", [](const std::string& path) { return value(plan::read_plan(path)); })
-      .def("check", [](const plan::Plan& plan) { return plan::validate(plan); });
+      .def("check", [](const plan::Plan& plan) { return check::validate(plan); });
 
   py::register_exception<BadInput>(module, "BadInput", PyExc_ValueError);
   py::register_exception<Failed>(module, "Failed", PyExc_RuntimeError);
@@ -97,7 +98,7 @@ PYBIND11_MODULE(_core, module) {
   module.def(
       "make_plan",
       [](const plan::Profile& profile, const std::string& strategy, std::int64_t device_limit) {
-        return value(unlocked([&] { return sim::make_plan(profile, {strategy, Bytes(device_limit), 0}); }));
+        return value(unlocked([&] { return planner::make_plan(profile, {strategy, Bytes(device_limit), 0}); }));
       },
       py::arg("profile"), py::arg("strategy"), py::arg("device_limit"));
 
@@ -128,7 +129,7 @@ PYBIND11_MODULE(_core, module) {
       [](const LayerOptions& options, const at::Tensor& hidden, const std::vector<at::Tensor>& parameters,
          const py::object& calls) {
         PythonCalls python(calls);
-        edge::Device& device = device_at(hidden.device());
+        libtorch::Device& device = device_at(hidden.device());
         const LayerTraces traces = python.value_of(unlocked([&] {
           return trace_layer(options, {hidden, parameters}, python, device);
         }));
@@ -140,7 +141,7 @@ PYBIND11_MODULE(_core, module) {
       .def(py::init([](const LayerOptions& options, const std::vector<at::Tensor>& hidden,
                        const std::vector<std::vector<at::Tensor>>& parameters, const py::object& calls) {
              auto python = std::make_unique<PythonCalls>(calls);
-             edge::Device& device = device_at(hidden.at(0).device());
+             libtorch::Device& device = device_at(hidden.at(0).device());
              std::vector<LayerExample> examples;
              for (std::size_t kind = 0; kind < hidden.size(); ++kind)
                examples.push_back({hidden[kind], parameters.at(kind)});
@@ -175,10 +176,10 @@ PYBIND11_MODULE(_core, module) {
         return std::unique_ptr<Session>(new Session{std::move(python), std::move(session)});
       });
 
-  py::class_<edge::OwnMask, std::shared_ptr<edge::OwnMask>>(module, "Mask")
+  py::class_<libtorch::OwnMask, std::shared_ptr<libtorch::OwnMask>>(module, "Mask")
       .def(py::init([](std::vector<std::int64_t> starts, std::int64_t window, const std::optional<at::Tensor>& hidden,
                        std::int64_t row) {
-             edge::OwnMask mask{std::move(starts), window, {}, row};
+             libtorch::OwnMask mask{std::move(starts), window, {}, row};
              if (hidden) {
                const at::Tensor bytes = hidden->to(at::kCPU, at::kByte).contiguous();
                mask.hidden.assign(bytes.data_ptr<std::uint8_t>(), bytes.data_ptr<std::uint8_t>() + bytes.numel());
@@ -187,14 +188,14 @@ PYBIND11_MODULE(_core, module) {
            }),
            py::kw_only(), py::arg("starts"), py::arg("window") = 0, py::arg("hidden") = py::none(), py::arg("row") = 0)
       .def("with_window",
-           [](const edge::OwnMask& mask, std::int64_t window) {
-             edge::OwnMask result = mask;
+           [](const libtorch::OwnMask& mask, std::int64_t window) {
+             libtorch::OwnMask result = mask;
              result.window = window;
              return result;
            })
-      .def_readonly("starts", &edge::OwnMask::starts)
-      .def_readonly("window", &edge::OwnMask::window)
-      .def_readonly("hidden", &edge::OwnMask::hidden);
+      .def_readonly("starts", &libtorch::OwnMask::starts)
+      .def_readonly("window", &libtorch::OwnMask::window)
+      .def_readonly("hidden", &libtorch::OwnMask::hidden);
 
   py::class_<Session>(module, "Session", collected<Session>())
       .def("forward",

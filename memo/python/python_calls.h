@@ -80,7 +80,7 @@ class PythonCalls final : public LayerCalls {
     const py::tuple came = call_deep(object_.attr("before"), py::make_tuple(layer, block, x));
     drew_ = drew_ || random.drew();
     return {came[0].cast<at::Tensor>(), came[1].cast<at::Tensor>(), came[2].cast<at::Tensor>(), came[3].cast<float>(),
-            came[4].cast<std::shared_ptr<edge::OwnMask>>()};
+            came[4].cast<std::shared_ptr<libtorch::OwnMask>>()};
   }
   AtOutput after(int layer, int block, const at::Tensor& o) override {
     const py::gil_scoped_acquire lock;

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <numeric>
 
+#include "memo/base/index.h"
+
 namespace memo::report {
-namespace {
-std::size_t at(int i) { return static_cast<std::size_t>(i); }
-}  // namespace
+namespace {}  // namespace
 
 std::vector<Extent> extents(const plan::Plan& plan) {
   const plan::Program& program = plan.program;

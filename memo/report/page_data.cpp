@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "memo/base/index.h"
 #include "memo/report/columns.h"
 #include "memo/report/occupancy.h"
 #include "memo/report/replay.h"
@@ -12,8 +13,6 @@ namespace memo::report {
 namespace {
 
 using nlohmann::ordered_json;
-
-std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
 template <class Rows, class Get>
 std::vector<std::int64_t> column(const Rows& rows, Get get) {

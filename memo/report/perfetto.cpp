@@ -5,13 +5,12 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "memo/base/index.h"
 #include "memo/report/occupancy.h"
 #include "memo/report/stalls.h"
 
 namespace memo::report {
 namespace {
-
-std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
 std::string quoted(const std::string& text) {
   return nlohmann::json(text).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);

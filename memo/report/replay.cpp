@@ -5,12 +5,11 @@
 #include <numeric>
 #include <tuple>
 
+#include "memo/base/index.h"
 #include "memo/report/caching_allocator.h"
 
 namespace memo::report {
 namespace {
-
-std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
 struct Buffer {
   int cls = 0, group = 0;

@@ -4,10 +4,11 @@
 #include <map>
 #include <utility>
 
+#include "memo/base/index.h"
+
 namespace memo::report {
 namespace {
 constexpr double shortest = 1e-6;  // seconds; the clock of a measured timeline counts microseconds
-std::size_t at(int i) { return static_cast<std::size_t>(i); }
 }  // namespace
 
 std::vector<Stall> stalls(const plan::Program& program, const sim::Timeline& timeline) {

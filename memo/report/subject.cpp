@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "memo/check/validate.h"
 #include "memo/report/run_json.h"
 #include "memo/report/stalls.h"
 
@@ -15,7 +16,7 @@ bool there(const Path& path) {
 
 Result<plan::Plan> read_checked_plan(const Path& path) {
   MEMO_TRY(plan::Plan plan, plan::read_plan(path));
-  const std::vector<std::string> failures = plan::validate(plan, 1);
+  const std::vector<std::string> failures = check::validate(plan, 1);
   if (!failures.empty())
     return bad_input(fmt::format("{}: the plan is wrong: {}; 'memo check' says more", path.string(), failures.front()));
   return plan;

@@ -5,12 +5,12 @@
 #include <deque>
 #include <limits>
 
+#include "memo/base/index.h"
+
 namespace memo::sim {
 namespace {
 
 constexpr double never = std::numeric_limits<double>::infinity();
-
-std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
 // Three streams as flows: each copy stream moves its oldest copy at the rate of its tier, less when the other direction
 // moves too; compute slows while copies run (they share memory bandwidth and, on a CPU, cores).

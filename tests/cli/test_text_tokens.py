@@ -10,7 +10,7 @@ from conftest import REPOSITORY
 from tokenizer_styles import BOOK, ENCODED_WHOLE, LLAMA3, O200K, QWEN, STYLES, draw, trained
 from tokenizers import AddedToken, pre_tokenizers
 
-spec = importlib.util.spec_from_file_location("text_tokens", REPOSITORY / "memo/torch/text_tokens.py")
+spec = importlib.util.spec_from_file_location("text_tokens", REPOSITORY / "memo/data/text_tokens.py")
 text_tokens = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(text_tokens)
 

@@ -1,8 +1,8 @@
 // Plans of a few layers and blocks, made by the planner's own parts, that use the tier in every way there is.
 #pragma once
 
-#include "memo/plan/build.h"
-#include "memo/plan/streaming.h"
+#include "memo/planner/build.h"
+#include "memo/planner/streaming.h"
 #include "tests/plan/synthetic_profile.h"
 
 namespace memo::cuda {
@@ -22,7 +22,7 @@ inline plan::Plan plan_of(plan::Profile profile, std::vector<plan::ClassPlacemen
   plan.slots = slots;
   plan.profile = std::move(profile);
   plan.placement = std::move(placement);
-  plan::Built built = plan::build_program(plan.profile, plan.placement, {slots, false, false});
+  planner::Built built = planner::build_program(plan.profile, plan.placement, {slots, false, false});
   plan.program = std::move(built.program);
   plan.predicted.device_peak = plan.program.arena;
   plan.predicted.device_lower_bound = built.lower_bound;
@@ -37,13 +37,13 @@ inline plan::Plan plan_of(plan::Profile profile, std::vector<plan::ClassPlacemen
 // All that can be leaves through a ring of `slots` between forward and backward, and returns.
 inline plan::Plan swapped_plan(int slots) {
   const plan::Profile profile = small_profile();
-  return plan_of(profile, plan::place_swapped(profile, 0).classes, slots);
+  return plan_of(profile, planner::place_swapped(profile, 0).classes, slots);
 }
 // Also between passes, and all weights, gradients and optimizer state are paged.
 inline plan::Plan paged_plan(int slots) {
   const plan::Profile profile = small_profile();
-  const plan::Placement streamed = plan::streamed(plan::place_swapped(profile, 0), profile, 0);
-  return plan_of(profile, plan::paged(streamed, profile, 0, plan::Paged::weights, 3).classes, slots);
+  const planner::Placement streamed = planner::streamed(planner::place_swapped(profile, 0), profile, 0);
+  return plan_of(profile, planner::paged(streamed, profile, 0, planner::Paged::weights, 3).classes, slots);
 }
 
 }  // namespace memo::cuda

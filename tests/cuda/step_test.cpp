@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "memo/check/validate.h"
 #include "tests/cuda/pattern_step.h"
 #include "tests/cuda/small_plans.h"
 
@@ -15,7 +16,7 @@ class CudaStep : public testing::Test {
   }
 
   void expect_right(const plan::Plan& plan, exec::TierStore& tier) {
-    ASSERT_THAT(plan::validate(plan), testing::IsEmpty());
+    ASSERT_THAT(check::validate(plan), testing::IsEmpty());
     const auto engine = gpu.engine({&tier});
     PatternStep step(gpu, plan, tier);
     for (int i = 0; i < 3; ++i) {

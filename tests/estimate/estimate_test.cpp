@@ -3,8 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "memo/check/validate.h"
 #include "memo/estimate/profile.h"
-#include "memo/sim/planner.h"
+#include "memo/planner/planner.h"
 #include "setups.h"
 
 namespace memo::estimate {
@@ -21,9 +22,9 @@ TEST(ModelledProfile, ItsPlansAreProvedLikeMeasuredOnes) {
     setup.block = Tokens(16384);
     const Modelled modelled = model_profile(setup);
     for (const char* name : {"resident", "recompute", "memo"}) {
-      const auto plan = sim::make_plan(modelled.profile, {name, Bytes(0), 0});
+      const auto plan = planner::make_plan(modelled.profile, {name, Bytes(0), 0});
       ASSERT_TRUE(plan) << strategy.name << ": " << plan.error().message;
-      EXPECT_THAT(plan::validate(*plan), IsEmpty()) << strategy.name << ", " << name;
+      EXPECT_THAT(check::validate(*plan), IsEmpty()) << strategy.name << ", " << name;
     }
   }
 }

@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "memo/estimate/profile.h"
-#include "memo/plan/build.h"
-#include "memo/plan/placement.h"
+#include "memo/planner/build.h"
+#include "memo/planner/placement.h"
 #include "memo/sim/simulate.h"
 #include "setups.h"
 
@@ -22,7 +22,7 @@ Setup swapped_setup(std::int64_t context) {
 // The share of a step that compute waits for copies when everything leaves, as the simulator plays it.
 double waits(std::int64_t context) {
   const plan::Profile profile = model_profile(swapped_setup(context)).profile;
-  const auto built = plan::build_program(profile, plan::place_swapped(profile, 0).classes, {4, true});
+  const auto built = planner::build_program(profile, planner::place_swapped(profile, 0).classes, {4, true});
   const sim::Timeline timeline = sim::simulate(profile, built.program);
   return timeline.stall / timeline.step;
 }

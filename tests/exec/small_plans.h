@@ -7,9 +7,9 @@
 #include <utility>
 #include <vector>
 
-#include "memo/plan/build.h"
-#include "memo/plan/placement.h"
-#include "memo/plan/streaming.h"
+#include "memo/planner/build.h"
+#include "memo/planner/placement.h"
+#include "memo/planner/streaming.h"
 #include "tests/plan/synthetic_profile.h"
 
 namespace memo::exec {

@@ -4,7 +4,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include "memo/torch/kernels.h"
+#include "memo/libtorch/kernels/kernels.h"
 
 namespace memo::kernels {
 namespace {
@@ -29,7 +29,7 @@ class Rows : public testing::TestWithParam<at::ScalarType> {
   }
 };
 
-edge::Parameter parameter(const at::Tensor& value) {
+libtorch::Parameter parameter(const at::Tensor& value) {
   return {"", value, value.defined() ? at::zeros(value.sizes(), at::kFloat) : at::Tensor()};
 }
 
@@ -37,12 +37,12 @@ TEST_P(Rows, Norms) {
   const std::int64_t rows = 9, columns = 200;
   for (const bool layer : {false, true}) {
     const at::Tensor x = random({rows, columns}) + 1;
-    const edge::Norm norm{parameter(random({columns})), parameter(layer ? random({columns}) : at::Tensor()), layer,
-                          1e-5};
+    const libtorch::Norm norm{parameter(random({columns})), parameter(layer ? random({columns}) : at::Tensor()), layer,
+                              1e-5};
     const at::Tensor d = random({rows, columns});
     at::Tensor wanted = at::empty_like(x), wanted_d = d.clone();
-    edge::normalise(x, norm, wanted);
-    edge::normalise_backward(x, norm, wanted_d);
+    libtorch::normalise(x, norm, wanted);
+    libtorch::normalise_backward(x, norm, wanted_d);
 
     const at::Tensor y = at::empty_like(x), dx = d.clone();
     at::Tensor d_weight = at::empty({columns}), d_bias = at::empty({columns});
@@ -76,8 +76,8 @@ TEST_P(Rows, Activations) {
     const bool gated = activation == model::Activation::silu;
     const at::Tensor h = random({rows, columns * (gated ? 2 : 1)}) * 3, da = random({rows, columns});
     at::Tensor wanted = at::empty_like(da), wanted_a = da.clone(), wanted_dh = at::empty_like(h);
-    edge::activate(h, activation, wanted);
-    edge::activate_backward(h, activation, wanted_a, wanted_dh);
+    libtorch::activate(h, activation, wanted);
+    libtorch::activate_backward(h, activation, wanted_a, wanted_dh);
     const at::Tensor a = at::empty_like(da), back = da.clone(), dh = at::empty_like(h);
     with_type([&](auto t) {
       using T = decltype(t);
@@ -100,19 +100,19 @@ TEST_P(Rows, Activations) {
 TEST_P(Rows, HeadsAreNormedAndTurned) {
   const std::int64_t tokens = 7, dim = 16;
   for (const bool normed : {false, true}) {
-    edge::Heads heads{1, 1, 1, dim, {}, {}, {}, {}, normed ? 1.0f : 1.25f};
+    libtorch::Heads heads{1, 1, 1, dim, {}, {}, {}, {}, normed ? 1.0f : 1.25f};
     for (int j = 0; j < dim / 2; ++j)
       heads.frequencies.push_back(std::pow(10000.0f, -2.0f * static_cast<float>(j) / dim));
     if (normed) {
-      heads.query_norm = edge::Norm{parameter(random({dim})), {}, false, 1e-6};
-      heads.key_norm = edge::Norm{parameter(random({dim})), {}, false, 1e-6};
+      heads.query_norm = libtorch::Norm{parameter(random({dim})), {}, false, 1e-6};
+      heads.key_norm = libtorch::Norm{parameter(random({dim})), {}, false, 1e-6};
     }
     const at::Tensor positions = at::randint(1 << 17, {tokens}, at::kLong);
     const at::Tensor raw = random({tokens, 3 * dim}), d = random({tokens, 3 * dim});
     const at::Tensor qk = raw.narrow(1, 0, 2 * dim).contiguous();
     at::Tensor wanted = at::empty_like(raw), wanted_raw = at::empty_like(raw);
-    edge::split_heads(qk, raw.narrow(1, 2 * dim, dim), heads, positions, {wanted});
-    edge::split_heads_backward({d}, qk, heads, positions, wanted_raw);
+    libtorch::split_heads(qk, raw.narrow(1, 2 * dim, dim), heads, positions, {wanted});
+    libtorch::split_heads_backward({d}, qk, heads, positions, wanted_raw);
 
     at::Tensor y = at::empty({tokens, dim}, raw.options()), dx = at::empty_like(y), d_weight = at::zeros({tokens, dim});
     with_type([&](auto t) {
@@ -145,7 +145,7 @@ TEST_P(Rows, CrossEntropy) {
   targets[2] = -1;
   at::Tensor wanted_d = logits.clone();
   const at::Tensor wanted = at::empty({rows}, at::kDouble), losses = at::empty({rows}, at::kDouble);
-  edge::cross_entropy_in_place(wanted_d, targets, 0.25, wanted);
+  libtorch::cross_entropy_in_place(wanted_d, targets, 0.25, wanted);
   with_type([&](auto t) {
     using T = decltype(t);
     for (std::int64_t r = 0; r < rows; ++r)

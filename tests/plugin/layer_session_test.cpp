@@ -9,9 +9,9 @@
 #include <map>
 #include <stdexcept>
 
+#include "memo/libtorch/kernels/attention.h"
+#include "memo/planner/planner.h"
 #include "memo/plugin/layer_profiler.h"
-#include "memo/sim/planner.h"
-#include "memo/torch/attention.h"
 
 namespace memo::plugin {
 namespace {
@@ -42,7 +42,7 @@ class Layers final : public LayerCalls {
     waiting_[{layer, of_block}] = x.unsqueeze(0).squeeze(0);  // a view, as of a batch
     const auto by_head = [](const at::Tensor& rows) { return rows.unflatten(1, {-1, dim}).transpose(0, 1); };
     return {by_head(at::matmul(x, w.q)), by_head(at::matmul(x, w.k)), by_head(at::matmul(x, w.v)), 0,
-            std::make_shared<edge::OwnMask>(edge::OwnMask{{}, window})};
+            std::make_shared<libtorch::OwnMask>(libtorch::OwnMask{{}, window})};
   }
   AtOutput after(int layer, int of_block, const at::Tensor& o) override {
     const at::Tensor x = waiting_.extract({layer, of_block}).mapped();
@@ -104,7 +104,7 @@ class LayerSessions : public ::testing::Test {
   std::unique_ptr<LayerSession> open(LayerProfiler& from, const std::string& strategy, Bytes limit = {}) {
     auto profile = from.profile(Tokens(6 * block));
     EXPECT_TRUE(profile.has_value()) << (profile ? "" : profile.error().message);
-    auto plan = sim::make_plan(profile.value(), {strategy, limit, 0});
+    auto plan = planner::make_plan(profile.value(), {strategy, limit, 0});
     EXPECT_TRUE(plan.has_value()) << (plan ? "" : plan.error().message);
     auto session =
         LayerSession::open(*std::move(plan), from.options().shape, at::kFloat, from.options().memory, calls, *device);
@@ -153,7 +153,7 @@ class LayerSessions : public ::testing::Test {
     }
   }
 
-  std::unique_ptr<edge::Device> device = edge::cpu_device();
+  std::unique_ptr<libtorch::Device> device = libtorch::cpu_device();
   Layers calls;
   at::Tensor input = at::randn({350, hidden}), d_output = at::randn({350, hidden}), d_besides = at::randn({350, 1});
 };
@@ -269,7 +269,7 @@ TEST_F(LayerSessions, LayersComeInOrder) {
 
 TEST_F(LayerSessions, PlansForOtherLayersAreRefused) {
   LayerProfiler from = profiler();
-  auto plan = sim::make_plan(*from.profile(Tokens(2 * block)), {"resident", Bytes(0), 0});
+  auto plan = planner::make_plan(*from.profile(Tokens(2 * block)), {"resident", Bytes(0), 0});
   model::LayerShape other = from.options().shape;
   other.layers = 2;
   EXPECT_FALSE(LayerSession::open(*std::move(plan), other, at::kFloat, {}, calls, *device).has_value());

@@ -13,7 +13,7 @@
 #include <mutex>
 #include <vector>
 
-#include "memo/torch/attention.h"
+#include "memo/libtorch/kernels/attention.h"
 
 namespace memo::plugin {
 namespace {
@@ -78,14 +78,14 @@ class SplitAttention : public testing::TestWithParam<Shape> {};
 
 TEST_P(SplitAttention, GivesEachRankItsTokensOfAttentionOverTheWholeSequence) {
   const auto [ranks, queries, keys] = GetParam();
-  const edge::GroupHeads heads{queries, keys, 8};
+  const libtorch::GroupHeads heads{queries, keys, 8};
   constexpr std::int64_t tokens = 48;  // of a rank
-  const edge::Mask window{{}, 70};
+  const libtorch::Mask window{{}, 70};
   at::Generator generator = at::detail::createCPUGenerator(1);
   const at::Tensor qkv = at::randn({ranks * tokens, (queries + 2 * keys) * heads.dim}, generator);
   const at::Tensor d_o = at::randn({ranks * tokens, queries * heads.dim}, generator);
-  const auto [o, lse] = edge::causal_attention(qkv, heads, window);
-  const auto [dq, dk, dv] = edge::causal_attention_backward(d_o, qkv, o, lse, heads, window);
+  const auto [o, lse] = libtorch::causal_attention(qkv, heads, window);
+  const auto [dq, dk, dv] = libtorch::causal_attention_backward(d_o, qkv, o, lse, heads, window);
 
   Board board(ranks);
   std::vector<std::future<std::vector<at::Tensor>>> running;

@@ -5,8 +5,8 @@
 
 #include "../plan/synthetic_profile.h"
 #include "../plan/tiny_plan.h"
+#include "memo/planner/planner.h"
 #include "memo/report/subject.h"
-#include "memo/sim/planner.h"
 
 namespace memo::report {
 
@@ -19,7 +19,7 @@ inline Subject subject_of(plan::Plan plan) {
 }
 
 inline plan::Plan planned(const plan::Profile& profile, const std::string& strategy, Bytes limit = Bytes(0)) {
-  auto plan = sim::make_plan(profile, {strategy, limit, 0});
+  auto plan = planner::make_plan(profile, {strategy, limit, 0});
   EXPECT_TRUE(plan.has_value()) << (plan ? "" : plan.error().message);
   return plan ? *std::move(plan) : plan::Plan{};
 }

@@ -12,15 +12,15 @@
 #include "memo/cli/python.h"
 #include "memo/cli/torch/progress.h"
 #include "memo/cli/torch/verbs.h"
-#include "memo/torch/run_files.h"
-#include "memo/torch/run_folder.h"
+#include "memo/libtorch/train/run_files.h"
+#include "memo/libtorch/train/run_folder.h"
 
 namespace memo::cli {
 namespace {
 
 constexpr const char* profile_name = "profile.json";
 
-struct Options {
+struct CompareOptions {
   std::string job, out;
   std::vector<std::string> strategies{"resident", "recompute", "offload", "memo"};
   std::vector<std::string> set;
@@ -30,7 +30,7 @@ struct Options {
 
 struct Row {
   std::string strategy;
-  std::optional<edge::Summary> summary;
+  std::optional<libtorch::Summary> summary;
   std::string reason;  // why it did not run
 };
 
@@ -43,7 +43,7 @@ std::string table(const std::vector<Row>& rows, std::int64_t context) {
       text += fmt::format("{:<11} {:>8} {}\n", row.strategy, context, row.reason);
       continue;
     }
-    const edge::Summary& s = *row.summary;
+    const libtorch::Summary& s = *row.summary;
     text += fmt::format("{:<11} {:>8} {:>11} {:>11} {:>9} {:>9} {:>8} {:>9.0f}  {}\n", row.strategy, context,
                         format_bytes(s.device_peak_predicted), format_bytes(s.device_peak),
                         format_seconds(s.step_predicted), format_seconds(s.step), format_seconds(s.stall),
@@ -57,7 +57,7 @@ std::string json_text(const std::vector<Row>& rows) {
   for (const Row& row : rows) {
     nlohmann::ordered_json entry{{"strategy", row.strategy}, {"ran", row.summary.has_value()}};
     if (row.summary) {
-      entry["summary"] = nlohmann::ordered_json::parse(edge::summary_json(*row.summary));
+      entry["summary"] = nlohmann::ordered_json::parse(libtorch::summary_json(*row.summary));
     } else {
       entry["reason"] = row.reason;
     }
@@ -66,20 +66,20 @@ std::string json_text(const std::vector<Row>& rows) {
   return object.dump();
 }
 
-Status compare(const Options& options) {
+Status compare(const CompareOptions& options) {
   MEMO_TRY(const job::Job job, job::read_job(options.job, options.set));
   for (const std::string& strategy : options.strategies) MEMO_CHECKED(check_strategy(strategy));
   if (!job.memory.core_dumps) MEMO_CHECKED(keep_memory_from_core_dumps());
-  MEMO_TRY(const edge::Dataset data, edge::open_data(job, find_python(), say));
-  MEMO_CHECKED(edge::check_model(job));
-  std::vector<std::string> names{profile_name, edge::comparison_file.name};
+  MEMO_TRY(const corpus::Dataset data, libtorch::open_data(job, find_python(), say));
+  MEMO_CHECKED(libtorch::check_model(job));
+  std::vector<std::string> names{profile_name, libtorch::comparison_file.name};
   names.insert(names.end(), options.strategies.begin(), options.strategies.end());
-  MEMO_CHECKED(edge::check_comparison_folder(options.out, names));
+  MEMO_CHECKED(libtorch::check_comparison_folder(options.out, names));
   MEMO_CHECKED(make_folder(options.out));
-  MEMO_TRY(const edge::RunLock lock, edge::RunLock::take(options.out));
+  MEMO_TRY(const libtorch::RunLock lock, libtorch::RunLock::take(options.out));
   MEMO_TRY(const plan::Profile profile, profile_for(job, options.profile));
   MEMO_CHECKED(plan::write_profile(profile, Path(options.out) / profile_name));
-  MEMO_TRY(const auto device, open_device(job));
+  MEMO_TRY(const auto device, libtorch::open_device(job.memory.device, job.model.dtype));
   std::vector<Row> rows;
   for (const std::string& strategy : options.strategies) {
     const auto plan = plan_for(job, profile, strategy);
@@ -90,11 +90,11 @@ Status compare(const Options& options) {
       continue;
     }
     say(describe(*plan));
-    const edge::TrainRequest request = shown_run(Path(options.out) / strategy, job, *plan);
-    MEMO_TRY(edge::Summary summary, edge::train(job, *plan, data, *device, request));
+    const libtorch::TrainRequest request = shown_run(Path(options.out) / strategy, job, *plan);
+    MEMO_TRY(libtorch::Summary summary, libtorch::train(job, *plan, data, *device, request));
     rows.push_back({strategy, std::move(summary), ""});
   }
-  MEMO_CHECKED(edge::write_run_file(edge::comparison_file, options.out, json_text(rows) + "\n"));
+  MEMO_CHECKED(libtorch::write_run_file(libtorch::comparison_file, options.out, json_text(rows) + "\n"));
   fmt::print("{}", options.json ? json_text(rows) + "\n" : table(rows, job.train.context.value()));
   return {};
 }
@@ -102,8 +102,8 @@ Status compare(const Options& options) {
 }  // namespace
 
 void add_compare(CLI::App& app, Action& action) {
-  CLI::App* verb = app.add_subcommand("compare", "Train by each strategy in one run; a table and compare.json");
-  const auto options = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand(compare_verb.name, compare_verb.description);
+  const auto options = std::make_shared<CompareOptions>();
   verb->add_option("job", options->job, "job.toml")->required();
   verb->add_option("--out", options->out, "Folder: one run folder per strategy, compare.json")->required();
   verb->add_option("--strategies", options->strategies, "Comma-separated")->delimiter(',')->capture_default_str();

@@ -12,16 +12,16 @@
 #include "memo/cli/planning.h"
 #include "memo/cli/python.h"
 #include "memo/cli/torch/verbs.h"
-#include "memo/torch/arena.h"
-#include "memo/torch/checkpoint_files.h"
-#include "memo/torch/evaluation.h"
-#include "memo/torch/run_files.h"
-#include "memo/torch/weights_io.h"
+#include "memo/libtorch/memory/arena.h"
+#include "memo/libtorch/train/evaluation.h"
+#include "memo/libtorch/train/run_files.h"
+#include "memo/libtorch/train/weights_io.h"
+#include "memo/store/checkpoint_files.h"
 
 namespace memo::cli {
 namespace {
 
-struct Options {
+struct EvalOptions {
   std::string model, dtype = "float32";
   std::vector<std::string> data;
   std::optional<std::string> tokenizer;
@@ -34,7 +34,7 @@ struct Options {
 Result<Path> model_folder(const Path& given) {
   std::error_code error;  // a link to nothing is told when it is read
   if (std::filesystem::exists(std::filesystem::symlink_status(given / "config.json", error))) return given;
-  MEMO_TRY(const std::optional<edge::LatestCheckpoint> latest, edge::latest_checkpoint(given));
+  MEMO_TRY(const std::optional<store::LatestCheckpoint> latest, store::latest_checkpoint(given));
   if (latest) {
     for (const std::string& damage : latest->damaged) say("passed over: " + damage);
     return latest->path;
@@ -42,19 +42,19 @@ Result<Path> model_folder(const Path& given) {
   return bad_input(given.string() + ": neither a model folder (no config.json) nor a run (no checkpoint)");
 }
 
-Result<edge::Dataset> open_text(const Options& options, const Path& folder, const model::Shape& shape) {
+Result<corpus::Dataset> open_text(const EvalOptions& options, const Path& folder, const model::Shape& shape) {
   job::DataSource source;
   for (const std::string& file : options.data) source.files.emplace_back(file);
   source.bin_dtype = options.bin_dtype;
   if (options.tokenizer) source.tokenizer = *options.tokenizer;
   if (!options.tokenizer && std::filesystem::exists(folder / "tokenizer.json"))
     source.tokenizer = folder / "tokenizer.json";
-  MEMO_TRY(edge::Dataset data, edge::Dataset::open(source, shape.vocab, {.python = find_python(), .note = say}));
+  MEMO_TRY(corpus::Dataset data, corpus::Dataset::open(source, shape.vocab, {.python = find_python(), .note = say}));
   MEMO_CHECKED(data.check_context(Tokens(options.context)));
   return data;
 }
 
-std::string json_of(const Options& options, const edge::Evaluation& found) {
+std::string json_of(const EvalOptions& options, const libtorch::Evaluation& found) {
   const nlohmann::ordered_json object{{"loss", found.loss},
                                       {"context", options.context},
                                       {"windows", found.windows},
@@ -64,7 +64,7 @@ std::string json_of(const Options& options, const edge::Evaluation& found) {
 }
 
 // Positions by powers of two: the first 256, then as many as all before.
-void print_table(const Options& options, const edge::Evaluation& found) {
+void print_table(const EvalOptions& options, const libtorch::Evaluation& found) {
   fmt::print("loss {:.4f} nats a token (perplexity {:.3f}) over {} tokens: {} windows of {}\n", found.loss,
              std::exp(found.loss), found.windows * options.context, found.windows, options.context);
   fmt::print("{:>20}  {:>8}\n", "position", "loss");
@@ -76,36 +76,36 @@ void print_table(const Options& options, const edge::Evaluation& found) {
   }
 }
 
-Status eval(const Options& options) {
+Status eval(const EvalOptions& options) {
   MEMO_TRY(const Path folder, model_folder(options.model));
   const Path run = options.model;
   const bool is_run = folder != run;
-  if (is_run) MEMO_CHECKED(check_replaceable(run / edge::evaluation_file.name, edge::evaluation_file.kind));
+  if (is_run) MEMO_CHECKED(check_replaceable(run / libtorch::evaluation_file.name, libtorch::evaluation_file.kind));
   MEMO_TRY(model::Shape described, model::read_config(folder));
   MEMO_TRY(const model::Shape shape, model::for_context(std::move(described), Tokens(options.context), "--context"));
-  MEMO_TRY(const edge::Dataset data, open_text(options, folder, shape));
+  MEMO_TRY(const corpus::Dataset data, open_text(options, folder, shape));
 
   const job::DType dtype = options.dtype == "bfloat16" ? job::DType::bfloat16 : job::DType::float32;
-  const edge::WholeState whole(shape, dtype);
-  MEMO_TRY(const edge::Arena memory, edge::Arena::map(whole.bytes()));  // gradients' pages are never touched
-  edge::ModelState state(shape, dtype,
-                         [&](const edge::StateGroup& group) { return whole.regions(memory.data(), group); });
-  MEMO_CHECKED(edge::load_weights(state, folder, say));
-  const edge::Decoder decoder(shape, 1, state.parameters());
+  const libtorch::WholeState whole(shape, dtype);
+  MEMO_TRY(const libtorch::Arena memory, libtorch::Arena::map(whole.bytes()));  // gradients' pages are never touched
+  libtorch::ModelState state(shape, dtype,
+                             [&](const libtorch::StateGroup& group) { return whole.regions(memory.data(), group); });
+  MEMO_CHECKED(libtorch::load_weights(state, folder, say));
+  const libtorch::Decoder decoder(shape, 1, state.parameters());
 
   const std::atomic<int>& interrupted = interrupts();
-  const edge::Evaluation found =
-      edge::evaluate(decoder, data, {Tokens(options.context), Tokens(options.block), options.windows},
-                     [&](std::int64_t done, std::int64_t of) {
-                       if (!options.json) say(fmt::format("window {} of {}", done, of));
-                       return interrupted.load() == 0;
-                     });
+  const libtorch::Evaluation found =
+      libtorch::evaluate(decoder, data, {Tokens(options.context), Tokens(options.block), options.windows},
+                         [&](std::int64_t done, std::int64_t of) {
+                           if (!options.json) say(fmt::format("window {} of {}", done, of));
+                           return interrupted.load() == 0;
+                         });
   const std::string json = json_of(options, found);
   if (options.json)
     fmt::print("{}", json);
   else
     print_table(options, found);
-  if (is_run) MEMO_CHECKED(edge::write_run_file(edge::evaluation_file, run, json));
+  if (is_run) MEMO_CHECKED(libtorch::write_run_file(libtorch::evaluation_file, run, json));
   if (interrupted.load() > 0)
     return fail(ErrorKind::interrupted, fmt::format("stopped after {} windows", found.windows));
   return {};
@@ -114,8 +114,8 @@ Status eval(const Options& options) {
 }  // namespace
 
 void add_eval(CLI::App& app, Action& action) {
-  CLI::App* verb = app.add_subcommand("eval", "The loss of a model over a text, and at each position of its context");
-  const auto options = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand(eval_verb.name, eval_verb.description);
+  const auto options = std::make_shared<EvalOptions>();
   verb->add_option("model", options->model, "A run folder (its newest checkpoint) or a model folder")->required();
   verb->add_option("--data", options->data, "Text, or token ids in *.bin; several are taken as one")
       ->required()

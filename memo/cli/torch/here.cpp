@@ -1,14 +1,14 @@
 #include "memo/cli/here.h"
 
 #include "memo/cli/machine.h"
-#include "memo/torch/rates.h"
+#include "memo/libtorch/measure/rates.h"
 
 namespace memo::cli {
 
 Result<estimate::Hardware> measure_here(const Path& disk, const model::Shape& shape) {
   const Machine machine = look_at_machine();
   MEMO_TRY(const Disk measured, measure_disk(disk, machine.cores));
-  const edge::ComputeRates rates = edge::measure_rates(shape);
+  const libtorch::ComputeRates rates = libtorch::measure_rates(shape);
   estimate::Hardware here;
   here.name = "here";
   here.peak = here.matmul = rates.matmul;

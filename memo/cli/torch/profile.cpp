@@ -11,12 +11,12 @@
 namespace memo::cli {
 namespace {
 
-struct Options {
+struct ProfileOptions {
   std::string job, out = "profile.json";
   std::vector<std::string> set;
 };
 
-Status profile(const Options& options) {
+Status profile(const ProfileOptions& options) {
   MEMO_TRY(const job::Job job, job::read_job(options.job, options.set));
   MEMO_CHECKED(check_replaceable(options.out, plan::profile_kind));
   MEMO_TRY(const plan::Profile profile, profile_for(job, {}));
@@ -29,8 +29,8 @@ Status profile(const Options& options) {
 }  // namespace
 
 void add_profile(CLI::App& app, Action& action) {
-  CLI::App* verb = app.add_subcommand("profile", "Measure one layer of each kind, attention's growth, and the tiers");
-  const auto options = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand(profile_verb.name, profile_verb.description);
+  const auto options = std::make_shared<ProfileOptions>();
   verb->add_option("job", options->job, "job.toml")->required();
   verb->add_option("-o,--output", options->out, "Where to write the profile")->capture_default_str();
   verb->add_option("--set", options->set, "Override a key of the job: key=value")->allow_extra_args(false);

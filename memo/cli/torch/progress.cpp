@@ -23,7 +23,7 @@ std::size_t terminal_columns() {
 }
 
 // What a run holds and what is left of it: the same for every step but for the time.
-std::string held_and_left(const plan::Plan& plan, const edge::StepLine& line) {
+std::string held_and_left(const plan::Plan& plan, const libtorch::StepLine& line) {
   std::string text = fmt::format("  device {}", format_bytes(plan.predicted.device_peak));
   for (std::size_t t = 0; t < plan.profile.tiers.size(); ++t)
     if (plan.program.tier_bytes[t] > Bytes(0))
@@ -32,7 +32,7 @@ std::string held_and_left(const plan::Plan& plan, const edge::StepLine& line) {
   return steps_left > 0 ? text + fmt::format("  {} left", format_seconds(line.seconds * steps_left)) : text;
 }
 
-void show(const plan::Plan& plan, double flops, const edge::StepLine& line) {
+void show(const plan::Plan& plan, double flops, const libtorch::StepLine& line) {
   std::string text =
       fmt::format("step {}/{}  loss {:.4f}  lr {:.2e}  norm {:.2f}  {}  stall {:.1f} %  {:.0f} tokens/s", line.step,
                   line.steps, line.loss, line.lr, line.gradient_norm, format_seconds(line.seconds),
@@ -71,14 +71,14 @@ void show_check(std::int64_t step, const exec::CheckReport& check) {
 
 }  // namespace
 
-edge::TrainRequest shown_run(const Path& out, const job::Job& job, const plan::Plan& plan) {
+libtorch::TrainRequest shown_run(const Path& out, const job::Job& job, const plan::Plan& plan) {
   const Result<model::Shape> shape = model::job_shape(job);
   // Of documents apart, attention is less by what the data decides.
   const bool known = shape && !job.data.documents_apart;
   const double flops = known ? job.train.batch * model::model_flops(*shape, job.train.context, true) : 0;
-  edge::TrainRequest request;
+  libtorch::TrainRequest request;
   request.out = out;
-  request.on_step = [&plan, flops](const edge::StepLine& line) { show(plan, flops, line); };
+  request.on_step = [&plan, flops](const libtorch::StepLine& line) { show(plan, flops, line); };
   request.on_check = show_check;
   request.on_note = [](const std::string& line) { say(one_line(line)); };
   request.on_stall = [out](const std::string& what) { end_stalled(out, what); };

@@ -1,7 +1,7 @@
 // What train and compare share: a run that shows its progress on stderr, and ends when nothing moves any more.
 #pragma once
 
-#include "memo/torch/trainer.h"
+#include "memo/libtorch/train/trainer.h"
 
 namespace memo::cli {
 
@@ -9,6 +9,6 @@ namespace memo::cli {
 // model with causal attention (model::model_flops), nothing computed again counted. A step in check mode that ran clean
 // has a line of its own. When nothing has moved for the job's memory.watchdog, says what is under way and exits: 5.
 // Both given must outlive the result.
-edge::TrainRequest shown_run(const Path& out, const job::Job& job, const plan::Plan& plan);
+libtorch::TrainRequest shown_run(const Path& out, const job::Job& job, const plan::Plan& plan);
 
 }  // namespace memo::cli

@@ -13,21 +13,21 @@
 #include "memo/cli/python.h"
 #include "memo/cli/torch/progress.h"
 #include "memo/cli/torch/verbs.h"
+#include "memo/libtorch/train/run_folder.h"
 #include "memo/plan/for_job.h"
 #include "memo/report/event_file.h"
-#include "memo/torch/run_folder.h"
 
 namespace memo::cli {
 namespace {
 
-struct Options {
+struct TrainOptions {
   std::string job, out, strategy = "memo", check = "first";
   std::optional<std::string> profile, plan, tensorboard, faults;
   std::vector<std::string> set;
   bool resume = false, json = false;
 };
 
-Result<plan::Plan> find_plan(const Options& options, const job::Job& job) {
+Result<plan::Plan> find_plan(const TrainOptions& options, const job::Job& job) {
   if (options.plan) {
     MEMO_TRY(plan::Plan plan, plan::read_plan(*options.plan));
     MEMO_CHECKED(plan::check_for_job(plan.profile, job, *options.plan + ": the plan"));
@@ -45,9 +45,9 @@ Result<plan::Plan> smaller_plan(const job::Job& job, const plan::Plan& plan, Byt
   return plan_for(job, profile, "memo");
 }
 
-edge::CheckSteps check_steps(const std::string& check) {
-  if (check == "every") return edge::CheckSteps::every;
-  return check == "off" ? edge::CheckSteps::none : edge::CheckSteps::first;
+libtorch::CheckSteps check_steps(const std::string& check) {
+  if (check == "every") return libtorch::CheckSteps::every;
+  return check == "off" ? libtorch::CheckSteps::none : libtorch::CheckSteps::first;
 }
 
 std::string against(double measured, double predicted) {
@@ -58,11 +58,11 @@ double seconds_since_1970() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-using OnStep = std::function<void(const edge::StepLine&)>;
+using OnStep = std::function<void(const libtorch::StepLine&)>;
 
 // `next`, and each step's figures for TensorBoard. A run does not end because they cannot be written: it is said once.
 OnStep with_events(report::EventFile events, OnStep next) {
-  return [file = std::move(events), next = std::move(next), good = true](const edge::StepLine& line) mutable {
+  return [file = std::move(events), next = std::move(next), good = true](const libtorch::StepLine& line) mutable {
     next(line);
     if (!good) return;
     const std::array<report::Scalar, 6> scalars{{{"loss", line.loss},
@@ -77,21 +77,21 @@ OnStep with_events(report::EventFile events, OnStep next) {
   };
 }
 
-Status train(const Options& options) {
+Status train(const TrainOptions& options) {
   MEMO_TRY(const job::Job job, job::read_job(options.job, options.set));
   MEMO_CHECKED(check_strategy(options.strategy));
   if (!job.memory.core_dumps) MEMO_CHECKED(keep_memory_from_core_dumps());
-  MEMO_TRY(const edge::Dataset data, edge::open_data(job, find_python(), say));
-  MEMO_CHECKED(edge::check_run_folder(options.out, job, options.resume));
-  if (!options.resume) MEMO_CHECKED(edge::check_model(job));
+  MEMO_TRY(const corpus::Dataset data, libtorch::open_data(job, find_python(), say));
+  MEMO_CHECKED(libtorch::check_run_folder(options.out, job, options.resume));
+  if (!options.resume) MEMO_CHECKED(libtorch::check_model(job));
   std::optional<report::EventFile> events;
   if (options.tensorboard) {
     MEMO_TRY(events, report::EventFile::create(*options.tensorboard, seconds_since_1970()));
   }
   MEMO_TRY(plan::Plan plan, find_plan(options, job));
-  MEMO_TRY(const auto device, open_device(job));
+  MEMO_TRY(const auto device, libtorch::open_device(job.memory.device, job.model.dtype));
   if (!options.json) say(describe(plan));
-  edge::TrainRequest request = shown_run(options.out, job, plan);
+  libtorch::TrainRequest request = shown_run(options.out, job, plan);
   request.resume = options.resume;
   if (events) request.on_step = with_events(*std::move(events), std::move(request.on_step));
   request.check = check_steps(options.check);
@@ -103,9 +103,9 @@ Status train(const Options& options) {
   if (options.faults) {
     MEMO_TRY(request.faults, exec::parse_faults(*options.faults));
   }
-  MEMO_TRY(const edge::Summary s, edge::train(job, plan, data, *device, request));
+  MEMO_TRY(const libtorch::Summary s, libtorch::train(job, plan, data, *device, request));
   if (options.json) {
-    fmt::print("{}\n", edge::summary_json(s));
+    fmt::print("{}\n", libtorch::summary_json(s));
     return {};
   }
   fmt::print("loss {:.4f} -> {:.4f} in {} steps\n", s.loss_first, s.loss_last, s.steps);
@@ -122,9 +122,8 @@ Status train(const Options& options) {
 }  // namespace
 
 void add_train(CLI::App& app, Action& action) {
-  CLI::App* verb =
-      app.add_subcommand("train", "Train a job by its plan; prints the prediction next to the measurement");
-  const auto options = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand(train_verb.name, train_verb.description);
+  const auto options = std::make_shared<TrainOptions>();
   verb->add_option("job", options->job, "job.toml")->required();
   verb->add_option("--out", options->out, "Run folder: metrics, summary, timeline, checkpoints")->required();
   verb->add_option("--strategy", options->strategy, "memo, resident, recompute, offload or memo-alpha")

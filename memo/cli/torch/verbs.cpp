@@ -2,7 +2,7 @@
 
 #include "memo/cli/planning.h"
 #include "memo/cli/python.h"
-#include "memo/torch/profiler.h"
+#include "memo/libtorch/measure/profiler.h"
 
 namespace memo::cli {
 
@@ -14,8 +14,8 @@ void add_tensor_verbs(CLI::App& app, Action& action) {
 }
 
 Result<plan::Profile> measure_profile(const job::Job& job) {
-  MEMO_TRY(const auto device, open_device(job));
-  return edge::profile_job(job, *device, say, find_python());
+  MEMO_TRY(const auto device, libtorch::open_device(job.memory.device, job.model.dtype));
+  return libtorch::profile_job(job, *device, say, find_python());
 }
 
 }  // namespace memo::cli

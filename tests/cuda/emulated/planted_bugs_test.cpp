@@ -5,6 +5,7 @@
 #include <functional>
 #include <utility>
 
+#include "memo/check/validate.h"
 #include "tests/cuda/emulated/gpu.h"
 #include "tests/cuda/pattern_step.h"
 #include "tests/cuda/small_plans.h"
@@ -96,7 +97,7 @@ class PlantedInAProgram : public testing::Test {
   void expect_found(const Plant& plant) {
     EXPECT_EQ(wrong_words(right, right.program, Tier::registered, plant), 0) << "without the bug";
     EXPECT_GT(wrong_words(right, wrong.program, Tier::registered, plant), 0);
-    EXPECT_FALSE(plan::validate(wrong).empty()) << "and the validator names it";
+    EXPECT_FALSE(check::validate(wrong).empty()) << "and the validator names it";
   }
   [[nodiscard]] int tensor(const plan::Copy& copy) const {
     return right.program.residencies[static_cast<std::size_t>(copy.residency)].tensor;

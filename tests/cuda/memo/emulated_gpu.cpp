@@ -6,16 +6,16 @@
 #include <string>
 
 #include "memo/base/check.h"
-#include "memo/gpu/gpu_device.h"
+#include "memo/gpu_memory/gpu_device.h"
 #include "tests/cuda/emulated/runtime/emulated.h"
 
 namespace memo::cuda::emulated {
 namespace {
 
-class EmulatedGpu final : public gpu::GpuDevice {
+class EmulatedGpu final : public gpu_memory::GpuDevice {
  public:
-  explicit EmulatedGpu(cuda::Device device) : GpuDevice(std::move(device)) {}
-  using GpuDevice::prepare;
+  explicit EmulatedGpu(cuda::Device device) : gpu_memory::GpuDevice(std::move(device)) {}
+  using gpu_memory::GpuDevice::prepare;
 
   [[nodiscard]] std::string name() const override { return "an emulated GPU"; }
   [[nodiscard]] at::Device of_tensors() const override { return at::kCPU; }
@@ -25,8 +25,8 @@ class EmulatedGpu final : public gpu::GpuDevice {
     work();
   }
   void finish() override { MEMO_CHECK(cudaStreamSynchronize(compute()) == cudaSuccess, "the emulation waits"); }
-  [[nodiscard]] edge::HeapUse unplanned() const override { return edge::heap_use(); }
-  void reset_unplanned_peak() override { edge::reset_heap_peak(); }
+  [[nodiscard]] libtorch::HeapUse unplanned() const override { return libtorch::heap_use(); }
+  void reset_unplanned_peak() override { libtorch::reset_heap_peak(); }
 };
 
 Settings settings() {
@@ -41,7 +41,7 @@ Settings settings() {
 
 }  // namespace
 
-Result<std::unique_ptr<edge::Device>> open_gpu() {
+Result<std::unique_ptr<libtorch::Device>> open_gpu() {
   reset(settings());
   MEMO_TRY(Device device, Device::open());
   auto gpu = std::make_unique<EmulatedGpu>(std::move(device));

@@ -4,12 +4,12 @@
 
 #include <memory>
 
-#include "memo/torch/device.h"
+#include "memo/libtorch/memory/device.h"
 
 namespace memo::cuda::emulated {
 
 // Of one opened before, nothing may be left. MEMO_EMULATED_PACE says when streams run what they are given: prompt, late
 // or random.
-Result<std::unique_ptr<edge::Device>> open_gpu();
+Result<std::unique_ptr<libtorch::Device>> open_gpu();
 
 }  // namespace memo::cuda::emulated

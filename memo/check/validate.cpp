@@ -1,0 +1,155 @@
+// The validator's entry, the names it uses, and the checks of totals.
+#include <algorithm>
+#include <limits>
+
+#include "memo/base/text.h"
+#include "memo/check/parts.h"
+
+namespace memo::check {
+
+const char* name_of_phase(Phase phase) {
+  return phase == Phase::forward ? "forward" : phase == Phase::backward ? "backward" : "rerun";
+}
+
+std::string name_of_call(const Plan& plan, int call) {
+  const Call& c = plan.program.calls[static_cast<std::size_t>(call)];
+  const model::Segment& segment = plan.profile.flow.segments[static_cast<std::size_t>(c.segment)];
+  std::string name = fmt::format("call {} ({} {}, layer {}", call, segment.name, name_of_phase(c.phase), c.layer);
+  if (c.block >= 0) name += fmt::format(", block {}", c.block);
+  if (c.group >= 0) name += fmt::format(", group {}", c.group);
+  return name + ")";
+}
+
+int positions(const model::Dataflow& flow, model::Stage stage) {
+  return over_blocks(stage) ? flow.blocks() : stage == model::Stage::core ? flow.groups : 1;
+}
+
+std::vector<int> ready_boundaries(const Program& program) {
+  std::vector<int> ready;
+  ready.reserve(program.residencies.size());
+  for (const Residency& r : program.residencies)
+    ready.push_back(r.origin == Origin::produced ? r.begin + 1
+                    : r.origin == Origin::held   ? r.begin
+                                                 : std::numeric_limits<int>::max());
+  for (const Copy& copy : program.copies)
+    if (copy.direction == Direction::in) ready[static_cast<std::size_t>(copy.residency)] = copy.before;
+  return ready;
+}
+
+bool updates(const Plan& plan, int call) {
+  const auto segment = static_cast<std::size_t>(plan.program.calls[static_cast<std::size_t>(call)].segment);
+  const model::Stage stage = plan.profile.flow.segments[segment].stage;
+  return stage == model::Stage::update || stage == model::Stage::optimizer;
+}
+
+int first_update(const Plan& plan) {
+  int call = 0;
+  while (call < static_cast<int>(plan.program.calls.size()) && !updates(plan, call)) ++call;
+  return call;
+}
+
+bool lasting(const Plan& plan, int tensor) {
+  const int cls = plan.program.tensors[static_cast<std::size_t>(tensor)].cls;
+  return plan.profile.flow.classes[static_cast<std::size_t>(cls)].lasting();
+}
+
+namespace {
+
+// Predictions count the bytes of tensors, or those of whole copies.
+void check_moved(const Plan& plan, Direction direction, Bytes predicted, Failures& failures) {
+  const auto add = [](std::int64_t sum, Bytes more) { return std::min(sum + more.value(), 2 * max_bytes); };
+  // What starts before the update is done for every sequence.
+  const int update = first_update(plan);
+  std::int64_t tensors = 0, copies = 0;
+  for (const Copy& copy : plan.program.copies) {
+    if (copy.direction != direction) continue;
+    const Residency& r = plan.program.residencies[static_cast<std::size_t>(copy.residency)];
+    const Bytes bytes = plan.program.tensors[static_cast<std::size_t>(r.tensor)].bytes;
+    const int times = copy.at < update ? plan.sequences : 1;
+    tensors = add(tensors, bytes * times);
+    copies = add(copies, round_up(bytes, copy_alignment) * times);
+  }
+  if (predicted.value() != tensors && predicted.value() != copies)
+    failures.add("the prediction says {} bytes go {}, the copies move {} of tensors, {} in all", predicted.value(),
+                 direction == Direction::out ? "out" : "in", tensors, copies);
+}
+
+// Blocks that a placement calls swapped are the ones that are written out; streamed ones that are computed again may
+// be.
+void check_placement(const Plan& plan, Failures& failures) {
+  const Program& program = plan.program;
+  const model::Dataflow& flow = plan.profile.flow;
+  const auto layers = static_cast<std::size_t>(flow.layers) + 1;
+  std::vector<int> placement_of(flow.classes.size() * layers, -1);
+  for (std::size_t i = 0; i < plan.placement.size(); ++i) {
+    const ClassPlacement& p = plan.placement[i];
+    int& slot = placement_of[static_cast<std::size_t>(p.cls) * layers + static_cast<std::size_t>(p.layer)];
+    if (slot >= 0)
+      failures.add("{} of layer {} is placed twice", flow.classes[static_cast<std::size_t>(p.cls)].name, p.layer);
+    slot = static_cast<int>(i);
+  }
+  std::vector<std::int64_t> written(plan.placement.size());
+  for (const Copy& copy : program.copies) {
+    if (copy.direction != Direction::out) continue;
+    const int id = program.residencies[static_cast<std::size_t>(copy.residency)].tensor;
+    const Tensor& t = program.tensors[static_cast<std::size_t>(id)];
+    const int slot = placement_of[static_cast<std::size_t>(t.cls) * layers + static_cast<std::size_t>(t.layer)];
+    if (slot < 0) continue;
+    const ClassPlacement& p = plan.placement[static_cast<std::size_t>(slot)];
+    if (t.block >= p.recomputed && t.block < p.recomputed + p.swapped && copy.tier == p.tier)
+      written[static_cast<std::size_t>(slot)] =
+          flow.classes[static_cast<std::size_t>(p.cls)].lasting() ? 1 : written[static_cast<std::size_t>(slot)] + 1;
+    else if (t.block >= p.recomputed || !p.streamed || copy.tier != p.tier)
+      failures.add("{} is written to tier {}, its placement swaps blocks {} to {} to tier {}", name_of_tensor(plan, id),
+                   copy.tier, p.recomputed, p.recomputed + p.swapped, p.tier);
+    if (failures.full()) return;
+  }
+  for (std::size_t i = 0; i < plan.placement.size(); ++i) {
+    const ClassPlacement& p = plan.placement[i];
+    const model::TensorClass& cls = flow.classes[static_cast<std::size_t>(p.cls)];
+    const std::int64_t expected = std::int64_t{p.swapped} * (cls.grouped ? flow.groups : 1);
+    if (written[i] != expected)
+      failures.add("{} of layer {}: {} tensors are placed as swapped, {} are written out", cls.name, p.layer, expected,
+                   written[i]);
+  }
+}
+
+}  // namespace
+
+void check_sums(const Plan& plan, Failures& failures) {
+  const Prediction& p = plan.predicted;
+  const Bytes arena = plan.program.arena;
+  if (plan.device_limit > Bytes(0) && arena > plan.device_limit)
+    failures.add("the arena of {} bytes ({}) is over the device limit of {} bytes ({})", arena.value(),
+                 format_bytes(arena), plan.device_limit.value(), format_bytes(plan.device_limit));
+  if (p.device_peak != arena)
+    failures.add("the prediction says a device peak of {} bytes, the arena has {}", p.device_peak.value(),
+                 arena.value());
+  if (p.device_lower_bound > arena)
+    failures.add("the lower bound of the device peak, {} bytes, is over the arena of {} bytes",
+                 p.device_lower_bound.value(), arena.value());
+  // A step of 0: not simulated yet.
+  if (p.step > Seconds(0) && p.step.value() < p.step_lower_bound.value() * (1 - 1e-9))
+    failures.add("the predicted step of {} s is under its own lower bound of {} s", p.step.value(),
+                 p.step_lower_bound.value());
+  check_moved(plan, Direction::out, p.bytes_out, failures);
+  check_moved(plan, Direction::in, p.bytes_in, failures);
+  check_placement(plan, failures);
+}
+
+std::vector<std::string> validate(const Plan& plan, std::size_t most) {
+  Failures failures(most);
+  check_structure(plan, failures);
+  if (!failures.lines().empty()) return failures.lines();
+  for (const auto check : {check_calls, check_data, check_copies, check_lasting, check_space, check_sums})
+    if (!failures.full()) check(plan, failures);
+  return failures.lines();
+}
+
+Status must_hold(const Plan& plan) {
+  if (const auto failures = validate(plan, 1); !failures.empty())
+    return bad_input("the plan does not hold (memo check lists all failures): " + failures.front());
+  return {};
+}
+
+}  // namespace memo::check

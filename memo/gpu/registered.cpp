@@ -1,0 +1,25 @@
+// GPUs enter the registry of devices.
+#include "memo/gpu/cuda_device.h"
+#include "memo/gpu/kernels.h"
+#include "memo/libtorch/memory/device_kind.h"
+
+namespace memo::gpu {
+namespace {
+
+Result<std::unique_ptr<libtorch::Device>> open(libtorch::Stream stream) {
+  using Compute = cuda::Device::Compute;
+  return open_cuda_device(stream == libtorch::Stream::own ? Compute::own_stream : Compute::legacy_default_stream);
+}
+
+Status trains(job::DType dtype) {
+  if (dtype == job::DType::bfloat16) return {};
+  return bad_input(
+      "on a GPU Memo trains in bfloat16 with float32 master weights: set model.dtype = \"bfloat16\", or memory.device "
+      "= "
+      "\"cpu\"");
+}
+
+const libtorch::Registered registered({"cuda", c10::DeviceType::CUDA, open, trains, kernels});
+
+}  // namespace
+}  // namespace memo::gpu

@@ -1,0 +1,30 @@
+#include "memo/gpu_memory/gpu_device.h"
+
+#include <utility>
+
+#include "memo/cuda/arena_bytes.h"
+#include "memo/cuda/copies.h"
+#include "memo/cuda/host_memory.h"
+
+namespace memo::gpu_memory {
+
+Status GpuDevice::prepare() {
+  MEMO_TRY(bytes_, cuda::arena_bytes(device_));
+  return {};
+}
+
+// Of zeros, as the host's mappings are.
+Result<libtorch::Arena> GpuDevice::map(Bytes bytes) {
+  if (bytes == Bytes(0)) return libtorch::Arena(std::shared_ptr<std::byte>(), bytes);
+  MEMO_TRY(cuda::DeviceMemory memory, cuda::Device::allocate(bytes));
+  MEMO_CHECKED(bytes_->fill(memory.get(), bytes, 0));
+  return libtorch::Arena(std::shared_ptr<std::byte>(std::move(memory)), bytes);
+}
+
+Result<std::unique_ptr<exec::TierStore>> GpuDevice::host_tier(Bytes bytes) { return cuda::host_tier(device_, bytes); }
+
+Result<std::unique_ptr<exec::CopyEngine>> GpuDevice::copy_engine(std::vector<exec::TierStore*> tiers) {
+  return cuda::copy_engine(device_, std::move(tiers));
+}
+
+}  // namespace memo::gpu_memory

@@ -1,0 +1,202 @@
+#include "memo/libtorch/measure/profiler.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/randint.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "memo/base/median.h"
+#include "memo/corpus/dataset.h"
+#include "memo/libtorch/measure/attention_time.h"
+#include "memo/libtorch/measure/recorder.h"
+#include "memo/libtorch/measure/tier_profile.h"
+#include "memo/libtorch/memory/allocator.h"
+#include "memo/libtorch/memory/arena.h"
+#include "memo/libtorch/memory/saved_tensors.h"
+#include "memo/libtorch/model/decoder_segments.h"
+#include "memo/libtorch/run/session.h"
+#include "memo/plan/for_job.h"
+#include "memo/planner/planner.h"
+
+namespace memo::libtorch {
+namespace {
+
+constexpr std::int64_t longest_measured = 8192;  // tokens of attention; longer contexts are extrapolated
+constexpr std::int64_t exact_up_to = 2048;       // contexts that are measured whole
+constexpr int steps_measured = 3;                // at least; the first pays for fresh pages and is not counted
+constexpr int most_steps_measured = 8;           // of short contexts, whose steps tell little each
+constexpr double seconds_measured = 2;
+
+using Key = std::tuple<int, bool, std::int64_t>;  // segment, backward, tokens
+
+class Profiler {
+ public:
+  Profiler(const job::Job& job, const model::Shape& shape, Device& device,
+           const std::function<void(const std::string&)>& say, const Path& python)
+      : job_(job), shape_(shape), one_layer_(shape), device_(device), say_(say), python_(python) {
+    one_layer_.layers = 1;
+    groups_ = job_groups(job, shape);
+    block_ = plan::job_block(job);
+    element_bytes_ = job.model.dtype == job::DType::bfloat16 ? 2 : 4;
+  }
+
+  Result<plan::Profile> run() {
+    plan::Profile profile;
+    profile.model = fmt::format("{} {} x {}, {}", shape_.family, shape_.layers, shape_.hidden,
+                                element_bytes_ == 2 ? "bfloat16" : "float32");
+    profile.device = device_.name();
+    profile.fixed = plan::fixed_memory(shape_, job_.model.dtype);
+    MEMO_CHECKED(record_at(shape_, job_.train.context, profile));
+    for (const Tokens context : contexts()) MEMO_CHECKED(measure(context));
+    MEMO_TRY(const Length length, usual_length());
+    for (plan::Trace& trace : profile.traces) {
+      const auto stage = profile.flow.segments[static_cast<std::size_t>(trace.segment)].stage;
+      double seconds = 0;
+      if (stage == model::Stage::core) {
+        seconds = attention_seconds(attention_[{trace.segment, trace.backward}], part_of(length, trace.tokens));
+      } else if (once_a_step(stage)) {
+        seconds = median(seconds_[{trace.segment, false, 0}]);
+      } else if (stage != model::Stage::wait) {
+        const auto found = seconds_.find({trace.segment, trace.backward, trace.tokens.value()});
+        if (found != seconds_.end()) seconds = median(found->second);
+      }
+      trace.seconds = Seconds(seconds);
+    }
+    MEMO_CHECKED(add_tier(profile, job_.memory, device_, say_));
+    return profile;
+  }
+
+ private:
+  // Whatever the context.
+  static bool once_a_step(model::Stage stage) {
+    return stage == model::Stage::update || stage == model::Stage::optimizer;
+  }
+  Length length_of(double tokens) const {
+    return {tokens, pairs_seen(tokens, static_cast<double>(shape_.sliding_window))};
+  }
+
+  // Its first tokens; documents apart are many.
+  Length part_of(const Length& whole, Tokens tokens) const {
+    const auto n = static_cast<double>(tokens.value());
+    return job_.data.documents_apart ? Length{n, whole.pairs * n / whole.tokens} : length_of(n);
+  }
+
+  // Of the job's context: one document, or the mean over some samples where documents are apart.
+  Result<Length> usual_length() const {
+    const std::int64_t context = job_.train.context.value();
+    if (!job_.data.documents_apart || job_.data.files.empty()) return length_of(static_cast<double>(context));
+    MEMO_TRY(const corpus::Dataset data,
+             corpus::Dataset::open(job_.data, shape_.vocab, {python_, !job_.memory.encrypt}));
+    MEMO_CHECKED(data.check_context(job_.train.context));
+    constexpr std::int64_t samples = 8;
+    double pairs = 0;
+    for (std::int64_t i = 0; i < samples; ++i) {
+      std::vector<std::int64_t> starts =
+          data.document_starts(corpus::sample_start(job_.seed, i, context, data.tokens()), context);
+      starts.push_back(context);
+      for (std::size_t d = 0; d + 1 < starts.size(); ++d)
+        pairs += length_of(static_cast<double>(starts[d + 1] - starts[d])).pairs / static_cast<double>(samples);
+    }
+    return Length{static_cast<double>(context), pairs};
+  }
+
+  // Contexts of one layer that are run to measure times: whole when short, else two that give attention's growth. All
+  // end with a block of the same size as the job's.
+  std::vector<Tokens> contexts() const {
+    const std::int64_t s = job_.train.context.value(), t = block_.value();
+    if (s <= std::max(exact_up_to, 2 * t)) return {Tokens(s)};
+    const std::int64_t tail = s % t;
+    const auto at_most = [&](std::int64_t limit) { return std::max<std::int64_t>(1, (limit - tail) / t) * t + tail; };
+    const std::int64_t large = at_most(std::min(s / 2, std::max(longest_measured, 2 * t)));
+    const std::int64_t small = at_most(large / 2);
+    if (small == large) return {Tokens(large)};
+    return {Tokens(small), Tokens(large)};
+  }
+
+  // The table and traces of a context, without times.
+  Status record_at(const model::Shape& shape, Tokens context, plan::Profile& profile) {
+    const WholeState whole(one_layer_, job_.model.dtype);
+    MEMO_TRY(const Arena memory, device_.map(whole.bytes()));
+    ModelState state(
+        one_layer_, job_.model.dtype, [&](const StateGroup& group) { return whole.regions(memory.data(), group); },
+        nullptr, device_.of_tensors());
+    const Decoder decoder(one_layer_, groups_, state.parameters());
+    profile.flow = model::decoder_dataflow(shape, element_bytes_, groups_, context, block_);
+    const std::span<const std::byte> parameters(memory.data(), static_cast<std::size_t>(whole.bytes().value()));
+    DecoderSegments segments(profile.flow, decoder, [&](const StateGroup& group) {
+      (void)state.accepts(group, job_.train, {});  // of whatever values are there
+      state.update(group, job_.train, 1, 0.0);
+    });
+    MEMO_TRY(profile.traces, run_on(device_, [&] {
+               return record(profile.flow, segments, scalar_type(job_.model.dtype), parameters, device_.of_tensors());
+             }));
+    return {};
+  }
+
+  // Runs one layer at `context` for a few steps by a plan of its own, and keeps the calls' times.
+  Status measure(Tokens context) {
+    if (say_) say_(fmt::format("profile: one layer at {} tokens", context.value()));
+    plan::Profile small;
+    small.fixed = plan::fixed_memory(one_layer_, job_.model.dtype);
+    MEMO_CHECKED(record_at(one_layer_, context, small));
+    MEMO_TRY(plan::Plan plan, planner::make_plan(small, {"resident", Bytes(0), 0}));
+    MEMO_TRY(auto session, Session::open(std::move(plan), one_layer_, job_, device_));
+    MEMO_CHECKED(run_on(device_, [&] { return session->state().initialise(job_.seed); }));
+    const std::vector<Sample> samples{make_sample(at::randint(shape_.vocab, {context.value() + 1}, at::kLong))};
+    std::map<std::pair<int, bool>, std::vector<double>> core;
+    double spent = 0;
+    for (int step = 1; step <= steps_measured || (step <= most_steps_measured && spent < seconds_measured); ++step) {
+      MEMO_TRY(const StepResult result, session->step(samples, step, 0.0));
+      spent += result.seconds.value();
+      if (step == 1) continue;
+      for (const exec::Span& span : result.report.calls) {
+        const plan::Program& program = session->plan().program;
+        const plan::Call& call = program.calls[static_cast<std::size_t>(span.index)];
+        const plan::Trace& trace = session->plan().profile.traces[static_cast<std::size_t>(call.trace)];
+        const auto stage = small.flow.segments[static_cast<std::size_t>(call.segment)].stage;
+        const double seconds = span.end - span.start;
+        if (stage == model::Stage::core) {
+          core[{call.segment, trace.backward}].push_back(seconds);
+        } else {
+          const std::int64_t tokens = once_a_step(stage) ? 0 : trace.tokens.value();
+          seconds_[{call.segment, trace.backward, tokens}].push_back(seconds);
+        }
+      }
+    }
+    for (const auto& [key, values] : core)
+      attention_[key].emplace_back(length_of(static_cast<double>(context.value())), median(values));
+    return {};
+  }
+
+  const job::Job& job_;
+  const model::Shape& shape_;
+  model::Shape one_layer_;
+  Device& device_;
+  const std::function<void(const std::string&)>& say_;
+  const Path& python_;
+  Tokens block_;
+  int groups_ = 1, element_bytes_ = 4;
+  std::map<Key, std::vector<double>> seconds_;
+  std::map<std::pair<int, bool>, std::vector<std::pair<Length, double>>> attention_;
+};
+
+}  // namespace
+
+int job_groups(const job::Job& job, const model::Shape& shape) {
+  if (job.train.head_groups > 0) return job.train.head_groups;
+  for (std::int64_t groups = shape.kv_heads; groups > 1; --groups)
+    if (shape.kv_heads % groups == 0 && shape.heads / groups >= at::get_num_threads()) return static_cast<int>(groups);
+  return 1;
+}
+
+Result<plan::Profile> profile_job(const job::Job& job, Device& device,
+                                  const std::function<void(const std::string&)>& say, const Path& python) {
+  install_allocator();
+  install_saved_tensor_hooks();
+  MEMO_TRY(const model::Shape shape, model::job_shape(job));
+  return Profiler(job, shape, device, say, python).run();
+}
+
+}  // namespace memo::libtorch

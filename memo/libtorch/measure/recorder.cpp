@@ -1,0 +1,295 @@
+#include "memo/libtorch/measure/recorder.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <set>
+
+#include "memo/base/check.h"
+#include "memo/base/index.h"
+#include "memo/libtorch/memory/allocator.h"
+#include "memo/libtorch/memory/witness.h"
+
+namespace memo::libtorch {
+namespace {
+
+using model::Stage;
+
+struct OperandTensor {
+  model::Use use;
+  int group = 0;
+  at::Tensor tensor;
+};
+
+class Recorder {
+ public:
+  Recorder(model::Dataflow& flow, Segments& segments, ComputeDtype dtype, std::span<const std::byte> parameters,
+           at::Device device)
+      : flow_(flow), segments_(segments), dtype_(dtype), parameters_(parameters), device_(device) {}
+
+  Result<std::vector<plan::Trace>> run() {
+    std::vector<Tokens> sizes{flow_.block_tokens(0)};
+    if (flow_.block_tokens(flow_.blocks() - 1) != sizes[0]) sizes.push_back(flow_.block_tokens(flow_.blocks() - 1));
+    for (int s = 0; s < static_cast<int>(flow_.segments.size()); ++s) {
+      const Stage stage = flow_.segments[at(s)].stage;
+      if (stage == Stage::wait) {
+        traces_.push_back({s, false, flow_.context, Seconds(0), {}});
+      } else if (stage == Stage::update || stage == Stage::optimizer) {
+        const RecordingScope recording(device_.type(), segments_.least_planned());
+        segments_.forward(s, {}, {}, nullptr);
+        MEMO_CHECKED(add_trace(s, false, flow_.context, recording.events(), {}, {}, {}));
+      } else if (stage == Stage::core) {
+        MEMO_CHECKED(record_core(s));
+      } else {
+        for (const Tokens tokens : sizes) MEMO_CHECKED(record_block(s, tokens));
+      }
+    }
+    return std::move(traces_);
+  }
+
+ private:
+  at::Tensor operand(const model::Use& use, Tokens tokens) const {
+    const model::TensorClass& cls = flow_.classes[at(use.cls)];
+    const auto written = written_.find({use.cls, tokens.value()});
+    if (written != written_.end()) return written->second;
+    const at::ScalarType dtype = dtype_.of(cls);
+    const auto columns = cls.row.value() / static_cast<std::int64_t>(c10::elementSize(dtype));
+    return at::full({tokens.value(), columns}, 0.01, at::dtype(dtype).device(device_));
+  }
+  std::vector<OperandTensor> operands(const std::vector<model::Use>& uses, Tokens tokens) const {
+    std::vector<OperandTensor> result;
+    for (const model::Use& use : uses) {
+      if (flow_.classes[at(use.cls)].lasting()) continue;  // the decoder has it
+      const int groups = use.every_group && flow_.classes[at(use.cls)].grouped ? flow_.groups : 1;
+      for (int g = 0; g < groups; ++g) result.push_back({use, g, operand(use, tokens)});
+    }
+    return result;
+  }
+  static std::vector<at::Tensor> tensors(const std::vector<OperandTensor>& operands) {
+    std::vector<at::Tensor> result;
+    for (const OperandTensor& operand : operands) result.push_back(operand.tensor);
+    return result;
+  }
+  Where block_of(Tokens tokens, const model::Segment& segment) const {
+    const at::Tensor ids = at::zeros({tokens.value()}, at::dtype(at::kLong).device(device_));
+    const auto layer = std::ranges::find(flow_.kinds, segment.kind) - flow_.kinds.begin();  // the first of the kind
+    return {.layer = segment.kind < 0 ? 0 : static_cast<int>(layer),
+            .block = 0,
+            .tokens = ids,
+            .targets = ids,
+            .positions = ids};
+  }
+
+  Status record_block(int s, Tokens tokens) {
+    model::Segment& segment = flow_.segments[at(s)];
+    const bool first_size = tokens == flow_.block_tokens(0);
+    const std::vector<OperandTensor> reads = operands(table_reads(segment, false), tokens);
+    const Where where = block_of(tokens, segment);
+    Witness& witness = *witnesses_.emplace_back(std::make_unique<Witness>(parameters_));
+    Graph graph;
+    {
+      const SavedTensorScope saving(witness);
+      std::vector<at::Tensor> outputs;
+      RecordingScope recording(device_.type(), segments_.least_planned());
+      outputs = segments_.forward(s, where, tensors(reads), &graph);
+      if (first_size) MEMO_CHECKED(add_saved(segment, tokens, reads, outputs, witness.storages(), recording.events()));
+      MEMO_CHECKED(
+          add_trace(s, false, tokens, recording.events(), outputs, segment.forward.writes, witness.storages()));
+      // What someone else's code allocates may hang on values.
+      if (segments_.foreign() && segment.forward.reads.empty() && !outputs.empty())
+        written_[{segment.forward.writes.front().cls, tokens.value()}] = outputs.front();
+    }
+    if (!segment.has_backward()) return {};
+    const std::vector<OperandTensor> gradients = operands(table_reads(segment, true), tokens);
+    std::vector<at::Tensor> results;
+    RecordingScope recording(device_.type(), segments_.least_planned());
+    results = segments_.backward(s, where, tensors(gradients), graph);
+    witness.over = true;
+    return add_trace(s, true, tokens, recording.events(), results, segment.backward.writes, {});
+  }
+
+  // The table's own reads, without those that were added for saved tensors.
+  std::vector<model::Use> table_reads(const model::Segment& segment, bool backward) const {
+    const std::vector<model::Use>& uses = backward ? segment.backward.reads : segment.forward.reads;
+    const auto saved = saved_uses_.find(segment.name);
+    const std::size_t added = backward && saved != saved_uses_.end() ? saved->second : 0;
+    return {uses.begin(), uses.end() - static_cast<std::ptrdiff_t>(added)};
+  }
+
+  // Which tensors a segment's graph keeps: its operands, and others, for which the table gets new classes.
+  Status add_saved(model::Segment& segment, Tokens tokens, const std::vector<OperandTensor>& reads,
+                   const std::vector<at::Tensor>& outputs, const std::vector<const void*>& storages,
+                   const std::vector<AllocationEvent>& events) {
+    std::size_t& added = saved_uses_[segment.name];
+    std::set<const void*> seen;
+    const auto read_back = [&](const model::Use& use) {
+      auto& list = segment.backward.reads;
+      const auto same = [&](const model::Use& u) { return u.cls == use.cls && u.layer_shift == use.layer_shift; };
+      if (std::ranges::any_of(list, same)) return;
+      list.push_back(use);
+      ++added;
+    };
+    const std::size_t table_writes = segment.forward.writes.size();
+    for (const void* storage : storages) {
+      if (!seen.insert(storage).second) continue;
+      const auto read =
+          std::ranges::find_if(reads, [&](const auto& r) { return r.tensor.storage().data() == storage; });
+      if (read != reads.end()) {
+        read_back(read->use);
+        continue;
+      }
+      std::size_t i = 0;
+      while (i < outputs.size() && outputs[i].storage().data() != storage) ++i;
+      if (i < outputs.size()) {
+        read_back(segment.forward.writes[std::min(i, table_writes - 1)]);
+        continue;
+      }
+      const auto made = std::find_if(events.rbegin(), events.rend(),
+                                     [&](const AllocationEvent& e) { return e.is_malloc && e.address == storage; });
+      if (made == events.rend() && suspended_[segment.kind].contains(storage))
+        return bad_input(
+            fmt::format("{}: backward needs a tensor there that was computed before attention", segment.name));
+      if (made == events.rend() && segments_.foreign()) continue;
+      MEMO_CHECK(made != events.rend(), "what a segment saves is an operand, a parameter or its own");
+      const int cls = static_cast<int>(flow_.classes.size());
+      flow_.classes.push_back({fmt::format("{}.saved{}", segment.name, segment.forward.writes.size() - table_writes),
+                               Bytes((made->bytes.value() + tokens.value() - 1) / tokens.value())});
+      segment.forward.writes.push_back({cls});
+      read_back({cls});
+    }
+    return {};
+  }
+
+  // Turns events into requests: those that hold an output or a saved tensor are named by their class.
+  Status add_trace(int s, bool backward, Tokens tokens, const std::vector<AllocationEvent>& events,
+                   const std::vector<at::Tensor>& outputs, const std::vector<model::Use>& writes,
+                   const std::vector<const void*>& saved) {
+    plan::Trace trace{s, backward, tokens, Seconds(0), requests(events)};
+    std::map<const void*, std::size_t> last;  // the request that lives at an address at the end
+    std::size_t request = 0;
+    for (const AllocationEvent& event : events)
+      if (event.is_malloc) last[event.address] = request++;
+    const auto name_request = [&](const void* storage, int cls, int group) {
+      const auto found = last.find(storage);
+      if (found == last.end()) return false;
+      trace.requests[found->second].cls = cls;
+      trace.requests[found->second].group = group;
+      return true;
+    };
+    const std::string where = flow_.segments[at(s)].name;
+    std::size_t i = 0;
+    for (const model::Use& use : writes) {
+      if (i >= outputs.size()) break;
+      const int groups = use.every_group && flow_.classes[at(use.cls)].grouped ? flow_.groups : 1;
+      for (int g = 0; g < groups; ++g, ++i)
+        if (!name_request(outputs[i].storage().data(), use.cls, g))
+          return run_time_error(fmt::format("profile: segment {} returns memory that it did not allocate", where));
+    }
+    // Saved classes follow the table's writes, in the order in which autograd saved them.
+    std::set<const void*> named;
+    for (const at::Tensor& output : outputs) named.insert(output.storage().data());
+    std::size_t next = 0;
+    for (const model::Use& use : writes) {
+      if (flow_.classes[at(use.cls)].name.find(".saved") == std::string::npos) continue;
+      while (next < saved.size() && (last.count(saved[next]) == 0 || !named.insert(saved[next]).second)) ++next;
+      if (next == saved.size() || !name_request(saved[next], use.cls, 0))
+        return run_time_error(fmt::format("profile: segment {} does not save the same at every block size", where));
+    }
+    if (segments_.foreign() && !backward && flow_.segments[at(s)].stage == Stage::before)
+      for (const auto& [address, number] : last) {
+        plan::Request& alive = trace.requests[number];
+        if (alive.cls >= 0 || alive.dies > 0) continue;
+        alive.dies = static_cast<int>(events.size());
+        suspended_[flow_.segments[at(s)].kind].insert(address);
+      }
+    for (const plan::Request& r : trace.requests)
+      if (r.cls < 0 && r.dies == 0)
+        return run_time_error(
+            fmt::format("profile: segment {} keeps {} bytes that it does not name", where, r.bytes.value()));
+    traces_.push_back(std::move(trace));
+    return {};
+  }
+
+  static std::vector<plan::Request> requests(const std::vector<AllocationEvent>& events) {
+    std::vector<plan::Request> result;
+    std::map<const void*, std::size_t> live;
+    for (std::size_t e = 0; e < events.size(); ++e) {
+      if (events[e].is_malloc) {
+        live[events[e].address] = result.size();
+        result.push_back({events[e].bytes, static_cast<int>(e), 0, -1, 0});
+      } else if (const auto found = live.find(events[e].address); found != live.end()) {
+        result[found->second].dies = static_cast<int>(e);
+        live.erase(found);
+      }
+    }
+    return result;
+  }
+
+  // Core attention at two lengths; requests at the context are extrapolated.
+  Status record_core(int s) {
+    const Tokens block = flow_.block_tokens(0);
+    const std::int64_t unit = std::max<std::int64_t>(block.value(), 1024);
+    const Tokens small(std::min(unit, flow_.context.value())), large(std::min(2 * unit, flow_.context.value()));
+    const std::size_t before = traces_.size();
+    for (const Tokens tokens : {small, large}) {
+      for (const bool backward : {false, true}) {
+        const model::Side& side = backward ? flow_.segments[at(s)].backward : flow_.segments[at(s)].forward;
+        const std::vector<OperandTensor> reads = operands(side.reads, tokens);
+        std::vector<at::Tensor> results;
+        Graph none;
+        RecordingScope recording(device_.type(), segments_.least_planned());
+        results = backward ? segments_.backward(s, {}, tensors(reads), none)
+                           : segments_.forward(s, {}, tensors(reads), nullptr);
+        MEMO_CHECKED(add_trace(s, backward, tokens, recording.events(), results, side.writes, {}));
+      }
+    }
+    const std::vector<plan::Trace> recorded(traces_.begin() + static_cast<std::ptrdiff_t>(before), traces_.end());
+    traces_.resize(before);
+    for (std::size_t side = 0; side < 2; ++side) {
+      const plan::Trace &a = recorded[side], &b = recorded[side + 2];
+      if (a.requests.size() != b.requests.size())
+        return run_time_error("profile: core attention allocates differently at different lengths");
+      const auto add_at = [&](Tokens tokens) {
+        plan::Trace trace = b;
+        trace.tokens = tokens;
+        for (std::size_t r = 0; r < b.requests.size() && large > small; ++r) {
+          const std::int64_t slope = (b.requests[r].bytes - a.requests[r].bytes).value() / (large - small).value();
+          trace.requests[r].bytes = b.requests[r].bytes + Bytes(slope * (tokens - large).value());
+        }
+        traces_.push_back(std::move(trace));
+      };
+      add_at(flow_.context);
+      if (b.backward) continue;
+      for (const int blocks : flow_.prefixes())
+        if (flow_.block * blocks >= small) add_at(flow_.block * blocks);
+    }
+    return {};
+  }
+
+  model::Dataflow& flow_;
+  Segments& segments_;
+  ComputeDtype dtype_;
+  std::span<const std::byte> parameters_;
+  at::Device device_;
+  std::vector<plan::Trace> traces_;
+  std::map<std::pair<int, std::int64_t>, at::Tensor>
+      written_;                                      // operands by class and tokens; else constants are given
+  std::vector<std::unique_ptr<Witness>> witnesses_;  // which outlive their graphs
+  // What foreign calls before attention left behind, not by name, of each kind of layers.
+  std::map<int, std::set<const void*>> suspended_;
+  std::map<std::string, std::size_t> saved_uses_;  // how many reads were added to a segment's backward side
+};
+
+}  // namespace
+
+Result<std::vector<plan::Trace>> record(model::Dataflow& flow, Segments& segments, ComputeDtype dtype,
+                                        std::span<const std::byte> parameters, at::Device device) {
+  return Recorder(flow, segments, dtype, parameters, device).run();
+}
+
+}  // namespace memo::libtorch

@@ -1,0 +1,171 @@
+// Takes over every CPU allocation of LibTorch (c10::SetCPUAllocator): records, or serves planned addresses. This is one
+// of the two places with global state, because LibTorch's allocator is global; scopes are per thread.
+//
+// An allocation of 0 bytes has no memory: nobody records, plans, counts or frees it.
+#pragma once
+
+#include <c10/core/DeviceType.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "memo/base/units.h"
+
+namespace memo::libtorch {
+
+// Tensors begin at multiples of this many bytes, on the heap and in a plan.
+inline constexpr std::size_t allocation_alignment = 64;
+
+// Installs the allocator; later calls do nothing. Without a scope, allocations go to the heap and are counted.
+void install_allocator();
+
+struct HeapUse {
+  Bytes live, peak;
+};
+HeapUse heap_use();      // of allocations that no plan placed, all threads; bytes as asked for
+void reset_heap_peak();  // peak = live
+
+// Memory in which planned addresses lie (memo/torch/arena.h): freeing a tensor there gives nothing to the heap. To be
+// withdrawn only when no tensor is left in it.
+void register_arena(const std::byte* begin, Bytes bytes);
+void withdraw_arena(const std::byte* begin);
+
+// Where the allocations of a device go that no plan places.
+class Heap {
+ public:
+  explicit Heap(c10::DeviceType device) : device_(device) {}
+  virtual ~Heap() = default;
+  [[nodiscard]] c10::DeviceType device() const { return device_; }
+  // `recorder`: to be told to scopes when the block is freed.
+  virtual void* allocate(std::size_t bytes, std::uint64_t recorder) = 0;
+
+ private:
+  c10::DeviceType device_;
+};
+
+// For allocators of other devices than the CPU. An allocation of this thread: by its innermost scope of the heap's
+// device, else from the heap; and that a block was freed, before it can be given to another: `recorder` of its
+// allocation, 0 if none.
+void* allocate_in_scope(std::size_t bytes, Heap& heap);
+void tell_scopes(const void* address, std::size_t bytes, std::uint64_t recorder);
+bool in_arena(const void* address);
+
+// Scopes of one thread nest; the innermost of a device serves its allocations. At parallel regions LibTorch's own
+// worker threads allocate without a scope.
+class AllocationScope {
+ public:
+  AllocationScope(const AllocationScope&) = delete;
+  AllocationScope& operator=(const AllocationScope&) = delete;
+
+ protected:
+  explicit AllocationScope(c10::DeviceType device) : device_(device) {}
+  ~AllocationScope() = default;
+  void enter();
+  void leave();
+
+ private:
+  virtual void* serve(std::size_t bytes, Heap& heap) = 0;
+  // True if the block is this scope's. `recorder`: of the recording scope that made the block, 0 if none did.
+  virtual bool freed(const void* address, std::size_t bytes, std::uint64_t recorder) = 0;
+  AllocationScope* outer_ = nullptr;
+  c10::DeviceType device_;
+  friend void* allocate_in_scope(std::size_t bytes, Heap& heap);
+  friend void tell_scopes(const void* address, std::size_t bytes, std::uint64_t recorder);
+};
+
+struct AllocationEvent {
+  bool is_malloc = true;
+  const void* address = nullptr;
+  Bytes bytes;
+};
+
+// What a call of someone else's code allocates below this many bytes is not planned: autograd keeps scalars without
+// asking.
+inline constexpr std::size_t least_planned = 64;
+
+// While alive, logs every malloc of `least` bytes that this thread's calls make, and every free, by any thread, of what
+// it logged.
+class RecordingScope final : public AllocationScope {
+ public:
+  explicit RecordingScope(c10::DeviceType device = c10::DeviceType::CPU, std::size_t least = 0);
+  ~RecordingScope();
+  // To be read when no other thread holds memory of this scope.
+  [[nodiscard]] const std::vector<AllocationEvent>& events() const { return events_; }
+
+ private:
+  void* serve(std::size_t bytes, Heap& heap) override;
+  bool freed(const void* address, std::size_t bytes, std::uint64_t recorder) override;
+  std::uint64_t recorder_;
+  std::size_t least_;
+  std::vector<AllocationEvent> events_;
+};
+
+// While alive, allocations go to the heap, as if no other scope were there: of what is not the same in every call.
+class UnplannedScope final : public AllocationScope {
+ public:
+  explicit UnplannedScope(c10::DeviceType device) : AllocationScope(device) { enter(); }
+  ~UnplannedScope() { leave(); }
+
+ private:
+  void* serve(std::size_t bytes, Heap& heap) override { return heap.allocate(bytes, 0); }
+  bool freed(const void*, std::size_t, std::uint64_t) override { return false; }
+};
+
+struct PlannedRequest {
+  Bytes bytes;
+  std::byte* address = nullptr;  // in a registered arena, aligned
+  bool outlives = false;         // a planned tensor, which lives on when the call ends; else a transient
+};
+
+// Where a call departed from its plan.
+struct Departure {
+  enum class Kind {
+    unplanned,       // the plan has another size here, or no more requests (planned == 0): served by the heap
+    address_in_use,  // the planned address overlaps a block of the call that is still alive: served by the heap
+    outlived,        // a transient that was alive when the call ended: others will be given its address
+  };
+  Kind kind = Kind::unplanned;
+  int request = 0;  // which allocation of the call, from 0
+  Bytes asked, planned;
+};
+std::string describe(const Departure& departure);
+
+// While alive, the k-th allocation of this thread gets the k-th planned address when its size is the planned one; else
+// it goes to the heap and is a departure (the k-th planned request is then skipped over only if a later one matches).
+class PlannedScope final : public AllocationScope {
+ public:
+  // `requests` must outlive the scope. Allocations below `least` bytes are not of the plan.
+  explicit PlannedScope(const std::vector<PlannedRequest>& requests, c10::DeviceType device = c10::DeviceType::CPU,
+                        std::size_t least = 0);
+  explicit PlannedScope(std::vector<PlannedRequest>&&, c10::DeviceType = c10::DeviceType::CPU,
+                        std::size_t = 0) = delete;
+  ~PlannedScope();
+  // The call has ended: transients that are still alive become departures, what is allocated next is not the call's.
+  // The destructor does the same.
+  const std::vector<Departure>& finish();
+  [[nodiscard]] const std::vector<Departure>& departures() const { return departures_; }
+  // Planned requests that were not served so far.
+  [[nodiscard]] int unused() const { return static_cast<int>(requests_.size()) - served_; }
+
+ private:
+  struct Live {
+    int request;          // which allocation of the call
+    std::size_t planned;  // index into requests_
+  };
+  void* serve(std::size_t bytes, Heap& heap) override;
+  bool freed(const void* address, std::size_t bytes, std::uint64_t recorder) override;
+  void* planned_address(std::size_t bytes);
+  [[nodiscard]] bool in_use(const PlannedRequest& wanted) const;
+
+  const std::vector<PlannedRequest>& requests_;
+  std::size_t least_;
+  std::size_t next_ = 0;
+  int asked_ = 0, served_ = 0;
+  bool finished_ = false;
+  std::vector<Live> live_;
+  std::vector<Departure> departures_;
+};
+
+}  // namespace memo::libtorch

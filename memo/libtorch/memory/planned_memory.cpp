@@ -1,0 +1,64 @@
+#include "memo/libtorch/memory/planned_memory.h"
+
+#include <algorithm>
+
+#include "memo/base/check.h"
+#include "memo/base/index.h"
+
+namespace memo::libtorch {
+namespace {}  // namespace
+
+PlannedMemory::PlannedMemory(const plan::Plan& plan, std::byte* arena) : plan_(plan), arena_(arena) {
+  const plan::Program& program = plan.program;
+  const model::Dataflow& flow = plan.profile.flow;
+  const plan::TensorIndex index(flow);
+  const plan::Places places(index, program);
+  const auto add = [&](const std::vector<plan::Operand>& list, int call) {
+    begin_.push_back(operands_.size());
+    for (const plan::Operand& operand : list) {
+      const plan::Tensor tensor = index.tensor(operand.tensor);
+      const Tokens tokens = operand.blocks == flow.blocks() ? flow.context
+                            : operand.sequence              ? flow.block * operand.blocks
+                                                            : flow.block_tokens(tensor.block);
+      if (flow.classes[at(tensor.cls)].lasting()) continue;  // where it always is: memo/torch/session.cpp
+      operands_.push_back({operand.tensor, arena_ + places.of(operand.tensor, call).offset.value(),
+                           flow.classes[at(tensor.cls)].row * tokens.value(), tokens.value(), tensor.cls,
+                           tensor.group});
+    }
+  };
+  for (std::size_t k = 0; k < program.calls.size(); ++k) {
+    const plan::Operands used = plan::operands(flow, index, program.calls[k]);
+    add(used.reads, static_cast<int>(k));
+    add(used.writes, static_cast<int>(k));
+  }
+  begin_.push_back(operands_.size());
+}
+
+std::span<const PlannedOperand> PlannedMemory::slice(int call, int side) const {
+  const std::size_t i = 2 * at(call) + at(side);
+  return {operands_.data() + begin_[i], begin_[i + 1] - begin_[i]};
+}
+
+std::vector<PlannedRequest> PlannedMemory::requests(int call) const {
+  const plan::Call& what = plan_.program.calls[at(call)];
+  const plan::Trace& trace = plan_.profile.traces[at(what.trace)];
+  const plan::Transients& transients = plan_.program.transients[at(what.trace)];
+  std::vector<PlannedRequest> result;
+  result.reserve(trace.requests.size());
+  for (std::size_t r = 0; r < trace.requests.size(); ++r) {
+    const plan::Request& request = trace.requests[r];
+    if (request.cls < 0) {
+      result.push_back({request.bytes, arena_ + what.workspace.value() + transients.offsets[r], false});
+      continue;
+    }
+    const int group = what.group >= 0 ? what.group : request.group;
+    const auto written = writes(call);
+    const auto found = std::ranges::find_if(
+        written, [&](const PlannedOperand& o) { return o.cls == request.cls && o.group == group; });
+    MEMO_CHECK(found != written.end(), "a request for a planned tensor is one of the call's writes");
+    result.push_back({request.bytes, found->address, true});
+  }
+  return result;
+}
+
+}  // namespace memo::libtorch

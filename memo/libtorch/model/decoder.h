@@ -1,0 +1,69 @@
+// The mathematics of a decoder, one token block or one head group at a time. Token-wise segments are autograd graphs of
+// fused functions that save no more than they must; parameter gradients accumulate in place inside the backward matrix
+// product. Plain memory in, plain memory out: where outputs lie is the allocator's business (memo/torch/allocator.h).
+//
+// Shapes: T tokens of a block, S of the sequence, h hidden, F ffn, V vocabulary, D head_dim, G head groups; a group has
+// Hg = heads / G query heads and Kg = kv_heads / G key heads. dtype float32 or bfloat16; statistics, parameter
+// gradients and the log-sum-exp are float32.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "memo/libtorch/kernels/loss_sum.h"
+#include "memo/libtorch/kernels/parameter.h"
+#include "memo/model/parameters.h"
+#include "memo/model/shape.h"
+
+namespace memo::libtorch {
+
+class Decoder {
+ public:
+  // `parameters` in the order of model::parameters(shape). `groups` divides kv_heads.
+  Decoder(const model::Shape& shape, int groups, std::vector<Parameter> parameters);
+  ~Decoder();
+
+  // `positions` [T] int64: of each token in its document.
+  at::Tensor embedding(const at::Tensor& tokens, const at::Tensor& positions) const;  // [T] int64 -> x [T, h]
+  void embedding_backward(const at::Tensor& tokens, const at::Tensor& positions, const at::Tensor& d) const;
+
+  // Differentiable in x: qkv_g [T, (Hg + 2 Kg) D] per group, columns q|k|v head by head, rotated.
+  std::vector<at::Tensor> attn_in(int layer, const at::Tensor& x, const at::Tensor& positions) const;
+  // Differentiable in o (o_g [T, Hg D] per group), not in the residual x: x1 = x + out(o) [T, h].
+  at::Tensor attn_out(int layer, const at::Tensor& x, const std::vector<at::Tensor>& o) const;
+  // Differentiable in x1: h [T, 2F] gate|up, or [T, F].
+  at::Tensor mlp_in(int layer, const at::Tensor& x1) const;
+  // Differentiable in h, not in the residual x1: x of the next layer [T, h].
+  at::Tensor mlp_out(int layer, const at::Tensor& x1, const at::Tensor& h) const;
+
+  // Causal attention of one group: qkv_g [S, (Hg + 2 Kg) D] -> o_g [S, Hg D], lse_g [S, Hg] float32; inside of the
+  // model's window, and of each document where `starts` has some (attention_mask.h).
+  std::tuple<at::Tensor, at::Tensor> attention(const at::Tensor& qkv, std::span<const std::int64_t> starts = {}) const;
+  // Gradients dq_g [S, Hg D], dk_g, dv_g [S, Kg D] from do_g [S, Hg D].
+  std::tuple<at::Tensor, at::Tensor, at::Tensor> attention_backward(const at::Tensor& d_o, const at::Tensor& qkv,
+                                                                    const at::Tensor& o, const at::Tensor& lse,
+                                                                    std::span<const std::int64_t> starts = {}) const;
+
+  // Final norm, LM head and cross entropy, forward and backward together, in tiles of rows so that no transient is
+  // larger than a few MiB: adds each token's loss (natural log) to `loss_sum` and returns d = scale * d(loss_sum)/dx
+  // [T, h]; accumulates the gradients of head and final norm. `targets` [T] int64; < 0: no loss there.
+  at::Tensor loss(const at::Tensor& x, const at::Tensor& targets, double scale, LossSum& loss_sum) const;
+  // Forward only: per-token losses [T] float32.
+  at::Tensor token_losses(const at::Tensor& x, const at::Tensor& targets) const;
+  at::Tensor logits(const at::Tensor& x) const;  // [T, V] float32
+
+  [[nodiscard]] const model::Shape& shape() const;
+  [[nodiscard]] int groups() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace memo::libtorch

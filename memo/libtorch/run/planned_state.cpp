@@ -1,0 +1,86 @@
+#include "memo/libtorch/run/planned_state.h"
+
+#include <optional>
+#include <set>
+
+#include "memo/exec/names.h"
+
+namespace memo::libtorch {
+namespace {
+
+// Which group and region a class of the dataflow holds.
+struct Piece {
+  model::Stage stage;
+  std::size_t kind;
+};
+
+std::map<int, Piece> pieces(const model::Dataflow& flow) {
+  static constexpr const char* kinds[] = {"weights", "gradients", "optimizer"};
+  std::map<int, Piece> result;
+  for (const auto& [stage, name] : {std::pair(model::Stage::before, ".before"), {model::Stage::after, ".after"}})
+    for (std::size_t kind = 0; kind < 3; ++kind)
+      result[flow.find_class(std::string(kinds[kind]) + name)] = {stage, kind};
+  return result;
+}
+
+}  // namespace
+
+PlannedState::PlannedState(const plan::Plan& plan, std::byte* arena, exec::CopyEngine& engine) : engine_(engine) {
+  const plan::Program& program = plan.program;
+  for (std::size_t kind = 0; kind < 3; ++kind) regions_[{}][kind] = arena + program.fixed[kind].offset.value();
+  const std::map<int, Piece> piece_of = pieces(plan.profile.flow);
+  std::set<std::pair<StateGroup, std::size_t>> paged;  // a tensor has many copies, to one place
+  const auto find = [&](const plan::Tensor& tensor) -> std::optional<std::pair<StateGroup, std::size_t>> {
+    const auto piece = piece_of.find(tensor.cls);
+    if (piece == piece_of.end()) return {};
+    return std::pair(StateGroup{tensor.layer, piece->second.stage}, piece->second.kind);
+  };
+  for (const plan::Residency& r : program.residencies)
+    if (const auto found = find(program.tensors[static_cast<std::size_t>(r.tensor)]))
+      regions_[found->first][found->second] = arena + r.offset.value();
+  for (const plan::Copy& copy : program.copies) {
+    const plan::Residency& r = program.residencies[static_cast<std::size_t>(copy.residency)];
+    const plan::Tensor& tensor = program.tensors[static_cast<std::size_t>(r.tensor)];
+    const auto found = find(tensor);
+    if (!found || !paged.insert(*found).second) continue;
+    paged_[found->first].push_back({exec::name_of_tensor(plan.profile.flow, tensor),
+                                    found->second == 1,
+                                    {.device = arena + r.offset.value(),
+                                     .bytes = round_up(tensor.bytes, plan::copy_alignment),
+                                     .tier = copy.tier,
+                                     .tier_offset = copy.tier_offset}});
+  }
+}
+
+Status PlannedState::move(std::vector<Paged>& pieces, plan::Direction direction) {
+  std::vector<std::pair<const Paged*, exec::Ticket>> moving;
+  for (Paged& paged : pieces) {
+    paged.request.direction = direction;
+    moving.emplace_back(&paged, engine_.start(paged.request, 0));
+  }
+  Status result;
+  for (const auto& [paged, ticket] : moving)
+    if (const Status moved = engine_.wait(ticket); result && !moved)
+      result = fail(moved.error().kind, paged->name + ": " + moved.error().message);
+  const Status drained = engine_.drain();
+  engine_.take_spans(direction);  // of no step
+  return result ? drained : result;
+}
+
+Status PlannedState::fetch(const StateGroup& group) { return move(paged_[group], plan::Direction::in); }
+Status PlannedState::store(const StateGroup& group) { return move(paged_[group], plan::Direction::out); }
+
+Status PlannedState::rewrite_gradients(exec::ArenaBytes& arena) {
+  for (auto& [group, paged] : paged_) {
+    std::vector<Paged> gradients;
+    for (const Paged& p : paged) {
+      if (!p.gradients) continue;
+      MEMO_CHECKED(arena.fill(p.request.device, p.request.bytes, 0));
+      gradients.push_back(p);
+    }
+    MEMO_CHECKED(move(gradients, plan::Direction::out));
+  }
+  return {};
+}
+
+}  // namespace memo::libtorch

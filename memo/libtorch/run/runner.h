@@ -1,0 +1,97 @@
+// Runs the calls of a plan on LibTorch: operands are views of the arena, allocations get their planned addresses, and
+// what autograd saves becomes the name of a planned tensor, to be found wherever the plan has it at backward.
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "memo/exec/executor.h"
+#include "memo/libtorch/memory/device.h"
+#include "memo/libtorch/memory/planned_memory.h"
+#include "memo/libtorch/memory/saved_tensors.h"
+#include "memo/libtorch/model/model_state.h"
+#include "memo/libtorch/model/sample.h"
+#include "memo/libtorch/model/segments.h"
+
+namespace memo::libtorch {
+
+class Runner final : public exec::Compute, private SavedTensorKeeper {
+ public:
+  // All must outlive the runner. `dtype` is the compute dtype. Without `state`, parameters and their gradients are
+  // someone else's. With it, the runner zeroes a layer's gradients before the first
+  // call of a step that adds to them, and has them measured after the last.
+  Runner(const plan::Plan& plan, std::byte* arena, Segments& segments, ComputeDtype dtype, ModelState* state,
+         Device& device);
+
+  // Calls that follow work on `sample`, which has no tokens where calls are of layers alone; on the first one of a step
+  // if `first`.
+  void begin_sequence(const Sample& sample, bool first);
+  Status run(int call) override;
+
+  // What the last call that failed threw, once; else null.
+  [[nodiscard]] std::exception_ptr take_exception() { return std::exchange(exception_, nullptr); }
+
+  // Whether to look at what each call writes, for the first that is not finite: its name, or "" while there is none.
+  void look_for_not_finite(bool look);
+  [[nodiscard]] const std::string& not_finite() const { return not_finite_; }
+
+  // Where calls departed from the plan, "segment (layer, block): what", in order; at most a few are kept.
+  [[nodiscard]] const std::vector<std::string>& departures() const { return departures_; }
+  [[nodiscard]] std::int64_t departure_count() const { return departure_count_; }
+
+ private:
+  struct Saved {  // a saved tensor, by the planned tensor it lies in
+    int tensor;
+    std::int64_t byte_offset;
+    std::vector<std::int64_t> sizes, strides;
+    at::ScalarType dtype;
+  };
+  struct Gradients {  // of a group: the calls that add to them
+    StateGroup group;
+    int first = -1, last = -1;
+  };
+  struct Held {  // a saved tensor that lies elsewhere, as autograd holds it
+    Held(at::Tensor saved, std::int64_t at_version) : tensor(std::move(saved)), version(at_version) {}
+    at::Tensor tensor;
+    std::int64_t version;
+  };
+  std::optional<std::any> pack(const at::Tensor& tensor) override;
+  at::Tensor unpack(const std::any& handle) override;
+
+  void run_call(int call);
+  [[nodiscard]] Where where(const plan::Call& call) const;
+  [[nodiscard]] at::Tensor view(const PlannedOperand& operand) const;
+  void check_held(int call);
+  void settle(int call, const std::vector<at::Tensor>& results);
+  void find_gradients();
+  void look_at_results(int call, const Gradients* measured);
+  void note(int call, const std::string& what);
+  [[nodiscard]] std::string name(int call) const;
+
+  const plan::Plan& plan_;
+  PlannedMemory memory_;
+  Segments& segments_;
+  ComputeDtype dtype_;
+  ModelState* state_;
+  Device& device_;
+  std::vector<Gradients> gradients_;
+  std::vector<int> gradients_of_;  // per call, into gradients_, or -1
+  Sample sample_;                  // of the sequence, on the device
+  bool first_sequence_ = true;
+  int current_ = -1;
+  std::vector<std::weak_ptr<const Held>> held_;  // transients of the call that autograd saved
+  std::exception_ptr exception_;
+  bool looks_ = false;
+  std::string not_finite_;
+  std::unordered_map<std::int64_t, Graph> graphs_;  // by segment, layer, block
+  std::vector<std::string> departures_;
+  std::int64_t departure_count_ = 0;
+};
+
+}  // namespace memo::libtorch

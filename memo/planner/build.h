@@ -1,0 +1,18 @@
+// Schedule, residencies and addresses put together: the program for one placement and pace.
+#pragma once
+
+#include "memo/planner/residency.h"
+
+namespace memo::planner {
+
+struct Built {
+  Program program;
+  Bytes lower_bound;  // most bytes alive at one moment: no addresses for these lifetimes can need less, nested or not
+};
+
+// Addresses are packed three times, each result one request of the next (MEMO's bi-level plan and one level below):
+// a call's transients; a turn of a pass over the blocks (memo/plan/iteration.h); the passes, rings and fixed memory of
+// the step.
+Built build_program(const Profile& profile, const std::vector<ClassPlacement>& placement, const Pace& pace);
+
+}  // namespace memo::planner

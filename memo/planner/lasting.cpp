@@ -1,0 +1,146 @@
+#include "memo/planner/lasting.h"
+
+#include <algorithm>
+
+#include "memo/base/check.h"
+#include "memo/base/index.h"
+
+namespace memo::planner {
+namespace {
+
+struct LastingAccess {
+  int call = 0, pass = 0;
+  bool write = false, update = false;
+};
+
+class LastingBuilder {
+ public:
+  LastingBuilder(const Profile& profile, const TensorIndex& index, const PlacementMap& placement,
+                 const Schedule& schedule, const Pace& pace, Residencies& result)
+      : flow_(profile.flow), index_(index), placement_(placement), schedule_(schedule), pace_(pace), result_(result) {}
+
+  void build() {
+    collect();
+    for (int cls = 0; cls < static_cast<int>(flow_.classes.size()); ++cls)
+      if (flow_.classes[at(cls)].lasting()) {
+        hold(cls);
+        page(cls);
+      }
+  }
+
+ private:
+  std::vector<LastingAccess>& accesses(int cls, int layer) {
+    return accesses_[at(cls) * at(flow_.layers + 1) + at(layer)];
+  }
+  const Pass& pass(int p) const { return schedule_.passes[at(p)]; }
+  int calls() const { return static_cast<int>(schedule_.calls.size()); }
+  bool kept(int cls, int layer) const { return placement_.place(cls, layer, 0) != PlacementMap::Place::swap; }
+
+  void collect() {
+    accesses_.resize(flow_.classes.size() * at(flow_.layers + 1));
+    for (int p = 0; p < static_cast<int>(schedule_.passes.size()); ++p)
+      for (int k = pass(p).begin; k < pass(p).end; ++k) {
+        const Call& call = schedule_.calls[at(k)];
+        const model::Segment& segment = flow_.segments[at(call.segment)];
+        const model::Side& side = call.phase == Phase::backward ? segment.backward : segment.forward;
+        for (const bool write : {false, true})
+          for (const model::Use& use : write ? side.writes : side.reads)
+            if (flow_.classes[at(use.cls)].lasting())
+              accesses(use.cls, call.layer + use.layer_shift)
+                  .push_back({k, p, write, segment.stage == model::Stage::update});
+      }
+  }
+
+  int add_ring(int cls, int slots) {
+    result_.rings.push_back({cls, false, {}, slots});
+    return static_cast<int>(result_.rings.size()) - 1;
+  }
+  void add(const Stay& stay) {
+    result_.rings[at(stay.ring)].stays.push_back(static_cast<int>(result_.stays.size()));
+    result_.stays.push_back(stay);
+  }
+
+  void hold(int cls) {
+    int ring = -1;
+    for (int layer = 0; layer <= flow_.layers; ++layer) {
+      if (accesses(cls, layer).empty() || !kept(cls, layer)) continue;
+      if (ring < 0) ring = add_ring(cls, 0);
+      Stay stay;
+      stay.tensor = index_.of(cls, layer, 0, 0);
+      stay.end = calls();
+      stay.first_use = accesses(cls, layer).front().call;
+      stay.last_use = accesses(cls, layer).back().call;
+      stay.held = true;
+      stay.ring = ring;
+      stay.slot = result_.rings[at(ring)].slots++;
+      add(stay);
+    }
+  }
+
+  // Swapped layers take slots in turn.
+  void page(int cls) {
+    std::vector<Stay> stays;
+    int layers = 0;
+    for (int layer = 0; layer <= flow_.layers; ++layer)
+      if (!accesses(cls, layer).empty() && !kept(cls, layer)) add_stays(cls, layer, layers++ % pace_.slots, stays);
+    if (stays.empty()) return;
+    std::ranges::sort(stays, {}, &Stay::first_use);
+    const int ring = add_ring(cls, std::min(pace_.slots, layers));
+    std::vector<int> free_from(at(pace_.slots), 0);
+    for (std::size_t i = 0; i < stays.size(); ++i) {
+      Stay& stay = stays[i];
+      stay.ring = ring;
+      stay.begin = std::max(free_from[at(stay.slot)], pass(std::max(0, pass_of(schedule_, stay.first_use) - 1)).begin);
+      MEMO_CHECK(stay.begin < stay.first_use, "a slot is free before its next tensor is needed");
+      if (stay.write_at >= 0) {
+        const auto next = std::find_if(stays.begin() + static_cast<std::ptrdiff_t>(i) + 1, stays.end(),
+                                       [&](const Stay& other) { return other.slot == stay.slot; });
+        const int after = pass_of(schedule_, stay.last_use) + 2;
+        stay.write_before = after < static_cast<int>(schedule_.passes.size()) ? pass(after).begin : calls();
+        if (next != stays.end()) stay.write_before = std::min(stay.write_before, next->first_use - 1);
+        MEMO_CHECK(stay.write_before > stay.write_at, "between the uses of a slot there are waits");
+        stay.end = stay.write_before;
+      }
+      free_from[at(stay.slot)] = stay.end;
+      add(stay);
+    }
+  }
+
+  void add_stays(int cls, int layer, int slot, std::vector<Stay>& stays) {
+    const std::vector<LastingAccess>& uses = accesses(cls, layer);
+    for (std::size_t i = 0, j = 0; i < uses.size(); i = j) {
+      Stay stay;
+      stay.tensor = index_.of(cls, layer, 0, 0);
+      stay.first_use = uses[i].call;
+      stay.fetched = true;
+      stay.slot = slot;
+      bool changed = uses[i].write;
+      for (j = i + 1; j < uses.size() && uses[j].pass <= uses[j - 1].pass + 1; ++j) {
+        const bool starts_update = uses[j].update && !uses[j - 1].update;
+        if (changed && starts_update && !pace_.early_updates) break;  // another sequence of the step may come first
+        changed |= uses[j].write;
+      }
+      stay.last_use = uses[j - 1].call;
+      stay.end = stay.last_use + 1;
+      if (changed) stay.write_at = stay.end;
+      stays.push_back(stay);
+    }
+  }
+
+  const model::Dataflow& flow_;
+  const TensorIndex& index_;
+  const PlacementMap& placement_;
+  const Schedule& schedule_;
+  const Pace& pace_;
+  Residencies& result_;
+  std::vector<std::vector<LastingAccess>> accesses_;  // [class][layer]
+};
+
+}  // namespace
+
+void add_lasting(const Profile& profile, const TensorIndex& index, const PlacementMap& placement,
+                 const Schedule& schedule, const Pace& pace, Residencies& result) {
+  LastingBuilder(profile, index, placement, schedule, pace, result).build();
+}
+
+}  // namespace memo::planner

@@ -1,0 +1,67 @@
+// Which blocks of which classes stay on the device, leave for a tier, or are computed again.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "memo/plan/plan.h"
+
+namespace memo::planner {
+
+using namespace plan;  // what is decided
+
+// What is placed as one: the tensors that one segment writes per block of a layer and backward needs. They are
+// computed again together or not at all. In a step of a whole model the last layer is never placed: its backward
+// follows at once. Of layers alone, the stages before and after attention are one unit.
+struct Unit {
+  int segment = -1;  // computes it again; -1: the layer's input, which is not recomputed
+  int layer = 0;
+  std::vector<int> classes;
+  Bytes swap_bytes;   // of one block: what a swap moves
+  Bytes keep_bytes;   // of one block: what keeping it on the device takes
+  Bytes rerun_input;  // of one block: read again from the tier to compute the unit again
+  Seconds rerun;      // of one block
+  // Core attention's outputs: what may be computed again, each so many blocks and the time for all of them (causal: the
+  // first fraction f costs f^2). The last is all; more than that one only where what is left can be swapped.
+  std::vector<std::pair<int, Seconds>> prefixes;
+  [[nodiscard]] bool whole() const { return !prefixes.empty(); }
+  bool whole_keep = false;  // kept as a whole layer or not at all (blocks of a sequence lie together)
+};
+
+std::vector<Unit> units(const Profile& profile, int tier);
+// Compute time of one side of a layer, all its blocks and head groups.
+Seconds layer_seconds(const Profile& profile, int layer, bool backward);
+// The class that a layer reads first, and the layer before it writes.
+int layer_input(const model::Dataflow& flow);
+
+struct Placement {
+  std::vector<ClassPlacement> classes;
+  double gap = 0;    // proved, of the optimiser's model
+  double alpha = 0;  // MEMO's fraction of token-wise tensors that are swapped
+};
+
+// Adds the unit's classes; those too small to swap are kept instead.
+void add_unit(Placement& placement, const Profile& profile, const Unit& unit, int recomputed, int swapped, int tier);
+
+// Where no backward side of a layer reads the layer's input, only blocks that are computed again need it: the others do
+// not leave. (Of a norm that was taken out, say.)
+Placement without_idle_inputs(Placement placement, const Profile& profile);
+
+Placement place_resident(const Profile& profile);
+// Layer inputs kept (tier < 0) or swapped to `tier`; everything else computed again.
+Placement place_recompute(const Profile& profile, int tier);
+// Everything swapped to `tier` that can be.
+Placement place_swapped(const Profile& profile, int tier);
+// MEMO (SIGMOD 2025, section 4.1): layer input and attention output swapped whole, of all else the largest fraction
+// alpha such that (S_input + S_attn + alpha S_other) / bandwidth <= forward time of a layer and the tier holds all; the
+// last two layers are kept.
+Placement place_alpha(const Profile& profile, int tier);
+// Least predicted recomputation and stall such that kept tensors take at most `keep_budget` and swapped ones at most
+// `tier_budget`: a mixed-integer program over block counts per unit. tier < 0: no tier.
+Placement place_optimal(const Profile& profile, int tier, Bytes keep_budget, Bytes tier_budget);
+inline Placement place_optimal(const Profile& profile, int tier, Bytes keep_budget) {
+  return place_optimal(profile, tier, keep_budget,
+                       tier < 0 ? Bytes(0) : profile.tiers[static_cast<std::size_t>(tier)].capacity);
+}
+
+}  // namespace memo::planner

@@ -1,0 +1,223 @@
+#include "memo/planner/planner.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <functional>
+
+#include "memo/planner/checkpoints.h"
+#include "memo/planner/placement.h"
+#include "memo/planner/streaming.h"
+#include "memo/planner/trials.h"
+
+namespace memo::planner {
+namespace {
+
+constexpr int refinements = 4;  // of the budget for kept tensors
+constexpr std::size_t paces_refined = 2;
+constexpr int corrections = 8;           // of the room on the tier
+constexpr int most_layers_together = 8;  // of a checkpoint
+constexpr double worth_streaming =
+    1.01;  // streamed plans are tried when the best step takes this much more than compute
+
+std::vector<Pace> paces(const Request& request, bool copies) {
+  if (!copies) return {{1, false}};
+  std::vector<Pace> all;
+  for (int slots : {2, 3, 4, 8})
+    if (request.slots == 0 || slots == 2)
+      for (bool relaxed : {false, true}) all.push_back({request.slots > 0 ? request.slots : slots, relaxed});
+  return all;
+}
+
+class Search {
+ public:
+  Search(const plan::Profile& profile, const Request& request)
+      : profile_(profile), request_(request), trials_(profile, request) {}
+
+  Result<plan::Plan> run() {
+    const int tier = profile_.tiers.empty() ? -1 : 0;
+    const std::string& strategy = request_.strategy;
+    if (tier < 0 && (strategy == "offload" || strategy == "memo-alpha"))
+      return bad_input(fmt::format("strategy {} needs a tier: set memory.disk to a folder", strategy));
+    if (strategy == "resident") try_each_pace(strategy, place_resident(profile_));
+    if (strategy == "recompute") try_each_pace(strategy, place_recompute(profile_, -1));
+    if (strategy == "offload") try_each_pace(strategy, place_recompute(profile_, tier));
+    if (strategy == "memo-alpha") try_each_pace(strategy, place_alpha(profile_, tier));
+    if (strategy == "memo") search_memo(tier);
+    return trials_.finish();
+  }
+
+ private:
+  // A placement that keeps at most so many bytes.
+  using Place = std::function<Placement(Bytes budget)>;
+
+  void try_each_pace(const std::string& name, const Placement& placement) {
+    const bool copies = std::ranges::any_of(placement.classes, [](const auto& c) { return c.swapped > 0; });
+    for (const Pace& pace : paces(request_, copies)) {
+      trials_.consider(name, placement, pace);
+      if (done()) return;
+    }
+  }
+
+  // Any other strategy is a placement that memo may take. Beyond these: the budget for kept tensors is what the limit
+  // leaves over the peak of a plan that keeps nothing; the packed peak then corrects it. That is done at the two paces
+  // which served the plan that keeps nothing best.
+  void search_memo(int tier) {
+    trials_.consider("resident", place_resident(profile_), {1, false});
+    trials_.consider("recompute", place_recompute(profile_, -1), {1, false});
+    if (done()) return;
+    if (tier >= 0) {
+      const Pace usual{request_.slots > 0 ? request_.slots : 2, false};
+      trials_.consider("offload", place_recompute(profile_, tier), usual);
+      // Whatever was measured, so that the smallest limit does not hang on times.
+      for (const int slots : {1, 2})
+        if (request_.slots == 0 || slots == request_.slots) {
+          const Placement all = place_swapped(profile_, tier);
+          trials_.consider("all swapped", all, {slots, false});
+          trials_.consider("all streamed", streamed(all, profile_, tier), {slots, false});
+        }
+      if (done()) return;
+      try_each_pace("memo-alpha", place_alpha(profile_, tier));
+      if (done()) return;
+    }
+    if (request_.device_limit == Bytes(0)) {
+      try_each_pace("by block", place_optimal(profile_, tier, Bytes(std::int64_t{1} << 60)));
+      return;
+    }
+    search_budgets(
+        "by block", [&](Bytes budget) { return optimal(tier, budget); }, tier);
+    if (done()) return;
+    if (tier >= 0 && (!trials_.any() || trials_.slowdown() > worth_streaming))
+      search_budgets(
+          "by block, streamed", [&](Bytes budget) { return streamed(optimal(tier, budget), profile_, tier); }, tier);
+    if (tier < 0 ? !trials_.any() : trials_.tier_short()) search_checkpoints(tier);
+    if (tier >= 0 && !trials_.any() && !(request_.any_plan && over_without_parameters(tier))) search_paged(tier);
+  }
+
+  [[nodiscard]] bool done() const { return request_.any_plan && trials_.any(); }
+
+  // Whether what is streamed is too much even if no parameter were on the device.
+  bool over_without_parameters(int tier) {
+    const Placement all = streamed(place_swapped(profile_, tier), profile_, tier);
+    Bytes parameters;
+    for (const model::TensorClass& cls : profile_.flow.classes)
+      parameters += cls.layer_bytes * std::int64_t{profile_.flow.layers};
+    return build_program(profile_, all.classes, {1, false}).lower_bound - parameters > request_.device_limit;
+  }
+
+  // The tier, or the device without one, is too small for the inputs of all layers. Those of layers alone come from
+  // outside, once.
+  void search_checkpoints(int tier) {
+    if (profile_.flow.layers_alone()) return;
+    const int slots = request_.slots > 0 ? request_.slots : 2;
+    for (int k = 2; k < profile_.flow.layers && k <= most_layers_together; ++k) {
+      const std::string name = fmt::format("{} layers a checkpoint", k);
+      if (done()) return;
+      trials_.consider(name, checkpointed(place_recompute(profile_, -1), profile_, k), {1, false});
+      if (tier < 0) continue;
+      const Placement all = checkpointed(place_recompute(profile_, tier), profile_, k);
+      trials_.consider(name, all, {slots, false});
+      trials_.consider(name, streamed(all, profile_, tier), {slots, false});
+    }
+  }
+
+  // Nothing fits: parameters leave too, as little of them as will do. What the tier holds of them crosses it more than
+  // once a step, so this is the last resort.
+  void search_paged(int tier) {
+    const int layers = profile_.flow.layers;
+    for (const auto& [most, name] : {std::pair(Paged::optimizer, "streamed, optimizer paged"),
+                                     std::pair(Paged::gradients, "streamed, gradients paged"),
+                                     std::pair(Paged::weights, "streamed, weights paged")})
+      for (const int slots : {2, 1}) {
+        if (request_.slots > 0 && slots != std::min(request_.slots, 2)) continue;
+        const Pace pace{request_.slots > 0 ? request_.slots : slots, false};
+        int enough = layers;
+        const Place place = [&, kind = most](Bytes budget) {
+          return paged(streamed(optimal(tier, budget), profile_, tier), profile_, tier, kind, enough);
+        };
+        Placement base = streamed(place_swapped(profile_, tier), profile_, tier);
+        const auto try_with = [&, kind = most, kind_name = name](int count) {
+          return trials_.consider(kind_name, paged(base, profile_, tier, kind, count), pace);
+        };
+        Trials::Tried tried = try_with(layers);
+        if (tried.over_tier > Bytes(0)) {
+          fit_tier(name, place, tier, pace);  // sets the room
+          base = streamed(optimal(tier, Bytes(0)), profile_, tier);
+          tried = try_with(layers);
+        }
+        if (done()) return;
+        if (!tried.fits) continue;
+        for (int least = 1; least < enough;) {
+          const int middle = (least + enough) / 2;
+          try_with(middle).fits ? enough = middle : least = middle + 1;
+        }
+        search_budgets(name, place, tier);
+        return;
+      }
+  }
+
+  Placement optimal(int tier, Bytes budget) const { return place_optimal(profile_, tier, budget, room_); }
+
+  void search_budgets(const std::string& name, const Place& place, int tier) {
+    const std::vector<Pace> all_paces = paces(request_, tier >= 0);
+    const auto [nothing_kept, first] = fit_tier(name, place, tier, all_paces.front());
+    std::vector<std::tuple<double, Pace, Bytes>> ranked;
+    for (std::size_t i = 0; i < all_paces.size(); ++i) {
+      const Pace& pace = all_paces[i];
+      const Trials::Tried base = i == 0 ? first : trials_.consider(name, nothing_kept, pace);
+      if (base.fits) ranked.emplace_back(base.seconds, pace, base.peak);
+    }
+    std::ranges::stable_sort(ranked, {}, [](const auto& entry) { return std::get<0>(entry); });
+    for (std::size_t i = 0; i < ranked.size() && i < paces_refined; ++i)
+      refine(name, place, std::get<2>(ranked[i]), std::get<1>(ranked[i]));
+  }
+
+  // The placement that keeps nothing, and how it did. A program needs more of the tier than what its placement swaps:
+  // its room is corrected by what it was over.
+  std::pair<Placement, Trials::Tried> fit_tier(const std::string& name, const Place& place, int tier,
+                                               const Pace& pace) {
+    const Bytes capacity = tier < 0 ? Bytes(0) : profile_.tiers[static_cast<std::size_t>(tier)].capacity;
+    room_ = capacity;
+    for (int i = 0;; ++i) {
+      Placement placement = place(Bytes(0));
+      const Trials::Tried tried = trials_.consider(name, placement, pace);
+      const Bytes less = tried.over_tier + capacity / 100;
+      if (tried.over_tier == Bytes(0) || less >= room_ || i == corrections) return {std::move(placement), tried};
+      room_ -= less;
+    }
+  }
+
+  void refine(const std::string& name, const Place& place, Bytes base, const Pace& pace) {
+    Bytes budget = request_.device_limit - base;
+    Bytes too_much = budget * 2 + Bytes(1);
+    for (int i = 0; i < refinements && budget > Bytes(0); ++i) {
+      const Bytes peak = trials_.consider(name, place(budget), pace).peak;
+      if (trials_.fits(peak)) {
+        const Bytes next = std::min(budget + (request_.device_limit - peak), (budget + too_much) / 2);
+        if (next - budget < request_.device_limit / 100) break;
+        budget = next;
+      } else {
+        too_much = budget;
+        budget -= std::min(budget, peak - request_.device_limit);
+      }
+    }
+  }
+
+  const plan::Profile& profile_;
+  const Request& request_;
+  Trials trials_;
+  Bytes room_;  // on the tier, for what a placement swaps
+};
+
+}  // namespace
+
+const std::vector<std::string>& strategies() {
+  static const std::vector<std::string> all{"memo", "resident", "recompute", "offload", "memo-alpha"};
+  return all;
+}
+
+Result<plan::Plan> make_plan(const plan::Profile& profile, const Request& request) {
+  return Search(profile, request).run();
+}
+
+}  // namespace memo::planner

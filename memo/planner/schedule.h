@@ -1,0 +1,54 @@
+// The calls of one step in order (memo/model/dataflow.h draws it), with reruns where a placement asks for
+// recomputation.
+#pragma once
+
+#include <vector>
+
+#include "memo/plan/operands.h"
+#include "memo/plan/plan.h"
+#include "memo/plan/profile.h"
+#include "memo/plan/program.h"
+
+namespace memo::planner {
+
+using namespace plan;  // what is decided
+
+// Placement of each (class, layer): a class or layer that is not listed is kept.
+class PlacementMap {
+ public:
+  PlacementMap(const model::Dataflow& flow, const std::vector<ClassPlacement>& placement);
+  enum class Place { recompute, swap, keep };
+  [[nodiscard]] Place place(int cls, int layer, int block) const;
+  [[nodiscard]] int recomputed(int cls, int layer) const { return at(cls, layer).recomputed; }  // the first blocks
+  [[nodiscard]] int tier(int cls, int layer) const { return at(cls, layer).tier; }
+  [[nodiscard]] bool streamed(int cls, int layer) const { return at(cls, layer).streamed; }
+  [[nodiscard]] bool any_streamed() const { return any_streamed_; }
+
+ private:
+  [[nodiscard]] const ClassPlacement& at(int cls, int layer) const;
+  int layers_;
+  bool any_streamed_ = false;
+  std::vector<ClassPlacement> table_;  // [class][layer]
+};
+
+// A run of calls that belong together: one loop over the blocks, or one core call. When tensors are streamed, two wait
+// calls come first: what the pass before wrote is out after the first of them, and may be fetched during the second.
+struct Pass {
+  int begin = 0, end = 0;  // calls [begin, end)
+  bool core = false;
+  bool backward = false;
+  std::vector<int> iterations;  // the first call of each block's turn; of a core pass, its one call
+};
+
+struct Schedule {
+  std::vector<Call> calls;   // workspace not yet set
+  std::vector<Pass> passes;  // in order, covering all calls
+};
+
+// The pass that a call belongs to.
+int pass_of(const Schedule& schedule, int call);
+
+// `early_updates`: see Pace.
+Schedule schedule(const Profile& profile, const PlacementMap& placement, bool early_updates);
+
+}  // namespace memo::planner

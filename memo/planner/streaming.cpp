@@ -1,0 +1,113 @@
+#include "memo/planner/streaming.h"
+
+#include <algorithm>
+#include <set>
+
+#include "memo/planner/residency.h"
+
+namespace memo::planner {
+namespace {
+
+using model::Dataflow;
+using model::Stage;
+
+// Numbers the passes of a step (memo/model/dataflow.h draws them): the one in which a side of a layer's stage runs.
+int pass_of(const Dataflow& flow, Stage stage, bool backward, int layer) {
+  const int turn = 2 * flow.layers;
+  if (flow.layers_alone()) {
+    const int part = stage == Stage::before ? 0 : stage == Stage::core ? 1 : 2;
+    return backward ? 6 * flow.layers - 1 - (3 * layer + part) : 3 * layer + part;
+  }
+  switch (stage) {
+    case Stage::embedding:
+      return backward ? 2 * turn : 0;
+    case Stage::before:
+      return backward ? 2 * turn - 2 * layer : 2 * layer;
+    case Stage::core:
+      return backward ? 2 * turn - 2 * layer - 1 : 2 * layer + 1;
+    case Stage::after:
+      return backward ? 2 * turn - 2 * (layer + 1) : 2 * (layer + 1);
+    case Stage::loss:
+      return turn;
+    case Stage::update:
+    case Stage::optimizer:
+    case Stage::wait:
+      break;
+  }
+  return 2 * turn + 1;
+}
+
+// Whether tensors of `cls` and `layer` are used in more than one pass.
+bool crosses(const Dataflow& flow, int cls, int layer) {
+  std::set<int> passes;
+  for (std::size_t s = 0; s < flow.segments.size(); ++s) {
+    const model::Segment& segment = flow.segments[s];
+    for (const bool backward : {false, true}) {
+      const model::Side& side = backward ? segment.backward : segment.forward;
+      for (const auto* uses : {&side.reads, &side.writes})
+        for (const model::Use& use : *uses) {
+          const int of = layer - use.layer_shift;  // the call's layer
+          if (use.cls != cls) continue;
+          const bool runs = flow.layered(static_cast<int>(s))
+                                ? of >= (backward ? flow.forward_layers : 0) && of < flow.layers &&
+                                      flow.in_layer(static_cast<int>(s), of)
+                            : segment.stage == Stage::loss ? layer == flow.layers
+                                                           : layer == 0;
+          if (runs) passes.insert(pass_of(flow, segment.stage, backward, of));
+        }
+    }
+  }
+  return passes.size() > 1;
+}
+
+}  // namespace
+
+Placement streamed(Placement placement, const Profile& profile, int tier) {
+  const Dataflow& flow = profile.flow;
+  std::set<std::pair<int, int>> placed;
+  for (ClassPlacement& entry : placement.classes) {
+    placed.emplace(entry.cls, entry.layer);
+    entry.streamed = swappable(profile, entry.cls, tier) && crosses(flow, entry.cls, entry.layer);
+    if (entry.streamed) entry.tier = tier;
+  }
+  for (int cls = 0; cls < static_cast<int>(flow.classes.size()); ++cls)
+    for (int layer = 0; layer <= flow.layers; ++layer)
+      if (!placed.contains({cls, layer}) && swappable(profile, cls, tier) && crosses(flow, cls, layer))
+        placement.classes.push_back({cls, layer, 0, flow.blocks(), 0, tier, true});
+  return placement;
+}
+
+Placement paged(Placement placement, const Profile& profile, int tier, Paged most, int layers) {
+  const Dataflow& flow = profile.flow;
+  const auto uses = [](const std::vector<model::Use>& list, int cls) {
+    return std::ranges::any_of(list, [&](const model::Use& use) { return use.cls == cls; });
+  };
+  for (int cls = 0; cls < static_cast<int>(flow.classes.size()); ++cls) {
+    if (!flow.classes[static_cast<std::size_t>(cls)].lasting()) continue;
+    Paged kind = Paged::optimizer;
+    for (std::size_t s = 0; s < flow.segments.size(); ++s) {
+      if (!flow.layered(static_cast<int>(s))) continue;
+      if (uses(flow.segments[s].forward.reads, cls)) kind = Paged::weights;
+      if (uses(flow.segments[s].backward.writes, cls)) kind = Paged::gradients;
+    }
+    for (int layer = 0; layer < layers && kind <= most; ++layer)
+      placement.classes.push_back({cls, layer, 0, 1, 0, tier, true});
+  }
+  return placement;
+}
+
+Bytes core_bytes_per_token(const Dataflow& flow) {
+  Bytes most;
+  for (const model::Segment& segment : flow.segments) {
+    if (segment.stage != Stage::core) continue;
+    for (const model::Side& side : {segment.forward, segment.backward}) {
+      Bytes bytes;
+      for (const auto* uses : {&side.reads, &side.writes})
+        for (const model::Use& use : *uses) bytes += flow.classes[static_cast<std::size_t>(use.cls)].row;
+      most = std::max(most, bytes);
+    }
+  }
+  return most;
+}
+
+}  // namespace memo::planner

@@ -1,0 +1,22 @@
+// Where on its tier each tensor goes: the blocks of a layer's class lie one after another, and layers whose times on
+// the tier do not overlap share bytes (the same packing as for the arena).
+#pragma once
+
+#include <map>
+#include <tuple>
+#include <vector>
+
+#include "memo/planner/residency.h"
+
+namespace memo::planner {
+
+struct TierLayout {
+  std::vector<Bytes> bytes;                     // used of each tier
+  std::map<std::pair<int, int>, Bytes> extent;  // (tensor, life) -> offset
+  [[nodiscard]] Bytes offset(const Stay& stay) const { return extent.at({stay.tensor, stay.life}); }
+};
+
+TierLayout lay_out_tiers(const Profile& profile, const TensorIndex& index, const PlacementMap& placement,
+                         const std::vector<Stay>& stays);
+
+}  // namespace memo::planner

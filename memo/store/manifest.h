@@ -1,0 +1,61 @@
+// manifest.json: the files of a checkpoint and the hash of each (XXH3, 64 bits), of the bytes that were to be written.
+// A flipped bit in any of them always shows.
+#pragma once
+
+#include <xxhash.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "memo/base/file.h"
+#include "memo/base/result.h"
+
+namespace memo::store {
+
+struct FileSum {
+  std::string name;  // in the manifest's folder
+  std::int64_t bytes = 0;
+  std::uint64_t hash = 0;
+  bool operator==(const FileSum&) const = default;
+};
+
+// A file that is hashed as it is written. Not synced: the folder is, as a whole, before it gets its name. Without
+// `close` nothing stays. Errors name the file and the reason.
+class HashedFile {
+ public:
+  static Result<HashedFile> create(const Path& path);
+  HashedFile(HashedFile&& other) noexcept;
+  HashedFile& operator=(HashedFile&&) = delete;
+  ~HashedFile();
+
+  Status write(std::span<const std::byte> bytes);
+  Result<FileSum> close();
+
+ private:
+  struct FreeState {
+    void operator()(XXH3_state_t* state) const { XXH3_freeState(state); }
+  };
+  HashedFile(Path path, int fd);
+  Path path_;
+  int fd_;
+  std::int64_t bytes_ = 0;
+  std::unique_ptr<XXH3_state_t, FreeState> hash_;
+};
+
+Result<FileSum> write_hashed(const Path& path, std::string_view text);
+
+Status write_manifest(const Path& folder, const std::vector<FileSum>& files);
+// Every file is in `folder` itself, and listed once.
+Result<std::vector<FileSum>> read_manifest(const Path& folder);
+
+// The files of the manifest are there, with its sizes.
+Status check_files(const Path& folder);
+// And with its bytes: all are read.
+Status verify_files(const Path& folder);
+
+}  // namespace memo::store

@@ -1,0 +1,195 @@
+// Parameters whose home is a tier: when they come and go, and what the validator says when that goes wrong.
+#include "memo/planner/lasting.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "memo/planner/build.h"
+#include "memo/planner/streaming.h"
+#include "synthetic_profile.h"
+
+namespace memo::planner {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+// Not simulated: a prediction without times.
+Plan paged_plan(const Profile& profile, Paged most, int layers, int slots, bool early = false) {
+  Plan plan;
+  plan.strategy = "memo";
+  plan.profile = profile;
+  plan.placement = paged(streamed(place_swapped(profile, 0), profile, 0), profile, 0, most, layers).classes;
+  Built built = build_program(profile, plan.placement, {slots, false, early});
+  plan.program = std::move(built.program);
+  plan.predicted.device_peak = plan.program.arena;
+  plan.predicted.device_lower_bound = built.lower_bound;
+  for (const Copy& copy : plan.program.copies) {
+    const int residency = plan.program.residencies[static_cast<std::size_t>(copy.residency)].tensor;
+    (copy.direction == Direction::out ? plan.predicted.bytes_out : plan.predicted.bytes_in) +=
+        plan.program.tensors[static_cast<std::size_t>(residency)].bytes;
+  }
+  return plan;
+}
+
+const std::string& class_of(const Plan& plan, const Copy& copy) {
+  const int tensor = plan.program.residencies[static_cast<std::size_t>(copy.residency)].tensor;
+  const int cls = plan.program.tensors[static_cast<std::size_t>(tensor)].cls;
+  return plan.profile.flow.classes[static_cast<std::size_t>(cls)].name;
+}
+
+std::map<std::string, std::pair<int, int>> copies_of_classes(const Plan& plan) {  // in, out
+  std::map<std::string, std::pair<int, int>> copies;
+  for (const Copy& copy : plan.program.copies) {
+    auto& [in, out] = copies[class_of(plan, copy)];
+    ++(copy.direction == Direction::in ? in : out);
+  }
+  return copies;
+}
+
+TEST(Lasting, PagedPlansHoldAtEveryNumberOfSlotsAndLayers) {
+  for (const int layers : {1, 2, 5})
+    for (const std::int64_t context : {1024, 4096})
+      for (const int slots : {1, 2, 3})
+        for (const Paged most : {Paged::optimizer, Paged::gradients, Paged::weights})
+          for (const int paged_layers : {1, layers}) {
+            const Profile profile = synthetic_profile({.layers = layers, .context = context});
+            for (const bool early : {false, true})
+              EXPECT_THAT(validate(paged_plan(profile, most, paged_layers, slots, early)), IsEmpty())
+                  << layers << " layers, " << context << " tokens, " << slots << " slots, " << paged_layers
+                  << " paged, early updates " << early;
+          }
+}
+
+TEST(Lasting, WhatIsPagedNeedsAFewLayersOnTheDeviceWhateverTheirNumber) {
+  const auto peak = [](std::int64_t layers, Paged most) {
+    const Profile profile = synthetic_profile({.layers = layers, .context = 4096});
+    return paged_plan(profile, most, static_cast<int>(layers), 2).program.arena;
+  };
+  const auto layer = [](int kinds) {  // bytes of a layer's weights, gradients, optimizer state
+    const Profile profile = synthetic_profile({.layers = 1});
+    Bytes sum;
+    for (const model::TensorClass& cls : profile.flow.classes)
+      for (int kind = 0; kind < kinds; ++kind)
+        if (cls.name.starts_with(std::vector{"weights.", "gradients.", "optimizer."}[static_cast<std::size_t>(kind)]))
+          sum += cls.layer_bytes;
+    return sum;
+  };
+  const auto expect_growth = [&](Paged most, Bytes four_layers) {
+    const Bytes growth = peak(12, most) - peak(8, most);
+    EXPECT_GE(growth, four_layers);
+    EXPECT_LE(growth, four_layers + Bytes(100 << 10)) << "the statistics of norms, too small to copy, and pages";
+  };
+  expect_growth(Paged::weights, Bytes(0));
+  expect_growth(Paged::gradients, layer(1) * 4);
+  expect_growth(Paged::optimizer, layer(2) * 4);
+}
+
+TEST(Lasting, StateCrossesTheTierOnceAStepAndWeightsThreeTimes) {
+  const Plan plan = paged_plan(synthetic_profile({.layers = 6, .context = 4096}), Paged::weights, 6, 2);
+  auto copies = copies_of_classes(plan);
+  EXPECT_EQ(copies["optimizer.after"], std::pair(6, 6));
+  // Forward, backward, update; but the last layer's are still there in the turn, whose forward and backward are one.
+  EXPECT_EQ(copies["weights.after"], std::pair(17, 6));
+  // The first layer's are still there after backward; its gradients leave all the same, as for another sequence.
+  EXPECT_EQ(copies["weights.before"], std::pair(17, 6));
+  EXPECT_EQ(copies["gradients.before"], std::pair(12, 12));
+}
+
+// Without clipping a layer is updated while its weights and gradients are still there from backward.
+TEST(Lasting, EarlyUpdatesFetchNothingTwice) {
+  const Plan plan = paged_plan(synthetic_profile({.layers = 6, .context = 4096}), Paged::weights, 6, 2, true);
+  auto copies = copies_of_classes(plan);
+  EXPECT_EQ(copies["optimizer.after"], std::pair(6, 6));
+  EXPECT_EQ(copies["weights.after"], std::pair(11, 6));  // forward, backward
+  EXPECT_EQ(copies["weights.before"], std::pair(12, 6));
+  EXPECT_EQ(copies["gradients.before"], std::pair(6, 6));
+  EXPECT_TRUE(updates_early(plan.profile.flow, plan.program));
+}
+
+struct Wrong {
+  const char* name;
+  std::function<void(Plan&)> change;
+  const char* failure;
+};
+
+class ValidatorOfLasting : public ::testing::TestWithParam<Wrong> {};
+
+int lasting_copy(const Plan& plan, const char* cls, Direction direction) {
+  for (std::size_t c = 0; c < plan.program.copies.size(); ++c)
+    if (class_of(plan, plan.program.copies[c]) == cls && plan.program.copies[c].direction == direction)
+      return static_cast<int>(c);
+  return -1;
+}
+Copy& copy_of(Plan& plan, const char* cls, Direction direction) {
+  return plan.program.copies[static_cast<std::size_t>(lasting_copy(plan, cls, direction))];
+}
+Residency& residency_of(Plan& plan, const char* cls) {
+  return plan.program.residencies[static_cast<std::size_t>(copy_of(plan, cls, Direction::in).residency)];
+}
+
+// Of early updates: the parameters of layer 0 are used again after their update.
+TEST(Lasting, AnUpdateIsTheLastToUseItsParameters) {
+  Plan plan = paged_plan(synthetic_profile({.layers = 3, .context = 4096}), Paged::weights, 3, 2, true);
+  const auto is = [&](const Call& call, const char* segment) {
+    return plan.profile.flow.segments[static_cast<std::size_t>(call.segment)].name == segment;
+  };
+  const auto update = std::ranges::find_if(plan.program.calls, [&](const Call& c) { return is(c, "update.after"); });
+  ASSERT_EQ(update->layer, 2);
+  update->layer = 0;
+  EXPECT_THAT(validate(plan), ::testing::Contains(HasSubstr("has updated")));
+  plan.sequences = 2;
+  EXPECT_THAT(validate(plan), ::testing::Contains(HasSubstr("comes after an update")));
+}
+
+TEST_P(ValidatorOfLasting, NamesWhatIsWrong) {
+  Plan plan = paged_plan(synthetic_profile({.layers = 3, .context = 4096}), Paged::weights, 3, 2);
+  GetParam().change(plan);
+  EXPECT_THAT(validate(plan), ::testing::Contains(HasSubstr(GetParam().failure)));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Plans, ValidatorOfLasting,
+    ::testing::Values(
+        Wrong{"LostUpdate",
+              [](Plan& p) {
+                p.program.copies.erase(p.program.copies.begin() + lasting_copy(p, "optimizer.after", Direction::out));
+              },
+              "of optimizer.after of layer 0, block 0 is never written out"},
+        Wrong{"AnotherAddress", [](Plan& p) { residency_of(p, "weights.after").offset += Bytes(4096); },
+              "a lasting tensor has one address"},
+        Wrong{"AnotherPlace", [](Plan& p) { copy_of(p, "weights.after", Direction::in).tier_offset += Bytes(4096); },
+              "a lasting tensor has one place"},
+        Wrong{"Stale",
+              [](Plan& p) {
+                copy_of(p, "gradients.after", Direction::out).before = static_cast<int>(p.program.calls.size());
+              },
+              "its newest content need only be out by"},
+        Wrong{"LostBeforeTheNextSequence",
+              [](Plan& p) {
+                p.sequences = 2;
+                p.program.copies.erase(p.program.copies.begin() + lasting_copy(p, "gradients.before", Direction::out));
+              },
+              "is not written out before the next sequence"},
+        Wrong{"NotFetched",
+              [](Plan& p) {
+                p.program.copies.erase(p.program.copies.begin() + lasting_copy(p, "weights.before", Direction::in));
+              },
+              "no copy fetches it"},
+        Wrong{"Produced", [](Plan& p) { residency_of(p, "optimizer.before").origin = Origin::produced; },
+              "but the tensor outlives the step"},
+        Wrong{"HeldForAWhile", [](Plan& p) { residency_of(p, "weights.before").origin = Origin::held; },
+              "is held, but from boundary"},
+        Wrong{"UpdateTooEarly",
+              [](Plan& p) {
+                const auto k = static_cast<std::size_t>(update_begin(p.profile.flow, p.program));
+                std::swap(p.program.calls[k], p.program.calls[k - 3]);
+                p.sequences = 2;
+              },
+              "comes after an update"}),
+    [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace memo::planner

@@ -1,0 +1,192 @@
+// Plans of layers alone (memo/model/dataflow.h): a plug-in's, whose mathematics is not Memo's.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+
+#include "memo/check/validate.h"
+#include "memo/model/dataflow.h"
+#include "memo/planner/planner.h"
+
+namespace memo::planner {
+namespace {
+
+// What a recorder adds: a tensor that each stage saves, and that it reads its operands again. Layers of a later kind
+// save more, and take longer.
+plan::Profile layers_profile(double bandwidth, const model::LayerShape& shape, int groups) {
+  plan::Profile profile;
+  profile.model = "synthetic layers";
+  profile.device = "made up";
+  profile.flow = model::layers_dataflow(shape, 4, 4, groups, Tokens(4096), Tokens(512));
+  model::Dataflow& flow = profile.flow;
+  for (model::Segment& segment : flow.segments) {
+    if (!segment.has_backward() || segment.stage == model::Stage::core) continue;
+    const bool before = segment.stage == model::Stage::before;
+    const int cls = static_cast<int>(flow.classes.size());
+    flow.classes.push_back({segment.name + ".saved0", Bytes((before ? 1028 : 9000) * (2 + segment.kind))});
+    segment.forward.writes.push_back({cls});
+    segment.backward.reads.push_back({cls});
+    segment.backward.reads.push_back(before ? model::Use{flow.find_class("x")}
+                                            : model::Use{flow.find_class("o"), 0, false, true});
+  }
+  for (int s = 0; s < static_cast<int>(flow.segments.size()); ++s) {
+    const model::Stage stage = flow.segments[static_cast<std::size_t>(s)].stage;
+    for (const bool backward : {false, true}) {
+      if (backward && !flow.segments[static_cast<std::size_t>(s)].has_backward()) continue;
+      const auto add = [&](Tokens tokens, double seconds) {
+        profile.traces.push_back({s, backward, tokens, Seconds(backward ? 2 * seconds : seconds), {}});
+        if (stage != model::Stage::wait) profile.traces.back().requests = {{Bytes(1 << 20), 0, 1, -1, 0}};
+      };
+      if (stage == model::Stage::wait) add(flow.context, 0);
+      if (stage == model::Stage::core) {
+        add(flow.context, 0.1);
+        if (!backward)
+          for (const int blocks : flow.prefixes()) add(flow.block * blocks, 0.1 * blocks * blocks / 64);
+      }
+      if (stage < model::Stage::core || stage == model::Stage::after)
+        add(flow.block, 0.01 * (2 + flow.segments[static_cast<std::size_t>(s)].kind));
+    }
+  }
+  if (bandwidth > 0) {
+    const BytesPerSecond rate(bandwidth);
+    profile.tiers.push_back({"disk", Bytes(std::int64_t{1} << 40), rate, rate, rate, rate, 1.1, 4096});
+  }
+  return profile;
+}
+
+plan::Profile layers_profile(double bandwidth, int groups = 2, int layers = 3) {
+  return layers_profile(bandwidth, {layers, 256, 8, 4, 32}, groups);
+}
+
+plan::Plan plan_or_fail(const plan::Profile& profile, const Request& request) {
+  auto plan = make_plan(profile, request);
+  EXPECT_TRUE(plan.has_value()) << (plan ? "" : plan.error().message);
+  if (!plan) return {};
+  const auto failures = check::validate(*plan);
+  EXPECT_TRUE(failures.empty()) << plan->strategy << ": " << failures.front();
+  return *std::move(plan);
+}
+
+TEST(LayersAlone, PlansOfEveryStrategyValidate) {
+  for (const double bandwidth : {0.0, 1e7, 1e9})
+    for (const int groups : {1, 2})
+      for (const std::string& strategy : strategies()) {
+        if (bandwidth == 0 && (strategy == "offload" || strategy == "memo-alpha")) continue;
+        const plan::Profile profile = layers_profile(bandwidth, groups);
+        const plan::Plan free = plan_or_fail(profile, {strategy, Bytes(0), 0});
+        plan_or_fail(profile, {strategy, free.predicted.device_peak, 0});
+      }
+}
+
+TEST(LayersAlone, AnyLimitIsKeptOrTheLeastThatWorksIsNamed) {
+  for (const double bandwidth : {0.0, 1e9}) {
+    const plan::Profile profile = layers_profile(bandwidth, 2, 6);
+    const Bytes most = plan_or_fail(profile, {"resident", Bytes(0), 0}).predicted.device_peak;
+    for (const int eighths : {7, 5, 3, 2}) {
+      const auto plan = make_plan(profile, {"memo", most / 8 * eighths, 0});
+      if (!plan) {
+        EXPECT_EQ(plan.error().kind, ErrorKind::infeasible);
+        continue;
+      }
+      EXPECT_TRUE(check::validate(*plan).empty()) << check::validate(*plan).front();
+      EXPECT_LE(plan->predicted.device_peak, most / 8 * eighths);
+    }
+    EXPECT_TRUE(make_plan(profile, {"memo", most / 8 * 5, 0}).has_value());
+  }
+}
+
+TEST(LayersAlone, WhatLayersAreGivenIsKeptOrLeavesButIsNotComputedAgain) {
+  const plan::Profile profile = layers_profile(0, 2, 6);
+  const Bytes recomputed = plan_or_fail(profile, {"recompute", Bytes(0), 0}).predicted.device_peak;
+  const Bytes input = profile.flow.classes[static_cast<std::size_t>(profile.flow.find_class("x"))].row * 4096;
+  EXPECT_TRUE(make_plan(profile, {"memo", recomputed, 0}).has_value());
+  EXPECT_FALSE(make_plan(profile, {"memo", recomputed - input * 2, 0}).has_value());
+
+  plan::Plan plan = plan_or_fail(profile, {"recompute", Bytes(0), 0});
+  const auto again = std::ranges::find(plan.program.calls, plan::Phase::rerun, &plan::Call::phase);
+  again->segment = profile.flow.find_segment("input");
+  EXPECT_THAT(check::validate(plan), testing::Contains(testing::HasSubstr("cannot be run again")));
+}
+
+// What runs a layer goes through it once, from its input to its output.
+TEST(LayersAlone, WhatIsAfterAttentionIsComputedAgainOnlyBehindWhatIsBeforeIt) {
+  const plan::Profile profile = layers_profile(0, 2, 6);
+  const plan::Plan plan = plan_or_fail(profile, {"recompute", Bytes(0), 0});
+  const int before = profile.flow.find_segment("before"), after = profile.flow.find_segment("after");
+  std::set<std::pair<int, int>> begun;
+  int reruns = 0;
+  for (const plan::Call& call : plan.program.calls) {
+    EXPECT_FALSE(call.segment == profile.flow.find_segment("input") && call.phase == plan::Phase::rerun);
+    if (call.phase != plan::Phase::rerun) continue;
+    if (call.segment == before) begun.emplace(call.layer, call.block);
+    if (call.segment != after) continue;
+    EXPECT_EQ(begun.erase({call.layer, call.block}), 1U);
+    ++reruns;
+  }
+  EXPECT_EQ(reruns, 6 * profile.flow.blocks());
+  EXPECT_TRUE(begun.empty());
+}
+
+TEST(LayersAlone, OfSeveralKindsEachRunsItsOwnSegmentsAndHoldsItsOwnTensors) {
+  const std::vector<int> kinds{0, 1, 0, 2, 1};
+  for (const double bandwidth : {0.0, 1e9})
+    for (const std::string& strategy : strategies()) {
+      if (bandwidth == 0 && (strategy == "offload" || strategy == "memo-alpha")) continue;
+      const plan::Profile profile = layers_profile(bandwidth, {5, 256, 8, 4, 32, kinds}, 2);
+      const plan::Plan free = plan_or_fail(profile, {strategy, Bytes(0), 0});
+      for (const plan::Call& call : free.program.calls) {
+        const int kind = profile.flow.segments[static_cast<std::size_t>(call.segment)].kind;
+        EXPECT_TRUE(kind < 0 || kind == kinds[static_cast<std::size_t>(call.layer)]);
+      }
+      for (const plan::Tensor& tensor : free.program.tensors) {
+        const std::string& name = profile.flow.classes[static_cast<std::size_t>(tensor.cls)].name;
+        const std::size_t at = name.find("(kind ");
+        if (at == std::string::npos) continue;
+        EXPECT_EQ(name[at + 6] - '0', kinds[static_cast<std::size_t>(tensor.layer)]) << name;
+      }
+      if (strategy == "resident") plan_or_fail(profile, {"memo", free.predicted.device_peak / 8 * 7, 0});
+    }
+}
+
+TEST(LayersAlone, ACallOfALayerOfAnotherKindIsFound) {
+  const plan::Profile profile = layers_profile(0, {2, 256, 8, 4, 32, {0, 1}}, 1);
+  plan::Plan plan = plan_or_fail(profile, {"resident", Bytes(0), 0});
+  const int other = profile.flow.find_segment("before (kind 1)");
+  const auto call =
+      std::ranges::find(plan.program.calls, profile.flow.find_segment("before (kind 0)"), &plan::Call::segment);
+  call->segment = other;
+  call->trace = profile.trace_of(other, false, Tokens(512));
+  EXPECT_THAT(check::validate(plan), testing::Contains(testing::HasSubstr("its layer has no such call")));
+}
+
+// As of a layer without a norm before attention.
+TEST(LayersAlone, AnInputThatNoBackwardReadsLeavesOnlyToBeComputedFromAgain) {
+  plan::Profile profile = layers_profile(1e9, 2, 3);
+  auto& reads = profile.flow.segments[static_cast<std::size_t>(profile.flow.find_segment("before"))].backward.reads;
+  std::erase_if(reads, [&](const model::Use& use) { return use.cls == profile.flow.find_class("x"); });
+  for (const std::string& strategy : strategies()) {
+    const plan::Plan free = plan_or_fail(profile, {strategy, Bytes(0), 0});
+    for (const int eighths : {7, 6, 5})
+      if (const auto plan = make_plan(profile, {"memo", free.predicted.device_peak / 8 * eighths, 0})) {
+        EXPECT_TRUE(check::validate(*plan).empty()) << check::validate(*plan).front();
+      }
+  }
+}
+
+// Frozen layers below the first one that is trained.
+TEST(LayersAlone, TheFirstLayersMayHaveNoBackwardSide) {
+  for (const double bandwidth : {0.0, 1e9})
+    for (const std::string& strategy : strategies()) {
+      if (bandwidth == 0 && (strategy == "offload" || strategy == "memo-alpha")) continue;
+      const plan::Profile profile = layers_profile(bandwidth, {5, 256, 8, 4, 32, {0, 0, 1, 1, 1}, {}, 2}, 2);
+      const plan::Plan plan = plan_or_fail(profile, {strategy, Bytes(0), 0});
+      for (const plan::Call& call : plan.program.calls)
+        EXPECT_TRUE(call.phase == plan::Phase::forward || call.layer >= 2) << call.layer;
+      const plan::Profile all = layers_profile(bandwidth, {5, 256, 8, 4, 32, {0, 0, 1, 1, 1}}, 2);
+      EXPECT_LT(plan.predicted.step, plan_or_fail(all, {strategy, Bytes(0), 0}).predicted.step);
+    }
+}
+
+}  // namespace
+}  // namespace memo::planner
