@@ -19,10 +19,14 @@ def check(planning, state, found, profiler):
             _Comparison(planning, state, example, found.draws).run(kind, profiler)
 
 
+_OF_EXPERTS = ("top_k", "num_experts", "num_local_experts", "num_experts_per_tok")  # of modules that choose by values
+
+
 class _Comparison:
     def __init__(self, planning, state, example, draws):
         self.planning, self.state, self.example, self.draws = planning, state, example, draws
         self.layer = planning.layers[example.layer]
+        self.routes = any(hasattr(module, name) for module in self.layer.modules() for name in _OF_EXPERTS)
         self.d = None  # of the output; none of layers that run forward alone
         if example.layer >= state.forward_layers:
             self.d = torch.randn(example.hidden.shape, generator=torch.Generator().manual_seed(1)).to(example.hidden)
@@ -52,10 +56,27 @@ class _Comparison:
             if a is None or _near(a, b):
                 continue
             exact = exact or self._exact(plain, trained)
+            if self.routes:
+                a, b, exact[i] = self._without_rerouted(a, b, exact[i])
             if not _within_rounding(a, b, exact[i]):
                 raise UnsupportedModel(f"{planning.names[self.example.layer]}: its {what} by token blocks differs by "
                                        f"{_difference(a, b):.1e} from the model's own, whose rounding is "
                                        f"{_difference(a, exact[i]):.1e}")
+
+    def _without_rerouted(self, plain, ours, exact):
+        """Rounding to bfloat16 sends a token now and then to another expert. Without so few rows, or (of parameters' gradients,
+        to which each token gives a share) towards the plain one by what such a token may give; of float32, all."""
+        tokens = self.example.hidden.shape[1]
+        few = max(2, tokens // 64) if self.example.hidden.dtype != torch.float32 or self.state.dtype is not None else 0
+        if few == 0 or exact is None:
+            return plain, ours, exact
+        if plain.shape != self.example.hidden.shape:
+            difference = ours - plain
+            kept = (1 - 2 * (few / tokens) ** 0.5 * _norm(plain) / _norm(difference).clamp_min(1e-30)).clamp_min(0)
+            return plain, plain + difference * kept.to(plain.dtype), exact
+        errors = (ours.float() - exact.float()).norm(dim=-1).flatten()
+        rows = errors.argsort()[:max(tokens - few, 1)]
+        return plain[0][rows], ours[0][rows], exact[0][rows]
 
     def _plain(self):
         leaves = layers.Leaves(self.layer)

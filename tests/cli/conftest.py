@@ -6,6 +6,7 @@ MEMO_COMMAND names the command; build/memo of this repository when absent. Each 
 import json
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import tempfile
@@ -54,8 +55,14 @@ def start(*arguments):
     """A process to be interrupted. Its stderr is read line by line."""
     command = [str(COMMAND), *map(str, arguments)]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1, env=ENVIRONMENT
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1, env=ENVIRONMENT, preexec_fn=as_in_a_terminal
     )
+
+
+def as_in_a_terminal():
+    """No signal is ignored, though these tests may run in the background or under nohup."""
+    for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(ignored, signal.SIG_DFL)
 
 
 def after_step(process, step):

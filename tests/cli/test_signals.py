@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import COMMAND, ENVIRONMENT, after_step, memo, start
+from conftest import COMMAND, ENVIRONMENT, after_step, as_in_a_terminal, memo, start
 
 LONG = {"context": 1024, "steps": 200}
 SAVING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU]
@@ -63,6 +63,7 @@ def test_a_terminal_that_closes(folder, job):
     job(train=LONG)
     pid, terminal = pty.fork()
     if pid == 0:
+        as_in_a_terminal()
         os.execve(COMMAND, [str(COMMAND), "train", str(folder / "job.toml"), "--out", str(folder / "run")], ENVIRONMENT)
     text = b""
     while b"step 1/" not in text:

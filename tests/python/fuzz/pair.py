@@ -42,6 +42,8 @@ class Pair:
     def _do(self, name, given):
         """To all twins; raises Difference."""
         self._count += 1
+        if given.get("backward") == "late" and self.plain.inner.is_gradient_checkpointing:
+            given = given | {"backward": "once"}  # masks of what is computed again are known by the last forward alone
         low = self._in_bfloat16(given)
         if self.exact:
             take_numbers(self.exact, self.plain)
@@ -87,7 +89,7 @@ class Pair:
     def _is_refusal(self, action, error):
         """One line that begins with memo, or the name of a module or of an option, and hands on no error of another kind."""
         text = str(error)
-        models = (self.attached.model, self.attached.inner)
+        models = filter(None, (self.attached.model, self.attached.inner, self.attached.attached_to))
         names = {name for model in models for name, _ in model.named_modules() if name}
         starts = tuple(name + end for name in names for end in (": ", " (")) + ("memo: ",) + (_OPTIONS if action == "attach" else ())
         return (isinstance(error, ValueError | RuntimeError) and text.startswith(starts) and "\n" not in text
