@@ -1,56 +1,86 @@
-# make demo | test | build | bench | cuda | gpu | validate | soak | soak-short | bundle | wheel | packages: each does the set-up that is still missing. See README.md.
+# Each target does the set-up that is still missing. `make help` lists them; README.md says more.
 PYTHON ?= python3
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+# What the command and the Python package are built with, and what tests and benchmarks need besides.
 PACKAGES := g++ cmake ninja-build python3-venv python3-dev libcli11-dev nlohmann-json3-dev libtomlplusplus-dev \
-            libfmt-dev libexpected-dev libgtest-dev libgmock-dev liburing-dev libcsv-dev libxxhash-dev libssl-dev zlib1g-dev \
-            libjs-chart.js chromium clang
+            libfmt-dev libexpected-dev liburing-dev libcsv-dev libxxhash-dev libssl-dev zlib1g-dev libjs-chart.js
+TEST_PACKAGES := libgtest-dev libgmock-dev chromium clang
 
-.PHONY: demo test build bench cuda gpu validate soak soak-short bundle wheel packages clean format
-demo: build/build.ninja
+.DEFAULT_GOAL := help
+.PHONY: help demo test check test-all lint tidy bench build cuda gpu validate soak soak-short bundle wheel packages format clean configured
+help: ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 12
+demo: build/build.ninja ## build the command, then train a small model by each strategy; installs only what that needs
 	cmake --build build --target memo
 	scripts/demo
-test: build
+build: configured ## build the command, the Python package, tests and benchmarks
+	cmake --build build
+test: build ## all tests
 	scripts/test
-bench: build
+check: .venv/.done .venv/.test-packages ## build and test all that needs no LibTorch, in build-check
+	cmake -S . -B build-check -G Ninja -DMEMO_TORCH=OFF
+	cmake --build build-check --target memo tests/all
+	ctest --test-dir build-check --output-on-failure -j "$$(nproc)"
+test-all: ## all tests, then what is longer: fuzzing, kills and resumes, sanitizers (.ci/run)
+	.ci/run
+lint: .venv/.tests ## clang-format over C++, ruff over Python, clang-tidy over changed C++ sources
+	git ls-files '*.h' '*.cpp' | xargs .venv/bin/clang-format --dry-run --Werror
+	.venv/bin/ruff check python/memo tests scripts benchmarks
+	scripts/tidy changed
+tidy: .venv/.tests ## clang-tidy over all C++ sources
+	scripts/tidy all
+format: .venv/.tests ## format the C++ sources
+	git ls-files '*.h' '*.cpp' | xargs .venv/bin/clang-format -i
+bench: build ## benchmarks that need no GPU
 	scripts/bench
-# The command against CUDA's LibTorch, where that is installed.
-cuda: build/build.ninja
-	@grep -q '^MEMO_GPU:INTERNAL=ON' build/CMakeCache.txt || { echo "make cuda: needs nvcc and a LibTorch built with CUDA" >&2; exit 2; }
-	cmake --build build --target memo
-gpu: build/build.ninja
-	scripts/gpu
-validate: build/build.ninja
+validate: configured ## estimates against published measurements: docs/validation.md
 	cmake --build build --target memo
 	.venv/bin/python benchmarks/validate.py
-# Kills and resumes: 30 minutes, and what CI takes of it.
-soak: build/build.ninja
+soak: configured ## kill and resume runs for 30 minutes
 	cmake --build build --target memo
 	.venv/bin/python benchmarks/soak.py --minutes 30 --least 200
-soak-short: build/build.ninja
+soak-short: configured ## the same for 3 minutes
 	cmake --build build --target memo
 	.venv/bin/python benchmarks/soak.py --minutes 3 --least 20
-bundle: .venv/.done
-	scripts/bundle $(filter-out python3-dev,$(filter %-dev libjs-%,$(PACKAGES)))
-# The Python package, for the Python and torch of .venv.
-wheel: .venv/.done
+cuda: build/build.ninja ## build the command against CUDA's LibTorch, where that is installed
+	@grep -q '^MEMO_GPU:INTERNAL=ON' build/CMakeCache.txt || { echo "make cuda: needs nvcc and a LibTorch built with CUDA" >&2; exit 2; }
+	cmake --build build --target memo
+gpu: configured ## tests and measurements on a GPU
+	scripts/gpu
+wheel: .venv/.done ## the Python package, for the Python and torch of .venv
 	.venv/bin/pip wheel -q --no-deps -w build .
-build: build/build.ninja
-	cmake --build build
+bundle: .venv/.done .venv/.test-packages ## an archive from which Memo builds without a network
+	scripts/bundle $(filter-out python3-dev,$(filter %-dev libjs-%,$(PACKAGES) $(TEST_PACKAGES)))
+packages: .venv/.packages ## the system packages that `pip install .` needs
+clean: ## remove build, build-check and build-tidy
+	rm -rf build build-check build-tidy
 
+# A build directory that `demo` or `cuda` configured first has no tests; `configured` adds them. It keeps them from then on.
+demo cuda: first_options := -DMEMO_TESTS=OFF
 build/build.ninja: CMakeLists.txt .venv/.done
-	cmake -S . -B build -G Ninja
+	cmake -S . -B build -G Ninja $(if $(wildcard build/CMakeCache.txt),,$(first_options))
+configured: .venv/.tests
+	@if ! grep -qs '^MEMO_TESTS:BOOL=ON' build/CMakeCache.txt || [ .venv/.done -nt build/build.ninja ]; then \
+	cmake -S . -B build -G Ninja -DMEMO_TESTS=ON; fi
 
 ifeq ($(wildcard third_party),)
+define install
+@mkdir -p .venv
+@missing=$$(for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+if [ -n "$$missing" ]; then $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q $$missing; fi
+@touch $@
+endef
 .venv/.packages: Makefile
-	@mkdir -p .venv
-	@missing=$$(for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
-	if [ -n "$$missing" ]; then $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q $$missing; fi
-	@touch $@
-packages: .venv/.packages  # alone, for pip install
+	$(call install,$(PACKAGES))
+.venv/.test-packages: Makefile .venv/.packages
+	$(call install,$(TEST_PACKAGES))
 
 .venv/.done: requirements.txt .venv/.packages
 	[ -x .venv/bin/python ] || $(PYTHON) -m venv .venv
 	.venv/bin/pip install -q -r requirements.txt
+	@touch $@
+.venv/.tests: requirements-test.txt .venv/.done .venv/.test-packages
+	.venv/bin/pip install -q -r requirements-test.txt
 	@touch $@
 else  # An unpacked bundle installs nothing; the environment is the machine's Python, which has torch.
 .venv/.done:
@@ -58,9 +88,6 @@ else  # An unpacked bundle installs nothing; the environment is the machine's Py
 	@mkdir -p .venv/bin
 	@printf '#!/bin/sh\nexec "%s" "$$@"\n' "$$(command -v $(PYTHON))" >.venv/bin/python && chmod +x .venv/bin/python
 	@touch $@
+.venv/.tests .venv/.test-packages: .venv/.done
+	@touch $@
 endif
-
-format:
-	clang-format -i $$(git ls-files '*.h' '*.cpp')
-clean:
-	rm -rf build

@@ -2,9 +2,10 @@
 
     .venv/bin/python benchmarks/adapters.py [--steps 20]
 
-Without dropout the losses are to be the plain trainer's. With lora_dropout 0.1 each draws masks of its own, so losses are shown beside
-each other, and the slope of the loss along its gradient, over the gradient's norm, with one seed for all three losses: 1 where the
-gradient is that of the loss. One table row a trainer, dtype and dropout; bfloat16 is Trainer's `bf16` (autocast)."""
+Without dropout the losses are to be the plain trainer's. With lora_dropout 0.1 each draws masks of its own, so losses are
+shown beside each other, and the slope of the loss along its gradient, over the gradient's norm, with one seed for all three
+losses: 1 where the gradient is that of the loss. One table row a trainer, dtype and dropout; bfloat16 is Trainer's `bf16`
+(autocast)."""
 
 import argparse
 import contextlib
@@ -19,12 +20,13 @@ sys.path[:0] = [str(ROOT / "build" / "python"), str(ROOT / "tests" / "python")]
 
 import datasets  # noqa: E402
 import families  # noqa: E402
-import memo  # noqa: E402
 import peft  # noqa: E402
 import tokenizers  # noqa: E402
 import torch  # noqa: E402
 import transformers as hf  # noqa: E402
 import trl  # noqa: E402
+
+import memo  # noqa: E402
 
 WORDS = 97
 
@@ -48,8 +50,19 @@ def data(kind, rows=48):
 
 
 def trainer_of(kind, model, steps, bf16, dropout, folder):
-    common = dict(output_dir=folder, per_device_train_batch_size=2, max_steps=steps, logging_steps=1, report_to=[], save_strategy="no",
-                  use_cpu=True, disable_tqdm=True, learning_rate=1e-3, seed=1, bf16=bf16)
+    common = dict(
+        output_dir=folder,
+        per_device_train_batch_size=2,
+        max_steps=steps,
+        logging_steps=1,
+        report_to=[],
+        save_strategy="no",
+        use_cpu=True,
+        disable_tqdm=True,
+        learning_rate=1e-3,
+        seed=1,
+        bf16=bf16,
+    )
     lora = peft.LoraConfig(task_type="CAUSAL_LM", r=8, target_modules="all-linear", lora_dropout=dropout)
     made = trl.SFTTrainer if kind == "SFT" else trl.DPOTrainer
     settings = trl.SFTConfig(**common) if kind == "SFT" else trl.DPOConfig(**common, disable_dropout=False)

@@ -2,8 +2,9 @@
 
     .venv/bin/python benchmarks/attach.py [--context 4096]
 
-A Llama of 29.4 M parameters (that of docs/measurements.md), float32, one document. Prints seconds of memo.attach with and without its check, over
-a plain step of the same tokens in the same run, and microseconds of a look over the attached step's."""
+A Llama of 29.4 M parameters (that of docs/measurements.md), float32, one document. Prints seconds of memo.attach with
+and without its check, over a plain step of the same tokens in the same run, and microseconds of a look over the attached
+step's."""
 
 import argparse
 import sys
@@ -14,9 +15,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "build" / "python")]
 
-import memo  # noqa: E402
 import torch  # noqa: E402
 import transformers as hf  # noqa: E402
+
+import memo  # noqa: E402
 
 
 def seconds(work, times):
@@ -34,8 +36,16 @@ def main():
     context = parser.parse_args().context
     warnings.filterwarnings("ignore")
     torch.manual_seed(0)
-    model = hf.LlamaForCausalLM(hf.LlamaConfig(hidden_size=512, intermediate_size=1536, num_hidden_layers=8, num_attention_heads=8,
-                                               num_key_value_heads=4, vocab_size=8192)).train()
+    model = hf.LlamaForCausalLM(
+        hf.LlamaConfig(
+            hidden_size=512,
+            intermediate_size=1536,
+            num_hidden_layers=8,
+            num_attention_heads=8,
+            num_key_value_heads=4,
+            vocab_size=8192,
+        )
+    ).train()
     ids = torch.randint(8192, (1, context))
 
     def step():

@@ -61,7 +61,9 @@ def one(job, out, faults):
 
 class BoundedJob(Job):
     def memo(self, *arguments):
-        return subprocess.run([str(self.options.memo), *map(str, arguments)], capture_output=True, text=True, env=self.options.env, timeout=120)
+        return subprocess.run(
+            [str(self.options.memo), *map(str, arguments)], capture_output=True, text=True, env=self.options.env, timeout=120
+        )
 
 
 def main():
@@ -86,7 +88,11 @@ def main():
                 if what in ("hang", "wrong"):
                     print(f"{kind}, rate {rate:.6f}: {what}", file=sys.stderr)
                 shutil.rmtree(out)
-    print(markdown(["fault", "runs", *OUTCOMES], [[kind, options.runs, *(counts[kind][what] for what in OUTCOMES)] for kind in KINDS]))
+    print(
+        markdown(
+            ["fault", "runs", *OUTCOMES], [[kind, options.runs, *(counts[kind][what] for what in OUTCOMES)] for kind in KINDS]
+        )
+    )
     return 1 if any(counts[kind]["hang"] + counts[kind]["wrong"] for kind in KINDS) else 0
 
 

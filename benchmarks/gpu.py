@@ -76,15 +76,21 @@ class Bench:
         """A row of one training run."""
         row = {"shape": shape, "context": context, "strategy": strategy}
         out = self.folder / f"run-{time.monotonic_ns()}"
-        found = self.memo("train", self.job(shape, context, steps, memory, **data), "--out", out, "--strategy", strategy, "--json")
+        found = self.memo(
+            "train", self.job(shape, context, steps, memory, **data), "--out", out, "--strategy", strategy, "--json"
+        )
         if found is None or "error" in found:
             return row | (found or {"error": "does not fit"})
         causal, full = flops(self.shapes[shape], context)
-        keys = "step_seconds step_seconds_predicted stall_seconds tokens_per_second device_peak_bytes bytes_out bytes_in loss_first loss_digest grad_digest departures"
+        keys = """step_seconds step_seconds_predicted stall_seconds tokens_per_second device_peak_bytes bytes_out bytes_in
+            loss_first loss_digest grad_digest departures"""
         row |= {key: found.get(key) for key in [*keys.split(), "device_peak_bytes_predicted"]}
         peak = next((p for name, p in PEAK_FLOPS.items() if name in self.options.name), None)
         if peak:
-            row |= {"mfu_causal_pct": 100 * causal / row["step_seconds"] / peak, "mfu_full_pct": 100 * full / row["step_seconds"] / peak}
+            row |= {
+                "mfu_causal_pct": 100 * causal / row["step_seconds"] / peak,
+                "mfu_full_pct": 100 * full / row["step_seconds"] / peak,
+            }
         self.last = out
         return row
 
@@ -130,7 +136,9 @@ class Bench:
 
     def shapes_over_contexts(self):
         contexts = [256, 512] if self.options.small else [32 * K, 64 * K, 128 * K, 256 * K, 512 * K, 1024 * K]
-        return self.until_late((f"{shape} {c}", lambda shape=shape, c=c: self.run(shape, c)) for c in contexts for shape in self.shapes)
+        return self.until_late(
+            (f"{shape} {c}", lambda shape=shape, c=c: self.run(shape, c)) for c in contexts for shape in self.shapes
+        )
 
     def longest(self):
         """Of each strategy by its plan, doubling; Memo's is then trained for a step. Transformers' where it is installed."""
@@ -152,7 +160,7 @@ class Bench:
         return rows
 
     def peers(self):
-        """Transformers with checkpointing and offloaded inputs, doubling until it fails, and Memo: weights and tokens are the same."""
+        """Transformers with checkpointing and offloaded inputs, doubling until it fails, and Memo: same weights and tokens."""
         if importlib.util.find_spec("transformers") is None:
             return [{"left": "Transformers is not installed"}]
         shape, context, rows = next(iter(self.shapes)), 256 if self.options.small else 8 * K, []
@@ -164,14 +172,38 @@ class Bench:
             text = TEXT.read_bytes()[: context + 1]
             tokens.write_bytes(b"".join(bytes([byte, 0]) for byte in text))  # uint16
             memo = self.run(shape, context, folder=self.folder / "model", tokens=tokens)
-            command = [*peer, tokens, "--steps", "2", "--checkpointing", "--offload", "--dtype", "bfloat16", "--device", self.options.peer_device]
+            command = [
+                *peer,
+                tokens,
+                "--steps",
+                "2",
+                "--checkpointing",
+                "--offload",
+                "--dtype",
+                "bfloat16",
+                "--device",
+                self.options.peer_device,
+            ]
             ran = subprocess.run(list(map(str, command)), capture_output=True, text=True)
             rows.append(memo)
             if ran.returncode != 0:
-                rows.append({"shape": shape, "context": context, "strategy": "Transformers", "error": ran.stderr.strip().splitlines()[-1][:200]})
+                rows.append(
+                    {
+                        "shape": shape,
+                        "context": context,
+                        "strategy": "Transformers",
+                        "error": ran.stderr.strip().splitlines()[-1][:200],
+                    }
+                )
                 break
             found = json.loads(ran.stdout)
-            row = {"shape": shape, "context": context, "strategy": "Transformers", "step_seconds": found["step_seconds"][-1], "loss_first": found["losses"][0]}
+            row = {
+                "shape": shape,
+                "context": context,
+                "strategy": "Transformers",
+                "step_seconds": found["step_seconds"][-1],
+                "loss_first": found["losses"][0],
+            }
             row["device_peak_bytes"] = found.get("device_peak_bytes")
             if "step_seconds" in memo:
                 memo["to_transformers"] = memo["step_seconds"] / row["step_seconds"]
@@ -187,12 +219,34 @@ def make_model(shape, folder):
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     torch.manual_seed(1)
-    names = dict(hidden="hidden_size", layers="num_hidden_layers", heads="num_attention_heads", kv_heads="num_key_value_heads", head_dim="head_dim", ffn="intermediate_size", vocab="vocab_size", tied="tie_word_embeddings")
-    config = Qwen3Config(**{names[key]: value for key, value in shape.items()}, max_position_embeddings=1 << 21, bos_token_id=None, eos_token_id=None, dtype="float32")
+    names = dict(
+        hidden="hidden_size",
+        layers="num_hidden_layers",
+        heads="num_attention_heads",
+        kv_heads="num_key_value_heads",
+        head_dim="head_dim",
+        ffn="intermediate_size",
+        vocab="vocab_size",
+        tied="tie_word_embeddings",
+    )
+    config = Qwen3Config(
+        **{names[key]: value for key, value in shape.items()},
+        max_position_embeddings=1 << 21,
+        bos_token_id=None,
+        eos_token_id=None,
+        dtype="float32",
+    )
     Qwen3ForCausalLM(config).save_pretrained(folder)
 
 
-PARTS = {"copies": Bench.copies, "bits": Bench.bits, "overlap": Bench.overlap, "shapes": Bench.shapes_over_contexts, "longest": Bench.longest, "peers": Bench.peers}
+PARTS = {
+    "copies": Bench.copies,
+    "bits": Bench.bits,
+    "overlap": Bench.overlap,
+    "shapes": Bench.shapes_over_contexts,
+    "longest": Bench.longest,
+    "peers": Bench.peers,
+}
 TARGETS = {
     "copies": "copies cost at most 0.6 % of a step",
     "bits": "the same bits for every strategy, no departures from the plan",
@@ -237,8 +291,14 @@ def main():
             file.write_text(json.dumps({"device": options.name, "part": part, "rows": rows}, indent=1) + "\n")
         trace = options.out / "trace.perfetto-trace"
         if hasattr(bench, "last") and not trace.exists():
-            subprocess.run([options.memo, "report", bench.last, "-o", options.out / "report.html", "--perfetto", trace], check=True)
-    text = [f"# {options.name}", "", "By `make gpu`; sizes in bytes, times in seconds. Each part's target stands above its table."]
+            subprocess.run(
+                [options.memo, "report", bench.last, "-o", options.out / "report.html", "--perfetto", trace], check=True
+            )
+    text = [
+        f"# {options.name}",
+        "",
+        "By `make gpu`; sizes in bytes, times in seconds. Each part's target stands above its table.",
+    ]
     for part in PARTS:
         file = options.out / f"{part}.json"
         if file.exists():

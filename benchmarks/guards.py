@@ -75,9 +75,21 @@ def main():
         copying = statistics.median(summary["copy_cpu_seconds"] for *_, summary in of)
         base = base or (first, later, cores)
         moved = (of[0][2]["bytes_out"] + of[0][2]["bytes_in"]) / 1e9
-        times = [f(x, y) for x, y in zip((first, later, cores), base) for f in (lambda x, _: f"{x:.2f}", lambda x, y: f"{x / y:.3f}")]
+        times = [
+            f(x, y) for x, y in zip((first, later, cores), base) for f in (lambda x, _: f"{x:.2f}", lambda x, y: f"{x / y:.3f}")
+        ]
         rows.append([mode, *times, f"{moved:.2f}", f"{copying:.2f}"])
-    header = ["with", "first step s", "ratio", "a later step s", "ratio", "cores s", "ratio", "GB copied a step", "copies, s of a core"]
+    header = [
+        "with",
+        "first step s",
+        "ratio",
+        "a later step s",
+        "ratio",
+        "cores s",
+        "ratio",
+        "GB copied a step",
+        "copies, s of a core",
+    ]
     print(markdown(header, rows))
     if options.output:
         options.output.write_text(json.dumps({"version": 1, "machine": here, "runs": runs}, indent=1) + "\n")

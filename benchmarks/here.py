@@ -76,8 +76,16 @@ def main():
                 rows.append(compare(options, folder, context, strategy, limit))
     header = ["strategy", "context", "peak predicted MB", "measured MB", "error", "step predicted s", "measured s", "error"]
     cells = [
-        [r["strategy"], r["context"], f"{r['peak_predicted'] / 1e6:.1f}", f"{r['peak'] / 1e6:.1f}", f"{100 * error(r, 'peak'):+.1f} %",
-         f"{r['seconds_predicted']:.2f}", f"{r['seconds']:.2f}", f"{100 * error(r, 'seconds'):+.1f} %"]
+        [
+            r["strategy"],
+            r["context"],
+            f"{r['peak_predicted'] / 1e6:.1f}",
+            f"{r['peak'] / 1e6:.1f}",
+            f"{100 * error(r, 'peak'):+.1f} %",
+            f"{r['seconds_predicted']:.2f}",
+            f"{r['seconds']:.2f}",
+            f"{100 * error(r, 'seconds'):+.1f} %",
+        ]
         for r in rows
     ]
     print(markdown(header, cells))

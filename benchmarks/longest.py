@@ -15,8 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from main_job import INFEASIBLE, apart, common_arguments, machine, make_inputs, make_model, markdown, names, run_peer
-from main_job import write_job
+from main_job import INFEASIBLE, apart, common_arguments, machine, make_inputs, make_model, markdown, names, run_peer, write_job
 
 UNITS = {"MiB": 2**20, "GiB": 2**30}
 

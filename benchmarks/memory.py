@@ -4,8 +4,8 @@
 
 The model of main_job.py. Every strategy plans without a limit; `memo, least` under the smallest limit that works for it.
 Up to --measured tokens one step is run by each plan, and up to --peers-measured by Transformers; --add takes more of
-them from an earlier run's -o, and Transformers' from main_job.py's. With --documents N the tokens are documents of N, which attention
-does not cross: steps are shorter, and as large. Figures are megabytes over what the process
+them from an earlier run's -o, and Transformers' from main_job.py's. With --documents N the tokens are documents of N,
+which attention does not cross: steps are shorter, and as large. Figures are megabytes over what the process
 holds before it has a model (of predictions: the arena). The slope is that of predictions between the last two contexts,
 in bytes a token. Prints a Markdown table; exits with 1 where a measured device peak is over the predicted one.
 """
@@ -18,8 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from main_job import INFEASIBLE, apart, common_arguments, machine, make_inputs, markdown, names, run_measured, run_peer
-from main_job import write_job
+from main_job import INFEASIBLE, apart, common_arguments, machine, make_inputs, markdown, names, run_measured, run_peer, write_job
 
 STRATEGIES = ["resident", "recompute", "offload", "memo-alpha", "memo, least"]
 PEERS = ["plain", "checkpointing"]
@@ -43,7 +42,11 @@ def added(files):
     all_rows = [row for file in files for row in json.loads(file.read_text())["rows"]]
     rows = [row for row in all_rows if "peak_over_base_bytes" in row]
     return [row for row in all_rows if "over_base" in row or "predicted" in row] + [
-        {"who": row["who"].replace("transformers ", "Transformers, "), "context": row["context"], "over_base": row["peak_over_base_bytes"]}
+        {
+            "who": row["who"].replace("transformers ", "Transformers, "),
+            "context": row["context"],
+            "over_base": row["peak_over_base_bytes"],
+        }
         for row in rows
         if row["who"].startswith("transformers")
     ]
@@ -123,7 +126,9 @@ def main():
     parser.add_argument("--measured", type=int, default=8192, help="the longest context that is run (default 8192)")
     parser.add_argument("--peers-measured", type=int, default=8192, help="the same of Transformers (default 8192)")
     parser.add_argument("--documents", type=int, help="tokens of a document (default: one document)")
-    parser.add_argument("--add", type=Path, action="append", default=[], help="a file of main_job.py -o, or of an earlier run of this")
+    parser.add_argument(
+        "--add", type=Path, action="append", default=[], help="a file of main_job.py -o, or of an earlier run of this"
+    )
     parser.add_argument("--plot", type=Path, help="SVG file")
     common_arguments(parser)
     options = parser.parse_args()

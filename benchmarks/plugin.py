@@ -161,7 +161,9 @@ def main():
                      f"{r['memory'] / base['memory']:.2f} of its memory"] if base and mode == "memo" else []
             other = plain or base
             if other and other is not r:
-                notes.append(f"losses within {difference(r['losses'], other['losses']):.1e} of {'plain' if plain else 'checkpointing'}'s")
+                notes.append(
+                    f"losses within {difference(r['losses'], other['losses']):.1e} of {'plain' if plain else 'checkpointing'}'s"
+                )
             print(f"{options.trainer} {options.model} {context} {mode}: {r['seconds']:.2f} s a step, "
                   f"{r['memory'] / 1e6:.0f} MB over base{''.join(', ' + n for n in notes)}", flush=True)
         if options.out:

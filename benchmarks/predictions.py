@@ -6,7 +6,8 @@ The model and text of main_job.py. At each context one profile serves all strate
 the others under --device-limit or, by default, halfway between what recomputation and residence need. In every round
 each strategy is profiled, planned and run anew. A shared machine only ever slows things down, so the fastest prediction
 is held against the fastest step (not the first of a run, which pays for fresh pages); the medians' error and the spread
-of the steps, slowest over fastest, stand beside it. Prints a Markdown table; exits with 1 when strategies that ran differ in a bit of loss or gradient, or depart from their plans.
+of the steps, slowest over fastest, stand beside it. Prints a Markdown table; exits with 1 when strategies that ran
+differ in a bit of loss or gradient, or depart from their plans.
 """
 
 import argparse

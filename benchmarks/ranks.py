@@ -15,10 +15,11 @@ import plugin
 
 def run(options):
     """A rank; the first prints what all measured as JSON."""
-    import memo
     import torch
     import torch.distributed as dist
     from torch.distributed.fsdp import fully_shard
+
+    import memo
 
     torch.set_num_threads(1)
     dist.init_process_group("gloo")

@@ -50,7 +50,8 @@ class Job:
         }
         self.file = folder / "job.toml"
         self.file.write_text(
-            "seed = 1\n" + "".join(f"[{t}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in keys.items()) for t, keys in tables.items())
+            "seed = 1\n"
+            + "".join(f"[{t}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in keys.items()) for t, keys in tables.items())
         )
         self.limit = []
         if self.least:
@@ -70,7 +71,9 @@ class Job:
         shutil.rmtree(alone)
 
     def memo(self, *arguments):
-        return subprocess.run([str(self.options.memo), *map(str, arguments)], capture_output=True, text=True, env=self.options.env)
+        return subprocess.run(
+            [str(self.options.memo), *map(str, arguments)], capture_output=True, text=True, env=self.options.env
+        )
 
     def done(self, run):
         if run.returncode != 0:

@@ -1,12 +1,14 @@
 """Trains a model folder with Transformers (eager PyTorch, sdpa): the peer of Memo in main_job.py and gpu.py.
 
-    python benchmarks/transformers_peer.py MODEL TOKENS.bin --steps 2 [--checkpointing [--offload]] [--tiled-loss] [--dtype bfloat16] [--device cuda]
+    python benchmarks/transformers_peer.py MODEL TOKENS.bin --steps 2 [--checkpointing [--offload]] [--tiled-loss] \\
+        [--dtype bfloat16] [--device cuda]
 
 TOKENS.bin holds one window of context + 1 uint16 tokens, and every step takes it; of a job with such a file, Memo does
 the same. Optimizer and schedule are the defaults of job.toml. With bfloat16 weights stay in float32 under autocast, as
-Trainer's bf16 has it. A tiled loss is PyTorch's linear_cross_entropy in chunks: no logits of the whole sequence. Prints one JSON object: `losses` and `step_seconds` of
-each step, `base_rss_bytes` (libraries imported, no model yet), `peak_rss_bytes` (of the process) and, on a GPU, `device_peak_bytes`
-(reserved). --offload keeps what autograd saves, so the layers' inputs, in pinned host memory.
+Trainer's bf16 has it. A tiled loss is PyTorch's linear_cross_entropy in chunks: no logits of the whole sequence. Prints
+one JSON object: `losses` and `step_seconds` of each step, `base_rss_bytes` (libraries imported, no model yet), `peak_rss_bytes`
+(of the process) and, on a GPU, `device_peak_bytes` (reserved). --offload keeps what autograd saves, so the layers' inputs, in
+pinned host memory.
 """
 
 import argparse

@@ -68,13 +68,21 @@ def medians(name, rows):
     memories = [abs(row["memory"]) for row in rows if row["memory"] is not None]
     fits = [row["fits"] for row in rows if row["fits"] is not None]
     median = lambda values: f"{100 * statistics.median(values):.1f} % of {len(values)}" if values else ""
-    return [name, len(rows), median(times), median(memories), f"{100 * sum(fits) / len(fits):.0f} % of {len(fits)}" if fits else ""]
+    return [
+        name,
+        len(rows),
+        median(times),
+        median(memories),
+        f"{100 * sum(fits) / len(fits):.0f} % of {len(fits)}" if fits else "",
+    ]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--memo", default=ROOT / "build/memo")
-    parser.add_argument("--rows", default=ROOT / "benchmarks/published/train.csv", type=Path, help="CSV of published measurements")
+    parser.add_argument(
+        "--rows", default=ROOT / "benchmarks/published/train.csv", type=Path, help="CSV of published measurements"
+    )
     parser.add_argument("--predicted", type=Path, help="what `memo estimate --rows` made of them; made when absent")
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs/validation.md")
     parser.add_argument("--even-only", action="store_true", help="look at the calibrating half alone, on the terminal")
@@ -95,14 +103,32 @@ def main():
         compared = [row for row in compared if row["even"]]
 
     header = ["", "rows", "step time", "memory", "fits or not, right"]
-    halves = [medians("calibration", [r for r in compared if r["even"]]), medians("held out", [r for r in compared if not r["even"]])]
-    sources = [medians(key, [r for r in compared if r["source_key"] == key]) for key in dict.fromkeys(r["source_key"] for r in compared)]
+    halves = [
+        medians("calibration", [r for r in compared if r["even"]]),
+        medians("held out", [r for r in compared if not r["even"]]),
+    ]
+    sources = [
+        medians(key, [r for r in compared if r["source_key"] == key]) for key in dict.fromkeys(r["source_key"] for r in compared)
+    ]
     all_rows = [
         [r["id"], r["source_key"], r["model"], r["gpu"], r["n_gpus"], r["seq_len"], r["times"], percent(r["time"]), r["memories"],
          percent(r["memory"]), "" if r["fits"] is None else f"{r['pred_fits']}{'' if r['fits'] else ', wrong'}", r["note"][:90]]
         for r in compared
     ]
-    columns = ["id", "source", "model", "GPU", "GPUs", "tokens", "published, predicted", "error", "memory published, predicted", "error", "fits", "note"]
+    columns = [
+        "id",
+        "source",
+        "model",
+        "GPU",
+        "GPUs",
+        "tokens",
+        "published, predicted",
+        "error",
+        "memory published, predicted",
+        "error",
+        "fits",
+        "note",
+    ]
     if options.even_only:
         print(markdown(header, [*halves[:1], *sources]), markdown(columns, all_rows))
         return 0
@@ -129,7 +155,7 @@ By source, both halves:
 {markdown(columns, all_rows)}
 ## Not modelled
 
-{markdown(["source", "rows", "reason"], [[key, len(ids), note] for (key, note), ids in unmodelled.items()])}"""
+{markdown(["source", "rows", "reason"], [[key, len(ids), note] for (key, note), ids in unmodelled.items()])}"""  # noqa: E501
     options.output.write_text(text)
     print(json.dumps({"rows": len(rows), "modelled": len(modelled), "held_out": halves[1]}))
     return 0

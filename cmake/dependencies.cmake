@@ -14,7 +14,7 @@ find_package(Threads REQUIRED)
 find_package(fmt REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(CLI11 REQUIRED)
-if(NOT MEMO_WHEEL)
+if(MEMO_TESTS AND NOT MEMO_WHEEL)
   find_package(GTest REQUIRED)
 endif()
 

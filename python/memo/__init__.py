@@ -21,5 +21,5 @@ from memo.ranks import split_sequence
 from memo.running import Attachment
 from memo.suspension import attention
 
-__all__ = ["Attachment", "Plan", "UnsupportedModel", "__version__", "attach", "attached", "attachment", "attention", "detach", "report",
-           "split_sequence"]
+__all__ = ["Attachment", "Plan", "UnsupportedModel", "__version__", "attach", "attached", "attachment", "attention", "detach",
+           "report", "split_sequence"]

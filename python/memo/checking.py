@@ -97,7 +97,9 @@ class _Comparison:
         try:
             with torch.set_grad_enabled(self.d is not None), torch.autocast(self.planning.device.type, enabled=False):
                 leaf = wide(self.example.hidden).clone().requires_grad_(self.d is not None)
-                y = _first(torch.func.functional_call(self.layer, own, (leaf, *wide(self.example.args)), wide(self.example.kwargs)))
+                y = _first(
+                    torch.func.functional_call(self.layer, own, (leaf, *wide(self.example.args)), wide(self.example.kwargs))
+                )
                 if self.d is None:
                     return [y]
                 return [y.detach(), *torch.autograd.grad(y, [leaf, *leaves], self.d.to(y.dtype), allow_unused=True)]

@@ -9,8 +9,8 @@ from memo.tiled_loss import TiledLoss, first_order
 
 _CROSS_ENTROPY = torch.nn.functional.cross_entropy
 # What reads memory, or the whole object, without one of PyTorch's operators.
-_READS = {"__array__", "__cuda_array_interface__", "__dlpack__", "__reduce_ex__", "__repr__", "data_ptr", "numpy", "share_memory_",
-          "storage", "tolist", "untyped_storage"}
+_READS = {"__array__", "__cuda_array_interface__", "__dlpack__", "__reduce_ex__", "__repr__", "data_ptr", "numpy",
+          "share_memory_", "storage", "tolist", "untyped_storage"}
 
 
 class Logits(torch.Tensor):
@@ -50,7 +50,9 @@ class Logits(torch.Tensor):
         first = args[0] if args and type(args[0]) is Logits else kwargs.get("input")
         with torch._C.DisableTorchFunctionSubclass():
             if name in ("register_hook", "retain_grad") and first._source.watch() and name == "retain_grad":
-                raise RuntimeError("memo: the loss was computed in tiles, without these logits, so they have no gradient to retain")
+                raise RuntimeError(
+                    "memo: the loss was computed in tiles, without these logits, so they have no gradient to retain"
+                )
             if type(first) is Logits and first._whole is None and not first._source.watched:
                 found = first._loss(*args[1:], **kwargs) if func is _CROSS_ENTROPY else first._after(func, name, args[1:], kwargs)
                 if found is not None:

@@ -8,7 +8,8 @@ from memo import masks, suspension
 from memo.errors import UnsupportedModel
 from memo.head import TiledHead
 
-_OF_THE_LOSS = ("num_items_in_batch", "ignore_index", "shift_labels")  # models hand these to their layers too, which do not use them
+# Models hand these to their layers too, which do not use them.
+_OF_THE_LOSS = ("num_items_in_batch", "ignore_index", "shift_labels")
 
 
 class TransformersModel:

@@ -139,7 +139,7 @@ def documents_and_window(sight: Sight) -> tuple[list[int], int, torch.Tensor]:
         blind = blind | sight.blind.flatten()
     sighted = ~blind
     starts, window = begins | (first == query) & sighted, 0
-    for again in (False, True):
+    for _ in range(2):
         document = torch.where(starts, query, 0).cummax(0).values
         limited = sighted & (first != behind[document])
         low = document

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 
 import pytest
-
 from conftest import COMMAND, ENVIRONMENT, SMALL, Run, memo, write_job
 
 EMULATED = COMMAND.parent / "tests" / "memo_emulated"
@@ -50,7 +49,9 @@ def test_a_run_has_the_bits_of_the_cpu(folder, job, disk, on_cpu, tier, pace):
     assert run["device_peak_bytes"] == run["device_peak_bytes_predicted"]
 
 
-@pytest.mark.parametrize("guards", [{"encrypt": True}, {"encrypt": True, "checksums": "none"}, {"host_limit": "16MiB", "checksums": "all"}])
+@pytest.mark.parametrize(
+    "guards", [{"encrypt": True}, {"encrypt": True, "checksums": "none"}, {"host_limit": "16MiB", "checksums": "all"}]
+)
 def test_what_guards_a_tier_changes_no_bit(folder, job, disk, on_cpu, guards):
     """Encryption and checksums work on the host, on what the GPU has filled, or is about to read."""
     tier = {} if "host_limit" in guards else {"disk": disk, "disk_limit": "8MiB"}

@@ -60,7 +60,10 @@ def test_what_does_not_fit_says_what_fills_the_device():
         (["--model", "gpt-7b", "--context", "4096", "--hardware", "A801x8"], "did you mean 'A800'"),
         (["--model", "gpt-7b", "--context", "4096", "--strategy", "megatrn"], "did you mean 'megatron'"),
         (["--model", "gpt-7b", "--context", "4096", "--tensor", "3"], "are 6 GPUs, not 8"),
-        (["--model", "gpt-7b", "--context", "4096", "--hardware", "A800x6", "--tensor", "6"], "does not divide the model's 32 heads"),
+        (
+            ["--model", "gpt-7b", "--context", "4096", "--hardware", "A800x6", "--tensor", "6"],
+            "does not divide the model's 32 heads",
+        ),
         (["--model", "gpt-7b"], "give --model and --context"),
         (["--rows", "absent.csv", "-o", "out.csv"], "absent.csv"),
     ],

@@ -14,6 +14,7 @@ from conftest import memo
 from test_huggingface import CONFIGS, CONTEXT, TRAIN, loss_of, open_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
+
 class _Absent:
     def __repr__(self):
         return "absent"

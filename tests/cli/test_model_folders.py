@@ -189,7 +189,9 @@ class TestNames:
 
     @pytest.mark.parametrize("family", ["gpt2", "llama_tied", "qwen2_tied"])
     def test_of_a_base_model_are_read(self, folder, job, window, family):
-        CONFIGS_TIED = CONFIGS | {"qwen2_tied": type(CONFIGS["qwen2"])(**CONFIGS["qwen2"].to_dict() | {"tie_word_embeddings": True})}
+        CONFIGS_TIED = CONFIGS | {
+            "qwen2_tied": type(CONFIGS["qwen2"])(**CONFIGS["qwen2"].to_dict() | {"tie_word_embeddings": True})
+        }
         torch.manual_seed(1)
         model = AutoModelForCausalLM.from_config(CONFIGS_TIED[family], dtype=torch.float32)
         model.base_model.save_pretrained(folder / "model")
@@ -197,13 +199,18 @@ class TestNames:
             assert evaluate(folder).json()["loss"] == pytest.approx(loss_of(model, window).item(), rel=1e-5)
         summary = train(folder, job, "--json").json()
         saved = AutoModelForCausalLM.from_pretrained(folder / "run" / "checkpoint-1", dtype=torch.float32)
-        assert json.loads((folder / "run" / "checkpoint-1" / "config.json").read_text())["architectures"] == [type(model).__name__]
+        assert json.loads((folder / "run" / "checkpoint-1" / "config.json").read_text())["architectures"] == [
+            type(model).__name__
+        ]
         with torch.no_grad():
             assert summary["loss_first"] == pytest.approx(loss_of(model, window).item(), rel=1e-5)
             assert loss_of(saved, window) < summary["loss_first"]
 
     REFUSED = {
-        "base_without_head": (lambda t: {k.removeprefix("model."): v for k, v in t.items() if "lm_head" not in k}, "lm_head.weight"),
+        "base_without_head": (
+            lambda t: {k.removeprefix("model."): v for k, v in t.items() if "lm_head" not in k},
+            "lm_head.weight",
+        ),
         "some_missing": (lambda t: {k: v for k, v in t.items() if ".1.mlp.up" not in k}, "model.layers.1.mlp.up_proj.weight"),
         "two_prefixes": (lambda t: t | {"_orig_mod." + k: v + 1 for k, v in t.items()}, "two names of one"),
         "both_forms": (lambda t: t | {k.removeprefix("model."): v + 1 for k, v in t.items() if "norm" in k}, "two names of one"),
@@ -224,7 +231,9 @@ class TestNames:
         change_weights(folder / "model", lambda t: t | {"lm_head.weight": t["model.embed_tokens.weight"] + 1})
         assert "tie_word_embeddings" in evaluate(folder).refusal(2)
 
-    @pytest.mark.parametrize("more", ["model.layers.2.mlp.up_proj.weight", "model.layers.0.self_attn.q_proj.bias", "v_head.weight"])
+    @pytest.mark.parametrize(
+        "more", ["model.layers.2.mlp.up_proj.weight", "model.layers.0.self_attn.q_proj.bias", "v_head.weight"]
+    )
     def test_that_the_model_lacks_are_told(self, folder, job, model, window, more):
         change_weights(model, lambda t: t | {more: torch.ones(3)})
         for run in train(folder, job), evaluate(folder):

@@ -5,7 +5,6 @@ import re
 import struct
 
 import pytest
-
 from conftest import SMALL, edit_tensor, memo, model_of_one_step, write_job
 
 CONTEXT, BLOCK = 300, 64

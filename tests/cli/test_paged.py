@@ -4,7 +4,6 @@ import json
 import re
 
 import pytest
-
 from conftest import memo
 
 DEEP = dict(family="llama", hidden=128, layers=16, heads=4, kv_heads=2, ffn=384, vocab=256)

@@ -4,7 +4,6 @@ import csv
 import json
 
 import pytest
-
 from conftest import REPOSITORY, SMALL, memo, write_job
 
 TRAIN = {"context": 400, "block": 64, "steps": 2}

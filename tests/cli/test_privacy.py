@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from conftest import COMMAND, ENVIRONMENT, SMALL, after_step, edit_tensor, memo, model_of_one_step, start, write_job
 
 PLANTED = b"see=the=key=of=a"  # as float32: numbers of 0.06
@@ -57,7 +56,15 @@ def test_the_tier_on_the_disk(folder, planted, disk, encrypt):
 def test_encryption_changes_no_bit(folder, job, disk):
     tables = dict(model=SMALL, train={"steps": 3})
     runs = [
-        memo("train", job(**tables, memory={"disk": disk, "encrypt": on}), "--out", folder / str(on), "--strategy", "offload", "--json").json()
+        memo(
+            "train",
+            job(**tables, memory={"disk": disk, "encrypt": on}),
+            "--out",
+            folder / str(on),
+            "--strategy",
+            "offload",
+            "--json",
+        ).json()
         for on in (False, True)
     ]
     assert runs[0]["bytes_in"] > 0

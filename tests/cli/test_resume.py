@@ -250,7 +250,9 @@ class TestRefusals:
         """The key, both values, and from which step on; what changes no number is not worth a line."""
         file, run, _ = finished
         quiet = "--set", "train.checkpoint_every=0", "--set", "memory.slots=3", "--strategy", "recompute"
-        resumed = memo("train", file, "--out", run, "--resume", "--set", "train.steps=3", "--set", f"{key}={now}", *quiet, "--json")
+        resumed = memo(
+            "train", file, "--out", run, "--resume", "--set", "train.steps=3", "--set", f"{key}={now}", *quiet, "--json"
+        )
         assert resumed.json()["steps"] == 3
         told = [line for line in resumed.err.splitlines() if " was " in line]
         (steps,) = [line for line in told if line.startswith("train.steps ")]
@@ -348,7 +350,15 @@ class TestOlderCheckpoints:
         state = json.loads((run / "checkpoint-4" / "state.json").read_text())
         assert state["keys"]["train.batch"] == "1" and "job_digest" not in state
 
-    @pytest.mark.parametrize("change, named", [("seed=2", "seed was 1, and is 2"), ("model.ffn=64", "model.ffn was 128, and is 64"), ("train.batch=2", "train.batch or the data differ"), ("train.context=200", "train.context was 300, and is 200")])
+    @pytest.mark.parametrize(
+        "change, named",
+        [
+            ("seed=2", "seed was 1, and is 2"),
+            ("model.ffn=64", "model.ffn was 128, and is 64"),
+            ("train.batch=2", "train.batch or the data differ"),
+            ("train.context=200", "train.context was 300, and is 200"),
+        ],
+    )
     def test_are_refused_as_before(self, older, change, named):
         file, run = older
         line = memo("train", file, "--out", run, "--resume", "--set", "train.steps=4", "--set", change).refusal(2)

@@ -1,4 +1,5 @@
-"""No verb deletes or overwrites what Memo did not write, or what a user may want: folders of runs and comparisons, and files of -o."""
+"""No verb deletes or overwrites what Memo did not write, or what a user may want: folders of runs and comparisons,
+and files of -o."""
 
 import json
 import os
@@ -171,7 +172,9 @@ class TestFoldersThatCannotBe:
         assert "holds a run already (checkpoint-2)" in line
         resumed = train(here, here / name, "--resume", "--set", "train.steps=3")
         assert resumed.code == 0, resumed.err
-        assert all(line.startswith(("step ", "train.", "check: ", "strategy ", " ")) for line in resumed.err.splitlines() if line), resumed.err
+        assert all(
+            line.startswith(("step ", "train.", "check: ", "strategy ", " ")) for line in resumed.err.splitlines() if line
+        ), resumed.err
 
 
 NAMESPACES = subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode == 0
@@ -201,6 +204,7 @@ def test_a_folder_that_may_not_be_written(here):
 class TestOutputFiles:
     """Each verb's -o: over a file of its own kind, and over nothing else."""
 
+    SWEEP = "estimate --model gpt-7b --hardware A800x8 --context 65536 --sweep --gpus 8".split()
     VERBS = {
         "profile": (["profile", "job.toml", "-o"], "a profile"),
         "plan": (["plan", "job.toml", "--profile", "profile.json", "-o"], "a plan"),
@@ -208,8 +212,8 @@ class TestOutputFiles:
         "perfetto": (["report", "plan.json", "-o", "page.html", "--perfetto"], "a trace"),
         "pack": (["pack", "in.csv", "--time-limit", "1", "-o"], "a table with offsets"),
         "rows": (["estimate", "--rows", "rows.csv", "-o"], "a table of estimates"),
-        "sweep": (["estimate", "--model", "gpt-7b", "--hardware", "A800x8", "--context", "65536", "--sweep", "--gpus", "8", "-o"], "a sweep"),
-        "plot": (["estimate", "--model", "gpt-7b", "--hardware", "A800x8", "--context", "65536", "--sweep", "--gpus", "8", "--plot"], "a sweep's page"),
+        "sweep": ([*SWEEP, "-o"], "a sweep"),
+        "plot": ([*SWEEP, "--plot"], "a sweep's page"),
     }  # fmt: skip
 
     @pytest.fixture

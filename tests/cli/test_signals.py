@@ -45,7 +45,9 @@ def test_a_second_one_ends_at_once(folder, job, first, second):
     assert "stopped after step" not in err
 
 
-@pytest.mark.parametrize("sent", [[signal.SIGHUP] * 3, [signal.SIGXCPU] * 3, [signal.SIGUSR1, signal.SIGTERM], [signal.SIGHUP, signal.SIGTERM]])
+@pytest.mark.parametrize(
+    "sent", [[signal.SIGHUP] * 3, [signal.SIGXCPU] * 3, [signal.SIGUSR1, signal.SIGTERM], [signal.SIGHUP, signal.SIGTERM]]
+)
 def test_what_is_sent_several_times_for_one_event_does_not_lose_the_save(folder, job, sent):
     """A shell and its terminal both send SIGHUP, the kernel repeats SIGXCPU; a scheduler warns before its SIGTERM."""
     process = start("train", job(train=LONG | {"context": 4096}), "--out", folder / "run")

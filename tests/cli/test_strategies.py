@@ -4,7 +4,6 @@ import json
 import re
 
 import pytest
-
 from conftest import SMALL, memo, write_job
 
 ALL = ["resident", "recompute", "offload", "memo", "memo-alpha"]

@@ -18,7 +18,9 @@ def sweep(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     (folder / "config.json").write_text(CONFIG)
     files = folder / "sweep.csv", folder / "sweep.html"
-    done = memo("estimate", "--model", folder, "--hardware", "A10x2", "--sweep", "--gpus", "1,2", "-o", files[0], "--plot", files[1])
+    done = memo(
+        "estimate", "--model", folder, "--hardware", "A10x2", "--sweep", "--gpus", "1,2", "-o", files[0], "--plot", files[1]
+    )
     assert done.code == 0, done.err
     return done.out, *files
 

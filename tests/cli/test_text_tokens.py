@@ -80,4 +80,7 @@ def test_ids_of_an_added_token_longer_than_what_windows_share():
     tokenizer = trained(pre_tokenizers.ByteLevel(add_prefix_space=False))
     tokenizer.add_tokens([AddedToken("x" * 300, normalized=False)])
     text = ("and so on " * 37 + "x" * 300) * 20
-    assert encoded(text_tokens.Encoder(tokenizer, window=1500, overlap=1200), [text]) == tokenizer.encode(text, add_special_tokens=False).ids
+    assert (
+        encoded(text_tokens.Encoder(tokenizer, window=1500, overlap=1200), [text])
+        == tokenizer.encode(text, add_special_tokens=False).ids
+    )

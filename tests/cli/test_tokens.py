@@ -96,7 +96,8 @@ def test_training_reads_them_too(folder, text):
 def test_nothing_of_truncation_padding_and_special_tokens(folder, text, model):
     about = json.loads((folder / "tokenizer.json").read_text())
     about["truncation"] = {"max_length": 20, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
-    about["padding"] = {"strategy": {"Fixed": 100_000}, "direction": "Right", "pad_id": 0, "pad_type_id": 0, "pad_token": "<pad>", "pad_to_multiple_of": None}  # fmt: skip
+    about["padding"] = {"strategy": {"Fixed": 100_000}, "direction": "Right", "pad_id": 0, "pad_type_id": 0, "pad_token": "<pad>",
+                        "pad_to_multiple_of": None}  # fmt: skip
     (folder / "tokenizer.json").write_text(json.dumps(about))
     evaluate(model, text).json()
     assert ids_in(kept(text)) == made("qwen").encode(TEXT, add_special_tokens=False).ids
@@ -148,7 +149,9 @@ class TestNothingIsLeft:
     def test_when_the_tier_is_encrypted(self, folder, text, disk):
         data = {"files": ["book.txt"], "tokenizer": "tokenizer.json", "documents": "apart"}
         for encrypt in True, False:
-            job = write_job(folder / "job.toml", SMALL | {"vocab": VOCABULARY}, {"context": 100}, {"disk": disk, "encrypt": encrypt}, data)
+            job = write_job(
+                folder / "job.toml", SMALL | {"vocab": VOCABULARY}, {"context": 100}, {"disk": disk, "encrypt": encrypt}, data
+            )
             assert memo("train", job, "--out", folder / str(encrypt)).code == 0
             assert len(list(folder.glob("*.tokens*"))) == (not encrypt)
 

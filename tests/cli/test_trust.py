@@ -6,7 +6,6 @@ import resource
 import subprocess
 
 import pytest
-
 from conftest import ENVIRONMENT, memo, start
 
 DEEP = dict(family="llama", hidden=64, layers=6, heads=4, kv_heads=4, ffn=128, vocab=256)
@@ -126,9 +125,14 @@ extern "C" int sync_file_range(int fd, off64_t, off64_t, unsigned) {
 """
 
 
-@pytest.mark.parametrize("files, what, whole", [("checkpoint-2.partial/model", "the checkpoint of step 2 is being synced", set()),
-                                                ("checkpoint-4.partial", "the checkpoint of step 4 is being synced", {"checkpoint-2"}),
-                                                ('{"strategy":', "summary.json is being written", {"checkpoint-2", "checkpoint-4"})])
+@pytest.mark.parametrize(
+    "files, what, whole",
+    [
+        ("checkpoint-2.partial/model", "the checkpoint of step 2 is being synced", set()),
+        ("checkpoint-4.partial", "the checkpoint of step 4 is being synced", {"checkpoint-2"}),
+        ('{"strategy":', "summary.json is being written", {"checkpoint-2", "checkpoint-4"}),
+    ],
+)
 def test_a_disk_that_hangs_in_a_sync_ends_the_run_with_its_name(folder, job, files, what, whole):
     (folder / "hanging.cpp").write_text(HANGING)
     subprocess.run(["c++", "-shared", "-fPIC", "-o", folder / "hanging.so", folder / "hanging.cpp", "-ldl"], check=True)

@@ -11,8 +11,7 @@ import subprocess
 import termios
 
 import pytest
-
-from conftest import COMMAND, ENVIRONMENT, SMALL, after_step, memo, start
+from conftest import COMMAND, ENVIRONMENT, after_step, memo, start
 
 LONG = {"context": 1024, "steps": 200}
 
@@ -28,7 +27,9 @@ def test_two_runs_in_one_folder(folder, job):
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
-    done = memo("train", job(train={"context": 1024, "steps": 200}), "--out", folder / "run", "--resume", "--set", "train.steps=1")
+    done = memo(
+        "train", job(train={"context": 1024, "steps": 200}), "--out", folder / "run", "--resume", "--set", "train.steps=1"
+    )
     assert "has done all" in done.refusal(2), "the lock went with its process"
 
 
@@ -72,7 +73,12 @@ def test_a_line_of_progress_fits_the_terminal(folder, job, columns):
     """Else it would wrap, and each step would leave a line behind."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    process = subprocess.Popen([COMMAND, "train", job(train={"steps": 3}), "--out", folder / "run"], stdout=subprocess.DEVNULL, stderr=theirs, env=ENVIRONMENT)
+    process = subprocess.Popen(
+        [COMMAND, "train", job(train={"steps": 3}), "--out", folder / "run"],
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        env=ENVIRONMENT,
+    )
     os.close(theirs)
     text = b""
     while True:

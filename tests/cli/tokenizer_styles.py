@@ -1,7 +1,6 @@
 """Small tokenizers built as those of released models are, and texts that tell them apart."""
 
 import json
-import random
 import unicodedata
 
 from conftest import REPOSITORY

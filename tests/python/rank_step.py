@@ -5,11 +5,12 @@ import os
 import sys
 
 import families
-import memo
 import memo.transformers_model
 import torch
 import torch.distributed as dist
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+import memo
 
 out, family, strategy, split, dtype = sys.argv[1:]
 torch.set_num_threads(1)

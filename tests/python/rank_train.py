@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 
 import families
-import memo
 import memo.transformers_model
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.fsdp import fully_shard
+
+import memo
 
 parser = argparse.ArgumentParser()
 parser.add_argument("folder", type=Path)

@@ -3,9 +3,10 @@
 import json
 
 import families
-import memo
 import pytest
 import torch
+
+import memo
 
 OPTIONS = dict(context=256, block=128)
 
@@ -69,8 +70,15 @@ def twice(self, hidden_states, **kwargs):
     return hidden_states + attention
 
 
-@pytest.mark.parametrize("change, message", [
-    (in_place, "in place"), (shared_graph, "before attention"), (carried_over, "differs|before attention|allocate"), (twice, "attention twice")])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (in_place, "in place"),
+        (shared_graph, "before attention"),
+        (carried_over, "differs|before attention|allocate"),
+        (twice, "attention twice"),
+    ],
+)
 def test_a_layer_that_cannot_be_run_by_blocks_is_refused_by_name(change, message):
     for first in (0, 1):  # the layer that is profiled, and another kind of layer
         model = wrong_layers(change, first)

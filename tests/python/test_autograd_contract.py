@@ -2,9 +2,10 @@
 
 import families
 import greenlet
-import memo
 import pytest
 import torch
+
+import memo
 from memo import suspension
 
 OPTIONS = dict(context=512, block=128)

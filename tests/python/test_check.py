@@ -1,11 +1,12 @@
 """attach's check judges by rounding: it refuses what differs, by name, and not what the plain model rounds as much."""
 
 import families
-import memo
 import pytest
 import torch
 import transformers as hf
 from memo.suspension import tokens_of_block
+
+import memo
 
 OPTIONS = dict(context=512, block=128)
 _SMALL = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, vocab_size=97)

@@ -9,9 +9,10 @@ import sys
 import weakref
 
 import families
-import memo
 import pytest
 import torch
+
+import memo
 
 OPTIONS = dict(context=384, block=128, strategy="recompute")
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import families
-import memo
 import pytest
 import test_own_model
 import torch
+
+import memo
 from memo import _core, devices
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -2,11 +2,12 @@
 and gradients are the plain model's."""
 
 import families
-import memo
 import peft
 import pytest
 import torch
 from memo.suspension import tokens_of_block
+
+import memo
 
 OPTIONS = dict(context=512, block=128)
 TOKENS = 512

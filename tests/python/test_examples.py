@@ -4,10 +4,11 @@ import runpy
 from pathlib import Path
 
 import families
-import memo
 import pytest
 import torch
 from transformers import LlamaForCausalLM
+
+import memo
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

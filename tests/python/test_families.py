@@ -1,9 +1,10 @@
 """Every family by token blocks against the plain model: loss, every gradient, and the model as it was afterwards."""
 
 import families
-import memo
 import pytest
 import torch
+
+import memo
 
 STRATEGIES = {"resident": {}, "recompute": {}, "offload": {"disk": "/var/tmp"}}
 

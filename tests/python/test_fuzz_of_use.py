@@ -2,9 +2,10 @@
 
 import os
 
-import memo
 import pytest
 import torch
+
+import memo
 
 pytest.importorskip("peft")
 pytest.importorskip("accelerate")
@@ -99,7 +100,11 @@ def test_the_shortest_sequence_that_shows_a_difference_is_found(monkeypatch):
     def run(sequence):
         given = dict(sequence.calls)
         bad = given.get("lora", {}).get("dora") and "step" in given
-        return running.Verdict("different", f"loss: {len(given)}", at=len(given) - 1, action="step") if bad else running.Verdict("ok")
+        return (
+            running.Verdict("different", f"loss: {len(given)}", at=len(given) - 1, action="step")
+            if bad
+            else running.Verdict("ok")
+        )
 
     monkeypatch.setattr(running, "run", run)
     calls = [("unfreeze", {}), ("lora", {"dora": True, "layers": [2]}), ("cast", {"dtype": "bfloat16"}),

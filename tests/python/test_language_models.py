@@ -1,13 +1,21 @@
-"""Which layers are attached: those of the language model, also where a tower of images is deeper; and what is refused, by name."""
+"""Which layers are attached: those of the language model, also where a tower of images is deeper; and what is refused."""
 
 import families
-import memo
 import pytest
 import torch
 import transformers as hf
 
-_TEXT = dict(hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, vocab_size=97,
-             pad_token_id=0)
+import memo
+
+_TEXT = dict(
+    hidden_size=64,
+    intermediate_size=96,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    vocab_size=97,
+    pad_token_id=0,
+)
 _TOWER = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=5, num_attention_heads=2, image_size=28, patch_size=14)
 _QWEN = dict(text_config=dict(_TEXT, rope_parameters=dict(rope_type="default", rope_theta=1e4, mrope_section=[2, 3, 3])),
              image_token_id=1, video_token_id=2, vision_start_token_id=3, vision_end_token_id=4)
@@ -64,11 +72,12 @@ _BERT = dict(hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_atte
 REFUSED = {
     "deepseek_v2": (lambda: hf.DeepseekV2ForCausalLM(hf.DeepseekV2Config(
         hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4, vocab_size=97,
-        n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=32, kv_lora_rank=16, q_lora_rank=None, qk_rope_head_dim=8,
-        qk_nope_head_dim=16, v_head_dim=16, first_k_dense_replace=1, n_group=1, topk_group=1, head_dim=24)),
+        n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=32, kv_lora_rank=16, q_lora_rank=None,
+        qk_rope_head_dim=8, qk_nope_head_dim=16, v_head_dim=16, first_k_dense_replace=1, n_group=1, topk_group=1, head_dim=24)),
         r"model\.layers\.0 .*values \(16 columns a head\) are not as wide as its keys \(24\)"),
-    "falcon": (lambda: hf.FalconForCausalLM(hf.FalconConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
-                                                            vocab_size=97)), r"transformer\.h\.0 .*computes with its attention mask"),
+    "falcon": (lambda: hf.FalconForCausalLM(hf.FalconConfig(
+        hidden_size=64, num_hidden_layers=2, num_attention_heads=4, vocab_size=97)),
+        r"transformer\.h\.0 .*computes with its attention mask"),
     "falcon with alibi": (lambda: hf.FalconForCausalLM(hf.FalconConfig(
         hidden_size=64, num_hidden_layers=2, num_attention_heads=4, vocab_size=97, alibi=True)), r"transformer\.h\.0 .*alibi"),
     "gpt_oss": (lambda: hf.GptOssForCausalLM(hf.GptOssConfig(

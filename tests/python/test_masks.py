@@ -4,13 +4,14 @@ refused by name."""
 import contextlib
 
 import families
-import memo
 import pytest
 import torch
 import transformers as hf
-from memo import masks, visibility
 from transformers import masking_utils
 from transformers.models.llama import modeling_llama
+
+import memo
+from memo import masks, visibility
 
 OPTIONS = dict(context=512, block=128, strategy="recompute", check=False)
 MODELS = {

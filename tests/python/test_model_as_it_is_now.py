@@ -3,11 +3,12 @@
 import copy
 
 import families
-import memo
 import peft
 import pytest
 import torch
 import transformers as hf
+
+import memo
 
 OPTIONS = dict(context=512, block=128)
 
@@ -94,8 +95,20 @@ def narrower_window(model):
     model.config.sliding_window = 60
 
 
-CHANGES = [freeze_one, freeze_first_layers, freeze_what_is_below_the_last_layer, freeze_all_but_the_head, freeze_all_but_embeddings,
-           other_mlp, no_norm, other_layer, one_layer_less, bfloat16_and_back, assigned_weights, other_hook]
+CHANGES = [
+    freeze_one,
+    freeze_first_layers,
+    freeze_what_is_below_the_last_layer,
+    freeze_all_but_the_head,
+    freeze_all_but_embeddings,
+    other_mlp,
+    no_norm,
+    other_layer,
+    one_layer_less,
+    bfloat16_and_back,
+    assigned_weights,
+    other_hook,
+]
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
@@ -195,7 +208,9 @@ def test_adapters(name, when, ids):
         memo.attach(model if when == "adapters first" else wrapped, **OPTIONS)
     same(wrapped, plain, ids)
     with wrapped.disable_adapter(), plain.disable_adapter():
-        assert wrapped(input_ids=ids, labels=ids).loss.item() == pytest.approx(plain(input_ids=ids, labels=ids).loss.item(), rel=1e-6)
+        assert wrapped(input_ids=ids, labels=ids).loss.item() == pytest.approx(
+            plain(input_ids=ids, labels=ids).loss.item(), rel=1e-6
+        )
     same(wrapped, plain, ids)
     memo.detach(model if when != "the adapted model attached" else wrapped)
     same(wrapped, plain, ids)
@@ -204,7 +219,10 @@ def test_adapters(name, when, ids):
 def test_merged_adapters_and_back(ids):
     model, plain = families.make("llama"), families.make("llama")
     with memo.attached(model, **OPTIONS):
-        wrapped, of_plain = adapted(model, target_modules=["q_proj", "v_proj"]), adapted(plain, target_modules=["q_proj", "v_proj"])
+        wrapped, of_plain = (
+            adapted(model, target_modules=["q_proj", "v_proj"]),
+            adapted(plain, target_modules=["q_proj", "v_proj"]),
+        )
         same(wrapped, of_plain, ids)
         wrapped.merge_and_unload(), of_plain.merge_and_unload()
         model.requires_grad_(True), plain.requires_grad_(True)
@@ -218,13 +236,26 @@ _MIXTURE = _SMALL | dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_
 UNLIKE = {  # models whose layers are of several kinds
     "smollm3, every fourth without rotary embedding": lambda: hf.SmolLM3Config(**_SMALL, bos_token_id=1, eos_token_id=2),
     "qwen3_moe, every second sparse": lambda: hf.Qwen3MoeConfig(**_MIXTURE, decoder_sparse_step=2),
-    "qwen3_moe, one dense": lambda: hf.Qwen3MoeConfig(**_MIXTURE, mlp_only_layers=[1], output_router_logits=True,
-                                                      router_aux_loss_coef=0.1),
-    "glm4_moe, first dense": lambda: hf.Glm4MoeConfig(**_SMALL, n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=32,
-                                                      head_dim=16, first_k_dense_replace=1, n_group=1, topk_group=1),
+    "qwen3_moe, one dense": lambda: hf.Qwen3MoeConfig(
+        **_MIXTURE, mlp_only_layers=[1], output_router_logits=True, router_aux_loss_coef=0.1
+    ),
+    "glm4_moe, first dense": lambda: hf.Glm4MoeConfig(
+        **_SMALL,
+        n_routed_experts=4,
+        num_experts_per_tok=2,
+        moe_intermediate_size=32,
+        head_dim=16,
+        first_k_dense_replace=1,
+        n_group=1,
+        topk_group=1,
+    ),
     "gemma3, windows in turn": lambda: hf.Gemma3TextConfig(
-        **_SMALL, head_dim=16, query_pre_attn_scalar=20, sliding_window=100,
-        layer_types=["sliding_attention", "full_attention", "sliding_attention", "sliding_attention"]),
+        **_SMALL,
+        head_dim=16,
+        query_pre_attn_scalar=20,
+        sliding_window=100,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention", "sliding_attention"],
+    ),
 }
 
 

@@ -2,11 +2,12 @@
 model's for any labels, any loss and any head."""
 
 import families
-import memo
 import pytest
 import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
+
+import memo
 
 OPTIONS = dict(context=384, block=128, strategy="recompute")
 
@@ -112,7 +113,9 @@ ASKED = {
     "get": lambda model, **inputs: model(**inputs).get("logits"),
     "values": lambda model, **inputs: dict(model(**inputs))["logits"],
     "tuple": lambda model, **inputs: next(t for t in model(**inputs).to_tuple() if t.dim() == 3),
-    "return_dict": lambda model, **inputs: next(t for t in model(**inputs, return_dict=False) if torch.is_tensor(t) and t.dim() == 3),
+    "return_dict": lambda model, **inputs: next(
+        t for t in model(**inputs, return_dict=False) if torch.is_tensor(t) and t.dim() == 3
+    ),
     "some": lambda model, **inputs: model(**inputs, logits_to_keep=5).logits,
     "head": lambda model, **inputs: model.lm_head(model.model(input_ids=inputs["input_ids"]).last_hidden_state),
 }
@@ -166,8 +169,12 @@ def scaled_in_place(out, ids):
 
 
 LOSSES = {  # of outputs and labels, as people write them
-    "shifted": lambda out, ids: F.cross_entropy(out.logits[..., :-1, :].contiguous().view(-1, 97), ids[..., 1:].contiguous().view(-1)),
-    "module": lambda out, ids: torch.nn.CrossEntropyLoss(reduction="sum")(out["logits"][:, :-1].flatten(0, 1).float(), ids[0, 1:]),
+    "shifted": lambda out, ids: F.cross_entropy(
+        out.logits[..., :-1, :].contiguous().view(-1, 97), ids[..., 1:].contiguous().view(-1)
+    ),
+    "module": lambda out, ids: torch.nn.CrossEntropyLoss(reduction="sum")(
+        out["logits"][:, :-1].flatten(0, 1).float(), ids[0, 1:]
+    ),
     "temperature": lambda out, ids: F.cross_entropy((out.logits / 0.7).view(-1, 97), ids[0]),
     "cap": lambda out, ids: F.cross_entropy((torch.tanh(out.logits / 3) * 3)[0], ids[0]),
     "other cap": lambda out, ids: F.cross_entropy((torch.tanh(out.logits / 3) * 4)[0], ids[0]),
@@ -184,7 +191,9 @@ LOSSES = {  # of outputs and labels, as people write them
     "in place": scaled_in_place,
     "a function": lambda out, ids: Doubled.apply(out.logits).square().mean(),
     "a function of a view": lambda out, ids: Doubled.apply(out.logits.view(-1, 97)[:50]).square().mean(),
-    "Trainer's smoother": lambda out, ids: __import__("transformers").trainer_pt_utils.LabelSmoother(0.1)(out, ids, shift_labels=True),
+    "Trainer's smoother": lambda out, ids: __import__("transformers").trainer_pt_utils.LabelSmoother(0.1)(
+        out, ids, shift_labels=True
+    ),
 }
 
 
@@ -352,14 +361,22 @@ def adapted(model, **options):
 
 
 CHANGES = {
-    "forward": doubling, "parametrization": parametrized, "bias": with_bias, "another head": another, "tied": tied,
-    "resized": resized, "frozen": lambda model: model.lm_head.requires_grad_(False),
+    "forward": doubling,
+    "parametrization": parametrized,
+    "bias": with_bias,
+    "another head": another,
+    "tied": tied,
+    "resized": resized,
+    "frozen": lambda model: model.lm_head.requires_grad_(False),
     "LoRA": lambda model: adapted(model, target_modules=["lm_head"]),
     "modules_to_save": lambda model: adapted(model, target_modules=["embed_tokens"], modules_to_save=["lm_head"]),
-    "hook": lambda model: model.lm_head.register_forward_hook(lambda module, args, out: out + module(args[0].detach()[..., :1].expand_as(
-        args[0])) if not args[0].is_leaf else None),
+    "hook": lambda model: model.lm_head.register_forward_hook(
+        lambda module, args, out: out + module(args[0].detach()[..., :1].expand_as(args[0])) if not args[0].is_leaf else None
+    ),
     "hook before": lambda model: model.lm_head.register_forward_pre_hook(lambda module, args: (args[0] * 2,)),
-    "hook of gradients": lambda model: model.lm_head.register_full_backward_hook(lambda module, d_in, d_out: (d_in[0] * d_out[0].norm(),)),
+    "hook of gradients": lambda model: model.lm_head.register_full_backward_hook(
+        lambda module, d_in, d_out: (d_in[0] * d_out[0].norm(),)
+    ),
 }
 
 

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import families
-import memo
 import pytest
 import torch
+
+import memo
 
 spec = importlib.util.spec_from_file_location("own_model", Path(__file__).parents[2] / "examples/own_model.py")
 own_model = importlib.util.module_from_spec(spec)

@@ -9,8 +9,9 @@ import tomllib
 import venv
 from pathlib import Path
 
-import memo
 import torch
+
+import memo
 
 REPOSITORY = Path(__file__).parents[2]
 TORCH_HERE = REPOSITORY / "cmake" / "torch_here.py"

@@ -4,9 +4,10 @@ import contextlib
 import json
 
 import families
-import memo
 import pytest
 import torch
+
+import memo
 
 OPTIONS = dict(context=512, block=128, strategy="recompute")
 

@@ -4,9 +4,10 @@ import gc
 import logging
 
 import families
-import memo
 import pytest
 import torch
+
+import memo
 
 datasets = pytest.importorskip("datasets")
 hf = pytest.importorskip("transformers")
@@ -63,12 +64,26 @@ def loss_function(out, labels, num_items_in_batch):
     return torch.nn.functional.cross_entropy(logits, labels, reduction="sum") / num_items_in_batch
 
 
-@pytest.mark.parametrize("kind, arguments, more", [
-    (OwnLoss, {}, {}), (OwnLoss, {"bf16": True}, {}), (hf.Trainer, {"label_smoothing_factor": 0.1, "gradient_accumulation_steps": 2}, {}),
-    (hf.Trainer, {}, {"compute_loss_func": loss_function})], ids=["compute_loss", "bf16", "label smoothing", "compute_loss_func"])
+@pytest.mark.parametrize(
+    "kind, arguments, more",
+    [
+        (OwnLoss, {}, {}),
+        (OwnLoss, {"bf16": True}, {}),
+        (hf.Trainer, {"label_smoothing_factor": 0.1, "gradient_accumulation_steps": 2}, {}),
+        (hf.Trainer, {}, {"compute_loss_func": loss_function}),
+    ],
+    ids=["compute_loss", "bf16", "label smoothing", "compute_loss_func"],
+)
 def test_a_trainer_whose_loss_is_of_logits(kind, arguments, more, tmp_path):
-    both(lambda model: kind(model, hf.TrainingArguments(output_dir=str(tmp_path), **COMMON, **arguments), train_dataset=rows(True),
-                            data_collator=collate, **more))
+    both(
+        lambda model: kind(
+            model,
+            hf.TrainingArguments(output_dir=str(tmp_path), **COMMON, **arguments),
+            train_dataset=rows(True),
+            data_collator=collate,
+            **more,
+        )
+    )
 
 
 @pytest.mark.parametrize("arguments", [{"max_length": None}, {"max_length": 150, "packing": True}])

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import families
-import memo
 import pytest
 import torch
+
+import memo
 
 OPTIONS = dict(context=384, block=128, strategy="recompute")
 
@@ -157,7 +158,10 @@ def test_accelerate_around_a_model_whose_own_forward_is_memo_s(order):
                             example=lambda tokens: (torch.zeros(1, tokens, dtype=torch.long),))
             elif with_memo:
                 memo.detach(model)
-            assert list(inspect.signature(model.forward).parameters)[:1] == list(inspect.signature(own_model.GPT.forward).parameters)[1:2]
+            assert (
+                list(inspect.signature(model.forward).parameters)[:1]
+                == list(inspect.signature(own_model.GPT.forward).parameters)[1:2]
+            )
             model.zero_grad(set_to_none=True)
             loss = model(ids).float().square().mean()
             loss.backward()

@@ -1,14 +1,15 @@
 """What a user does to a model: attach and detach, freeze, wrap, change weights, dtype and modules, hook, fail."""
 
-import gc
 import copy
+import gc
 
-import memo
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from fuzz import computing
 from fuzz.computing import Seen
+
+import memo
 
 
 def attach(twin, seed, within_autocast=False, **options):
@@ -169,7 +170,9 @@ class Own(Exception):
 
 
 def _raise(kind):
-    raise {"own": Own, "KeyboardInterrupt": KeyboardInterrupt, "ValueError": ValueError, "MemoryError": MemoryError}[kind](*PLANTED)
+    raise {"own": Own, "KeyboardInterrupt": KeyboardInterrupt, "ValueError": ValueError, "MemoryError": MemoryError}[kind](
+        *PLANTED
+    )
 
 
 class Failing:

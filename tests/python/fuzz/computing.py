@@ -6,9 +6,10 @@ import dataclasses
 import io
 import pickle
 
-import memo
 import torch
 from fuzz import batches
+
+import memo
 
 
 @dataclasses.dataclass

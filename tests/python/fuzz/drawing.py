@@ -31,8 +31,21 @@ class Drawing:
     def __init__(self, seed, family=None):
         self._random = random.Random(seed)
         self._family = family or FAMILIES[seed % len(FAMILIES)]
-        self._is = dict.fromkeys(("attached", "adapted", "prepared", "compiled", "copied", "hooked", "of own loss", "checkpointed",
-                                  "bfloat16", "under autocast"), False)
+        self._is = dict.fromkeys(
+            (
+                "attached",
+                "adapted",
+                "prepared",
+                "compiled",
+                "copied",
+                "hooked",
+                "of own loss",
+                "checkpointed",
+                "bfloat16",
+                "under autocast",
+            ),
+            False,
+        )
         self._replaced = set()
         pair = {"family": self._family, "seed": seed}
         if self._family in ("gpt2", "phi3") and self._one_in(2):
@@ -129,10 +142,17 @@ class Drawing:
         return self._is["under autocast"] or None
 
     def _step(self):
-        self._add("step", **self._batch(), **self._around(), loss=self._some(3, "count", "shifted", "logits", "outputs", "hidden"),
-                  backward=self._some(5, "never", "twice", "kept", "late", "grad"), scale=self._some(6, 0.25),
-                  embeddings=self._some(10, True), add=self._some(8, True),
-                  training=self._some(12, False))
+        self._add(
+            "step",
+            **self._batch(),
+            **self._around(),
+            loss=self._some(3, "count", "shifted", "logits", "outputs", "hidden"),
+            backward=self._some(5, "never", "twice", "kept", "late", "grad"),
+            scale=self._some(6, 0.25),
+            embeddings=self._some(10, True),
+            add=self._some(8, True),
+            training=self._some(12, False),
+        )
 
     def _accumulate(self):
         self._add("accumulate", lengths=[self._random.choice((64, 100, 256, 33)) for _ in range(self._random.choice((2, 3)))],

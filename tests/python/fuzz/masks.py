@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 
 import torch
+
 from memo import layers, suspension
 
 _block = contextvars.ContextVar("tokens of the block that runs", default=None)

@@ -5,13 +5,14 @@ import re
 import warnings
 
 import families
-import memo
 import torch
 from fuzz import changes, computing
 from fuzz.comparing import Difference, compare, compare_gradients, compare_models
 from fuzz.masks import Masks
 from fuzz.twin import Twin
 from torch.utils.checkpoint import CheckpointError
+
+import memo
 
 ACTIONS = {name: f for module in (changes, computing) for name, f in vars(module).items()
            if inspect.isfunction(f) and f.__module__ == module.__name__
@@ -91,7 +92,9 @@ class Pair:
         text = str(error)
         models = filter(None, (self.attached.model, self.attached.inner, self.attached.attached_to))
         names = {name for model in models for name, _ in model.named_modules() if name}
-        starts = tuple(name + end for name in names for end in (": ", " (")) + ("memo: ",) + (_OPTIONS if action == "attach" else ())
+        starts = (
+            tuple(name + end for name in names for end in (": ", " (")) + ("memo: ",) + (_OPTIONS if action == "attach" else ())
+        )
         return (isinstance(error, ValueError | RuntimeError) and text.startswith(starts) and "\n" not in text
                 and not re.search(r"\b[A-Z]\w*Error: ", text))
 
