@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "memo/base/file.h"
+#include "memo/base/text.h"
 #include "memo/base/version.h"
 #include "memo/plugin/layer_profiler.h"
 #include "memo/plugin/layer_session.h"
@@ -82,6 +83,10 @@ PYBIND11_MODULE(_core, module) {
   if (!here.starts_with(built_for + ".")) throw py::import_error("built for torch " + built_for);
   module.attr("version") = std::string(memo::version);
   module.def("strategies", &sim::strategies);
+  module.def(
+      "parse_bytes", [](const std::string& text) { return value(memo::parse_bytes(text)).value(); }, py::arg("text"));
+  module.def(
+      "format_bytes", [](std::int64_t bytes) { return memo::format_bytes(Bytes(bytes)); }, py::arg("bytes"));
   module.def(
       "open_device", [](at::Device place) { device_at(place); }, py::arg("place"));
 
