@@ -11,6 +11,7 @@
 #include "memo/base/file.h"
 #include "memo/base/text.h"
 #include "memo/base/version.h"
+#include "memo/plan/for_job.h"
 #include "memo/plugin/layer_profiler.h"
 #include "memo/plugin/layer_session.h"
 #include "memo/python/device.h"
@@ -87,6 +88,8 @@ PYBIND11_MODULE(_core, module) {
       "parse_bytes", [](const std::string& text) { return value(memo::parse_bytes(text)).value(); }, py::arg("text"));
   module.def(
       "format_bytes", [](std::int64_t bytes) { return memo::format_bytes(Bytes(bytes)); }, py::arg("bytes"));
+  module.def(
+      "auto_block", [](std::int64_t context) { return plan::auto_block(Tokens(context)).value(); }, py::arg("context"));
   module.def(
       "open_device", [](at::Device place) { device_at(place); }, py::arg("place"));
 

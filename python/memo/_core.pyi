@@ -17,6 +17,9 @@ def parse_bytes(text: str) -> int:
 def format_bytes(bytes: int) -> str:
     """Such as "1.50 GiB"."""
 
+def auto_block(context: int) -> int:
+    """Tokens per block of block = "auto"."""
+
 def open_device(place: torch.device) -> None:
     """Raises where layers cannot run on it: ValueError, or RuntimeError."""
 

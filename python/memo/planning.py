@@ -33,7 +33,7 @@ class Planning:
         if strategy not in _core.strategies():
             raise ValueError(f"strategy = {strategy!r}: one of {', '.join(_core.strategies())}")
         self.kind, self.strategy, self.device_limit, self._checks = kind, strategy, device_limit, check
-        self.block = block if block != "auto" else min(1024, -(-context // 64) * 64)
+        self.block = block if block != "auto" else _core.auto_block(context)
         if not isinstance(self.block, int) or self.block < 1:
             raise ValueError(f"block = {block!r}: write a number of tokens, or \"auto\"")
         self.blocks = -(-context // self.block)

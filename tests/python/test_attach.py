@@ -64,6 +64,12 @@ def test_sizes_are_those_of_job_toml(row, monkeypatch):
         memo.attach(families.make("llama"), **OPTIONS, device_limit=row["size"])
 
 
+@pytest.mark.parametrize("row", table("auto_blocks.csv"), ids=lambda row: row["context"])
+def test_blocks_of_auto_are_those_of_job_toml(row, monkeypatch):
+    """tests/plan/for_job_test.cpp reads the same table."""
+    assert planning_of(monkeypatch, context=int(row["context"])).block == int(row["block"])
+
+
 def test_a_model_without_decoder_layers_is_refused():
     with pytest.raises(memo.UnsupportedModel, match="Sequential"):
         memo.attach(torch.nn.Sequential(torch.nn.Linear(2, 2)), **OPTIONS)
