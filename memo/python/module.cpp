@@ -95,8 +95,11 @@ PYBIND11_MODULE(_core, module) {
 
   py::class_<plan::Plan>(module, "Plan")
       .def("describe", &describe)
-      .def("save", [](const plan::Plan& plan, const std::string& path) { check(plan::write_plan(plan, path)); })
-      .def_static("load", [](const std::string& path) { return value(plan::read_plan(path)); })
+      .def(
+          "save", [](const plan::Plan& plan, const std::string& path) { check(plan::write_plan(plan, path)); },
+          py::arg("path"))
+      .def_static(
+          "load", [](const std::string& path) { return value(plan::read_plan(path)); }, py::arg("path"))
       .def("check", [](const plan::Plan& plan) { return plan::validate(plan); });
 
   py::register_exception<BadInput>(module, "BadInput", PyExc_ValueError);
@@ -175,13 +178,16 @@ PYBIND11_MODULE(_core, module) {
             return py::make_tuple(trial.outputs.hidden, trial.gradients.hidden, list_of(trial.gradients.parameters));
           },
           py::arg("kind"), py::arg("calls"), py::arg("hidden"), py::arg("d_output"), py::arg("parameters"))
-      .def("open", [](Profiler& profiler, const plan::Plan& plan, const py::object& calls, bool watch) {
-        auto python = std::make_unique<PythonCalls>(calls);
-        const LayerOptions& options = profiler.profiler.options();
-        auto session = value(
-            LayerSession::open(plan, options.shape, options.dtype, options.memory, *python, profiler.device, watch));
-        return std::unique_ptr<Session>(new Session{std::move(python), std::move(session)});
-      });
+      .def(
+          "open",
+          [](Profiler& profiler, const plan::Plan& plan, const py::object& calls, bool watch) {
+            auto python = std::make_unique<PythonCalls>(calls);
+            const LayerOptions& options = profiler.profiler.options();
+            auto session = value(LayerSession::open(plan, options.shape, options.dtype, options.memory, *python,
+                                                    profiler.device, watch));
+            return std::unique_ptr<Session>(new Session{std::move(python), std::move(session)});
+          },
+          py::arg("plan"), py::arg("calls"), py::arg("watch"));
 
   py::class_<edge::OwnMask, std::shared_ptr<edge::OwnMask>>(module, "Mask")
       .def(py::init([](std::vector<std::int64_t> starts, std::int64_t window, const std::optional<at::Tensor>& hidden,
@@ -194,30 +200,36 @@ PYBIND11_MODULE(_core, module) {
              return mask;
            }),
            py::kw_only(), py::arg("starts"), py::arg("window") = 0, py::arg("hidden") = py::none(), py::arg("row") = 0)
-      .def("with_window",
-           [](const edge::OwnMask& mask, std::int64_t window) {
-             edge::OwnMask result = mask;
-             result.window = window;
-             return result;
-           })
+      .def(
+          "with_window",
+          [](const edge::OwnMask& mask, std::int64_t window) {
+            edge::OwnMask result = mask;
+            result.window = window;
+            return result;
+          },
+          py::arg("window"))
       .def_readonly("starts", &edge::OwnMask::starts)
       .def_readonly("window", &edge::OwnMask::window)
       .def_readonly("hidden", &edge::OwnMask::hidden);
 
   py::class_<Session>(module, "Session", collected<Session>())
-      .def("forward",
-           [](Session& s, int layer, const at::Tensor& hidden, std::uint64_t seed) {
-             s.calls->seed(seed);
-             LayerOutputs outputs = s.calls->value_of(unlocked([&] { return s.session->forward(layer, hidden); }));
-             return py::make_tuple(outputs.hidden, list_of(outputs.besides));
-           })
-      .def("backward",
-           [](Session& s, int layer, const at::Tensor& d_output, const std::vector<at::Tensor>& d_besides,
-              const std::vector<at::Tensor>& parameters) {
-             LayerGradients result = s.calls->value_of(
-                 unlocked([&] { return s.session->backward(layer, d_output, d_besides, parameters); }));
-             return py::make_tuple(result.hidden, list_of(result.parameters));
-           })
+      .def(
+          "forward",
+          [](Session& s, int layer, const at::Tensor& hidden, std::uint64_t seed) {
+            s.calls->seed(seed);
+            LayerOutputs outputs = s.calls->value_of(unlocked([&] { return s.session->forward(layer, hidden); }));
+            return py::make_tuple(outputs.hidden, list_of(outputs.besides));
+          },
+          py::arg("layer"), py::arg("hidden"), py::arg("seed"))
+      .def(
+          "backward",
+          [](Session& s, int layer, const at::Tensor& d_output, const std::vector<at::Tensor>& d_besides,
+             const std::vector<at::Tensor>& parameters) {
+            LayerGradients result = s.calls->value_of(
+                unlocked([&] { return s.session->backward(layer, d_output, d_besides, parameters); }));
+            return py::make_tuple(result.hidden, list_of(result.parameters));
+          },
+          py::arg("layer"), py::arg("d_output"), py::arg("d_besides"), py::arg("parameters"))
       .def_property_readonly("drew", [](const Session& s) { return s.calls->drew(); })
       .def_property_readonly("step", [](const Session& s) { return s.session->step(); })
       .def_property_readonly("device_peak", [](const Session& s) { return s.session->device_peak().value(); })
@@ -248,8 +260,11 @@ PYBIND11_MODULE(_core, module) {
         return result;
       });
 
-  module.def("report", [](const std::string& plan, const std::string& page) {
-    const report::Subject subject = value(report::read_subject(plan));
-    check(replace_file(page, report::page({subject}), report::page_kind));
-  });
+  module.def(
+      "report",
+      [](const std::string& plan, const std::string& page) {
+        const report::Subject subject = value(report::read_subject(plan));
+        check(replace_file(page, report::page({subject}), report::page_kind));
+      },
+      py::arg("plan"), py::arg("page"));
 }
