@@ -5,12 +5,8 @@ import os
 import memo
 import pytest
 import torch
-
-pytest.importorskip("peft")
-pytest.importorskip("accelerate")
-
-from fuzz import Difference, Pair, running  # noqa: E402
-from fuzz.drawing import Sequence, draw  # noqa: E402
+from fuzz import Difference, Pair, running
+from fuzz.drawing import Sequence, draw
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -6,8 +6,10 @@ import itertools
 import sys
 from pathlib import Path
 
+import accelerate
 import families
 import memo
+import peft
 import pytest
 import torch
 
@@ -28,7 +30,7 @@ class Accelerated:
     """Accelerate's mixed precision replaces the model's forward."""
 
     def __init__(self):
-        self.accelerator = pytest.importorskip("accelerate").Accelerator(cpu=True, mixed_precision="bf16")
+        self.accelerator = accelerate.Accelerator(cpu=True, mixed_precision="bf16")
 
     def on(self, model):
         return self.accelerator.prepare(model)
@@ -64,7 +66,6 @@ class Adapted:
     """LoRA on the head, and everything trained."""
 
     def on(self, model):
-        peft = pytest.importorskip("peft")
         torch.manual_seed(7)
         adapter = peft.LoraConfig(r=4, target_modules=["lm_head"], init_lora_weights="gaussian")
         return peft.get_peft_model(model, adapter).requires_grad_(True)
