@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from conftest import memo, write_job
+from conftest import REPOSITORY, memo, write_job
 from pages import browser, look  # noqa: F401
 
 STEP = 10_000_000  # microseconds; longer than any prediction of such a job, so that the picture is as long as the step
@@ -70,3 +70,21 @@ def test_stalls_and_copies_shorter_than_a_pixel_are_as_dark_as_their_share(look,
     assert tiny / STEP * page.page.locator("#streams canvas").bounding_box()["width"] < 0.5, "of a pixel"
     for title, expected in shares.items():
         assert darkness(page, title) == pytest.approx(expected, rel=0.1), title
+
+
+def test_a_short_peak_before_a_long_call_is_no_wider_than_a_column(browser):
+    """In the charts of bytes: 955 short calls, of which one holds more, and one that is as long as 90 columns of 100."""
+    page = browser.new_page()
+    for script in ("subject.js", "charts.js"):
+        page.add_script_tag(content=(REPOSITORY / "memo/report/page" / script).read_text())
+    seen = page.evaluate(
+        """() => {
+          const clock = Array.from({length: 956}, (_, k) => k / 100).concat(100), total = clock.map(() => 1);
+          total[940] = 9;
+          return seenCalls(clock, total, [0, 100], 100).map(([time, call]) => [time, total[call]]);
+        }"""
+    )
+    times = [time for time, _ in seen] + [100]
+    high = sum(until - time for (time, value), until in zip(seen, times[1:]) if value == 9)
+    assert 0 < high <= 1
+    page.close()
