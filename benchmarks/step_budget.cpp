@@ -31,7 +31,7 @@ struct Work {
 
 at::Tensor rows(std::int64_t count, std::int64_t columns) { return at::randn({count, columns}) * 0.03; }
 
-// The kernels of one block, layer by layer, as memo/torch/functions.cpp and segments.cpp call them.
+// The kernels of one block, layer by layer, as memo/libtorch/model/functions.cpp and segments.cpp call them.
 class Step {
  public:
   explicit Step(std::int64_t tokens) : tokens_(tokens), blocks_(static_cast<double>(tokens) / block) {

@@ -14,26 +14,30 @@ namespace memo {
 Result<Bytes> parse_bytes(std::string_view text) {
   double number = 0;
   const char* end = text.data() + text.size();
-  auto [rest, error] = std::from_chars(text.data(), end, number);
+  auto [rest, error] = std::from_chars(text.data(), end, number, std::chars_format::fixed);
   while (error == std::errc() && rest != end && *rest == ' ') ++rest;
   const std::string_view unit(rest, static_cast<std::size_t>(end - rest));
   struct Unit {
     std::string_view name;
     double factor;
   };
-  static constexpr std::array<Unit, 10> units{{{"", 1},
+  static constexpr std::array<Unit, 11> units{{{"", 1},
                                                {"B", 1},
                                                {"KiB", 1024.},
                                                {"MiB", 1048576.},
                                                {"GiB", 1073741824.},
                                                {"TiB", 1099511627776.},
                                                {"kB", 1e3},
+                                               {"KB", 1e3},  // as MB and GB are written
                                                {"MB", 1e6},
                                                {"GB", 1e9},
                                                {"TB", 1e12}}};
   const auto* found = std::find_if(units.begin(), units.end(), [&](const Unit& u) { return u.name == unit; });
-  if (error != std::errc() || found == units.end() || !(number >= 0) || number * found->factor > 9e18)
-    return bad_input(fmt::format("'{}' is not a size; write for example \"512MiB\" or \"1.5GiB\"", text));
+  const auto is_size = [&] {
+    if (error != std::errc() || found == units.end() || !(number >= 0) || number * found->factor > 9e18) return false;
+    return found->factor > 1 || text.find('.') == std::string_view::npos;  // there are no parts of a byte
+  };
+  if (!is_size()) return bad_input(fmt::format("'{}' is not a size; write for example \"512MiB\" or \"1.5GiB\"", text));
   return Bytes(static_cast<std::int64_t>(std::llround(number * found->factor)));
 }
 

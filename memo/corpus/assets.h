@@ -3,8 +3,8 @@
 
 #include <string_view>
 
-namespace memo::torch::assets {
+namespace memo::corpus::assets {
 
 extern const std::string_view text_tokens;  // text_tokens.py
 
-}  // namespace memo::torch::assets
+}  // namespace memo::corpus::assets

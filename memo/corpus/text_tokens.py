@@ -1,4 +1,4 @@
-"""Text files to token ids by the tokenizers library. `memo` runs this beside itself (memo/torch/tokenizer_process.h).
+"""Text files to token ids by the tokenizers library. `memo` runs this beside itself (memo/corpus/tokenizer_process.h).
 
 python -c THIS TOKENIZER END_TOKEN writes the library's version and a zero byte. Then, for each path that standard input names,
 ended by a zero byte, it writes the bytes of an id (2 or 4), runs of ids, each behind its length in bytes, and a length of 0.

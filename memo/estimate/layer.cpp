@@ -64,7 +64,7 @@ model::Dataflow Layer::dataflow() const {
 
 bool Layer::eager_norm() const { return setup_.execution == Execution::eager && setup_.shape.norm == model::Norm::rms; }
 
-// Memo's own segments save their inputs alone; these are the buffers of memo/torch/functions.cpp.
+// Memo's own segments save their inputs alone; these are the buffers of memo/libtorch/model/functions.cpp.
 Footprint Layer::block_footprint(const model::Segment& segment) const {
   const double row = hidden_ * element_ * rows_of_, gathered = tensor_ > 1 ? hidden_ * element_ : 0;
   const double heads = (query_ + 2 * key_) * element_;

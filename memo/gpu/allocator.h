@@ -1,5 +1,5 @@
 // Takes over every CUDA allocation of LibTorch, in front of LibTorch's caching allocator: scopes of
-// memo/torch/allocator.h record, or give planned addresses; everything else goes through. Global, because LibTorch's
+// memo/libtorch/memory/allocator.h record, or give planned addresses; everything else goes through. Global, because LibTorch's
 // allocator is.
 #pragma once
 

@@ -1,4 +1,4 @@
-// The mathematics of the GPU's kernels, a row or a value at a time: what memo/torch/kernels.h says of them. T is the
+// The mathematics of the GPU's kernels, a row or a value at a time: what memo/libtorch/kernels/kernels.h says of them. T is the
 // element in memory, float or a bfloat16; sums and products are float.
 #pragma once
 

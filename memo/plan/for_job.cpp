@@ -6,12 +6,16 @@
 
 namespace memo::plan {
 
-Tokens job_block(const job::Job& job) {
-  if (job.train.block > Tokens(0)) return std::min(job.train.block, job.train.context);
+Tokens auto_block(Tokens context) {
   constexpr std::int64_t usual = 1024, least = 64;
   std::int64_t block = usual;
-  while (block > least && block * 4 > job.train.context.value()) block /= 2;
-  return std::min(Tokens(block), job.train.context);
+  while (block > least && block * 4 > context.value()) block /= 2;
+  return std::min(Tokens(block), context);
+}
+
+Tokens job_block(const job::Job& job) {
+  if (job.train.block == Tokens(0)) return auto_block(job.train.context);
+  return std::min(job.train.block, job.train.context);
 }
 
 std::vector<Fixed> fixed_memory(const model::Shape& shape, job::DType dtype) {

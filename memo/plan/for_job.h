@@ -11,7 +11,9 @@
 
 namespace memo::plan {
 
-// Tokens per block as the job says; "auto" picks 1024, less for short contexts.
+// Tokens per block of "auto": 1024, less for short contexts.
+Tokens auto_block(Tokens context);
+// As the job says.
 Tokens job_block(const job::Job& job);
 
 // The fixed regions' names and sizes, of the parameters that belong to no layer (model::state_bytes): "weights",

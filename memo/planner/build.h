@@ -11,7 +11,7 @@ struct Built {
 };
 
 // Addresses are packed three times, each result one request of the next (MEMO's bi-level plan and one level below):
-// a call's transients; a turn of a pass over the blocks (memo/plan/iteration.h); the passes, rings and fixed memory of
+// a call's transients; a turn of a pass over the blocks (memo/planner/iteration.h); the passes, rings and fixed memory of
 // the step.
 Built build_program(const Profile& profile, const std::vector<ClassPlacement>& placement, const Pace& pace);
 

@@ -1,7 +1,7 @@
 // The placement problem as a mixed-integer program on HiGHS (its C interface: the library may be built with another C++
 // ABI than ours).
 //
-// For each unit u (memo/plan/placement.h) of layer l: counts r_u + s_u + k_u = B of blocks computed again, swapped and
+// For each unit u (memo/planner/placement.h) of layer l: counts r_u + s_u + k_u = B of blocks computed again, swapped and
 // kept. Of core attention's outputs r_u is one of the prefixes, as a sum of steps between them, the cheap ones first
 // since their cost per block grows; and all blocks are kept or none. For each layer: stalls f_l, b_l >= 0 of its
 // forward and backward pass.

@@ -206,7 +206,7 @@ class CallBuilder {
         close();
       }
   }
-  // Layers of one checkpoint (memo/plan/checkpoints.h).
+  // Layers of one checkpoint (memo/planner/checkpoints.h).
   bool again(int layer) const { return input_recomputed(flow_, placement_, layer); }
   bool in_group(int layer) const { return again(layer) || again(layer + 1); }
   void rerun_group(int last) {

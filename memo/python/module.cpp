@@ -9,10 +9,12 @@
 #include <optional>
 
 #include "memo/base/file.h"
+#include "memo/base/text.h"
 #include "memo/base/version.h"
 #include "memo/check/validate.h"
 #include "memo/libtorch/memory/device_kind.h"
 #include "memo/planner/planner.h"
+#include "memo/plan/for_job.h"
 #include "memo/plugin/layer_profiler.h"
 #include "memo/plugin/layer_session.h"
 #include "memo/python/python_calls.h"
@@ -84,12 +86,21 @@ PYBIND11_MODULE(_core, module) {
   module.attr("version") = std::string(memo::version);
   module.def("strategies", &planner::strategies);
   module.def(
+      "parse_bytes", [](const std::string& text) { return value(memo::parse_bytes(text)).value(); }, py::arg("text"));
+  module.def(
+      "format_bytes", [](std::int64_t bytes) { return memo::format_bytes(Bytes(bytes)); }, py::arg("bytes"));
+  module.def(
+      "auto_block", [](std::int64_t context) { return plan::auto_block(Tokens(context)).value(); }, py::arg("context"));
+  module.def(
       "open_device", [](at::Device place) { device_at(place); }, py::arg("place"));
 
   py::class_<plan::Plan>(module, "Plan")
       .def("describe", &describe)
-      .def("save", [](const plan::Plan& plan, const std::string& path) { check(plan::write_plan(plan, path)); })
-      .def_static("load", [](const std::string& path) { return value(plan::read_plan(path)); })
+      .def(
+          "save", [](const plan::Plan& plan, const std::string& path) { require(plan::write_plan(plan, path)); },
+          py::arg("path"))
+      .def_static(
+          "load", [](const std::string& path) { return value(plan::read_plan(path)); }, py::arg("path"))
       .def("check", [](const plan::Plan& plan) { return check::validate(plan); });
 
   py::register_exception<BadInput>(module, "BadInput", PyExc_ValueError);
@@ -168,13 +179,16 @@ PYBIND11_MODULE(_core, module) {
             return py::make_tuple(trial.outputs.hidden, trial.gradients.hidden, list_of(trial.gradients.parameters));
           },
           py::arg("kind"), py::arg("calls"), py::arg("hidden"), py::arg("d_output"), py::arg("parameters"))
-      .def("open", [](Profiler& profiler, const plan::Plan& plan, const py::object& calls, bool watch) {
-        auto python = std::make_unique<PythonCalls>(calls);
-        const LayerOptions& options = profiler.profiler.options();
-        auto session = value(
-            LayerSession::open(plan, options.shape, options.dtype, options.memory, *python, profiler.device, watch));
-        return std::unique_ptr<Session>(new Session{std::move(python), std::move(session)});
-      });
+      .def(
+          "open",
+          [](Profiler& profiler, const plan::Plan& plan, const py::object& calls, bool watch) {
+            auto python = std::make_unique<PythonCalls>(calls);
+            const LayerOptions& options = profiler.profiler.options();
+            auto session = value(LayerSession::open(plan, options.shape, options.dtype, options.memory, *python,
+                                                    profiler.device, watch));
+            return std::unique_ptr<Session>(new Session{std::move(python), std::move(session)});
+          },
+          py::arg("plan"), py::arg("calls"), py::arg("watch"));
 
   py::class_<libtorch::OwnMask, std::shared_ptr<libtorch::OwnMask>>(module, "Mask")
       .def(py::init([](std::vector<std::int64_t> starts, std::int64_t window, const std::optional<at::Tensor>& hidden,
@@ -187,30 +201,36 @@ PYBIND11_MODULE(_core, module) {
              return mask;
            }),
            py::kw_only(), py::arg("starts"), py::arg("window") = 0, py::arg("hidden") = py::none(), py::arg("row") = 0)
-      .def("with_window",
-           [](const libtorch::OwnMask& mask, std::int64_t window) {
-             libtorch::OwnMask result = mask;
-             result.window = window;
-             return result;
-           })
+      .def(
+          "with_window",
+          [](const libtorch::OwnMask& mask, std::int64_t window) {
+            libtorch::OwnMask result = mask;
+            result.window = window;
+            return result;
+          },
+          py::arg("window"))
       .def_readonly("starts", &libtorch::OwnMask::starts)
       .def_readonly("window", &libtorch::OwnMask::window)
       .def_readonly("hidden", &libtorch::OwnMask::hidden);
 
   py::class_<Session>(module, "Session", collected<Session>())
-      .def("forward",
-           [](Session& s, int layer, const at::Tensor& hidden, std::uint64_t seed) {
-             s.calls->seed(seed);
-             LayerOutputs outputs = s.calls->value_of(unlocked([&] { return s.session->forward(layer, hidden); }));
-             return py::make_tuple(outputs.hidden, list_of(outputs.besides));
-           })
-      .def("backward",
-           [](Session& s, int layer, const at::Tensor& d_output, const std::vector<at::Tensor>& d_besides,
-              const std::vector<at::Tensor>& parameters) {
-             LayerGradients result = s.calls->value_of(
-                 unlocked([&] { return s.session->backward(layer, d_output, d_besides, parameters); }));
-             return py::make_tuple(result.hidden, list_of(result.parameters));
-           })
+      .def(
+          "forward",
+          [](Session& s, int layer, const at::Tensor& hidden, std::uint64_t seed) {
+            s.calls->seed(seed);
+            LayerOutputs outputs = s.calls->value_of(unlocked([&] { return s.session->forward(layer, hidden); }));
+            return py::make_tuple(outputs.hidden, list_of(outputs.besides));
+          },
+          py::arg("layer"), py::arg("hidden"), py::arg("seed"))
+      .def(
+          "backward",
+          [](Session& s, int layer, const at::Tensor& d_output, const std::vector<at::Tensor>& d_besides,
+             const std::vector<at::Tensor>& parameters) {
+            LayerGradients result = s.calls->value_of(
+                unlocked([&] { return s.session->backward(layer, d_output, d_besides, parameters); }));
+            return py::make_tuple(result.hidden, list_of(result.parameters));
+          },
+          py::arg("layer"), py::arg("d_output"), py::arg("d_besides"), py::arg("parameters"))
       .def_property_readonly("drew", [](const Session& s) { return s.calls->drew(); })
       .def_property_readonly("step", [](const Session& s) { return s.session->step(); })
       .def_property_readonly("device_peak", [](const Session& s) { return s.session->device_peak().value(); })
@@ -241,8 +261,11 @@ PYBIND11_MODULE(_core, module) {
         return result;
       });
 
-  module.def("report", [](const std::string& plan, const std::string& page) {
-    const report::Subject subject = value(report::read_subject(plan));
-    check(replace_file(page, report::page({subject}), report::page_kind));
-  });
+  module.def(
+      "report",
+      [](const std::string& plan, const std::string& page) {
+        const report::Subject subject = value(report::read_subject(plan));
+        require(replace_file(page, report::page({subject}), report::page_kind));
+      },
+      py::arg("plan"), py::arg("page"));
 }

@@ -35,7 +35,7 @@ T value(Result<T> result) {
   if (!result) raise(result.error());
   return *std::move(result);
 }
-inline void check(const Status& status) {
+inline void require(const Status& status) {
   if (!status) raise(status.error());
 }
 

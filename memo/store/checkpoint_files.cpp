@@ -126,6 +126,20 @@ bool is_of_run(const Path& checkpoint, const std::vector<double>& losses) {
                     [](double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); });
 }
 
+// Whether a checkpoint has no files but those that Memo wrote there.
+bool has_own_files_only(const Path& checkpoint) {
+  const Result<std::vector<FileSum>> files = read_manifest(checkpoint);
+  const Result<std::vector<Path>> paths = entries(checkpoint);
+  return files && paths && std::ranges::all_of(*paths, [&](const Path& path) {
+           const std::string name = path.filename().string();
+           return name == manifest_name || std::ranges::find(*files, name, &FileSum::name) != files->end();
+         });
+}
+
+bool may_be_removed(const Path& checkpoint, const std::vector<double>& losses) {
+  return is_of_run(checkpoint, losses) && has_own_files_only(checkpoint);
+}
+
 Status set_aside(const Path& run, std::int64_t step) {
   std::error_code error;
   int n = 1;
@@ -136,7 +150,7 @@ Status set_aside(const Path& run, std::int64_t step) {
 // Oldest first. A checkpoint loses its name before its files.
 Status remove_old(const Path& run, std::int64_t step, int keep_last, const std::vector<double>& losses) {
   MEMO_TRY(auto found, checkpoints(run));
-  std::erase_if(found, [&](const auto& entry) { return entry.first >= step || !is_of_run(entry.second, losses); });
+  std::erase_if(found, [&](const auto& entry) { return entry.first >= step || !may_be_removed(entry.second, losses); });
   while (static_cast<int>(found.size()) > keep_last - 1) {
     const auto& [oldest, path] = *found.begin();
     const Path partial = partial_place(run, oldest);
@@ -204,7 +218,7 @@ Status commit_checkpoint(const Path& temporary, const Path& run, std::int64_t st
   MEMO_CHECKED(sync_all(temporary, moved));
   std::error_code error;
   const bool taken = fs::exists(fs::symlink_status(place(run, step), error));
-  if (taken && !is_of_run(place(run, step), state.losses)) MEMO_CHECKED(set_aside(run, step));
+  if (taken && !may_be_removed(place(run, step), state.losses)) MEMO_CHECKED(set_aside(run, step));
   MEMO_CHECKED(move_into_place(temporary, place(run, step)));
   MEMO_CHECKED(sync_path(run, moved));
   MEMO_CHECKED(remove_folder(temporary));  // the older one of this step, if there was one

@@ -4,7 +4,7 @@
 //     config.json, model.safetensors    (or shards and model.safetensors.index.json)
 //     state.safetensors                 optimizer moments, float32 master weights
 //     state.json                        CheckpointState; "version": 1
-//     manifest.json                     the hash of each of these (memo/torch/manifest.h)
+//     manifest.json                     the hash of each of these (memo/store/manifest.h)
 //   RUN/.checkpoint-<step>.partial/     one that is being written or removed
 //   RUN/checkpoint-<step>.aside-<n>/    what was in the way of one, and was not of its run
 #pragma once

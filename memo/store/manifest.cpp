@@ -21,8 +21,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* manifest_name = "manifest.json";
-
 tl::unexpected<Error> not_hashed(const Path& path, const char* doing) {
   return run_time_error(fmt::format("{}: cannot {}: {}", path.string(), doing, std::strerror(errno)));
 }

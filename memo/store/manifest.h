@@ -17,6 +17,8 @@
 
 namespace memo::store {
 
+inline constexpr const char* manifest_name = "manifest.json";
+
 struct FileSum {
   std::string name;  // in the manifest's folder
   std::int64_t bytes = 0;

@@ -58,7 +58,7 @@ struct TensorSource {
   std::function<Result<std::span<const std::byte>>()> bytes;
 };
 
-// Not synced (memo/torch/manifest.h).
+// Not synced (memo/store/manifest.h).
 Result<FileSum> write_tensor_file(const Path& file, std::span<const TensorSource> tensors);
 
 // A folder that holds no model yet: model.safetensors, or shards of at most `shard_limit` (0: none; a larger tensor

@@ -11,6 +11,15 @@ version: str
 def strategies() -> list[str]:
     """Names of what plans may be asked for."""
 
+def parse_bytes(text: str) -> int:
+    """Of a size such as "512MiB", as in job.toml."""
+
+def format_bytes(bytes: int) -> str:
+    """Such as "1.50 GiB"."""
+
+def auto_block(context: int) -> int:
+    """Tokens per block of block = "auto"."""
+
 def open_device(place: torch.device) -> None:
     """Raises where layers cannot run on it: ValueError, or RuntimeError."""
 

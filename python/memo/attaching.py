@@ -12,7 +12,6 @@ from memo.own_model import OwnModel
 from memo.planning import Planning
 from memo.running import Attachment, attachment_of
 from memo.transformers_model import TransformersModel
-from memo.units import parse_bytes
 
 
 def attach(model: torch.nn.Module, context: int, block: int | str = "auto", device_limit: int | str | None = None,
@@ -36,12 +35,22 @@ def attach(model: torch.nn.Module, context: int, block: int | str = "auto", devi
     if attachment_of(model) is not None:
         raise ValueError("the model is attached already: memo.detach(model) first")
     kind = TransformersModel(model) if layers is None else OwnModel(model, layers, example)
-    planning = Planning(kind, context, block, parse_bytes(device_limit, "device_limit"),
-                        parse_bytes(host_limit, "host_limit"), disk, parse_bytes(disk_limit, "disk_limit"), strategy,
+    planning = Planning(kind, context, block, _bytes_of(device_limit, "device_limit"),
+                        _bytes_of(host_limit, "host_limit"), disk, _bytes_of(disk_limit, "disk_limit"), strategy,
                         head_groups, sequence_group, check)
     made = Attachment(planning, _core.Plan.load(str(plan)) if isinstance(plan, (str, Path)) else plan)
     made.patch()
     return made
+
+
+def _bytes_of(size, option):
+    """Of a size as job.toml has them; 0 of None."""
+    if size is None:
+        return 0
+    try:
+        return _core.parse_bytes(str(size))
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from None
 
 
 def detach(model: torch.nn.Module) -> None:

@@ -1,5 +1,5 @@
 """Attention masks of a step: what the model's code makes, by transformers' mask functions, or is given, and what attention takes
-(memo/torch/attention_mask.h). What a mask says decides, never the arguments beside it."""
+(memo/libtorch/kernels/attention_mask.h). What a mask says decides, never the arguments beside it."""
 
 import contextlib
 import functools

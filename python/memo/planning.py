@@ -9,7 +9,6 @@ import torch
 
 from memo import _core, autocast, captured, checking, devices, kinds, layers, ranks
 from memo.look import look
-from memo.units import format_bytes
 
 _PROFILED = 2048  # tokens, about, of the profile's longest run
 _LENGTHS = sorted({m << e for m in (2, 3) for e in range(40)} | {1})  # blocks of a plan, so that lengths share plans
@@ -34,7 +33,7 @@ class Planning:
         if strategy not in _core.strategies():
             raise ValueError(f"strategy = {strategy!r}: one of {', '.join(_core.strategies())}")
         self.kind, self.strategy, self.device_limit, self._checks = kind, strategy, device_limit, check
-        self.block = block if block != "auto" else min(1024, -(-context // 64) * 64)
+        self.block = block if block != "auto" else _core.auto_block(context)
         if not isinstance(self.block, int) or self.block < 1:
             raise ValueError(f"block = {block!r}: write a number of tokens, or \"auto\"")
         self.blocks = -(-context // self.block)
@@ -209,7 +208,7 @@ class Planning:
         outside = self._outside(context)
         if self.device_limit and self.device_limit <= outside:
             raise ValueError(f"device_limit: weights, gradients, moments, hidden states and a tile of logits alone take "
-                             f"{format_bytes(outside)}")
+                             f"{_core.format_bytes(outside)}")
         return self.device_limit - outside if self.device_limit else 0
 
     def give(self, plan):
@@ -220,8 +219,8 @@ class Planning:
                              f"blocks of {self.block}")
         limit = self._limit(context)
         if limit and is_for["device_peak"] > limit:
-            raise ValueError(f"plan: it takes {format_bytes(is_for['device_peak'])}, device_limit leaves "
-                             f"{format_bytes(limit)}")
+            raise ValueError(f"plan: it takes {_core.format_bytes(is_for['device_peak'])}, device_limit leaves "
+                             f"{_core.format_bytes(limit)}")
         self._plans[self.state_before_steps(), self.blocks] = plan
 
     def blocks_for(self, tokens):
@@ -244,7 +243,7 @@ class Planning:
                 try:
                     return _core.make_plan(profile, self.strategy, limit)
                 except ValueError as error:
-                    raise ValueError(f"{error} (besides {format_bytes(outside)} of weights, gradients, moments, hidden "
+                    raise ValueError(f"{error} (besides {_core.format_bytes(outside)} of weights, gradients, moments, hidden "
                                      "states and logits)") from None
 
             self._plans[state, blocks] = ranks.agreed(self.group, make)

@@ -1,5 +1,5 @@
 """Which keys each query sees, read off a mask that is a function of indices or a tensor of tokens x tokens, and as documents, a
-window and hidden keys, which is what attention takes (memo/torch/attention_mask.h)."""
+window and hidden keys, which is what attention takes (memo/libtorch/kernels/attention_mask.h)."""
 
 import dataclasses
 

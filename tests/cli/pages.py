@@ -68,6 +68,24 @@ class Look:
             selector,
         )
 
+    def row(self, selector, y):
+        """[red, green, blue] of each pixel of a canvas's row."""
+        data = self.page.evaluate(
+            """([selector, y]) => {
+              const canvas = document.querySelector(selector), copy = document.createElement("canvas");
+              copy.width = canvas.width;
+              copy.height = 1;
+              const context = copy.getContext("2d", {willReadFrequently: true});
+              context.drawImage(canvas, 0, -y);
+              return [...context.getImageData(0, 0, copy.width, 1).data];
+            }""",
+            [selector, y],
+        )
+        return [data[at : at + 3] for at in range(0, len(data), 4)]
+
+    def style(self, selector, name):
+        return self.page.eval_on_selector(selector, "(found, name) => getComputedStyle(found).getPropertyValue(name)", name).strip()
+
     def middle(self, selector):
         self.page.locator(selector).scroll_into_view_if_needed()
         box = self.page.locator(selector).bounding_box()

@@ -68,19 +68,27 @@ def test_interrupted_and_resumed(tmp_path, reference, before, after):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_killed_at_random_moments_and_resumed(tmp_path, reference, seed):
-    """Between steps, in a step, in a checkpoint, while profiling: four times, then left to end."""
+    """Between steps, in a step, in a checkpoint, while profiling: four times, then left to end. What ends before its kill is
+    begun anew."""
     job, alone = reference
     moments = random.Random(seed)
     run = tmp_path / "run"
     process = start("train", job, "--out", run)
     after_step(process, 1)
-    for _ in range(4):
+    kills = 0
+    for _ in range(40):
         time.sleep(moments.uniform(0, 0.8))
         process.kill()
         process.communicate(timeout=60)
         assert process.returncode in (-signal.SIGKILL, 0, 2)  # 2: it had done all steps
+        kills += process.returncode == -signal.SIGKILL
+        if process.returncode != -signal.SIGKILL:
+            shutil.rmtree(run)
         process = start("train", job, "--out", run, "--resume")
+        if kills == 4:
+            break
     process.communicate(timeout=60)
+    assert kills == 4
     assert process.returncode in (0, 2)
     last = json.loads((run / f"checkpoint-{STEPS}" / "state.json").read_text())
     assert (last["losses"][0], last["losses"][-1]) == (alone["loss_first"], alone["loss_last"])

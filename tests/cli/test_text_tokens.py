@@ -1,4 +1,4 @@
-"""Long texts in windows: the ids are exactly those of the whole text, wherever the windows end (memo/torch/text_tokens.py)."""
+"""Long texts in windows: the ids are exactly those of the whole text, wherever the windows end (memo/corpus/text_tokens.py)."""
 
 import functools
 import importlib.util
@@ -10,7 +10,7 @@ from conftest import REPOSITORY
 from tokenizer_styles import BOOK, ENCODED_WHOLE, LLAMA3, O200K, QWEN, STYLES, draw, trained
 from tokenizers import AddedToken, pre_tokenizers
 
-spec = importlib.util.spec_from_file_location("text_tokens", REPOSITORY / "memo/data/text_tokens.py")
+spec = importlib.util.spec_from_file_location("text_tokens", REPOSITORY / "memo/corpus/text_tokens.py")
 text_tokens = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(text_tokens)
 

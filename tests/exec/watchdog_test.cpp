@@ -5,8 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <future>
-#include <stdexcept>
 #include <vector>
 
 #include "memo/exec/cpu_copies.h"
@@ -56,8 +56,13 @@ TEST(Watchdog, LongWorkMayShowThatItMoves) {
 }
 
 TEST(Watchdog, WithoutOneNobodyWatches) {
-  Watchdog::Guard guard(nullptr, []() -> std::string { throw std::logic_error("nobody asks"); });
-  guard.moved();
+  std::promise<std::string> said;
+  std::future<std::string> what = said.get_future();
+  Watchdog dog(bound, [&](const std::string& names) { said.set_value(names); });
+  Watchdog::Guard unwatched(nullptr, [] { return "what nobody watches"; });
+  const Watchdog::Guard watched(&dog, [] { return "what the dog watches"; });
+  while (what.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) unwatched.moved();
+  EXPECT_EQ(what.get(), "nothing has moved for 50.0 ms: what the dog watches");
 }
 
 TEST(Watchdog, NamesAllThatIsUnderWay) {

@@ -5,6 +5,6 @@
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const memo::fuzz::File file(data, size);
   const auto plan = memo::plan::read_plan(file.path());
-  if (memo::fuzz::accepted(plan)) (void)memo::plan::validate(*plan);
+  if (memo::fuzz::accepted(plan)) (void)memo::check::validate(*plan);
   return 0;
 }

@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <fstream>
+
 namespace memo::job {
 namespace {
 
@@ -155,6 +157,22 @@ TEST_F(JobFile, OverridesWinAndTakeTomlOrBareStrings) {
   EXPECT_THAT(job->data.files, testing::ElementsAre(folder_ / "a.txt"));
   EXPECT_EQ(job->seed, 16u);
   EXPECT_EQ(job->model.dtype, DType::float32);
+}
+
+// tests/python/test_attach.py reads the same table.
+TEST_F(JobFile, SizesOfOneTableInTheFileAndOnTheCommandLine) {
+  std::ifstream table(MEMO_TEST_DATA "/sizes.csv");
+  std::string line;
+  std::getline(table, line);
+  int rows = 0;
+  for (; std::getline(table, line); ++rows) {
+    const std::string size = line.substr(0, line.find(',')), bytes = line.substr(line.find(',') + 1);
+    for (const Result<Job>& job : {read(least + ("[memory]\ndevice_limit = \"" + size + "\"\n")),
+                                   read(least, {"memory.device_limit=" + size})}) {
+      EXPECT_EQ(job ? std::to_string(job->memory.device_limit.value()) : "refused", bytes) << size;
+    }
+  }
+  EXPECT_GT(rows, 20);
 }
 
 TEST_F(JobFile, AnOverrideSuppliesARequiredKey) { EXPECT_TRUE(read("[model]\npath = \"m\"\n", {"train.context=64"})); }

@@ -2,7 +2,7 @@
 config.json as transformers saves it, and expected.safetensors with the weights, a window of tokens, and the loss (mean
 over tokens), logits and gradients of all weights ("gradient." + name), in float32.
 
-Run from anywhere: python tests/torch/make_parity_data.py
+Run from anywhere: python tests/libtorch/make_parity_data.py
 """
 
 from pathlib import Path

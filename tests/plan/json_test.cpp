@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <random>
@@ -276,7 +275,7 @@ TEST_F(PlanFile, SurvivesMutations) {
 }
 
 // 8 MB and more: what a plan of a large model has.
-TEST_F(PlanFile, ReadsLargePlansInSeconds) {
+TEST_F(PlanFile, ReadsLargePlans) {
   Profile profile = tiny_profile();
   profile.flow.layers = 32;
   profile.flow.context = Tokens(2 * 512 - 1);
@@ -285,13 +284,9 @@ TEST_F(PlanFile, ReadsLargePlansInSeconds) {
   const Plan plan = naive_plan(profile);
   ASSERT_TRUE(write_plan(plan, path_).has_value());
   EXPECT_GT(std::filesystem::file_size(path_), 8u << 20);
-  const auto start = std::chrono::steady_clock::now();
   const Result<Plan> read = read_plan(path_);
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   ASSERT_TRUE(read.has_value());
   EXPECT_EQ(read->program.residencies.size(), plan.program.residencies.size());
-  RecordProperty("seconds", std::to_string(seconds.count()));
-  EXPECT_LT(seconds.count(), 10);  // well under 1; room for sanitizers and busy machines
 }
 
 }  // namespace

@@ -79,14 +79,28 @@ TEST(LayersAlone, PlansOfEveryStrategyValidate) {
       }
 }
 
+// "... the smallest limit that works is 1.00 KiB (1024 bytes) ..."
+Bytes least_named(const std::string& message) {
+  const std::string words = "the smallest limit that works is ";
+  const std::size_t at = message.find(words), bytes = message.find('(', at);
+  EXPECT_NE(at, std::string::npos) << message;
+  return at == std::string::npos ? Bytes(0) : Bytes(std::stoll(message.substr(bytes + 1)));
+}
+
 TEST(LayersAlone, AnyLimitIsKeptOrTheLeastThatWorksIsNamed) {
+  int refused = 0;
   for (const double bandwidth : {0.0, 1e9}) {
     const plan::Profile profile = layers_profile(bandwidth, 2, 6);
     const Bytes most = plan_or_fail(profile, {"resident", Bytes(0), 0}).predicted.device_peak;
-    for (const int eighths : {7, 5, 3, 2}) {
+    for (const int eighths : {7, 5, 3, 2, 1}) {
       const auto plan = make_plan(profile, {"memo", most / 8 * eighths, 0});
       if (!plan) {
         EXPECT_EQ(plan.error().kind, ErrorKind::infeasible);
+        const Bytes least = least_named(plan.error().message);
+        EXPECT_GT(least, most / 8 * eighths);
+        EXPECT_LE(plan_or_fail(profile, {"memo", least, 0}).predicted.device_peak, least);
+        EXPECT_FALSE(make_plan(profile, {"memo", least - Bytes(1), 0}).has_value()) << "it is the least";
+        ++refused;
         continue;
       }
       EXPECT_TRUE(check::validate(*plan).empty()) << check::validate(*plan).front();
@@ -94,6 +108,7 @@ TEST(LayersAlone, AnyLimitIsKeptOrTheLeastThatWorksIsNamed) {
     }
     EXPECT_TRUE(make_plan(profile, {"memo", most / 8 * 5, 0}).has_value());
   }
+  EXPECT_GT(refused, 0);
 }
 
 TEST(LayersAlone, WhatLayersAreGivenIsKeptOrLeavesButIsNotComputedAgain) {

@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 sys.path[:0] = [str(Path(__file__).parents[2] / "build" / "python"), str(Path(__file__).parent)]
-torch = pytest.importorskip("torch")
 torch.set_num_threads(1)
 
 

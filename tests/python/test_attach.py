@@ -1,6 +1,8 @@
 """attach refuses what it cannot do by name, and leaves the model as it was; plans can be looked at."""
 
+import csv
 import json
+from pathlib import Path
 
 import families
 import pytest
@@ -11,9 +13,16 @@ import memo
 OPTIONS = dict(context=256, block=128)
 
 
+def table(name):
+    return list(csv.DictReader((Path(__file__).parents[1] / "data" / name).read_text().splitlines()))
+
+
 @pytest.mark.parametrize("options, message", [
     (dict(device_limit="1MiB"), "device_limit"),
-    (dict(device_limit="plenty"), "write a size"),
+    (dict(device_limit="plenty"), "device_limit: 'plenty' is not a size"),
+    (dict(device_limit=-1), "device_limit: '-1' is not a size"),
+    (dict(host_limit=1.5), "host_limit: '1.5' is not a size"),
+    (dict(disk_limit=True), "disk_limit: 'True' is not a size"),
     (dict(context=0), "context = 0"),
     (dict(block=-3), "block = -3"),
     (dict(disk="/nonexistent"), "/nonexistent"),
@@ -29,6 +38,37 @@ def test_bad_options_are_one_line_and_change_nothing(options, message):
     assert "\n" not in str(raised.value)
     assert model.__dict__ == before and all("forward" not in m.__dict__ for m in model.modules())
     assert model.config._attn_implementation == "sdpa"
+
+
+class Stop(Exception):
+    pass
+
+
+def planning_of(monkeypatch, **options):
+    """The Planning that attach begins with."""
+    def stop(planning):
+        raise Stop(planning)
+
+    monkeypatch.setattr(memo.planning.Planning, "look_again", stop)
+    with pytest.raises(Stop) as raised:
+        memo.attach(families.make("llama"), **options)
+    return raised.value.args[0]
+
+
+@pytest.mark.parametrize("row", table("sizes.csv"), ids=lambda row: row["size"])
+def test_sizes_are_those_of_job_toml(row, monkeypatch):
+    """tests/job/job_test.cpp reads the same table."""
+    if row["bytes"] != "refused":
+        assert planning_of(monkeypatch, **OPTIONS, device_limit=row["size"]).device_limit == int(row["bytes"])
+        return
+    with pytest.raises(ValueError, match="device_limit: .* is not a size"):
+        memo.attach(families.make("llama"), **OPTIONS, device_limit=row["size"])
+
+
+@pytest.mark.parametrize("row", table("auto_blocks.csv"), ids=lambda row: row["context"])
+def test_blocks_of_auto_are_those_of_job_toml(row, monkeypatch):
+    """tests/plan/for_job_test.cpp reads the same table."""
+    assert planning_of(monkeypatch, context=int(row["context"])).block == int(row["block"])
 
 
 def test_a_model_without_decoder_layers_is_refused():

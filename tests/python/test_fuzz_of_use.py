@@ -4,14 +4,10 @@ import os
 
 import pytest
 import torch
+from fuzz import Difference, Pair, running
+from fuzz.drawing import Sequence, draw
 
 import memo
-
-pytest.importorskip("peft")
-pytest.importorskip("accelerate")
-
-from fuzz import Difference, Pair, running  # noqa: E402
-from fuzz.drawing import Sequence, draw  # noqa: E402
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -2,6 +2,7 @@
 model's for any labels, any loss and any head."""
 
 import families
+import peft
 import pytest
 import torch
 from torch.nn import functional as F
@@ -355,7 +356,6 @@ def resized(model):
 
 
 def adapted(model, **options):
-    peft = pytest.importorskip("peft")
     torch.manual_seed(7)
     peft.get_peft_model(model, peft.LoraConfig(r=4, init_lora_weights="gaussian", **options)).requires_grad_(True)
 

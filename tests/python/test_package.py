@@ -1,7 +1,5 @@
 """What `pip install .` is told of the package; the wheel itself takes minutes to build (README.md)."""
 
-import ast
-import inspect
 import re
 import subprocess
 import sys
@@ -21,20 +19,6 @@ def test_the_version_is_that_of_cmake():
     entries = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["dynamic-metadata"]
     regex = next(entry["regex"] for entry in entries if entry.get("field") == "version")
     assert re.search(regex, (REPOSITORY / "CMakeLists.txt").read_text())["value"] == memo.__version__
-
-
-def names(members):
-    return {name for name in members if not name.startswith("_")}
-
-
-def test_the_stub_declares_what_the_module_has():
-    stub = ast.parse((REPOSITORY / "python/memo/_core.pyi").read_text()).body
-    classes = {node.name: node for node in stub if isinstance(node, ast.ClassDef)}
-    declared = {node.name for node in stub if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
-    declared |= {node.target.id for node in stub if isinstance(node, ast.AnnAssign)}
-    assert names(declared) == names(vars(memo._core))
-    for name, kind in inspect.getmembers(memo._core, inspect.isclass):
-        assert names(node.name for node in classes[name].body if isinstance(node, ast.FunctionDef)) == names(vars(kind))
 
 
 def torch_here(python, **options):

@@ -3,14 +3,18 @@
 import gc
 import logging
 
+import datasets
 import families
+import peft
 import pytest
+import tokenizers
 import torch
+import transformers as hf
+import trl
+from trl.kernels import chunked_logprob as kernel
 
 import memo
 
-datasets = pytest.importorskip("datasets")
-hf = pytest.importorskip("transformers")
 COMMON = dict(per_device_train_batch_size=2, max_steps=4, logging_steps=1, report_to=[], save_strategy="no", use_cpu=True,
               disable_tqdm=True, learning_rate=1e-3, seed=1)
 OPTIONS = dict(context=300, block=128, strategy="recompute")
@@ -88,8 +92,6 @@ def test_a_trainer_whose_loss_is_of_logits(kind, arguments, more, tmp_path):
 
 @pytest.mark.parametrize("arguments", [{"max_length": None}, {"max_length": 150, "packing": True}])
 def test_sft_trainer(arguments, tmp_path):
-    trl = pytest.importorskip("trl")
-    tokenizers = pytest.importorskip("tokenizers")
     words = tokenizers.Tokenizer(tokenizers.models.WordLevel({f"w{i}": i for i in range(97)}, unk_token="w0"))
     tokenizer = hf.PreTrainedTokenizerFast(tokenizer_object=words, pad_token="w0", eos_token="w1")
     data = datasets.Dataset.from_list([{"input_ids": row["input_ids"]} for row in rows(False)])
@@ -98,7 +100,6 @@ def test_sft_trainer(arguments, tmp_path):
 
 
 def test_lora(ids):
-    peft = pytest.importorskip("peft")
     model = peft.get_peft_model(families.make("llama"), peft.LoraConfig(
         r=4, target_modules=["q_proj", "down_proj"], lora_dropout=0.0, init_lora_weights="gaussian"))
     plain = families.step(model, input_ids=ids, labels=ids)
@@ -109,7 +110,6 @@ def test_lora(ids):
 
 def test_tiles_of_trl_are_smaller_while_a_model_is_attached(ids):
     """Until the last attached model is detached, or is gone."""
-    kernel = pytest.importorskip("trl.kernels.chunked_logprob")
     gc.collect()  # models of other tests that are attached and gone
     own, size = kernel.TOKEN_CHUNK_SIZE, lambda: kernel.TOKEN_CHUNK_SIZE
     models = [families.make("llama"), families.make("llama")]

@@ -6,7 +6,9 @@ import itertools
 import sys
 from pathlib import Path
 
+import accelerate
 import families
+import peft
 import pytest
 import torch
 
@@ -29,7 +31,7 @@ class Accelerated:
     """Accelerate's mixed precision replaces the model's forward."""
 
     def __init__(self):
-        self.accelerator = pytest.importorskip("accelerate").Accelerator(cpu=True, mixed_precision="bf16")
+        self.accelerator = accelerate.Accelerator(cpu=True, mixed_precision="bf16")
 
     def on(self, model):
         return self.accelerator.prepare(model)
@@ -65,7 +67,6 @@ class Adapted:
     """LoRA on the head, and everything trained."""
 
     def on(self, model):
-        peft = pytest.importorskip("peft")
         torch.manual_seed(7)
         adapter = peft.LoraConfig(r=4, target_modules=["lm_head"], init_lora_weights="gaussian")
         return peft.get_peft_model(model, adapter).requires_grad_(True)

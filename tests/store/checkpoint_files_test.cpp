@@ -150,6 +150,19 @@ TEST_F(Checkpoints, OnlyCheckpointsOfTheRunAreRemoved) {
   EXPECT_TRUE(std::filesystem::exists(run_ / "checkpoint-2" / "trainer_state.json"));
 }
 
+TEST_F(Checkpoints, OneInWhichSomethingWasPutStays) {
+  ASSERT_TRUE(save(run_, 1, 0));
+  ASSERT_TRUE(save(run_, 2, 0));
+  std::ofstream(run_ / "checkpoint-1" / "notes.txt") << "mine";
+  std::filesystem::create_directories(run_ / "checkpoint-2" / "scores");
+  ASSERT_TRUE(save(run_, 3, 1));
+  EXPECT_THAT(names(), UnorderedElementsAre("checkpoint-1", "checkpoint-2", "checkpoint-3"));
+  ASSERT_TRUE(save(run_, 2, 0)) << "nor is it replaced";
+  EXPECT_THAT(names(), UnorderedElementsAre("checkpoint-1", "checkpoint-2", "checkpoint-2.aside-1", "checkpoint-3"));
+  EXPECT_TRUE(std::filesystem::exists(run_ / "checkpoint-1" / "notes.txt"));
+  EXPECT_TRUE(std::filesystem::exists(run_ / "checkpoint-2.aside-1" / "scores"));
+}
+
 TEST_F(Checkpoints, WhatHasTheNameOfOneIsSetAside) {
   std::filesystem::create_directories(run_ / "checkpoint-2");
   std::ofstream(run_ / "checkpoint-2" / "trainer_state.json") << "{}";

@@ -21,7 +21,7 @@ struct StepLine {
   Seconds seconds, stall;
   double tokens_per_second = 0;
   bool skipped = false;  // the step was not finite and changed nothing
-  bool spike = false;    // of the loss (memo/torch/loss_spike.h)
+  bool spike = false;    // of the loss (memo/libtorch/train/loss_spike.h)
 };
 
 struct Summary {

@@ -18,7 +18,8 @@ function chartIn(parent, height, label, config) {
   return new Chart(canvas, config);
 }
 
-// The calls that stand for what is seen, [time, call], one a pixel column: of each the one where `total` is highest.
+// The calls that stand for what is seen, [time, call]: of each pixel column the one where `total` is highest, for no longer
+// than the column; then the column's last call, for as long as it goes on.
 function seenCalls(clock, total, [from, to], columns) {
   const first = indexAt(clock, from), last = Math.min(clock.length - 2, indexAt(clock, to));
   if (last - first <= columns) return Array.from({ length: last - first + 1 }, (_, i) => [clock[first + i], first + i]);
@@ -27,7 +28,9 @@ function seenCalls(clock, total, [from, to], columns) {
     const until = from + (c + 1) * step, begin = k;
     let best = k;
     for (; k <= last && clock[k] < until; ++k) if (total[k] > total[best]) best = k;
-    if (k > begin) seen.push([clock[begin], best]);
+    if (k === begin) continue;
+    seen.push([clock[begin], best]);
+    if (best < k - 1 && clock[k] > until) seen.push([until, k - 1]);
   }
   return seen;
 }

@@ -43,8 +43,7 @@ class MemoryMap {
       if (x1 <= 0 || x0 >= width) continue;
       const y0 = Math.max(roof, floor - (high[i] - bottom) * up), y1 = Math.min(floor, floor - (low[i] - bottom) * up);
       if (y1 <= y0) continue;
-      const gap = x1 - x0 > 5 * scale && y1 - y0 > 5 * scale ? 0.75 * scale : 0;  // neighbours apart where there is room
-      raster.add(x0, y0 + gap, x1 - gap, y1, colours[kind[i]]);
+      raster.add(x0, y0 + gapAfter(y1 - y0, scale), x1 - gapAfter(x1 - x0, scale), y1, colours[kind[i]]);
       if (x1 - x0 > 64 * scale && y1 - y0 > 15 * scale && labels.length < 300) labels.push([i, x0, y0, x1, y1]);
     }
     this.strip(raster, from, across, scale);

@@ -1,3 +1,6 @@
+// What stays free behind a rectangle that is so wide, so that neighbours are apart where there is room: a 20th at most.
+const gapAfter = (wide, scale) => (wide > 5 * scale ? Math.min(0.75 * scale, wide / 20) : 0);
+
 // Rectangles onto pixels with exact coverage: a pixel that many small rectangles share gets the mean of their colours, so
 // 10^5 of them read as texture instead of noise. Rectangles of one picture hardly overlap, so the work is bounded by the
 // pixels plus the rectangles' edges; no level of detail has to be prepared.
@@ -33,12 +36,12 @@ class Raster {
     }
   }
 
-  // Over the background, at a place of the canvas in device pixels. `presence` below 1 lets what covers little of a pixel
-  // show more than its share.
-  paint(context, left, top, [red, green, blue], presence = 1) {
+  // Over the background, at a place of the canvas in device pixels. What covers a part of a pixel is that part of its
+  // colour: no time looks longer than it is.
+  paint(context, left, top, [red, green, blue]) {
     const image = context.createImageData(this.width, this.height), out = image.data, sums = this.sums;
     for (let i = 0; i < out.length; i += 4) {
-      const coverage = sums[i + 3], share = coverage >= 1 || coverage === 0 ? Math.min(1, coverage) : coverage ** presence;
+      const coverage = sums[i + 3], share = Math.min(1, coverage);
       const scale = coverage > 0 ? share / coverage : 0;
       out[i] = sums[i] * scale + (1 - share) * red;
       out[i + 1] = sums[i + 1] * scale + (1 - share) * green;

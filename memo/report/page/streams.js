@@ -53,12 +53,11 @@ class Streams {
       for (const { index, start, end, colour, stall } of parts) {
         const first = indexAt(start, from);
         for (let i = first; i < start.length && start[i] < to; ++i) {
-          const x0 = (start[i] - from) * across, wide = (end[i] - start[i]) * across;
-          const x1 = x0 + (stall ? Math.max(wide, scale) : wide), gap = wide > 5 * scale ? 0.75 * scale : 0;  // no stall is too short to see
-          this.raster.add(x0, top * scale, x1 - gap, (top + laneHeight) * scale, colour(index[i]));
+          const x0 = (start[i] - from) * across, x1 = (end[i] - from) * across;
+          this.raster.add(x0, top * scale, x1 - (stall ? 0 : gapAfter(x1 - x0, scale)), (top + laneHeight) * scale, colour(index[i]));
         }
       }
-    this.raster.paint(context, Math.round(box.left * scale), 0, card, 0.5);
+    this.raster.paint(context, Math.round(box.left * scale), 0, card);
     context.fillStyle = styleColour("paper");  // between lanes: the page
     for (const { top, title } of lanes) {
       const head = title === "compute" ? groupHead : laneGap;
