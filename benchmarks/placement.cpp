@@ -10,7 +10,7 @@
 #include <chrono>
 #include <optional>
 
-#include "../tests/planner/synthetic_profile.h"
+#include "../tests/plan/synthetic_profile.h"
 #include "memo/base/text.h"
 #include "memo/pack/pack.h"
 #include "memo/planner/build.h"

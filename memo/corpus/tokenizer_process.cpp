@@ -56,8 +56,7 @@ Result<TokenizerProcess> TokenizerProcess::start(const Path& python, const Path&
   posix_spawn_file_actions_adddup2(&streams, requests.read.get(), STDIN_FILENO);
   posix_spawn_file_actions_adddup2(&streams, answers.write.get(), STDOUT_FILENO);
   posix_spawn_file_actions_adddup2(&streams, process.complaints_.get(), STDERR_FILENO);
-  std::vector<std::string> words{python, "-c", std::string(torch::assets::text_tokens), tokenizer,
-                                 std::to_string(end_token)};
+  std::vector<std::string> words{python, "-c", std::string(assets::text_tokens), tokenizer, std::to_string(end_token)};
   std::vector<char*> arguments;
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);

@@ -16,6 +16,8 @@ namespace {
 
 using namespace libtorch;  // what kernels are given
 
+void add_column_sums_on_gpu(const at::Tensor& d, at::Tensor& gradient);
+
 cudaStream_t stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
 
 kernels::Rows size_of(const at::Tensor& tensor) { return {tensor.size(0), tensor.size(1)}; }

@@ -5,12 +5,15 @@
 #include <limits>
 #include <random>
 
+#include "memo/check/validate.h"
 #include "memo/plan/plan.h"
 #include "../plan/naive_plan.h"
 #include "../plan/tiny_plan.h"
 
-namespace memo::plan {
+namespace memo::check {
 namespace {
+
+using namespace plan;  // what is checked
 
 using ::testing::Contains;
 using ::testing::HasSubstr;
@@ -333,4 +336,4 @@ TEST(Validate, ChecksLargePlans) {
 }
 
 }  // namespace
-}  // namespace memo::plan
+}  // namespace memo::check

@@ -3,7 +3,7 @@
 
 #include "memo/planner/build.h"
 #include "memo/planner/streaming.h"
-#include "tests/planner/synthetic_profile.h"
+#include "tests/plan/synthetic_profile.h"
 
 namespace memo::cuda {
 

@@ -13,10 +13,10 @@ namespace {
 using testing::Each;
 using testing::HasSubstr;
 
-constexpr std::int64_t block = 4096;
+constexpr std::int64_t request_bytes = 4096;
 constexpr std::byte old{1}, fresh{2};
 
-FaultyTier always(Fault fault) { return {*host_tier(Bytes(4 * block)), {.rate = 1, .kinds = {fault}}}; }
+FaultyTier always(Fault fault) { return {*host_tier(Bytes(4 * request_bytes)), {.rate = 1, .kinds = {fault}}}; }
 
 // What lies in the tier after a write of four blocks that meets `fault`, as the store behind it has it.
 struct Written {
@@ -24,15 +24,15 @@ struct Written {
   int fresh_blocks = 0;
 };
 Written write_meeting(Fault fault) {
-  auto made = *host_tier(Bytes(4 * block));
+  auto made = *host_tier(Bytes(4 * request_bytes));
   TierStore& store = *made;
-  const std::vector<std::byte> before(4 * block, old), after(4 * block, fresh);
-  EXPECT_TRUE(store.write(0, before.data(), 4 * block));
+  const std::vector<std::byte> before(4 * request_bytes, old), after(4 * request_bytes, fresh);
+  EXPECT_TRUE(store.write(0, before.data(), 4 * request_bytes));
   FaultyTier tier(std::move(made), {.rate = 1, .kinds = {fault}});
-  Written result{tier.write(0, after.data(), 4 * block)};
-  std::vector<std::byte> got(4 * block);
-  EXPECT_TRUE(store.read(0, got.data(), 4 * block));
-  for (std::size_t b = 0; b < 4; ++b) result.fresh_blocks += got[b * block] == fresh ? 1 : 0;
+  Written result{tier.write(0, after.data(), 4 * request_bytes)};
+  std::vector<std::byte> got(4 * request_bytes);
+  EXPECT_TRUE(store.read(0, got.data(), 4 * request_bytes));
+  for (std::size_t b = 0; b < 4; ++b) result.fresh_blocks += got[b * request_bytes] == fresh ? 1 : 0;
   return result;
 }
 
@@ -54,35 +54,35 @@ TEST(FaultyTier, WritesLie) {
 }
 
 TEST(FaultyTier, ReadsFailOrLie) {
-  std::vector<std::byte> got(4 * block, old);
-  EXPECT_FALSE(always(Fault::io_error).read(0, got.data(), 4 * block));
+  std::vector<std::byte> got(4 * request_bytes, old);
+  EXPECT_FALSE(always(Fault::io_error).read(0, got.data(), 4 * request_bytes));
   std::fill(got.begin(), got.end(), old);
-  EXPECT_TRUE(always(Fault::short_read).read(0, got.data(), 4 * block));
-  EXPECT_EQ(got[2 * block - 1], std::byte{0});
-  EXPECT_EQ(got[2 * block], old);
-  EXPECT_TRUE(always(Fault::flipped_bit).read(0, got.data(), 4 * block));
+  EXPECT_TRUE(always(Fault::short_read).read(0, got.data(), 4 * request_bytes));
+  EXPECT_EQ(got[2 * request_bytes - 1], std::byte{0});
+  EXPECT_EQ(got[2 * request_bytes], old);
+  EXPECT_TRUE(always(Fault::flipped_bit).read(0, got.data(), 4 * request_bytes));
   int bits = 0;
   for (const std::byte byte : got) bits += std::popcount(static_cast<unsigned>(byte));
   EXPECT_EQ(bits, 1);
 }
 
 TEST(FaultyTier, AFaultThatADirectionCannotHaveDoesNotHappen) {
-  std::vector<std::byte> bytes(4 * block);
+  std::vector<std::byte> bytes(4 * request_bytes);
   FaultyTier of_reads = always(Fault::flipped_bit), of_writes = always(Fault::disk_full);
-  EXPECT_TRUE(of_reads.write(0, bytes.data(), block));
-  EXPECT_TRUE(of_writes.read(0, bytes.data(), block));
+  EXPECT_TRUE(of_reads.write(0, bytes.data(), request_bytes));
+  EXPECT_TRUE(of_writes.read(0, bytes.data(), request_bytes));
   EXPECT_TRUE(of_reads.injected().empty());
   EXPECT_TRUE(of_writes.injected().empty());
 }
 
 TEST(FaultyTier, AStallEndsWhenItIsTold) {
-  std::vector<std::byte> bytes(4 * block);
+  std::vector<std::byte> bytes(4 * request_bytes);
   FaultyTier tier = always(Fault::stall);
-  std::thread stalled([&] { EXPECT_TRUE(tier.write(0, bytes.data(), block)); });
+  std::thread stalled([&] { EXPECT_TRUE(tier.write(0, bytes.data(), request_bytes)); });
   while (tier.injected().empty()) std::this_thread::yield();
   tier.end_stalls();
   stalled.join();  // or this test hangs
-  EXPECT_TRUE(tier.read(0, bytes.data(), block));
+  EXPECT_TRUE(tier.read(0, bytes.data(), request_bytes));
 }
 
 TEST(FaultyTier, IsDescribedInALine) {
@@ -99,12 +99,12 @@ TEST(FaultyTier, IsDescribedInALine) {
 }
 
 TEST(FaultyTier, ASeedHasItsFaults) {
-  std::vector<std::byte> bytes(block);
+  std::vector<std::byte> bytes(request_bytes);
   const auto faults_of = [&](std::uint64_t seed) {
-    FaultyTier tier(*host_tier(Bytes(4 * block)), {.seed = seed, .rate = 0.3, .stall = Seconds(0)});
+    FaultyTier tier(*host_tier(Bytes(4 * request_bytes)), {.seed = seed, .rate = 0.3, .stall = Seconds(0)});
     for (int i = 0; i < 200; ++i) {
-      (void)tier.write(0, bytes.data(), block);
-      (void)tier.read(0, bytes.data(), block);
+      (void)tier.write(0, bytes.data(), request_bytes);
+      (void)tier.read(0, bytes.data(), request_bytes);
     }
     return tier.injected();
   };

@@ -10,7 +10,7 @@
 #include "memo/planner/build.h"
 #include "memo/planner/placement.h"
 #include "memo/planner/streaming.h"
-#include "tests/planner/synthetic_profile.h"
+#include "tests/plan/synthetic_profile.h"
 
 namespace memo::exec {
 
@@ -37,10 +37,10 @@ struct NamedPlan {
 
 inline std::vector<NamedPlan> small_plans(int layers, int blocks) {
   const plan::Profile profile = small_profile(layers, blocks);
-  using namespace plan;
+  using namespace planner;
   std::vector<NamedPlan> result;
   const auto add = [&](std::string name, const Placement& placement, const Pace& pace) {
-    Plan plan;
+    plan::Plan plan;
     plan.strategy = "memo";
     plan.profile = profile;
     plan.placement = placement.classes;

@@ -18,7 +18,7 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 
-constexpr Seconds bound{0.05};
+constexpr Seconds patience{0.05};
 
 TEST(Watchdog, SaysNothingWhereNothingIsUnderWay) {
   bool spoke = false;
@@ -58,7 +58,7 @@ TEST(Watchdog, LongWorkMayShowThatItMoves) {
 TEST(Watchdog, WithoutOneNobodyWatches) {
   std::promise<std::string> said;
   std::future<std::string> what = said.get_future();
-  Watchdog dog(bound, [&](const std::string& names) { said.set_value(names); });
+  Watchdog dog(patience, [&](const std::string& names) { said.set_value(names); });
   Watchdog::Guard unwatched(nullptr, [] { return "what nobody watches"; });
   const Watchdog::Guard watched(&dog, [] { return "what the dog watches"; });
   while (what.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) unwatched.moved();
@@ -67,7 +67,7 @@ TEST(Watchdog, WithoutOneNobodyWatches) {
 
 TEST(Watchdog, NamesAllThatIsUnderWay) {
   std::promise<std::string> said;
-  Watchdog dog(bound, [&](const std::string& what) { said.set_value(what); });  // twice would throw
+  Watchdog dog(patience, [&](const std::string& what) { said.set_value(what); });  // twice would throw
   const Watchdog::Guard first(&dog, [] { return "compute waits for this"; });
   const Watchdog::Guard second(&dog, [] { return "that is under way"; });
   EXPECT_EQ(said.get_future().get(), "nothing has moved for 50.0 ms: compute waits for this; that is under way");
@@ -88,7 +88,7 @@ TEST(Watchdog, AStuckTierIsNamedWithTheTensorThatComputeWaitsFor) {
   auto made = std::make_unique<FakeTier>(2 * block);
   FakeTier& stuck = *made;
   std::string said;
-  Watchdog dog(bound, [&](const std::string& what) {
+  Watchdog dog(patience, [&](const std::string& what) {
     said = what;
     stuck.release(plan::Direction::out);
   });

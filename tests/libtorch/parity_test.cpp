@@ -32,14 +32,14 @@ at::Tensor assemble(const model::ParameterSpec& spec, const store::TensorFiles& 
   return result;
 }
 
-struct Case {
+struct ParityCase {
   std::string name;
   int groups;
   std::int64_t block;
 };
-void PrintTo(const Case& c, std::ostream* out) { *out << c.name << ", " << c.groups << " groups, block " << c.block; }
+void PrintTo(const ParityCase& c, std::ostream* out) { *out << c.name << ", " << c.groups << " groups, block " << c.block; }
 
-class Parity : public testing::TestWithParam<Case> {};
+class Parity : public testing::TestWithParam<ParityCase> {};
 
 TEST_P(Parity, LossLogitsAndGradientsAreHuggingFaces) {
   const auto [name, groups, block] = GetParam();
@@ -67,14 +67,14 @@ TEST_P(Parity, LossLogitsAndGradientsAreHuggingFaces) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, Parity,
-                         testing::Values(Case{"gpt2", 1, 48}, Case{"gpt2", 4, 16}, Case{"llama", 1, 16},
-                                         Case{"llama", 2, 20}, Case{"llama_biases", 1, 16}, Case{"llama_biases", 2, 16},
-                                         Case{"mistral", 2, 16}, Case{"qwen2", 1, 16}, Case{"qwen2", 2, 48},
-                                         Case{"qwen3", 1, 16}, Case{"qwen3", 2, 20}));
+                         testing::Values(ParityCase{"gpt2", 1, 48}, ParityCase{"gpt2", 4, 16}, ParityCase{"llama", 1, 16},
+                                         ParityCase{"llama", 2, 20}, ParityCase{"llama_biases", 1, 16}, ParityCase{"llama_biases", 2, 16},
+                                         ParityCase{"mistral", 2, 16}, ParityCase{"qwen2", 1, 16}, ParityCase{"qwen2", 2, 48},
+                                         ParityCase{"qwen3", 1, 16}, ParityCase{"qwen3", 2, 20}));
 
 INSTANTIATE_TEST_SUITE_P(RotaryScaling, Parity,
-                         testing::Values(Case{"llama_linear", 1, 48}, Case{"llama_dynamic", 2, 20},
-                                         Case{"qwen2_yarn", 1, 16}, Case{"mistral_yarn", 2, 16}));
+                         testing::Values(ParityCase{"llama_linear", 1, 48}, ParityCase{"llama_dynamic", 2, 20},
+                                         ParityCase{"qwen2_yarn", 1, 16}, ParityCase{"mistral_yarn", 2, 16}));
 
 }  // namespace
 }  // namespace memo::libtorch

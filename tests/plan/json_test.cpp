@@ -7,6 +7,7 @@
 #include <fstream>
 #include <random>
 
+#include "memo/check/validate.h"
 #include "memo/plan/plan.h"
 #include "naive_plan.h"
 #include "tiny_plan.h"
@@ -266,7 +267,7 @@ TEST_F(PlanFile, SurvivesMutations) {
       continue;
     }
     ++read;
-    const std::vector<std::string> failures = validate(*plan);
+    const std::vector<std::string> failures = check::validate(*plan);
     for (const std::string& line : failures) EXPECT_EQ(line.find('\n'), std::string::npos) << line;
     valid += failures.empty() ? 1 : 0;
   }

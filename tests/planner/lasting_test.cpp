@@ -6,9 +6,10 @@
 
 #include <functional>
 
+#include "memo/check/validate.h"
 #include "memo/planner/build.h"
 #include "memo/planner/streaming.h"
-#include "synthetic_profile.h"
+#include "../plan/synthetic_profile.h"
 
 namespace memo::planner {
 namespace {
@@ -57,7 +58,7 @@ TEST(Lasting, PagedPlansHoldAtEveryNumberOfSlotsAndLayers) {
           for (const int paged_layers : {1, layers}) {
             const Profile profile = synthetic_profile({.layers = layers, .context = context});
             for (const bool early : {false, true})
-              EXPECT_THAT(validate(paged_plan(profile, most, paged_layers, slots, early)), IsEmpty())
+              EXPECT_THAT(check::validate(paged_plan(profile, most, paged_layers, slots, early)), IsEmpty())
                   << layers << " layers, " << context << " tokens, " << slots << " slots, " << paged_layers
                   << " paged, early updates " << early;
           }
@@ -139,15 +140,15 @@ TEST(Lasting, AnUpdateIsTheLastToUseItsParameters) {
   const auto update = std::ranges::find_if(plan.program.calls, [&](const Call& c) { return is(c, "update.after"); });
   ASSERT_EQ(update->layer, 2);
   update->layer = 0;
-  EXPECT_THAT(validate(plan), ::testing::Contains(HasSubstr("has updated")));
+  EXPECT_THAT(check::validate(plan), ::testing::Contains(HasSubstr("has updated")));
   plan.sequences = 2;
-  EXPECT_THAT(validate(plan), ::testing::Contains(HasSubstr("comes after an update")));
+  EXPECT_THAT(check::validate(plan), ::testing::Contains(HasSubstr("comes after an update")));
 }
 
 TEST_P(ValidatorOfLasting, NamesWhatIsWrong) {
   Plan plan = paged_plan(synthetic_profile({.layers = 3, .context = 4096}), Paged::weights, 3, 2);
   GetParam().change(plan);
-  EXPECT_THAT(validate(plan), ::testing::Contains(HasSubstr(GetParam().failure)));
+  EXPECT_THAT(check::validate(plan), ::testing::Contains(HasSubstr(GetParam().failure)));
 }
 
 INSTANTIATE_TEST_SUITE_P(

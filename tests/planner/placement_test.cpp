@@ -4,7 +4,7 @@
 
 #include <numeric>
 
-#include "synthetic_profile.h"
+#include "../plan/synthetic_profile.h"
 
 namespace memo::planner {
 namespace {

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "synthetic_profile.h"
+#include "../plan/synthetic_profile.h"
 #include "memo/check/validate.h"
 #include "memo/planner/streaming.h"
 

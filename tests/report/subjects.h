@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "../planner/synthetic_profile.h"
+#include "../plan/synthetic_profile.h"
 #include "../plan/tiny_plan.h"
 #include "memo/planner/planner.h"
 #include "memo/report/subject.h"

@@ -5,7 +5,7 @@
 #include "memo/model/shape.h"
 #include "memo/plan/profile.h"
 
-namespace memo::planner {
+namespace memo::plan {
 
 struct SyntheticOptions {
   std::int64_t hidden = 512, layers = 4, heads = 8, kv_heads = 4, ffn = 1536;
@@ -87,4 +87,4 @@ inline Profile synthetic_profile(const SyntheticOptions& options = {}) {
   return profile;
 }
 
-}  // namespace memo::planner
+}  // namespace memo::plan
