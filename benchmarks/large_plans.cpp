@@ -7,6 +7,7 @@
 
 #include "../tests/plan/naive_plan.h"
 #include "../tests/plan/tiny_plan.h"
+#include "memo/check/validate.h"
 
 namespace memo::plan {
 namespace {
@@ -35,7 +36,7 @@ int run() {
     good = good && write_plan(plan, file);
     const auto size = std::filesystem::file_size(file);
     const double read = seconds_of([&] { good = good && read_plan(file); });
-    const double proved = seconds_of([&] { good = good && validate(plan).empty(); });
+    const double proved = seconds_of([&] { good = good && check::validate(plan).empty(); });
     fmt::print("| {} | {:.1f} MB | {:.2f} | {:.2f} |\n", plan.program.residencies.size(),
                static_cast<double>(size) * 1e-6, read, proved);
   }

@@ -46,7 +46,7 @@ class _Comparison:
         plain, planning = self._plain(), self.planning
         calls = planning.calls_of(self.example, self.state, planning.block)
         y, *d = planning.in_backward(self.state, [self.example.layer], lambda: profiler.try_layer(
-            kind, calls, self.example.hidden[0], None if self.d is None else self.d[0], calls.leaves(0)))
+            kind, calls, self.example.hidden[0], None if self.d is None else self.d[0], calls.leaves(0)), calls.leaves(0))
         ours = [y[None], d[0][None], *d[1]] if d else [y[None]]
         trained = [n for n, p in self.layer.named_parameters() if p.requires_grad]
         names = ["output", "gradient of the input", *(f"gradient of {n}" for n in trained)]

@@ -101,7 +101,7 @@ def _trace(planning, state, example):
     for hidden in (few.hidden, noise):
         calls = planning.calls_of(few, state, block=tokens)
         traces.append(planning.in_backward(state, [example.layer], lambda: _core.trace_layer(
-            options, hidden[0], calls.leaves(0), calls)))
+            options, hidden[0], calls.leaves(0), calls), calls.leaves(0)))
     (before, after, draws), (other_before, other_after, _) = traces
     if before != other_before:
         raise UnsupportedModel(f"{planning.names[example.layer]}: what it allocates before its attention hangs on values")

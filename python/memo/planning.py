@@ -112,25 +112,25 @@ class Planning:
                      forward_layers if forward_layers < len(self.layers) else 0)
 
     @contextlib.contextmanager
-    def around(self, state, *numbers):
-        """What calls of these layers run in."""
-        parameters = itertools.chain.from_iterable(self.layers[i].parameters() for i in numbers)
+    def around(self, state, *numbers, leaves=()):
+        """What calls of these layers run in. leaves: their parameters as blocks meet them (layers.Leaves)."""
+        parameters = itertools.chain(leaves, *(self.layers[i].parameters() for i in numbers))
         with self.kind.our_attention(), autocast.around(self.device.type, state.dtype, parameters):
             yield
 
-    def in_backward(self, state, numbers, work):
+    def in_backward(self, state, numbers, work, leaves=()):
         """What `work` returns, run as calls of these layers are, on the thread of backward."""
         def run():
-            with self.around(state, *numbers), layers.named(self.names[numbers[0]]):
+            with self.around(state, *numbers, leaves=leaves), layers.named(self.names[numbers[0]]):
                 return work()
         return devices.in_backward(self.device, run)
 
-    def in_backward_whole(self, state, examples, work):
+    def in_backward_whole(self, state, examples, work, leaves):
         """The same, of layers whose parameters may be shared out over ranks."""
         with contextlib.ExitStack() as gathered:
             for one in examples:
                 gathered.enter_context(layers.whole(self.layers[one.layer]))
-            return self.in_backward(state, [one.layer for one in examples], work)
+            return self.in_backward(state, [one.layer for one in examples], work, leaves)
 
     # ---- kinds of layers
 
@@ -163,7 +163,7 @@ class Planning:
             with devices.same_random(self.device), captured.nothing():
                 found = kinds.find(self, state, tokens)
                 if self._checks:
-                    profiler = self._profiler(state._replace(captures=found.captures), found, split=False)
+                    profiler, _ = self._profiler(state._replace(captures=found.captures), found, split=False)
                     checking.check(self, state._replace(captures=found.captures), found, profiler)
             self._kinds[state] = found
             if state.version == self.version:  # what layers set up in their first forward is no change
@@ -178,19 +178,18 @@ class Planning:
     # ---- plans
 
     def _profiler(self, state, found, split=True):
-        """split: with the sequence over the ranks of the group, if there is one."""
+        """The profiler, and its layers' leaves. split: with the sequence over the ranks of the group, if there is one."""
         group, key = self.group if split else None, (state, split or self.group is None)
         if key not in self._profilers:
             examples = found.examples
             options = self.options(state, self.block, found.of, found.data_dependent, self.kind.windows, state.forward_layers,
                                    examples[0].hidden)
 
-            def make():
-                calls = self.calls_of(examples, state, self.block, group)
-                leaves = [calls.leaves(i) for i in range(len(examples))]
-                return _core.Profiler(options, [one.hidden[0] for one in examples], leaves, calls)
-
-            self._profilers[key] = self.in_backward_whole(state, examples, make)
+            calls = self.calls_of(examples, state, self.block, group)
+            leaves = [calls.leaves(i) for i in range(len(examples))]
+            all_leaves = list(itertools.chain.from_iterable(leaves))
+            make = lambda: _core.Profiler(options, [one.hidden[0] for one in examples], leaves, calls)
+            self._profilers[key] = (self.in_backward_whole(state, examples, make, all_leaves), all_leaves)
         return self._profilers[key]
 
     def _outside(self, context):
@@ -235,9 +234,9 @@ class Planning:
     def plan_of(self, state, blocks):
         if (state, blocks) not in self._plans:
             found = self.kinds_of(state)
-            context, profiler = blocks * self.block, self._profiler(state, found)
+            context, (profiler, leaves) = blocks * self.block, self._profiler(state, found)
             outside, limit = self._outside(context), self._limit(context)
-            profile = self.in_backward_whole(state, found.examples, lambda: profiler.profile(context))
+            profile = self.in_backward_whole(state, found.examples, lambda: profiler.profile(context), leaves)
 
             def make():
                 try:
@@ -253,7 +252,12 @@ class Planning:
         """A session of the plan, whose first step may be watched."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()  # PyTorch's own keeps what is free
-        return self._profiler(state, self.kinds_of(state)).open(plan, calls, watch)
+        profiler, _ = self._profiler(state, self.kinds_of(state))
+        return profiler.open(plan, calls, watch)
+
+    def differ(self) -> bool:
+        """Whether layers are not what they were when this step began."""
+        return look(self.kind.layers_now(), self.kind.configs) != self._look
 
     def draws(self, state):
         """Whether layers draw random numbers."""

@@ -223,7 +223,7 @@ class _LayerStep:
         self.seed, self.leaves, self.step = seed, leaves, None
 
     def forward(self, hidden):
-        with self.planning.around(self.state, self.layer):
+        with self.planning.around(self.state, self.layer, leaves=self.leaves):
             y, besides = self.session.forward(self.layer, hidden.detach().reshape(-1, hidden.shape[-1]), self.seed)
         self.step = self.session.step
         return y.view(hidden.shape), *besides
@@ -231,8 +231,11 @@ class _LayerStep:
     def backward(self, d, d_besides):
         if self.session.step != self.step:
             raise RuntimeError("memo: the model ran forward again before backward; one step at a time")
+        if self.layer == len(self.planning.layers) - 1 and self.planning.differ():
+            raise RuntimeError("memo: layers were changed between forward and backward (modules, adapters, modes, settings); "
+                               "what is computed again would not be what forward computed")
         try:
-            with self.planning.around(self.state, self.layer), layers.noted(self.name):
+            with self.planning.around(self.state, self.layer, leaves=self.leaves), layers.noted(self.name):
                 d_hidden, gradients = self.session.backward(self.layer, d.reshape(-1, d.shape[-1]), d_besides, self.leaves)
         except (_core.BadInput, _core.Failed) as error:
             raise RuntimeError(f"{self.name}: {error}") from None
