@@ -161,3 +161,28 @@ def test_layers_whose_gradients_nobody_wants_have_no_backward(when, ids):
             freeze_and_hook()
         families.step(model, input_ids=ids, labels=ids)
     assert set(asked) == set(range(2, len(model.model.layers)))
+
+
+def test_hooks_of_parameters_under_autocast(ids):
+    """A parameter with a hook is cast before blocks meet it, as others are."""
+    model, plain = families.make("llama"), families.make("llama")
+    with memo.attached(model, **OPTIONS):
+        for p in (*model.parameters(), *plain.parameters()):
+            p.register_hook(lambda g: 2 * g)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            ours = families.step(model, input_ids=ids, labels=ids)
+            theirs = families.step(plain, input_ids=ids, labels=ids)
+    assert max(families.differences(ours, theirs)) <= 3e-2
+
+
+@pytest.mark.parametrize("changed", [lambda model: model.eval(), lambda model: model.model.layers[0].mlp.requires_grad_(False)])
+def test_layers_that_change_between_forward_and_backward_are_refused(changed, ids):
+    """What is computed again would not be what forward computed, without a word."""
+    model = families.make("llama")
+    with memo.attached(model, strategy="recompute", **OPTIONS):
+        loss = model(input_ids=ids, labels=ids).loss
+        changed(model)
+        with pytest.raises(RuntimeError, match="memo: layers were changed between forward and backward"):
+            loss.backward()
+        model.train().requires_grad_(True)
+        model(input_ids=ids, labels=ids).loss.backward()
