@@ -255,9 +255,10 @@ class Planning:
         profiler, _ = self._profiler(state, self.kinds_of(state))
         return profiler.open(plan, calls, watch)
 
-    def differ(self) -> bool:
-        """Whether layers are not what they were when this step began."""
-        return look(self.kind.layers_now(), self.kind.configs) != self._look
+    def look_within_step(self) -> tuple:
+        """Equal ones: what layers compute by has not changed meanwhile."""
+        with self.kind.own_attention():
+            return look(self.kind.layers_now(), self.kind.configs)
 
     def draws(self, state):
         """Whether layers draw random numbers."""

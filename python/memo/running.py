@@ -220,18 +220,20 @@ class _LayerStep:
 
     def __init__(self, planning, session, state, layer, name, seed, leaves):
         self.planning, self.session, self.state, self.layer, self.name = planning, session, state, layer, name
-        self.seed, self.leaves, self.step = seed, leaves, None
+        self.seed, self.leaves, self.step, self.look = seed, leaves, None, None
 
     def forward(self, hidden):
         with self.planning.around(self.state, self.layer, leaves=self.leaves):
             y, besides = self.session.forward(self.layer, hidden.detach().reshape(-1, hidden.shape[-1]), self.seed)
         self.step = self.session.step
+        if self.layer == len(self.planning.layers) - 1:
+            self.look = self.planning.look_within_step()
         return y.view(hidden.shape), *besides
 
     def backward(self, d, d_besides):
         if self.session.step != self.step:
             raise RuntimeError("memo: the model ran forward again before backward; one step at a time")
-        if self.layer == len(self.planning.layers) - 1 and self.planning.differ():
+        if self.look is not None and self.look != self.planning.look_within_step():
             raise RuntimeError("memo: layers were changed between forward and backward (modules, adapters, modes, settings); "
                                "what is computed again would not be what forward computed")
         try:
