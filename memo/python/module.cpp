@@ -22,7 +22,7 @@
 
 namespace py = pybind11;
 
-namespace memo::plugin {
+namespace memo::python {
 namespace {
 
 // Opened once for tensors at `place`, and never closed: sessions that Python leaves to its end use it.
@@ -74,11 +74,12 @@ py::dict describe(const plan::Plan& plan) {
 }
 
 }  // namespace
-}  // namespace memo::plugin
+}  // namespace memo::python
 
 PYBIND11_MODULE(_core, module) {
   using namespace memo;
   using namespace memo::plugin;
+  using namespace memo::python;
   // LibTorch's C++ interface changes between minor versions, sometimes without a missing symbol to tell.
   const std::string built_for = std::to_string(TORCH_VERSION_MAJOR) + "." + std::to_string(TORCH_VERSION_MINOR);
   const auto here = py::module_::import("torch").attr("__version__").cast<std::string>();

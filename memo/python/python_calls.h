@@ -15,9 +15,10 @@
 #include "memo/plugin/block_random.h"
 #include "memo/plugin/layer_calls.h"
 
-namespace memo::plugin {
+namespace memo::python {
 
 namespace py = pybind11;
+using namespace plugin;  // what is bound
 
 struct BadInput : std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -100,7 +101,8 @@ class PythonCalls final : public LayerCalls {
   }
   void forget() override {
     const py::gil_scoped_acquire lock;
-    if (!object_.is_none()) object_.attr("forget")();
+    // A session may end while Python's collector, or its own end, has already taken the object apart.
+    if (py::hasattr(object_, "forget")) object_.attr("forget")();
   }
   void failed(std::exception_ptr thrown) override {
     const py::gil_scoped_acquire lock;
@@ -155,4 +157,4 @@ py::custom_type_setup collected() {
   });
 }
 
-}  // namespace memo::plugin
+}  // namespace memo::python

@@ -33,7 +33,7 @@ def attach(model: torch.nn.Module, context: int, block: int | str = "auto", devi
     Raises UnsupportedModel where the model cannot be run so, ValueError where nothing fits. The model is left as it was.
     """
     if attachment_of(model) is not None:
-        raise ValueError("the model is attached already: memo.detach(model) first")
+        raise ValueError("memo: the model is attached already: memo.detach(model) first")
     kind = TransformersModel(model) if layers is None else OwnModel(model, layers, example)
     planning = Planning(kind, context, block, _bytes_of(device_limit, "device_limit"),
                         _bytes_of(host_limit, "host_limit"), disk, _bytes_of(disk_limit, "disk_limit"), strategy,

@@ -3,6 +3,7 @@
 import copy
 import gc
 import io
+import os
 import pickle
 import subprocess
 import sys
@@ -129,3 +130,19 @@ def test_a_model_that_nobody_holds_is_gone(until, ids):
     del model
     gc.collect()
     assert gone() is None
+
+
+@pytest.mark.parametrize("until", ["attached", "a forward", "a step"])
+def test_a_process_may_end_with_an_attached_model(until):
+    script = f"""
+import families, memo, torch
+model, ids = families.make("llama"), torch.ones(1, 300, dtype=torch.long)
+memo.attach(model, context=384, block=128)
+if {until != "attached"}:
+    loss = model(input_ids=ids, labels=ids).loss
+if {until == "a step"}:
+    loss.backward()
+"""
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(path for path in sys.path if path))
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert ended.returncode == 0, ended.stderr

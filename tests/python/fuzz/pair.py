@@ -90,7 +90,7 @@ class Pair:
     def _is_refusal(self, action, error):
         """One line that begins with memo, or the name of a module or of an option, and hands on no error of another kind."""
         text = str(error)
-        models = filter(None, (self.attached.model, self.attached.inner, self.attached.attached_to))
+        models = [m for m in (self.attached.model, self.attached.inner, self.attached.attached_to) if m is not None]
         names = {name for model in models for name, _ in model.named_modules() if name}
         starts = (
             tuple(name + end for name in names for end in (": ", " (")) + ("memo: ",) + (_OPTIONS if action == "attach" else ())
