@@ -33,12 +33,11 @@ inline tl::unexpected<Error> run_time_error(std::string message) {
 // MEMO_TRY(auto x, f()): x is the value of f(), or the enclosing function returns f()'s error.
 #define MEMO_CONCAT2(a, b) a##b
 #define MEMO_CONCAT(a, b) MEMO_CONCAT2(a, b)
-#define MEMO_TRY_NAMED(result, declaration, ...)                       \
-  auto result = (__VA_ARGS__);                                         \
+#define MEMO_TRY_NAMED(result, declaration, ...)                              \
+  auto result = (__VA_ARGS__);                                                \
   if (!result) return tl::unexpected<memo::Error>(std::move(result).error()); \
   declaration = *std::move(result)
 #define MEMO_TRY(declaration, ...) MEMO_TRY_NAMED(MEMO_CONCAT(memo_try_, __LINE__), declaration, __VA_ARGS__)
 // MEMO_CHECKED(f()): the enclosing function returns f()'s error, if any.
-#define MEMO_CHECKED(...)                                                                       \
-  if (auto memo_status = (__VA_ARGS__); !memo_status)                                           \
-  return tl::unexpected<memo::Error>(std::move(memo_status).error())
+#define MEMO_CHECKED(...) \
+  if (auto memo_status = (__VA_ARGS__); !memo_status) return tl::unexpected<memo::Error>(std::move(memo_status).error())

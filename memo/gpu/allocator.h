@@ -1,6 +1,6 @@
 // Takes over every CUDA allocation of LibTorch, in front of LibTorch's caching allocator: scopes of
-// memo/libtorch/memory/allocator.h record, or give planned addresses; everything else goes through. Global, because LibTorch's
-// allocator is.
+// memo/libtorch/memory/allocator.h record, or give planned addresses; everything else goes through. Global, because
+// LibTorch's allocator is.
 #pragma once
 
 namespace memo::gpu {

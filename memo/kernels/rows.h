@@ -1,5 +1,5 @@
-// The mathematics of the GPU's kernels, a row or a value at a time: what memo/libtorch/kernels/kernels.h says of them. T is the
-// element in memory, float or a bfloat16; sums and products are float.
+// The mathematics of the GPU's kernels, a row or a value at a time: what memo/libtorch/kernels/kernels.h says of them.
+// T is the element in memory, float or a bfloat16; sums and products are float.
 #pragma once
 
 #include <cmath>

@@ -11,8 +11,8 @@ struct Built {
 };
 
 // Addresses are packed three times, each result one request of the next (MEMO's bi-level plan and one level below):
-// a call's transients; a turn of a pass over the blocks (memo/planner/iteration.h); the passes, rings and fixed memory of
-// the step.
+// a call's transients; a turn of a pass over the blocks (memo/planner/iteration.h); the passes, rings and fixed memory
+// of the step.
 Built build_program(const Profile& profile, const std::vector<ClassPlacement>& placement, const Pace& pace);
 
 }  // namespace memo::planner

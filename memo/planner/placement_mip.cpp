@@ -1,9 +1,9 @@
 // The placement problem as a mixed-integer program on HiGHS (its C interface: the library may be built with another C++
 // ABI than ours).
 //
-// For each unit u (memo/planner/placement.h) of layer l: counts r_u + s_u + k_u = B of blocks computed again, swapped and
-// kept. Of core attention's outputs r_u is one of the prefixes, as a sum of steps between them, the cheap ones first
-// since their cost per block grows; and all blocks are kept or none. For each layer: stalls f_l, b_l >= 0 of its
+// For each unit u (memo/planner/placement.h) of layer l: counts r_u + s_u + k_u = B of blocks computed again, swapped
+// and kept. Of core attention's outputs r_u is one of the prefixes, as a sum of steps between them, the cheap ones
+// first since their cost per block grows; and all blocks are kept or none. For each layer: stalls f_l, b_l >= 0 of its
 // forward and backward pass.
 //   minimise   sum_u r_u (rerun_u + rerun input / read) + s_u swap_u (1/write + 1/read) (slowdown - 1) + sum_l f_l +
 //   b_l such that  sum_u k_u keep_u <= budget

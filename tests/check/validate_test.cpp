@@ -1,14 +1,15 @@
 // A good plan passes; each planted fault is found and named by the tensor or call that it is about.
+#include "memo/check/validate.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <limits>
 #include <random>
 
-#include "memo/check/validate.h"
-#include "memo/plan/plan.h"
 #include "../plan/naive_plan.h"
 #include "../plan/tiny_plan.h"
+#include "memo/plan/plan.h"
 
 namespace memo::check {
 namespace {

@@ -55,7 +55,8 @@ def start(*arguments):
     """A process to be interrupted. Its stderr is read line by line."""
     command = [str(COMMAND), *map(str, arguments)]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1, env=ENVIRONMENT, preexec_fn=as_in_a_terminal
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1, env=ENVIRONMENT,
+        preexec_fn=as_in_a_terminal
     )
 
 

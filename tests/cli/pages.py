@@ -84,7 +84,8 @@ class Look:
         return [data[at : at + 3] for at in range(0, len(data), 4)]
 
     def style(self, selector, name):
-        return self.page.eval_on_selector(selector, "(found, name) => getComputedStyle(found).getPropertyValue(name)", name).strip()
+        script = "(found, name) => getComputedStyle(found).getPropertyValue(name)"
+        return self.page.eval_on_selector(selector, script, name).strip()
 
     def middle(self, selector):
         self.page.locator(selector).scroll_into_view_if_needed()

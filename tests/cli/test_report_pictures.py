@@ -57,7 +57,8 @@ def darkness(page, title):
     card = [int(page.style("html", "--card")[at : at + 2], 16) for at in (1, 3, 5)]
     chip = page.style(f"#streams-legend .chip:text-is('{title}') i", "background-color")
     towards = [int(value) - behind for value, behind in zip(re.findall(r"\d+", chip), card)]
-    of = lambda pixel: sum((value - behind) * to for value, behind, to in zip(pixel, card, towards)) / sum(to * to for to in towards)
+    length = sum(to * to for to in towards)
+    of = lambda pixel: sum((value - behind) * to for value, behind, to in zip(pixel, card, towards)) / length
     return sum(map(of, row)) / len(row)
 
 

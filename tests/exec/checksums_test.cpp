@@ -80,7 +80,8 @@ TEST_F(Checksums, WhatWasWrittenIsReadInAnyPieces) {
   read(0, page_bytes);
   EXPECT_TRUE(status) << "never written: nothing to verify";
   ASSERT_TRUE(tier->write(0, content.data(), 4 * page_bytes));
-  EXPECT_EQ(read(page_bytes, 2 * page_bytes), std::vector(content.begin() + page_bytes, content.begin() + 3 * page_bytes));
+  EXPECT_EQ(read(page_bytes, 2 * page_bytes),
+            std::vector(content.begin() + page_bytes, content.begin() + 3 * page_bytes));
   EXPECT_TRUE(status);
   ASSERT_TRUE(tier->write(3 * page_bytes, content.data(), 2 * page_bytes));
   read(0, 6 * page_bytes);

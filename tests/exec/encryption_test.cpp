@@ -33,7 +33,8 @@ std::byte* data(Pages& pages) { return pages.front().bytes; }
 Pages planted(std::size_t count) {
   Pages pages(count);
   const std::size_t length = std::strlen(secret);
-  for (std::size_t at = 5; at + length < count * sector; at += length + 3) std::memcpy(data(pages) + at, secret, length);
+  for (std::size_t at = 5; at + length < count * sector; at += length + 3)
+    std::memcpy(data(pages) + at, secret, length);
   return pages;
 }
 

@@ -37,7 +37,9 @@ struct ParityCase {
   int groups;
   std::int64_t block;
 };
-void PrintTo(const ParityCase& c, std::ostream* out) { *out << c.name << ", " << c.groups << " groups, block " << c.block; }
+void PrintTo(const ParityCase& c, std::ostream* out) {
+  *out << c.name << ", " << c.groups << " groups, block " << c.block;
+}
 
 class Parity : public testing::TestWithParam<ParityCase> {};
 
@@ -67,10 +69,12 @@ TEST_P(Parity, LossLogitsAndGradientsAreHuggingFaces) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, Parity,
-                         testing::Values(ParityCase{"gpt2", 1, 48}, ParityCase{"gpt2", 4, 16}, ParityCase{"llama", 1, 16},
-                                         ParityCase{"llama", 2, 20}, ParityCase{"llama_biases", 1, 16}, ParityCase{"llama_biases", 2, 16},
-                                         ParityCase{"mistral", 2, 16}, ParityCase{"qwen2", 1, 16}, ParityCase{"qwen2", 2, 48},
-                                         ParityCase{"qwen3", 1, 16}, ParityCase{"qwen3", 2, 20}));
+                         testing::Values(ParityCase{"gpt2", 1, 48}, ParityCase{"gpt2", 4, 16},
+                                         ParityCase{"llama", 1, 16}, ParityCase{"llama", 2, 20},
+                                         ParityCase{"llama_biases", 1, 16}, ParityCase{"llama_biases", 2, 16},
+                                         ParityCase{"mistral", 2, 16}, ParityCase{"qwen2", 1, 16},
+                                         ParityCase{"qwen2", 2, 48}, ParityCase{"qwen3", 1, 16},
+                                         ParityCase{"qwen3", 2, 20}));
 
 INSTANTIATE_TEST_SUITE_P(RotaryScaling, Parity,
                          testing::Values(ParityCase{"llama_linear", 1, 48}, ParityCase{"llama_dynamic", 2, 20},

@@ -6,10 +6,10 @@
 
 #include <functional>
 
+#include "../plan/synthetic_profile.h"
 #include "memo/check/validate.h"
 #include "memo/planner/build.h"
 #include "memo/planner/streaming.h"
-#include "../plan/synthetic_profile.h"
 
 namespace memo::planner {
 namespace {

@@ -27,8 +27,8 @@ struct HeapUse {
 HeapUse heap_use();      // of allocations that no plan placed, all threads; bytes as asked for
 void reset_heap_peak();  // peak = live
 
-// Memory in which planned addresses lie (memo/libtorch/memory/arena.h): freeing a tensor there gives nothing to the heap. To be
-// withdrawn only when no tensor is left in it.
+// Memory in which planned addresses lie (memo/libtorch/memory/arena.h): freeing a tensor there gives nothing to the
+// heap. To be withdrawn only when no tensor is left in it.
 void register_arena(const std::byte* begin, Bytes bytes);
 void withdraw_arena(const std::byte* begin);
 

@@ -1,6 +1,7 @@
 // The mathematics of a decoder, one token block or one head group at a time. Token-wise segments are autograd graphs of
 // fused functions that save no more than they must; parameter gradients accumulate in place inside the backward matrix
-// product. Plain memory in, plain memory out: where outputs lie is the allocator's business (memo/libtorch/memory/allocator.h).
+// product. Plain memory in, plain memory out: where outputs lie is the allocator's business
+// (memo/libtorch/memory/allocator.h).
 //
 // Shapes: T tokens of a block, S of the sequence, h hidden, F ffn, V vocabulary, D head_dim, G head groups; a group has
 // Hg = heads / G query heads and Kg = kv_heads / G key heads. dtype float32 or bfloat16; statistics, parameter

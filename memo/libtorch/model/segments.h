@@ -42,11 +42,12 @@ struct ComputeDtype {
 // Which part of the sequence a call works on.
 struct Where {
   int layer = 0;
-  int block = -1;                             // -1: all
-  at::Tensor tokens;                          // [T] int64, of the block; undefined where the calls are of layers alone
-  at::Tensor targets;                         // [T] int64, of the block; < 0: no loss there
-  at::Tensor positions;                       // [T] int64, of the block's tokens in their documents
-  std::span<const std::int64_t> starts = {};  // documents of the whole sequence (memo/libtorch/kernels/attention_mask.h)
+  int block = -1;        // -1: all
+  at::Tensor tokens;     // [T] int64, of the block; undefined where the calls are of layers alone
+  at::Tensor targets;    // [T] int64, of the block; < 0: no loss there
+  at::Tensor positions;  // [T] int64, of the block's tokens in their documents
+  std::span<const std::int64_t> starts =
+      {};  // documents of the whole sequence (memo/libtorch/kernels/attention_mask.h)
 };
 
 class Segments {
