@@ -14,7 +14,9 @@ namespace memo {
 Result<Bytes> parse_bytes(std::string_view text) {
   double number = 0;
   const char* end = text.data() + text.size();
-  auto [rest, error] = std::from_chars(text.data(), end, number, std::chars_format::fixed);
+  const auto read = std::from_chars(text.data(), end, number, std::chars_format::fixed);
+  const char* rest = read.ptr;
+  const std::errc error = read.ec;
   while (error == std::errc() && rest != end && *rest == ' ') ++rest;
   const std::string_view unit(rest, static_cast<std::size_t>(end - rest));
   struct Unit {

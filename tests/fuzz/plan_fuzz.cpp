@@ -1,4 +1,5 @@
 // plan.json: any bytes are a plan or a refusal, and of any plan the validator says whether it holds.
+#include "memo/check/validate.h"
 #include "memo/plan/plan.h"
 #include "tests/fuzz/input.h"
 
