@@ -125,12 +125,13 @@ class Planning:
                 return work()
         return devices.in_backward(self.device, run)
 
-    def in_backward_whole(self, state, examples, work, leaves):
-        """The same, of layers whose parameters may be shared out over ranks."""
+    @contextlib.contextmanager
+    def whole(self, examples):
+        """Within, parameters of these layers that are shared out over ranks are gathered."""
         with contextlib.ExitStack() as gathered:
             for one in examples:
                 gathered.enter_context(layers.whole(self.layers[one.layer]))
-            return self.in_backward(state, [one.layer for one in examples], work, leaves)
+            yield
 
     # ---- kinds of layers
 
@@ -185,11 +186,13 @@ class Planning:
             options = self.options(state, self.block, found.of, found.data_dependent, self.kind.windows, state.forward_layers,
                                    examples[0].hidden)
 
-            calls = self.calls_of(examples, state, self.block, group)
-            leaves = [calls.leaves(i) for i in range(len(examples))]
-            all_leaves = list(itertools.chain.from_iterable(leaves))
-            make = lambda: _core.Profiler(options, [one.hidden[0] for one in examples], leaves, calls)
-            self._profilers[key] = (self.in_backward_whole(state, examples, make, all_leaves), all_leaves)
+            with self.whole(examples):
+                calls = self.calls_of(examples, state, self.block, group)
+                leaves = [calls.leaves(i) for i in range(len(examples))]
+                all_leaves = list(itertools.chain.from_iterable(leaves))
+                make = lambda: _core.Profiler(options, [one.hidden[0] for one in examples], leaves, calls)
+                profiler = self.in_backward(state, [one.layer for one in examples], make, all_leaves)
+            self._profilers[key] = (profiler, all_leaves)
         return self._profilers[key]
 
     def _outside(self, context):
@@ -236,7 +239,9 @@ class Planning:
             found = self.kinds_of(state)
             context, (profiler, leaves) = blocks * self.block, self._profiler(state, found)
             outside, limit = self._outside(context), self._limit(context)
-            profile = self.in_backward_whole(state, found.examples, lambda: profiler.profile(context), leaves)
+            with self.whole(found.examples):
+                numbers = [one.layer for one in found.examples]
+                profile = self.in_backward(state, numbers, lambda: profiler.profile(context), leaves)
 
             def make():
                 try:

@@ -237,7 +237,8 @@ class TestRefused:
         """The Python beside the command comes first: that of the environment where it is installed."""
         program = folder / "bin" / "memo"
         program.parent.mkdir()
-        shutil.copy(COMMAND, program)
+        for command in (COMMAND, COMMAND.with_name("memo-tensors")):
+            shutil.copy(command, program.parent)
         python = program.parent / "python3"
         python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
         python.chmod(0o755)
