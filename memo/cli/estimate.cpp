@@ -1,5 +1,4 @@
-// memo estimate: what fits and how fast it would be on GPUs that are not here, planned and simulated like a
-// run_estimate.
+// memo estimate: what fits and how fast it would be on GPUs that are not here, planned and simulated like a run.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 

@@ -2,12 +2,13 @@
 
 #include <unistd.h>
 
+#include "memo/cli/beside.h"
+
 namespace memo::cli {
 
 Path find_python() {
   std::error_code error;
-  const Path beside = std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / "python3";
-  for (const Path& python : {beside, Path(MEMO_PYTHON)})
+  for (const Path& python : {beside_command("python3"), Path(MEMO_PYTHON)})
     if (std::filesystem::is_regular_file(python, error) && ::access(python.c_str(), X_OK) == 0) return python;
   return "python3";
 }

@@ -14,8 +14,8 @@
 namespace memo::exec {
 namespace {
 
-constexpr std::int64_t unit = plan::copy_alignment;
-constexpr std::uint64_t never_written = 0, not_whole = 1;  // instead of a unit's checksum
+constexpr std::int64_t page = plan::copy_alignment;
+constexpr std::uint64_t never_written = 0, not_whole = 1;  // instead of a page's checksum
 
 class ChecksummedTier final : public TierStore {
  public:
@@ -36,8 +36,8 @@ class ChecksummedTier final : public TierStore {
     const std::vector<std::uint64_t> found = sums_of(offset, to, bytes);
     for (std::size_t i = 0; i < wanted.size(); ++i) {
       if (wanted[i] == found[i] || wanted[i] == never_written) continue;
-      const std::string size = format_bytes(Bytes(unit));
-      const std::int64_t at = offset + static_cast<std::int64_t>(i) * unit;
+      const std::string size = format_bytes(Bytes(page));
+      const std::int64_t at = offset + static_cast<std::int64_t>(i) * page;
       if (wanted[i] == not_whole)
         return run_time_error(
             fmt::format("{} tier: {} at offset {} are read, but were not written as a whole", name_, size, at));
@@ -51,25 +51,25 @@ class ChecksummedTier final : public TierStore {
 
  private:
   static std::vector<std::uint64_t> sums_of(std::int64_t offset, const std::byte* memory, std::int64_t bytes) {
-    MEMO_CHECK(offset % unit == 0 && bytes % unit == 0, "whole pages are copied");
-    std::vector<std::uint64_t> sums(static_cast<std::size_t>(bytes / unit));
+    MEMO_CHECK(offset % page == 0 && bytes % page == 0, "whole pages are copied");
+    std::vector<std::uint64_t> sums(static_cast<std::size_t>(bytes / page));
     for (std::uint64_t& sum : sums) {
-      sum = std::max(XXH3_64bits(memory, static_cast<std::size_t>(unit)), not_whole + 1);
-      memory += unit;
+      sum = std::max(XXH3_64bits(memory, static_cast<std::size_t>(page)), not_whole + 1);
+      memory += page;
     }
     return sums;
   }
 
   void note(std::int64_t offset, const std::vector<std::uint64_t>& sums) {
-    const auto first = static_cast<std::size_t>(offset / unit);
+    const auto first = static_cast<std::size_t>(offset / page);
     const std::lock_guard lock(mutex_);
     if (sums_.size() < first + sums.size()) sums_.resize(first + sums.size(), never_written);
     std::ranges::copy(sums, sums_.begin() + static_cast<std::ptrdiff_t>(first));
   }
 
   std::vector<std::uint64_t> noted(std::int64_t offset, std::int64_t bytes) {
-    std::vector<std::uint64_t> result(static_cast<std::size_t>(bytes / unit), never_written);
-    const auto first = static_cast<std::size_t>(offset / unit);
+    std::vector<std::uint64_t> result(static_cast<std::size_t>(bytes / page), never_written);
+    const auto first = static_cast<std::size_t>(offset / page);
     const std::lock_guard lock(mutex_);
     for (std::size_t i = 0; i < result.size() && first + i < sums_.size(); ++i) result[i] = sums_[first + i];
     return result;
@@ -78,7 +78,7 @@ class ChecksummedTier final : public TierStore {
   const std::unique_ptr<TierStore> store_;
   const std::string name_;
   std::mutex mutex_;                 // guards:
-  std::vector<std::uint64_t> sums_;  // of every unit up to the last that was written
+  std::vector<std::uint64_t> sums_;  // of every page up to the last that was written
 };
 
 }  // namespace

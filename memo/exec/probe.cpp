@@ -11,7 +11,6 @@ namespace {
 
 using plan::Direction;
 
-constexpr std::size_t page = 4096;
 constexpr double compute_seconds = 0.25;  // how long `work` is timed, alone and under copies
 
 class Probe {
@@ -86,10 +85,10 @@ Result<TierRates> measure_tier(CopyEngine& engine, std::byte* memory, Bytes byte
 }
 
 Result<TierRates> measure_tier(TierStore& store, Bytes bytes, Bytes request, const std::function<void()>& work) {
-  const Bytes whole = round_up(request, page);
+  const Bytes whole = round_up(request, plan::copy_alignment);
   const auto size = static_cast<std::size_t>(2 * whole.value());
-  const std::unique_ptr<std::byte, decltype(&std::free)> memory(static_cast<std::byte*>(std::aligned_alloc(page, size)),
-                                                                &std::free);
+  const std::unique_ptr<std::byte, decltype(&std::free)> memory(
+      static_cast<std::byte*>(std::aligned_alloc(plan::copy_alignment, size)), &std::free);
   std::fill_n(memory.get(), size, std::byte{0x5a});
   return measure_tier(*cpu_copy_engine({&store}), memory.get(), bytes, whole, work);
 }

@@ -16,7 +16,7 @@ namespace {
 
 using namespace libtorch;  // what kernels are given
 
-void add_column_sums_on_gpu(const at::Tensor& d, at::Tensor& gradient);
+void add_column_sums_on_gpu(const at::Tensor& d, at::Tensor& gradient) { gradient.add_(d.sum(0, false, at::kFloat)); }
 
 cudaStream_t stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
 
@@ -198,7 +198,6 @@ void add_rows_on_gpu(const at::Tensor& tokens, const at::Tensor& d, at::Tensor& 
 
 void fill_rows_on_gpu(const at::Tensor& row, at::Tensor& y) { y.copy_(row.expand_as(y)); }
 void add_row_on_gpu(const at::Tensor& row, at::Tensor& y) { y.add_(row); }
-void add_column_sums_on_gpu(const at::Tensor& d, at::Tensor& gradient) { gradient.add_(d.sum(0, false, at::kFloat)); }
 
 }  // namespace
 

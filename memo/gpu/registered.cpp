@@ -15,8 +15,7 @@ Status trains(job::DType dtype) {
   if (dtype == job::DType::bfloat16) return {};
   return bad_input(
       "on a GPU Memo trains in bfloat16 with float32 master weights: set model.dtype = \"bfloat16\", or memory.device "
-      "= "
-      "\"cpu\"");
+      "= \"cpu\"");
 }
 
 const libtorch::Registered registered({"cuda", c10::DeviceType::CUDA, open, trains, kernels});

@@ -1,6 +1,5 @@
 // The kernels on a stream. Shapes and formulas are those of memo/libtorch/kernels/kernels.h; memory is the GPU's. T is
-// float or
-// __nv_bfloat16. A launch that fails shows in the stream's next check.
+// float or __nv_bfloat16. A launch that fails shows in the stream's next check.
 #pragma once
 
 #include <cuda_bf16.h>

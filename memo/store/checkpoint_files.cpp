@@ -15,6 +15,7 @@
 #include <nlohmann/json.hpp>
 
 #include "memo/base/python_json.h"
+#include "memo/store/folder.h"
 #include "memo/store/manifest.h"
 #include "memo/store/safetensors.h"
 
@@ -47,10 +48,8 @@ std::optional<std::int64_t> step_of(const std::string& name, const Name& of_step
 
 Result<std::vector<Path>> entries(const Path& folder) {
   std::error_code error;
-  std::vector<Path> paths;
-  if (!fs::exists(folder, error)) return paths;
-  fs::directory_iterator at(folder, error);
-  for (; !error && at != fs::directory_iterator(); at.increment(error)) paths.push_back(at->path());
+  if (!fs::exists(folder, error)) return std::vector<Path>();
+  std::vector<Path> paths = paths_in(folder, error);
   if (error) return failed(folder, "list", error);
   return paths;
 }

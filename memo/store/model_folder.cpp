@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "memo/base/text.h"
+#include "memo/store/folder.h"
 
 namespace memo::store {
 namespace {
@@ -46,11 +47,9 @@ bool may_hold_weights(const Path& file) {
 }
 
 // Sorted, so that a message is the same everywhere.
-Result<std::vector<Path>> things_in(const Path& folder) {
+Result<std::vector<Path>> sorted_paths(const Path& folder) {
   std::error_code error;
-  std::vector<Path> all;
-  fs::directory_iterator at(folder, error);
-  for (; !error && at != fs::directory_iterator(); at.increment(error)) all.push_back(at->path());
+  std::vector<Path> all = paths_in(folder, error);
   if (error) return bad_input(fmt::format("{}: cannot list the folder: {}", folder.string(), error.message()));
   std::sort(all.begin(), all.end());
   return all;
@@ -58,7 +57,7 @@ Result<std::vector<Path>> things_in(const Path& folder) {
 
 // The first file in `folder`, and `depth` folders below, that may hold weights.
 Result<std::optional<Path>> other_weights(const Path& folder, int depth) {
-  MEMO_TRY(const std::vector<Path> all, things_in(folder));
+  MEMO_TRY(const std::vector<Path> all, sorted_paths(folder));
   std::vector<Path> below;
   for (const Path& path : all) {
     std::error_code error;

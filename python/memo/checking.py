@@ -56,12 +56,13 @@ class _Comparison:
             if a is None or _near(a, b):
                 continue
             exact = exact or self._exact(plain, trained)
+            best = exact[i]
             if self.routes:
-                a, b, exact[i] = self._without_rerouted(a, b, exact[i])
-            if not _within_rounding(a, b, exact[i]):
+                a, b, best = self._without_rerouted(a, b, best)
+            if not _within_rounding(a, b, best):
                 raise UnsupportedModel(f"{planning.names[self.example.layer]}: its {what} by token blocks differs by "
                                        f"{_difference(a, b):.1e} from the model's own, whose rounding is "
-                                       f"{_difference(a, exact[i]):.1e}")
+                                       f"{_difference(a, best):.1e}")
 
     def _without_rerouted(self, plain, ours, exact):
         """Rounding to bfloat16 sends a token now and then to another expert. Without so few rows, or (of parameters' gradients,
@@ -83,9 +84,13 @@ class _Comparison:
         with torch.set_grad_enabled(self.d is not None), leaves:
             leaf = self.example.hidden.detach().clone().requires_grad_(self.d is not None)
             y = _first(self.planning.own_forward(self.layer)(leaf, *self.example.args, **self.example.kwargs))
-            if self.d is None:
-                return [y]
-            return [y.detach(), *torch.autograd.grad(y, [leaf, *leaves.wanted], self.d, allow_unused=True)]
+            return self._with_gradients(y, [leaf, *leaves.wanted])
+
+    def _with_gradients(self, y, leaves):
+        """The output; of layers that have a backward, with gradients of these leaves."""
+        if self.d is None:
+            return [y]
+        return [y.detach(), *torch.autograd.grad(y, leaves, self.d.to(y.dtype), allow_unused=True)]
 
     def _exact(self, plain, trained):
         """The same in more digits: float64 of float32, float32 of bfloat16. Where the layer cannot, the plain one again, so that
@@ -100,9 +105,7 @@ class _Comparison:
                 y = _first(
                     torch.func.functional_call(self.layer, own, (leaf, *wide(self.example.args)), wide(self.example.kwargs))
                 )
-                if self.d is None:
-                    return [y]
-                return [y.detach(), *torch.autograd.grad(y, [leaf, *leaves], self.d.to(y.dtype), allow_unused=True)]
+                return self._with_gradients(y, [leaf, *leaves])
         except Exception:  # a layer whose kernels are of one dtype
             return plain
 

@@ -54,8 +54,7 @@ class Planning:
 
     def look_again(self) -> bool:
         """Whether the layers differ from what was planned; then `state_now` is another."""
-        now = look(self.kind.layers_now(), self.kind.configs)
-        if now == self._look:
+        if self._look_now() == self._look:
             return False
         self.kind.find_layers()
         there = next((p.device for layer in self.kind.layers for p in layer.parameters()), None)
@@ -65,9 +64,12 @@ class Planning:
         self.names = [f"{self.kind.name}.{i} ({type(layer).__name__})" for i, layer in enumerate(self.layers)]
         self.device = devices.of(self.names, self.layers)
         self._check_heads()
-        self._look = look(self.layers, self.kind.configs)
+        self._look = self._look_now()
         self.version = self._looks.setdefault(self._look, len(self._looks))
         return True
+
+    def _look_now(self):
+        return look(self.kind.layers_now(), self.kind.configs)
 
     def _check_heads(self):
         head_groups, count = self.head_groups, ranks.count(self.group)
@@ -168,7 +170,7 @@ class Planning:
                     checking.check(self, state._replace(captures=found.captures), found, profiler)
             self._kinds[state] = found
             if state.version == self.version:  # what layers set up in their first forward is no change
-                self._look = look(self.kind.layers_now(), self.kind.configs)
+                self._look = self._look_now()
                 self._looks[self._look] = self.version
             while len(self._kinds) > _KEPT:
                 oldest, _ = self._kinds.popitem(last=False)
@@ -263,7 +265,7 @@ class Planning:
     def look_within_step(self) -> tuple:
         """Equal ones: what layers compute by has not changed meanwhile."""
         with self.kind.own_attention():
-            return look(self.kind.layers_now(), self.kind.configs)
+            return self._look_now()
 
     def draws(self, state):
         """Whether layers draw random numbers."""

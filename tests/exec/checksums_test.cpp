@@ -7,6 +7,7 @@
 #include <random>
 #include <vector>
 
+#include "random_bytes.h"
 #include "tests/exec/fake_tier.h"
 
 namespace memo::exec {
@@ -16,13 +17,6 @@ using testing::AllOf;
 using testing::HasSubstr;
 
 constexpr std::int64_t page_bytes = 4096;
-
-std::vector<std::byte> random_bytes(std::uint64_t seed, std::int64_t size) {
-  std::mt19937_64 random(seed);
-  std::vector<std::byte> bytes(static_cast<std::size_t>(size));
-  for (std::byte& byte : bytes) byte = static_cast<std::byte>(random());
-  return bytes;
-}
 
 class Checksums : public testing::Test {
  protected:

@@ -15,17 +15,12 @@
 #include <thread>
 #include <vector>
 
+#include "random_bytes.h"
+
 namespace memo::exec {
 namespace {
 
 constexpr auto out = plan::Direction::out, in = plan::Direction::in;
-
-std::vector<std::byte> noise_bytes(std::uint64_t seed, std::size_t size) {
-  std::mt19937_64 random(seed);
-  std::vector<std::byte> bytes(size);
-  for (std::byte& byte : bytes) byte = static_cast<std::byte>(random());
-  return bytes;
-}
 
 struct Pipe {
   explicit Pipe(int flags = 0) { EXPECT_EQ(::pipe2(ends, flags), 0); }
@@ -59,7 +54,7 @@ TEST(Ring, ShortReadsAreContinued) {
   for (const int flags : {0, O_NONBLOCK}) {  // older kernels answer EAGAIN to the second
     Pipe pipe;
     EXPECT_EQ(::fcntl(pipe.ends[0], F_SETFL, flags), 0);
-    const auto sent = noise_bytes(1, 600'000);  // one piece: pieces of a pipe could change places
+    const auto sent = random_bytes(1, 600'000);  // one piece: pieces of a pipe could change places
     std::thread writer = feed(pipe.ends[1], sent);
     std::vector<std::byte> got(sent.size());
     Ring ring;
@@ -72,7 +67,7 @@ TEST(Ring, ShortReadsAreContinued) {
 
 TEST(Ring, ShortWritesAreContinued) {
   Pipe pipe(O_NONBLOCK);  // 64 KiB fit at a time
-  auto sent = noise_bytes(2, 600'000);
+  auto sent = random_bytes(2, 600'000);
   std::vector<std::byte> got;
   std::thread reader([&] {
     std::vector<std::byte> bit(50021);
@@ -91,7 +86,7 @@ TEST(Ring, ShortWritesAreContinued) {
 
 TEST(Ring, AFileThatEndsEarlyIsAnErrorAtItsEnd) {
   const TemporaryFile file;
-  auto bytes = noise_bytes(3, 5'000'000);
+  auto bytes = random_bytes(3, 5'000'000);
   Ring ring;
   ASSERT_EQ(ring.transfer(out, file.fd, 1000, bytes.data(), 5'000'000).error, 0);
   ASSERT_EQ(::ftruncate(file.fd, 1000 + 4'500'000), 0);
@@ -102,7 +97,7 @@ TEST(Ring, AFileThatEndsEarlyIsAnErrorAtItsEnd) {
 
 TEST(Ring, AFailureIsReportedAndTheRingGoesOn) {
   const TemporaryFile file;
-  auto bytes = noise_bytes(4, 20'000'000);
+  auto bytes = random_bytes(4, 20'000'000);
   Ring ring;
   const auto refused = ring.transfer(out, -1, 77, bytes.data(), 20'000'000);
   EXPECT_EQ(refused.error, EBADF);
@@ -136,7 +131,7 @@ TEST(RingDeathTest, WithoutIoUringTransfersGoOneRequestAtATime) {
     io_uring probe{};
     if (io_uring_queue_init(1, &probe, 0) != -EPERM) std::exit(1);
     const TemporaryFile file;
-    auto bytes = noise_bytes(5, 5'000'000);
+    auto bytes = random_bytes(5, 5'000'000);
     std::vector<std::byte> got(bytes.size());
     Ring ring;
     if (ring.transfer(out, file.fd, 1000, bytes.data(), 5'000'000).error != 0) std::exit(2);

@@ -8,6 +8,7 @@
 #include "memo/check/validate.h"
 #include "memo/model/dataflow.h"
 #include "memo/planner/planner.h"
+#include "valid_plans.h"
 
 namespace memo::planner {
 namespace {
@@ -59,13 +60,10 @@ plan::Profile layers_profile(double bandwidth, int groups = 2, int layers = 3) {
   return layers_profile(bandwidth, {layers, 256, 8, 4, 32}, groups);
 }
 
-plan::Plan plan_of_layers(const plan::Profile& profile, const Request& request) {
-  auto plan = make_plan(profile, request);
-  EXPECT_TRUE(plan.has_value()) << (plan ? "" : plan.error().message);
-  if (!plan) return {};
-  const auto failures = check::validate(*plan);
-  EXPECT_TRUE(failures.empty()) << plan->strategy << ": " << failures.front();
-  return *std::move(plan);
+plan::Plan valid_plan(const plan::Profile& profile, const Request& request) {
+  plan::Plan plan = plan_or_fail(profile, request);
+  if (!testing::Test::HasFailure()) expect_valid(plan);
+  return plan;
 }
 
 TEST(LayersAlone, PlansOfEveryStrategyValidate) {
@@ -74,8 +72,8 @@ TEST(LayersAlone, PlansOfEveryStrategyValidate) {
       for (const std::string& strategy : strategies()) {
         if (bandwidth == 0 && (strategy == "offload" || strategy == "memo-alpha")) continue;
         const plan::Profile profile = layers_profile(bandwidth, groups);
-        const plan::Plan free = plan_of_layers(profile, {strategy, Bytes(0), 0});
-        plan_of_layers(profile, {strategy, free.predicted.device_peak, 0});
+        const plan::Plan free = valid_plan(profile, {strategy, Bytes(0), 0});
+        valid_plan(profile, {strategy, free.predicted.device_peak, 0});
       }
 }
 
@@ -91,14 +89,14 @@ TEST(LayersAlone, AnyLimitIsKeptOrTheLeastThatWorksIsNamed) {
   int refused = 0;
   for (const double bandwidth : {0.0, 1e9}) {
     const plan::Profile profile = layers_profile(bandwidth, 2, 6);
-    const Bytes most = plan_of_layers(profile, {"resident", Bytes(0), 0}).predicted.device_peak;
+    const Bytes most = valid_plan(profile, {"resident", Bytes(0), 0}).predicted.device_peak;
     for (const int eighths : {7, 5, 3, 2, 1}) {
       const auto plan = make_plan(profile, {"memo", most / 8 * eighths, 0});
       if (!plan) {
         EXPECT_EQ(plan.error().kind, ErrorKind::infeasible);
         const Bytes least = least_named(plan.error().message);
         EXPECT_GT(least, most / 8 * eighths);
-        EXPECT_LE(plan_of_layers(profile, {"memo", least, 0}).predicted.device_peak, least);
+        EXPECT_LE(valid_plan(profile, {"memo", least, 0}).predicted.device_peak, least);
         EXPECT_FALSE(make_plan(profile, {"memo", least - Bytes(1), 0}).has_value()) << "it is the least";
         ++refused;
         continue;
@@ -113,12 +111,12 @@ TEST(LayersAlone, AnyLimitIsKeptOrTheLeastThatWorksIsNamed) {
 
 TEST(LayersAlone, WhatLayersAreGivenIsKeptOrLeavesButIsNotComputedAgain) {
   const plan::Profile profile = layers_profile(0, 2, 6);
-  const Bytes recomputed = plan_of_layers(profile, {"recompute", Bytes(0), 0}).predicted.device_peak;
+  const Bytes recomputed = valid_plan(profile, {"recompute", Bytes(0), 0}).predicted.device_peak;
   const Bytes input = profile.flow.classes[static_cast<std::size_t>(profile.flow.find_class("x"))].row * 4096;
   EXPECT_TRUE(make_plan(profile, {"memo", recomputed, 0}).has_value());
   EXPECT_FALSE(make_plan(profile, {"memo", recomputed - input * 2, 0}).has_value());
 
-  plan::Plan plan = plan_of_layers(profile, {"recompute", Bytes(0), 0});
+  plan::Plan plan = valid_plan(profile, {"recompute", Bytes(0), 0});
   const auto again = std::ranges::find(plan.program.calls, plan::Phase::rerun, &plan::Call::phase);
   again->segment = profile.flow.find_segment("input");
   EXPECT_THAT(check::validate(plan), testing::Contains(testing::HasSubstr("cannot be run again")));
@@ -127,7 +125,7 @@ TEST(LayersAlone, WhatLayersAreGivenIsKeptOrLeavesButIsNotComputedAgain) {
 // What runs a layer goes through it once, from its input to its output.
 TEST(LayersAlone, WhatIsAfterAttentionIsComputedAgainOnlyBehindWhatIsBeforeIt) {
   const plan::Profile profile = layers_profile(0, 2, 6);
-  const plan::Plan plan = plan_of_layers(profile, {"recompute", Bytes(0), 0});
+  const plan::Plan plan = valid_plan(profile, {"recompute", Bytes(0), 0});
   const int before = profile.flow.find_segment("before"), after = profile.flow.find_segment("after");
   std::set<std::pair<int, int>> begun;
   int reruns = 0;
@@ -149,7 +147,7 @@ TEST(LayersAlone, OfSeveralKindsEachRunsItsOwnSegmentsAndHoldsItsOwnTensors) {
     for (const std::string& strategy : strategies()) {
       if (bandwidth == 0 && (strategy == "offload" || strategy == "memo-alpha")) continue;
       const plan::Profile profile = layers_profile(bandwidth, {5, 256, 8, 4, 32, kinds}, 2);
-      const plan::Plan free = plan_of_layers(profile, {strategy, Bytes(0), 0});
+      const plan::Plan free = valid_plan(profile, {strategy, Bytes(0), 0});
       for (const plan::Call& call : free.program.calls) {
         const int kind = profile.flow.segments[static_cast<std::size_t>(call.segment)].kind;
         EXPECT_TRUE(kind < 0 || kind == kinds[static_cast<std::size_t>(call.layer)]);
@@ -160,13 +158,13 @@ TEST(LayersAlone, OfSeveralKindsEachRunsItsOwnSegmentsAndHoldsItsOwnTensors) {
         if (at == std::string::npos) continue;
         EXPECT_EQ(name[at + 6] - '0', kinds[static_cast<std::size_t>(tensor.layer)]) << name;
       }
-      if (strategy == "resident") plan_of_layers(profile, {"memo", free.predicted.device_peak / 8 * 7, 0});
+      if (strategy == "resident") valid_plan(profile, {"memo", free.predicted.device_peak / 8 * 7, 0});
     }
 }
 
 TEST(LayersAlone, ACallOfALayerOfAnotherKindIsFound) {
   const plan::Profile profile = layers_profile(0, {2, 256, 8, 4, 32, {0, 1}}, 1);
-  plan::Plan plan = plan_of_layers(profile, {"resident", Bytes(0), 0});
+  plan::Plan plan = valid_plan(profile, {"resident", Bytes(0), 0});
   const int other = profile.flow.find_segment("before (kind 1)");
   const auto call =
       std::ranges::find(plan.program.calls, profile.flow.find_segment("before (kind 0)"), &plan::Call::segment);
@@ -181,7 +179,7 @@ TEST(LayersAlone, AnInputThatNoBackwardReadsLeavesOnlyToBeComputedFromAgain) {
   auto& reads = profile.flow.segments[static_cast<std::size_t>(profile.flow.find_segment("before"))].backward.reads;
   std::erase_if(reads, [&](const model::Use& use) { return use.cls == profile.flow.find_class("x"); });
   for (const std::string& strategy : strategies()) {
-    const plan::Plan free = plan_of_layers(profile, {strategy, Bytes(0), 0});
+    const plan::Plan free = valid_plan(profile, {strategy, Bytes(0), 0});
     for (const int eighths : {7, 6, 5})
       if (const auto plan = make_plan(profile, {"memo", free.predicted.device_peak / 8 * eighths, 0})) {
         EXPECT_TRUE(check::validate(*plan).empty()) << check::validate(*plan).front();
@@ -195,11 +193,11 @@ TEST(LayersAlone, TheFirstLayersMayHaveNoBackwardSide) {
     for (const std::string& strategy : strategies()) {
       if (bandwidth == 0 && (strategy == "offload" || strategy == "memo-alpha")) continue;
       const plan::Profile profile = layers_profile(bandwidth, {5, 256, 8, 4, 32, {0, 0, 1, 1, 1}, {}, 2}, 2);
-      const plan::Plan plan = plan_of_layers(profile, {strategy, Bytes(0), 0});
+      const plan::Plan plan = valid_plan(profile, {strategy, Bytes(0), 0});
       for (const plan::Call& call : plan.program.calls)
         EXPECT_TRUE(call.phase == plan::Phase::forward || call.layer >= 2) << call.layer;
       const plan::Profile all = layers_profile(bandwidth, {5, 256, 8, 4, 32, {0, 0, 1, 1, 1}}, 2);
-      EXPECT_LT(plan.predicted.step, plan_of_layers(all, {strategy, Bytes(0), 0}).predicted.step);
+      EXPECT_LT(plan.predicted.step, valid_plan(all, {strategy, Bytes(0), 0}).predicted.step);
     }
 }
 

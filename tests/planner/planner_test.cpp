@@ -8,23 +8,13 @@
 #include "../plan/synthetic_profile.h"
 #include "memo/check/validate.h"
 #include "memo/planner/streaming.h"
+#include "valid_plans.h"
 
 namespace memo::planner {
 namespace {
 
 using plan::synthetic_profile;
 using plan::SyntheticOptions;
-
-plan::Plan plan_or_fail(const plan::Profile& profile, const Request& request) {
-  auto plan = make_plan(profile, request);
-  EXPECT_TRUE(plan.has_value()) << (plan ? "" : plan.error().message);
-  return plan ? *std::move(plan) : plan::Plan{};
-}
-
-void expect_valid(const plan::Plan& plan) {
-  const auto failures = check::validate(plan);
-  EXPECT_TRUE(failures.empty()) << plan.strategy << ": " << failures.size() << " failures, first: " << failures.front();
-}
 
 struct Case {
   const char* name;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "memo/cli/beside.h"
 #include "memo/cli/here.h"
 #include "memo/cli/planning.h"
 #include "memo/cli/tensor_verbs.h"
@@ -27,8 +28,8 @@ std::vector<std::string> own_arguments() {
 
 // Becomes memo-tensors. Returns only where that is not to be had.
 tl::unexpected<Error> hand_over() {
+  const Path command = beside_command("memo-tensors");
   std::error_code error;
-  const Path command = std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / "memo-tensors";
   if (!std::filesystem::exists(command, error))
     return bad_input(
         "this build of memo has no LibTorch (there is no memo-tensors beside it): it neither trains nor "

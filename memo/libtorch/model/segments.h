@@ -46,8 +46,8 @@ struct Where {
   at::Tensor tokens;     // [T] int64, of the block; undefined where the calls are of layers alone
   at::Tensor targets;    // [T] int64, of the block; < 0: no loss there
   at::Tensor positions;  // [T] int64, of the block's tokens in their documents
-  std::span<const std::int64_t> starts =
-      {};  // documents of the whole sequence (memo/libtorch/kernels/attention_mask.h)
+  // Documents of the whole sequence (memo/libtorch/kernels/attention_mask.h).
+  std::span<const std::int64_t> starts = {};
 };
 
 class Segments {
