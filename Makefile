@@ -21,8 +21,8 @@ check: .venv/.done .venv/.test-packages ## build and test all that needs no LibT
 	cmake -S . -B build-check -G Ninja -DMEMO_TORCH=OFF
 	cmake --build build-check --target memo tests/all
 	ctest --test-dir build-check --output-on-failure -j "$$(nproc)"
-test-all: ## all tests, then what is longer: fuzzing, kills and resumes, sanitizers (.ci/run)
-	.ci/run
+test-all: ## what every change must pass (.ci/run), then what takes longer: scripts/test_all
+	scripts/test_all
 lint: .venv/.tests ## clang-format over C++, ruff over Python, clang-tidy over changed C++ sources
 	git ls-files '*.h' '*.cpp' | xargs .venv/bin/clang-format --dry-run --Werror
 	.venv/bin/ruff check python/memo tests scripts benchmarks
@@ -52,8 +52,8 @@ wheel: .venv/.done ## the Python package, for the Python and torch of .venv
 bundle: .venv/.done .venv/.test-packages ## an archive from which Memo builds without a network
 	scripts/bundle $(filter-out python3-dev,$(filter %-dev libjs-%,$(PACKAGES) $(TEST_PACKAGES)))
 packages: .venv/.packages ## the system packages that `pip install .` needs
-clean: ## remove build, build-check and build-tidy
-	rm -rf build build-check build-tidy
+clean: ## remove build and all other build folders
+	rm -rf build build-*
 
 # A build directory that `demo` or `cuda` configured first has no tests; `configured` adds them. It keeps them from then on.
 demo cuda: first_options := -DMEMO_TESTS=OFF

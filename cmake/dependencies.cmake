@@ -11,7 +11,7 @@ if(EXISTS ${third_party})
 endif()
 
 find_package(Threads REQUIRED)
-find_package(fmt REQUIRED)
+find_path(FMT_INCLUDE fmt/format-inl.h REQUIRED)  # headers alone: sources that include LibTorch's find its own fmt first
 find_package(nlohmann_json REQUIRED)
 find_package(CLI11 REQUIRED)
 if(MEMO_TESTS AND NOT MEMO_WHEEL)

@@ -13,12 +13,6 @@
 namespace memo::cli {
 namespace {
 
-#ifdef MEMO_CUDA
-constexpr bool has_cuda = true;
-#else
-constexpr bool has_cuda = false;
-#endif
-
 struct Finding {
   std::string what, fix;
 };
@@ -42,7 +36,7 @@ std::vector<Finding> findings_on(const Machine& m) {
   if (!m.io_uring)
     findings.push_back({"the kernel grants no io_uring, so disk copies go one request at a time",
                         "sysctl kernel.io_uring_disabled=0, or a container profile that allows io_uring"});
-  if (m.nvidia && !has_cuda)
+  if (m.nvidia && !MEMO_GPU)
     findings.push_back({"there is an NVIDIA device, but this build has no CUDA backend: training runs on the CPU",
                         "build with nvcc and a LibTorch of CUDA, then make cuda"});
   return findings;

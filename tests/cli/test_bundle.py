@@ -30,6 +30,7 @@ def output(*command):
     return subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (REPOSITORY / ".git").exists(), reason="a bundle is made of a commit")
 def test_a_bundle_is_enough_behind_a_wall(tmp_path):
     made = output("make", "-o", ".venv/.done", "bundle").split()

@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from conftest import REPOSITORY, memo, write_job
+from conftest import SMALL, memo, write_job
 from pages import MAP, PHONE, browser, look  # noqa: F401
 
 
@@ -29,13 +29,10 @@ def runs(work, disk_of_session):
 
 @pytest.fixture(scope="module")
 def plan_32x256(work):
-    job = REPOSITORY / "examples" / "plan_32x256.toml"
-    for arguments in (
-        ("profile", job, "-o", work / "profile.json"),
-        ("plan", job, "--profile", work / "profile.json", "-o", work / "plan.json"),
-    ):
-        done = memo(*arguments, timeout=300)
-        assert done.code == 0, done.err
+    """As many layers and blocks as examples/plan_32x256.toml has, of a model that is profiled at once."""
+    job = write_job(work / "big.toml", model=SMALL | {"layers": 32}, train={"context": 256 * 16, "block": 16})
+    done = memo("plan", job, "-o", work / "plan.json")
+    assert done.code == 0, done.err
     return work / "plan.json"
 
 

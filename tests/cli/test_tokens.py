@@ -206,7 +206,7 @@ class TestRefused:
 
     def test_text_that_is_not_utf8(self, text, model):
         for byte in 5, (1 << 20) - 1, 3 << 20:
-            text.write_bytes(b"a" * (byte - 2) + "é".encode() + b"\xe2\x82 ")
+            text.write_bytes((b"to be " * (byte // 6 + 1))[: byte - 2] + "é".encode() + b"\xe2\x82 ")
             assert f"{text}: byte {byte} is not UTF-8" in evaluate(model, text).refusal(2)
 
     @pytest.mark.parametrize("token, data, part", [

@@ -28,8 +28,8 @@ struct CudaWithSmallSlots : CudaWithDiskTier {
   CudaWithSmallSlots() { staging = {Bytes(16 * 4096), 2}; }
 };
 
-using Backends = testing::Types<CudaWithHostTier, CudaWithDiskTier, CudaWithSmallSlots>;
-INSTANTIATE_TYPED_TEST_SUITE_P(Cuda, CopyEngineContract, Backends);
+using CudaBackends = testing::Types<CudaWithHostTier, CudaWithDiskTier, CudaWithSmallSlots>;
+INSTANTIATE_TYPED_TEST_SUITE_P(Cuda, CopyEngineContract, CudaBackends);
 
 }  // namespace
 }  // namespace memo::exec

@@ -10,7 +10,7 @@ from fuzz.drawing import Sequence, draw
 import memo
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(6, 20))])
 def test_what_users_do_gives_what_the_plain_model_gives(seed):
     sequence = draw(seed)
     verdict = running.run(sequence)

@@ -21,10 +21,11 @@ def run(ranks, *arguments, script="rank_step.py"):
 
 
 @pytest.mark.parametrize("ranks, family, strategy, split, dtype", [
-    (2, "llama", "recompute", "rows", "float32"), (2, "llama", "recompute", "sequence", "float32"),
-    (2, "mistral", "memo", "sequence", "float32"), (4, "gpt_neox", "resident", "sequence", "float32"),
-    (4, "llama", "resident", "sequence", "float32"), (2, "llama", "recompute", "replicas", "float32"),
-    (2, "llama", "recompute", "rows", "bfloat16"), (2, "llama", "recompute", "sequence", "bfloat16")])
+    (2, "mistral", "memo", "sequence", "float32"), (2, "llama", "recompute", "rows", "bfloat16"),
+    (2, "llama", "recompute", "replicas", "float32"), *[pytest.param(*row, marks=pytest.mark.slow) for row in (
+        (2, "llama", "recompute", "rows", "float32"), (2, "llama", "recompute", "sequence", "float32"),
+        (4, "gpt_neox", "resident", "sequence", "float32"), (4, "llama", "resident", "sequence", "float32"),
+        (2, "llama", "recompute", "sequence", "bfloat16"))]])
 def test_ranks_together_do_what_one_does(ranks, family, strategy, split, dtype, tmp_path):
     done = run(ranks, tmp_path / "out.pt", family, strategy, split, dtype)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -5,7 +5,7 @@
 namespace memo::model {
 namespace {
 
-Result<Shape> read(const nlohmann::json& config, const Path& where) {
+Result<Shape> read_gpt2(const nlohmann::json& config, const Path& where) {
   Shape shape = gpt2().defaults;
   ConfigReader reader(config, where);
   reader.required_as("n_embd", "hidden_size", shape.hidden);
@@ -30,7 +30,7 @@ Result<Shape> read(const nlohmann::json& config, const Path& where) {
   return shape;
 }
 
-nlohmann::json write(const Shape& shape) {
+nlohmann::json write_gpt2(const Shape& shape) {
   return {{"n_embd", shape.hidden},
           {"n_layer", shape.layers},
           {"n_head", shape.heads},
@@ -46,7 +46,7 @@ nlohmann::json write(const Shape& shape) {
           {"attn_pdrop", 0.0}};
 }
 
-Status check(const Shape& shape, const std::string& where) {
+Status check_gpt2(const Shape& shape, const std::string& where) {
   if (shape.heads * shape.head_dim != shape.hidden)
     return bad_input(fmt::format("{}: {} heads of {} must make the hidden size {}", where, shape.heads, shape.head_dim,
                                  shape.hidden));
@@ -56,14 +56,14 @@ Status check(const Shape& shape, const std::string& where) {
   return {};
 }
 
-Family family() {
+Family gpt2_family() {
   Family f;
   f.name = "gpt2";
   f.architecture = "GPT2LMHeadModel";
   f.base = "GPT2Model";
-  f.read = read;
-  f.write = write;
-  f.check = check;
+  f.read = read_gpt2;
+  f.write = write_gpt2;
+  f.check = check_gpt2;
   f.linear_transposed = true;
   f.defaults.family = f.name;
   f.defaults.max_positions = 1024;
@@ -96,7 +96,7 @@ Family family() {
 }  // namespace
 
 const Family& gpt2() {
-  static const Family f = family();
+  static const Family f = gpt2_family();
   return f;
 }
 

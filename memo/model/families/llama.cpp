@@ -76,7 +76,7 @@ void write_windowed_layers(const Shape& shape, nlohmann::json& config) {
 
 namespace {
 
-Result<Shape> read(const nlohmann::json& config, const Path& where) {
+Result<Shape> read_llama(const nlohmann::json& config, const Path& where) {
   Shape shape = llama().defaults;
   ConfigReader reader(config, where);
   read_llama_keys(reader, shape);
@@ -88,7 +88,7 @@ Result<Shape> read(const nlohmann::json& config, const Path& where) {
   return shape;
 }
 
-nlohmann::json write(const Shape& shape) {
+nlohmann::json write_llama(const Shape& shape) {
   nlohmann::json config = write_llama_keys(shape);
   config["attention_bias"] = shape.qkv_bias;
   config["mlp_bias"] = shape.mlp_bias;
@@ -96,20 +96,20 @@ nlohmann::json write(const Shape& shape) {
 }
 
 // transformers demands it, even where head_dim is given.
-Status check(const Shape& shape, const std::string& where) {
+Status check_llama(const Shape& shape, const std::string& where) {
   if (shape.hidden % shape.heads == 0) return {};
   return bad_input(
       fmt::format("{}: hidden size {} must be a multiple of the {} heads", where, shape.hidden, shape.heads));
 }
 
-Family family() {
+Family llama_family() {
   Family f;
   f.name = "llama";
   f.architecture = "LlamaForCausalLM";
   f.base = "LlamaModel";
-  f.read = read;
-  f.write = write;
-  f.check = check;
+  f.read = read_llama;
+  f.write = write_llama;
+  f.check = check_llama;
   f.defaults.family = f.name;
   f.defaults.max_positions = 2048;
   f.defaults.norm_eps = 1e-6;
@@ -120,7 +120,7 @@ Family family() {
 }  // namespace
 
 const Family& llama() {
-  static const Family f = family();
+  static const Family f = llama_family();
   return f;
 }
 

@@ -4,7 +4,7 @@
 namespace memo::model {
 namespace {
 
-Result<Shape> read(const nlohmann::json& config, const Path& where) {
+Result<Shape> read_mistral(const nlohmann::json& config, const Path& where) {
   Shape shape = mistral().defaults;
   ConfigReader reader(config, where);
   read_llama_keys(reader, shape);
@@ -18,19 +18,19 @@ Result<Shape> read(const nlohmann::json& config, const Path& where) {
   return shape;
 }
 
-nlohmann::json write(const Shape& shape) {
+nlohmann::json write_mistral(const Shape& shape) {
   nlohmann::json config = write_llama_keys(shape);
   config["sliding_window"] = shape.sliding_window > 0 ? nlohmann::json(shape.sliding_window) : nlohmann::json();
   return config;
 }
 
-Family family() {
+Family mistral_family() {
   Family f;
   f.name = "mistral";
   f.architecture = "MistralForCausalLM";
   f.base = "MistralModel";
-  f.read = read;
-  f.write = write;
+  f.read = read_mistral;
+  f.write = write_mistral;
   f.defaults.family = f.name;
   f.defaults.max_positions = 131072;
   f.defaults.norm_eps = 1e-6;
@@ -41,7 +41,7 @@ Family family() {
 }  // namespace
 
 const Family& mistral() {
-  static const Family f = family();
+  static const Family f = mistral_family();
   return f;
 }
 

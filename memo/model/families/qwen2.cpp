@@ -4,7 +4,7 @@
 namespace memo::model {
 namespace {
 
-Result<Shape> read(const nlohmann::json& config, const Path& where) {
+Result<Shape> read_qwen2(const nlohmann::json& config, const Path& where) {
   Shape shape = qwen2().defaults;
   ConfigReader reader(config, where);
   read_llama_keys(reader, shape);
@@ -14,19 +14,19 @@ Result<Shape> read(const nlohmann::json& config, const Path& where) {
   return shape;
 }
 
-nlohmann::json write(const Shape& shape) {
+nlohmann::json write_qwen2(const Shape& shape) {
   nlohmann::json config = write_llama_keys(shape);
   write_windowed_layers(shape, config);
   return config;
 }
 
-Family family() {
+Family qwen2_family() {
   Family f;
   f.name = "qwen2";
   f.architecture = "Qwen2ForCausalLM";
   f.base = "Qwen2Model";
-  f.read = read;
-  f.write = write;
+  f.read = read_qwen2;
+  f.write = write_qwen2;
   f.defaults.family = f.name;
   f.defaults.max_positions = 32768;
   f.defaults.norm_eps = 1e-6;
@@ -38,7 +38,7 @@ Family family() {
 }  // namespace
 
 const Family& qwen2() {
-  static const Family f = family();
+  static const Family f = qwen2_family();
   return f;
 }
 

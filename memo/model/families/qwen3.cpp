@@ -4,7 +4,7 @@
 namespace memo::model {
 namespace {
 
-Result<Shape> read(const nlohmann::json& config, const Path& where) {
+Result<Shape> read_qwen3(const nlohmann::json& config, const Path& where) {
   Shape shape = qwen3().defaults;
   ConfigReader reader(config, where);
   read_llama_keys(reader, shape);
@@ -16,20 +16,20 @@ Result<Shape> read(const nlohmann::json& config, const Path& where) {
   return shape;
 }
 
-nlohmann::json write(const Shape& shape) {
+nlohmann::json write_qwen3(const Shape& shape) {
   nlohmann::json config = write_llama_keys(shape);
   config["attention_bias"] = shape.qkv_bias;
   write_windowed_layers(shape, config);
   return config;
 }
 
-Family family() {
+Family qwen3_family() {
   Family f;
   f.name = "qwen3";
   f.architecture = "Qwen3ForCausalLM";
   f.base = "Qwen3Model";
-  f.read = read;
-  f.write = write;
+  f.read = read_qwen3;
+  f.write = write_qwen3;
   f.defaults.family = f.name;
   f.defaults.head_dim = 128;
   f.defaults.max_positions = 32768;
@@ -42,7 +42,7 @@ Family family() {
 }  // namespace
 
 const Family& qwen3() {
-  static const Family f = family();
+  static const Family f = qwen3_family();
   return f;
 }
 

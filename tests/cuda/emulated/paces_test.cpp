@@ -31,9 +31,9 @@ namespace memo::exec {
 namespace {
 
 using cuda::emulated::Pace;
-using Backends = testing::Types<cuda::emulated::WithHostTier<Pace::late>, cuda::emulated::WithStaging<Pace::late>,
+using PacedBackends = testing::Types<cuda::emulated::WithHostTier<Pace::late>, cuda::emulated::WithStaging<Pace::late>,
                                 cuda::emulated::WithHostTier<Pace::random>, cuda::emulated::WithStaging<Pace::random>>;
-INSTANTIATE_TYPED_TEST_SUITE_P(CudaPaces, CopyEngineContract, Backends);
+INSTANTIATE_TYPED_TEST_SUITE_P(CudaPaces, CopyEngineContract, PacedBackends);
 
 }  // namespace
 }  // namespace memo::exec

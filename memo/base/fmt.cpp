@@ -1,0 +1,2 @@
+// Compiles the library fmt once.
+#include "memo/base/fmt_bodies.h"
