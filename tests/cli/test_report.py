@@ -241,9 +241,10 @@ def test_trace_processor_loads_the_trace(runs, work):
     out = work / "trace.json"
     assert memo("report", runs[0], "-o", work / "traced.html", "--perfetto", out).code == 0
     try:
-        processor = TraceProcessor(trace=str(out))
+        TraceProcessor().close()
     except Exception as error:  # whatever way of fetching failed
         pytest.skip(f"no trace processor here: {error}")
+    processor = TraceProcessor(trace=str(out))
     with processor:
         slices = next(iter(processor.query("select count(*) as n from slice"))).n
         counters = next(iter(processor.query("select count(distinct name) as n from counter_track"))).n

@@ -3,9 +3,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <signal.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -19,6 +17,7 @@
 
 #include "memo/exec/tier.h"
 #include "tests/exec/disk_folder.h"
+#include "tests/exec/file_size_limit.h"
 
 namespace memo::exec {
 namespace {
@@ -44,26 +43,6 @@ Buffer buffer(std::int64_t bytes) {
   std::memset(made.get(), 7, static_cast<std::size_t>(bytes));
   return made;
 }
-
-// Files may not grow past `bytes` while this lives.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(std::int64_t bytes) : old_handler_(::signal(SIGXFSZ, SIG_IGN)) {
-    ::getrlimit(RLIMIT_FSIZE, &old_);
-    const rlimit lower{.rlim_cur = static_cast<rlim_t>(bytes), .rlim_max = old_.rlim_max};
-    ::setrlimit(RLIMIT_FSIZE, &lower);
-  }
-  FileSizeLimit(const FileSizeLimit&) = delete;
-  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
-  ~FileSizeLimit() {
-    ::setrlimit(RLIMIT_FSIZE, &old_);
-    ::signal(SIGXFSZ, old_handler_);
-  }
-
- private:
-  sighandler_t old_handler_;
-  rlimit old_{};
-};
 
 class DiskTierTest : public testing::Test {
  protected:
