@@ -13,6 +13,8 @@
 namespace memo::cli {
 namespace {
 
+constexpr bool has_cuda = MEMO_GPU;
+
 struct Finding {
   std::string what, fix;
 };
@@ -36,7 +38,7 @@ std::vector<Finding> findings_on(const Machine& m) {
   if (!m.io_uring)
     findings.push_back({"the kernel grants no io_uring, so disk copies go one request at a time",
                         "sysctl kernel.io_uring_disabled=0, or a container profile that allows io_uring"});
-  if (m.nvidia && !MEMO_GPU)
+  if (m.nvidia && !has_cuda)
     findings.push_back({"there is an NVIDIA device, but this build has no CUDA backend: training runs on the CPU",
                         "build with nvcc and a LibTorch of CUDA, then make cuda"});
   return findings;

@@ -6,6 +6,8 @@
 
 namespace memo::cuda::emulated {
 
+inline constexpr auto prompt = Pace::prompt, late = Pace::late;
+
 struct Fresh {
   explicit Fresh(const Settings& settings) { reset(settings); }
   Fresh(const Fresh&) = delete;

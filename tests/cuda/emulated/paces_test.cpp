@@ -63,7 +63,7 @@ TEST_P(StepAtPaces, IsRight) {
     for (const bool registered : {true, false}) EXPECT_EQ(wrong_words(plan, GetParam(), registered), 0) << registered;
 }
 
-constexpr auto prompt = Pace::prompt, late = Pace::late, random = Pace::random;
+constexpr auto random = Pace::random;
 INSTANTIATE_TEST_SUITE_P(Cuda, StepAtPaces,
                          testing::Values(Paces{prompt, prompt, late}, Paces{prompt, late, prompt},
                                          Paces{prompt, late, late}, Paces{late, prompt, prompt},

@@ -13,7 +13,6 @@
 namespace memo::cuda::emulated {
 namespace {
 
-constexpr auto prompt = Pace::prompt, late = Pace::late;
 using plan::Direction;
 
 enum class Tier { registered, staged };
