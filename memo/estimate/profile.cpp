@@ -8,7 +8,9 @@
 namespace memo::estimate {
 namespace {
 
+using model::SegmentRole;
 using model::Stage;
+using model::TensorRole;
 
 struct PerParameter {
   double weights, gradients, optimizer;  // bytes
@@ -50,23 +52,25 @@ class Modeller {
 
  private:
   model::Dataflow& flow() { return result_.profile.flow; }
-  model::Segment& segment(const char* name) {
-    return flow().segments[static_cast<std::size_t>(flow().find_segment(name))];
+  model::Segment& segment(SegmentRole role) {
+    return flow().segments[static_cast<std::size_t>(flow().find_segment(role))];
   }
 
   // What autograd keeps of each segment: its inputs, and what Layer says beyond.
   void add_saved() {
-    segment("attn_in").backward.reads.push_back({flow().find_class("x")});
-    segment("attn_out").backward.reads.push_back({flow().find_class("o"), 0, false, true});
-    segment("mlp_in").backward.reads.push_back({flow().find_class("x1")});
-    segment("mlp_out").backward.reads.push_back({flow().find_class("h")});
-    for (const char* name : {"attn_in", "mlp_in", "mlp_out"}) {
-      const double saved = layer_.footprint(segment(name)).saved;
+    segment(SegmentRole::attn_in).backward.reads.push_back({flow().find_class(TensorRole::hidden)});
+    segment(SegmentRole::attn_out)
+        .backward.reads.push_back({flow().find_class(TensorRole::attention_output), 0, false, true});
+    segment(SegmentRole::mlp_in).backward.reads.push_back({flow().find_class(TensorRole::residual)});
+    segment(SegmentRole::mlp_out).backward.reads.push_back({flow().find_class(TensorRole::mlp_inner)});
+    for (const SegmentRole role : {SegmentRole::attn_in, SegmentRole::mlp_in, SegmentRole::mlp_out}) {
+      model::Segment& of = segment(role);
+      const double saved = layer_.footprint(of).saved;
       if (saved < 1) continue;
       const int cls = static_cast<int>(flow().classes.size());
-      flow().classes.push_back({std::string(name) + ".saved", bytes_of(saved)});
-      segment(name).forward.writes.push_back({cls});
-      segment(name).backward.reads.push_back({cls});
+      flow().classes.push_back({of.name + ".saved", TensorRole::saved, bytes_of(saved)});
+      of.forward.writes.push_back({cls});
+      of.backward.reads.push_back({cls});
     }
   }
 
@@ -119,12 +123,14 @@ class Modeller {
     const double kept_gradients = setup_.offload_optimizer ? 0 : gradients;  // they go where they are used
     const double layer = layer_.layer_parameters(), other = layer_.other_parameters();
     const int layers = flow().layers / in_flight_;
-    for (const auto& [stage, parameters] :
-         {std::pair("before", layer_.before_parameters()), std::pair("after", layer_.after_parameters())})
-      for (const auto& [kind, size] : {std::pair("weights.", kept_weights), std::pair("gradients.", kept_gradients),
-                                       std::pair("optimizer.", kept_optimizer)})
-        flow().classes[static_cast<std::size_t>(flow().find_class(std::string(kind) + stage))].layer_bytes =
-            std::max(Bytes(64), bytes_of(size * parameters / in_flight_));
+    for (model::TensorClass& cls : flow().classes) {
+      if (!cls.lasting()) continue;
+      const double size = cls.role == TensorRole::weights     ? kept_weights
+                          : cls.role == TensorRole::gradients ? kept_gradients
+                                                              : kept_optimizer;
+      const double parameters = cls.stage == Stage::before ? layer_.before_parameters() : layer_.after_parameters();
+      cls.layer_bytes = std::max(Bytes(64), bytes_of(size * parameters / in_flight_));
+    }
     std::vector<plan::Fixed>& fixed = result_.profile.fixed;
     for (const auto& [kind, size] : {std::pair("weights", kept_weights), std::pair("gradients", kept_gradients),
                                      std::pair("optimizer", kept_optimizer)})

@@ -8,9 +8,9 @@
 namespace memo::model {
 namespace {
 
-template <class List>
-int find_named(const List& list, const std::string& name) {
-  const auto found = std::find_if(list.begin(), list.end(), [&](const auto& item) { return item.name == name; });
+template <class List, class Is>
+int find_first(const List& list, Is is) {
+  const auto found = std::ranges::find_if(list, is);
   return found == list.end() ? -1 : static_cast<int>(found - list.begin());
 }
 
@@ -21,6 +21,7 @@ Use sequence_of(int cls) { return {cls, 0, true, false}; }
 // Of one head group, by the numbers of its classes.
 Segment core_attention(int qkv, int o, int lse, int d_o, int dq, int dk, int dv) {
   return {"attention",
+          SegmentRole::attention,
           Stage::core,
           {{sequence_of(qkv)}, {sequence_of(o), sequence_of(lse)}},
           {{sequence_of(d_o), sequence_of(qkv), sequence_of(o), sequence_of(lse)},
@@ -37,8 +38,25 @@ std::vector<int> Dataflow::prefixes() const {
   return result;
 }
 
-int Dataflow::find_class(const std::string& name) const { return find_named(classes, name); }
-int Dataflow::find_segment(const std::string& name) const { return find_named(segments, name); }
+Element TensorClass::element() const {
+  switch (role) {
+    case TensorRole::log_sum_exp:
+    case TensorRole::gradients:
+    case TensorRole::optimizer:
+      return Element::float32;
+    case TensorRole::saved:
+      return Element::bytes;
+    default:
+      return grouped ? Element::attention : Element::compute;
+  }
+}
+
+int Dataflow::find_class(TensorRole role, Stage stage) const {
+  return find_first(classes, [&](const TensorClass& c) { return c.role == role && c.stage == stage; });
+}
+int Dataflow::find_segment(SegmentRole role, int kind) const {
+  return find_first(segments, [&](const Segment& s) { return s.role == role && s.kind == kind; });
+}
 
 bool Dataflow::layers_alone() const {
   return std::ranges::none_of(segments, [](const Segment& segment) { return segment.stage == Stage::loss; });
@@ -66,21 +84,22 @@ Dataflow layers_dataflow(const LayerShape& shape, int element_bytes, int attenti
   if (kinds > 1) flow.kinds = shape.kinds;
   flow.forward_layers = shape.forward_layers;
   enum : int { x, qkv, o, lse, d_o, dq, dk, dv };
-  flow.classes = {{"x", Bytes(shape.hidden * element_bytes)},
-                  {"qkv", row(query + 2 * key), true, true},
-                  {"o", row(query), true, true},
-                  {"lse", Bytes(shape.heads / groups * 4), true, true},
-                  {"do", row(query), true, true},
-                  {"dq", row(query), true, true},
-                  {"dk", row(key), true, true},
-                  {"dv", row(key), true, true}};
+  flow.classes = {{"x", TensorRole::hidden, Bytes(shape.hidden * element_bytes)},
+                  {"qkv", TensorRole::qkv, row(query + 2 * key), true, true},
+                  {"o", TensorRole::attention_output, row(query), true, true},
+                  {"lse", TensorRole::log_sum_exp, Bytes(shape.heads / groups * 4), true, true},
+                  {"do", TensorRole::d_attention_output, row(query), true, true},
+                  {"dq", TensorRole::d_query, row(query), true, true},
+                  {"dk", TensorRole::d_key, row(key), true, true},
+                  {"dv", TensorRole::d_value, row(key), true, true}};
   const auto of_kind = [&](const char* name, int kind) {
     return kinds == 1 ? std::string(name) : std::string(name) + " (kind " + std::to_string(kind) + ")";
   };
-  flow.segments = {{"input", Stage::before, {{}, {block_of(x)}}, {}}};
+  flow.segments = {{"input", SegmentRole::input, Stage::before, {{}, {block_of(x)}}, {}}};
   for (int kind = 0; kind < kinds; ++kind)
     flow.segments.push_back(
         {of_kind("before", kind),
+         SegmentRole::before,
          Stage::before,
          {{block_of(x)}, {groups_of(qkv)}},
          kind < shape.forward_kinds() ? Side{} : Side{{groups_of(dq), groups_of(dk), groups_of(dv)}, {}},
@@ -91,12 +110,13 @@ Dataflow layers_dataflow(const LayerShape& shape, int element_bytes, int attenti
     if (shape.is_data_dependent(kind)) backward.reads = {block_of(x), groups_of(o)};
     if (kind < shape.forward_kinds()) backward = {};
     flow.segments.push_back({of_kind("after", kind),
+                             SegmentRole::after,
                              Stage::after,
                              {{block_of(x), groups_of(o)}, {}},
                              std::move(backward),
                              kinds == 1 ? -1 : kind});
   }
-  flow.segments.push_back({"wait", Stage::wait, {}, {}});
+  flow.segments.push_back({"wait", SegmentRole::wait, Stage::wait, {}, {}});
   return flow;
 }
 
@@ -112,37 +132,53 @@ Dataflow decoder_dataflow(const Shape& shape, int element_bytes, int groups, Tok
   flow.context = context;
   flow.block = block;
   enum : int { x, qkv, o, lse, x1, h, d, d1, dh, d_o, dq, dk, dv, before, after = before + 3 };
-  flow.classes = {{"x", row(shape.hidden)},
-                  {"qkv", row(query + 2 * key), true, true},
-                  {"o", row(query), true, true},
-                  {"lse", Bytes(shape.heads / groups * 4), true, true},
-                  {"x1", row(shape.hidden)},
-                  {"h", row(inner)},
-                  {"d", row(shape.hidden)},
-                  {"d1", row(shape.hidden)},
-                  {"dh", row(inner)},
-                  {"do", row(query), true, true},
-                  {"dq", row(query), true, true},
-                  {"dk", row(key), true, true},
-                  {"dv", row(key), true, true}};
+  flow.classes = {{"x", TensorRole::hidden, row(shape.hidden)},
+                  {"qkv", TensorRole::qkv, row(query + 2 * key), true, true},
+                  {"o", TensorRole::attention_output, row(query), true, true},
+                  {"lse", TensorRole::log_sum_exp, Bytes(shape.heads / groups * 4), true, true},
+                  {"x1", TensorRole::residual, row(shape.hidden)},
+                  {"h", TensorRole::mlp_inner, row(inner)},
+                  {"d", TensorRole::d_hidden, row(shape.hidden)},
+                  {"d1", TensorRole::d_residual, row(shape.hidden)},
+                  {"dh", TensorRole::d_mlp_inner, row(inner)},
+                  {"do", TensorRole::d_attention_output, row(query), true, true},
+                  {"dq", TensorRole::d_query, row(query), true, true},
+                  {"dk", TensorRole::d_key, row(key), true, true},
+                  {"dv", TensorRole::d_value, row(key), true, true}};
   for (const auto& [stage, name] : {std::pair(Stage::before, "before"), std::pair(Stage::after, "after")}) {
     const StateBytes state = state_bytes(shape, element_bytes, 0, stage);
-    flow.classes.push_back({std::string("weights.") + name, {}, false, false, state.weights});
-    flow.classes.push_back({std::string("gradients.") + name, {}, false, false, state.gradients});
-    flow.classes.push_back({std::string("optimizer.") + name, {}, false, false, state.optimizer});
+    const auto lasting = [&, stage = stage, name = name](const char* kind, TensorRole role, Bytes bytes) {
+      flow.classes.push_back({std::string(kind) + name, role, {}, false, false, bytes, stage});
+    };
+    lasting("weights.", TensorRole::weights, state.weights);
+    lasting("gradients.", TensorRole::gradients, state.gradients);
+    lasting("optimizer.", TensorRole::optimizer, state.optimizer);
   }
 
   flow.segments = {
-      {"embedding", Stage::embedding, {{}, {block_of(x)}}, {{block_of(d)}, {}}},
+      {"embedding", SegmentRole::embedding, Stage::embedding, {{}, {block_of(x)}}, {{block_of(d)}, {}}},
       {"attn_in",
+       SegmentRole::attn_in,
        Stage::before,
        {{block_of(x)}, {groups_of(qkv)}},
        {{groups_of(dq), groups_of(dk), groups_of(dv), block_of(d1)}, {block_of(d)}}},
       core_attention(qkv, o, lse, d_o, dq, dk, dv),
-      {"attn_out", Stage::after, {{block_of(x), groups_of(o)}, {block_of(x1)}}, {{block_of(d1)}, {groups_of(d_o)}}},
-      {"mlp_in", Stage::after, {{block_of(x1)}, {block_of(h)}}, {{block_of(dh), block_of(d, 1)}, {block_of(d1)}}},
-      {"mlp_out", Stage::after, {{block_of(x1), block_of(h)}, {block_of(x, 1)}}, {{block_of(d, 1)}, {block_of(dh)}}},
-      {"loss", Stage::loss, {{block_of(x)}, {block_of(d)}}, {}},
+      {"attn_out",
+       SegmentRole::attn_out,
+       Stage::after,
+       {{block_of(x), groups_of(o)}, {block_of(x1)}},
+       {{block_of(d1)}, {groups_of(d_o)}}},
+      {"mlp_in",
+       SegmentRole::mlp_in,
+       Stage::after,
+       {{block_of(x1)}, {block_of(h)}},
+       {{block_of(dh), block_of(d, 1)}, {block_of(d1)}}},
+      {"mlp_out",
+       SegmentRole::mlp_out,
+       Stage::after,
+       {{block_of(x1), block_of(h)}, {block_of(x, 1)}},
+       {{block_of(d, 1)}, {block_of(dh)}}},
+      {"loss", SegmentRole::loss, Stage::loss, {{block_of(x)}, {block_of(d)}}, {}},
   };
   for (Segment& segment : flow.segments) {
     if (segment.stage != Stage::before && segment.stage != Stage::after) continue;
@@ -151,12 +187,14 @@ Dataflow decoder_dataflow(const Shape& shape, int element_bytes, int groups, Tok
     for (const int cls : {weights, gradients}) segment.backward.reads.push_back({cls});
     segment.backward.writes.push_back({gradients});
   }
-  for (const auto& [first, name] : {std::pair<int, const char*>(before, "update.before"), {after, "update.after"}}) {
+  const auto update = [&](const char* name, SegmentRole role, int first) {
     const std::vector<Use> all{{first}, {first + 1}, {first + 2}};
-    flow.segments.push_back({name, Stage::update, {all, all}, {}});
-  }
-  flow.segments.push_back({"optimizer", Stage::optimizer, {}, {}});
-  flow.segments.push_back({"wait", Stage::wait, {}, {}});
+    flow.segments.push_back({name, role, Stage::update, {all, all}, {}});
+  };
+  update("update.before", SegmentRole::update_before, before);
+  update("update.after", SegmentRole::update_after, after);
+  flow.segments.push_back({"optimizer", SegmentRole::optimizer, Stage::optimizer, {}, {}});
+  flow.segments.push_back({"wait", SegmentRole::wait, Stage::wait, {}, {}});
   return flow;
 }
 

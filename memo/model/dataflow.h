@@ -20,14 +20,46 @@
 
 namespace memo::model {
 
+// update: the optimizer's step of a layer; optimizer: that of the parameters of no layer, the last call. wait: nothing
+// is computed; copies between two passes over a sequence may end or begin there.
+enum class Stage { embedding, before, core, after, loss, update, optimizer, wait };
+
+// What a class of tensors holds. Code decides by roles; names are for people.
+enum class TensorRole {
+  hidden,            // x: what goes into a layer, and comes out of the one before
+  qkv,               // queries, keys and values
+  attention_output,  // o
+  log_sum_exp,       // lse
+  residual,          // x1: the sum behind attention
+  mlp_inner,         // h: what the MLP's activation is applied to
+  d_hidden,          // gradients have a d before what they are of
+  d_residual,
+  d_mlp_inner,
+  d_attention_output,
+  d_query,
+  d_key,
+  d_value,
+  saved,  // what autograd saves of a segment beyond the operands of this table
+  weights,
+  gradients,  // of the weights
+  optimizer,  // moments, and float32 weights of a 16-bit compute dtype
+  other       // of a table that is none of this folder's
+};
+
+// What the elements of a tensor are. Attention's operands may be of another dtype than the rest, as under autocast.
+enum class Element { compute, attention, float32, bytes };  // bytes: autograd alone knows
+
 // A class of tensors: one instance per (layer, token block, head group) for which a segment writes it. Or, when it is
 // lasting, one per layer: weights, gradients and optimizer state, which outlive the step and are changed in place.
 struct TensorClass {
   std::string name;
-  Bytes row;              // bytes per token (and per head group when `grouped`); 0 when lasting
-  bool grouped = false;   // one instance per head group
-  bool sequence = false;  // some call reads or writes all blocks as one buffer, so blocks lie one after another
-  Bytes layer_bytes{};    // of an instance of a lasting class, else 0
+  TensorRole role = TensorRole::other;
+  Bytes row;                    // bytes per token (and per head group when `grouped`); 0 when lasting
+  bool grouped = false;         // one instance per head group
+  bool sequence = false;        // some call reads or writes all blocks as one buffer, so blocks lie one after another
+  Bytes layer_bytes{};          // of an instance of a lasting class, else 0
+  Stage stage = Stage::before;  // of a lasting class: whether it is of the parameters before or after core attention
+  [[nodiscard]] Element element() const;
   [[nodiscard]] bool lasting() const { return layer_bytes > Bytes(0); }
 };
 
@@ -43,14 +75,30 @@ struct Side {
   std::vector<Use> reads, writes;
 };
 
-// update: the optimizer's step of a layer; optimizer: that of the parameters of no layer, the last call. wait: nothing
-// is computed; copies between two passes over a sequence may end or begin there.
-enum class Stage { embedding, before, core, after, loss, update, optimizer, wait };
+// What a segment computes. Those of a decoder come first, up to `wait`.
+enum class SegmentRole {
+  embedding,
+  attn_in,  // norm, q, k and v
+  attention,
+  attn_out,       // out-projection, residual
+  mlp_in,         // norm, the MLP's first product
+  mlp_out,        // activation, second product, residual
+  loss,           // and final norm, head
+  update_before,  // the optimizer's step of a layer's parameters before core attention
+  update_after,
+  optimizer,
+  wait,
+  input,   // of layers alone: what comes in from the rest of the model
+  before,  // someone else's mathematics up to attention
+  after,   // and behind it
+  other    // of a table that is none of this folder's
+};
 
 // A piece of the step. Stages before and after run per token block, core per head group over the whole sequence.
 // The loss does its backward in its forward side (it writes the gradient of its input); its backward side is empty.
 struct Segment {
   std::string name;
+  SegmentRole role = SegmentRole::other;
   Stage stage = Stage::before;
   Side forward, backward;
   int kind = -1;  // runs in the layers of this kind only; -1: in all
@@ -78,9 +126,10 @@ struct Dataflow {
   }
   // How many of its first blocks core attention may be computed again for, short of all: about eighths.
   [[nodiscard]] std::vector<int> prefixes() const;
-  [[nodiscard]] int find_class(const std::string& name) const;    // -1 when there is none
-  [[nodiscard]] int find_segment(const std::string& name) const;  // -1 when there is none
-  [[nodiscard]] bool layered(int segment) const {                 // a piece of a layer
+  // The first of the role, and -1 when there is none. `stage`: of the parameters, of a lasting class.
+  [[nodiscard]] int find_class(TensorRole role, Stage stage = Stage::before) const;
+  [[nodiscard]] int find_segment(SegmentRole role, int kind = -1) const;
+  [[nodiscard]] bool layered(int segment) const {  // a piece of a layer
     const Stage stage = segments[static_cast<std::size_t>(segment)].stage;
     return stage == Stage::before || stage == Stage::core || stage == Stage::after;
   }

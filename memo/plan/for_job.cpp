@@ -46,7 +46,7 @@ Status check_for_job(const Profile& profile, const job::Job& job, const std::str
   const int element_bytes = job.model.dtype == job::DType::bfloat16 ? 2 : 4;
   for (const model::TensorClass& cls :
        model::decoder_dataflow(shape, element_bytes, flow.groups, flow.context, flow.block).classes) {
-    const int found = flow.find_class(cls.name);
+    const int found = flow.find_class(cls.role, cls.stage);
     if (found < 0 || flow.classes[static_cast<std::size_t>(found)].row != cls.row ||
         flow.classes[static_cast<std::size_t>(found)].layer_bytes != cls.layer_bytes)
       return refuse(fmt::format("its model's tensors '{}' are of another size", cls.name));

@@ -100,12 +100,14 @@ model::Dataflow flow_from(const JsonCursor& object) {
     const JsonCursor c = classes.at(i);
     if (c.has("layer_bytes")) {
       c.only({"name", "layer_bytes"});
-      flow.classes.push_back({c.at("name").text(), {}, false, false, c.at("layer_bytes").bytes()});
+      flow.classes.push_back({.name = c.at("name").text(), .row = {}, .layer_bytes = c.at("layer_bytes").bytes()});
       continue;
     }
     c.only({"name", "row_bytes", "grouped", "sequence"});
-    flow.classes.push_back(
-        {c.at("name").text(), c.at("row_bytes").bytes(), c.at("grouped").flag(), c.at("sequence").flag()});
+    flow.classes.push_back({.name = c.at("name").text(),
+                            .row = c.at("row_bytes").bytes(),
+                            .grouped = c.at("grouped").flag(),
+                            .sequence = c.at("sequence").flag()});
   }
   if (object.has("forward_layers")) flow.forward_layers = object.at("forward_layers").integer();
   if (object.has("kinds"))
@@ -122,10 +124,13 @@ model::Dataflow flow_from(const JsonCursor& object) {
     const auto found = std::find(stage_names.begin(), stage_names.end(), stage);
     if (found == stage_names.end())
       s.at("stage").fail("is none of embedding, before, core, after, loss, update, optimizer, wait");
-    flow.segments.push_back({s.at("name").text(), static_cast<model::Stage>(found - stage_names.begin()),
-                             side(s.at("forward")), side(s.at("backward")),
-                             s.has("kind") ? s.at("kind").integer() : -1});
+    flow.segments.push_back({.name = s.at("name").text(),
+                             .stage = static_cast<model::Stage>(found - stage_names.begin()),
+                             .forward = side(s.at("forward")),
+                             .backward = side(s.at("backward")),
+                             .kind = s.has("kind") ? s.at("kind").integer() : -1});
   }
+  take_roles(flow);
   return flow;
 }
 

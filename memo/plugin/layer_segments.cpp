@@ -113,7 +113,7 @@ std::vector<at::Tensor> LayerSegments::forward(int segment, const libtorch::Wher
   const bool token_wise = of.stage == Stage::before || of.stage == Stage::after;
   const at::AutoGradMode grad(token_wise && of.has_backward());
   libtorch::Graph scratch;
-  if (of.stage == Stage::before && of.forward.reads.empty()) {
+  if (of.role == model::SegmentRole::input) {
     const at::Tensor block = rows(hidden_, where.block);
     return {at::empty(block.sizes(), block.options()).copy_(block)};
   }

@@ -114,7 +114,7 @@ Result<std::unique_ptr<LayerSession>> LayerSession::open(plan::Plan plan, const 
   const model::Dataflow own = layers_dataflow(shape, dtype, flow.groups, flow.context, flow.block);
   bool same = flow.layers == own.layers && flow.segments.size() == own.segments.size();
   for (std::size_t c = 0; same && c < own.classes.size(); ++c)
-    same = c < flow.classes.size() && flow.classes[c].name == own.classes[c].name &&
+    same = c < flow.classes.size() && flow.classes[c].role == own.classes[c].role &&
            flow.classes[c].row == own.classes[c].row;
   if (!same) return bad_input("the plan is for other layers; make a new plan");
   MEMO_TRY(libtorch::Arena arena, device.map(plan.program.arena));

@@ -83,7 +83,7 @@ TEST(Watchdog, AStuckTierIsNamedWithTheTensorThatComputeWaitsFor) {
   program.copies = {
       {.residency = 0, .direction = plan::Direction::out, .tier_offset = Bytes(block), .at = 0, .before = 1}};
   model::Dataflow flow;
-  flow.classes = {{"x1", Bytes(64)}};
+  flow.classes = {{"x1", model::TensorRole::residual, Bytes(64)}};
 
   auto made = std::make_unique<FakeTier>(2 * block);
   FakeTier& stuck = *made;

@@ -6,10 +6,12 @@
 #include <filesystem>
 #include <fstream>
 #include <random>
+#include <set>
 
 #include "memo/check/validate.h"
 #include "memo/plan/plan.h"
 #include "naive_plan.h"
+#include "synthetic_profile.h"
 #include "tiny_plan.h"
 
 namespace memo::plan {
@@ -73,6 +75,8 @@ void expect_equal(const Profile& a, const Profile& b) {
   ASSERT_EQ(a.flow.classes.size(), b.flow.classes.size());
   for (std::size_t i = 0; i < a.flow.classes.size(); ++i) {
     EXPECT_EQ(a.flow.classes[i].name, b.flow.classes[i].name);
+    EXPECT_EQ(a.flow.classes[i].role, b.flow.classes[i].role);
+    EXPECT_EQ(a.flow.classes[i].stage, b.flow.classes[i].stage);
     EXPECT_EQ(a.flow.classes[i].row, b.flow.classes[i].row);
     EXPECT_EQ(a.flow.classes[i].grouped, b.flow.classes[i].grouped);
     EXPECT_EQ(a.flow.classes[i].sequence, b.flow.classes[i].sequence);
@@ -80,6 +84,7 @@ void expect_equal(const Profile& a, const Profile& b) {
   ASSERT_EQ(a.flow.segments.size(), b.flow.segments.size());
   for (std::size_t i = 0; i < a.flow.segments.size(); ++i) {
     EXPECT_EQ(a.flow.segments[i].name, b.flow.segments[i].name);
+    EXPECT_EQ(a.flow.segments[i].role, b.flow.segments[i].role);
     EXPECT_EQ(a.flow.segments[i].stage, b.flow.segments[i].stage);
     EXPECT_EQ(a.flow.segments[i].kind, b.flow.segments[i].kind);
     expect_equal(a.flow.segments[i].forward, b.flow.segments[i].forward);
@@ -162,6 +167,32 @@ TEST_F(PlanFile, ReadsAProfileAsItWasWritten) {
   const Result<Profile> read = read_profile(path_);
   ASSERT_TRUE(read.has_value()) << read.error().message;
   expect_equal(*read, profile);
+}
+
+// A profile with a trace of every call, which allocates nothing.
+Profile bare_profile(const model::Dataflow& flow) {
+  Profile profile;
+  profile.flow = flow;
+  for (int s = 0; s < static_cast<int>(flow.segments.size()); ++s)
+    for (const bool backward : {false, true})
+      for (const Tokens tokens : std::set<Tokens>{flow.block, flow.block_tokens(flow.blocks() - 1), flow.context})
+        profile.traces.push_back({s, backward, tokens, Seconds(1), {}});
+  return profile;
+}
+
+TEST_F(PlanFile, RolesAreThoseOfTheNamesInTheFile) {
+  const model::LayerShape layers{.layers = 2, .hidden = 64, .heads = 4, .kv_heads = 2, .head_dim = 16, .kinds = {0, 1}};
+  model::Dataflow alone = model::layers_dataflow(layers, 4, 2, 1, Tokens(64), Tokens(16));
+  alone.classes.push_back({"after (kind 1).saved2", model::TensorRole::saved, Bytes(4)});
+  model::Dataflow strange = tiny_flow();
+  strange.classes.push_back({"weights", model::TensorRole::other, Bytes(4)});
+  for (const model::Dataflow& flow : {synthetic_profile().flow, alone, strange}) {
+    ASSERT_TRUE(write_profile(bare_profile(flow), path_).has_value());
+    const Result<Profile> read = read_profile(path_);
+    ASSERT_TRUE(read.has_value()) << read.error().message;
+    expect_equal(*read, bare_profile(flow));
+    EXPECT_EQ(text().find("role"), std::string::npos);
+  }
 }
 
 TEST_F(PlanFile, FindsTracesBySegmentSideAndTokens) {

@@ -18,6 +18,7 @@ struct SyntheticOptions {
 };
 
 inline Profile synthetic_profile(const SyntheticOptions& options = {}) {
+  using model::SegmentRole, model::TensorRole;
   model::Shape shape;
   shape.family = "llama";
   shape.hidden = options.hidden;
@@ -34,17 +35,17 @@ inline Profile synthetic_profile(const SyntheticOptions& options = {}) {
   profile.flow = model::decoder_dataflow(shape, 4, options.groups, Tokens(options.context), Tokens(options.block));
   model::Dataflow& flow = profile.flow;
   const int rstd = static_cast<int>(flow.classes.size());
-  flow.classes.push_back({"attn_in.saved0", Bytes(4)});
-  const auto saved = [&](const char* segment, int cls) {
+  flow.classes.push_back({"attn_in.saved0", TensorRole::saved, Bytes(4)});
+  const auto saved = [&](SegmentRole segment, int cls) {
     flow.segments[static_cast<std::size_t>(flow.find_segment(segment))].backward.reads.push_back({cls});
   };
-  flow.segments[static_cast<std::size_t>(flow.find_segment("attn_in"))].forward.writes.push_back({rstd});
-  saved("attn_in", flow.find_class("x"));
-  saved("attn_in", rstd);
-  flow.segments[static_cast<std::size_t>(flow.find_segment("attn_out"))].backward.reads.push_back(
-      {flow.find_class("o"), 0, false, true});
-  saved("mlp_in", flow.find_class("x1"));
-  saved("mlp_out", flow.find_class("h"));
+  flow.segments[static_cast<std::size_t>(flow.find_segment(SegmentRole::attn_in))].forward.writes.push_back({rstd});
+  saved(SegmentRole::attn_in, flow.find_class(TensorRole::hidden));
+  saved(SegmentRole::attn_in, rstd);
+  flow.segments[static_cast<std::size_t>(flow.find_segment(SegmentRole::attn_out))].backward.reads.push_back(
+      {flow.find_class(TensorRole::attention_output), 0, false, true});
+  saved(SegmentRole::mlp_in, flow.find_class(TensorRole::residual));
+  saved(SegmentRole::mlp_out, flow.find_class(TensorRole::mlp_inner));
 
   const auto trace = [&](int segment, bool backward, Tokens tokens, double flop, std::int64_t transient) {
     Trace made{segment, backward, tokens, Seconds(flop * (backward ? 2 : 1) / options.flops), {}};

@@ -15,7 +15,7 @@ enum TinyClass : int { tiny_x, tiny_q, tiny_o, tiny_s, tiny_h, tiny_d, tiny_d1, 
 enum TinySegment : int { tiny_embedding, tiny_before, tiny_core, tiny_after, tiny_loss, tiny_optimizer };
 
 inline model::Dataflow tiny_flow() {
-  using model::Stage;
+  using model::SegmentRole, model::Stage, model::TensorRole;
   const auto block = [](int cls, int shift = 0) { return model::Use{cls, shift, false, false}; };
   const auto groups = [](int cls) { return model::Use{cls, 0, false, true}; };
   const auto sequence = [](int cls) { return model::Use{cls, 0, true, false}; };
@@ -24,31 +24,34 @@ inline model::Dataflow tiny_flow() {
   flow.groups = 2;
   flow.context = Tokens(3);
   flow.block = Tokens(2);
-  flow.classes = {{"x", Bytes(48)},
-                  {"q", Bytes(32), true, true},
-                  {"o", Bytes(32), true, true},
-                  {"s", Bytes(16)},
-                  {"h", Bytes(40)},
-                  {"d", Bytes(48)},
-                  {"d1", Bytes(48)},
-                  {"do", Bytes(32), true, true},
-                  {"dq", Bytes(32), true, true}};
+  flow.classes = {{"x", TensorRole::hidden, Bytes(48)},
+                  {"q", TensorRole::other, Bytes(32), true, true},
+                  {"o", TensorRole::attention_output, Bytes(32), true, true},
+                  {"s", TensorRole::other, Bytes(16)},
+                  {"h", TensorRole::mlp_inner, Bytes(40)},
+                  {"d", TensorRole::d_hidden, Bytes(48)},
+                  {"d1", TensorRole::d_residual, Bytes(48)},
+                  {"do", TensorRole::d_attention_output, Bytes(32), true, true},
+                  {"dq", TensorRole::d_query, Bytes(32), true, true}};
   flow.segments = {
-      {"embedding", Stage::embedding, {{}, {block(tiny_x)}}, {{block(tiny_d)}, {}}},
+      {"embedding", SegmentRole::embedding, Stage::embedding, {{}, {block(tiny_x)}}, {{block(tiny_d)}, {}}},
       {"before",
+       SegmentRole::before,
        Stage::before,
        {{block(tiny_x)}, {groups(tiny_q), block(tiny_s)}},
        {{block(tiny_x), block(tiny_s), groups(tiny_dq), block(tiny_d1)}, {block(tiny_d)}}},
       {"core",
+       SegmentRole::other,
        Stage::core,
        {{sequence(tiny_q)}, {sequence(tiny_o)}},
        {{sequence(tiny_do), sequence(tiny_q)}, {sequence(tiny_dq)}}},
       {"after",
+       SegmentRole::after,
        Stage::after,
        {{block(tiny_x), groups(tiny_o)}, {block(tiny_h), block(tiny_x, 1)}},
        {{block(tiny_d, 1), block(tiny_h)}, {groups(tiny_do), block(tiny_d1)}}},
-      {"loss", Stage::loss, {{block(tiny_x, 1)}, {block(tiny_d, 1)}}, {}},
-      {"optimizer", Stage::optimizer, {}, {}},
+      {"loss", SegmentRole::loss, Stage::loss, {{block(tiny_x, 1)}, {block(tiny_d, 1)}}, {}},
+      {"optimizer", SegmentRole::optimizer, Stage::optimizer, {}, {}},
   };
   return flow;
 }

@@ -25,11 +25,13 @@ plan::Profile layers_profile(double bandwidth, const model::LayerShape& shape, i
     if (!segment.has_backward() || segment.stage == model::Stage::core) continue;
     const bool before = segment.stage == model::Stage::before;
     const int cls = static_cast<int>(flow.classes.size());
-    flow.classes.push_back({segment.name + ".saved0", Bytes((before ? 1028 : 9000) * (2 + segment.kind))});
+    flow.classes.push_back(
+        {segment.name + ".saved0", model::TensorRole::saved, Bytes((before ? 1028 : 9000) * (2 + segment.kind))});
     segment.forward.writes.push_back({cls});
     segment.backward.reads.push_back({cls});
-    segment.backward.reads.push_back(before ? model::Use{flow.find_class("x")}
-                                            : model::Use{flow.find_class("o"), 0, false, true});
+    segment.backward.reads.push_back(
+        before ? model::Use{flow.find_class(model::TensorRole::hidden)}
+               : model::Use{flow.find_class(model::TensorRole::attention_output), 0, false, true});
   }
   for (int s = 0; s < static_cast<int>(flow.segments.size()); ++s) {
     const model::Stage stage = flow.segments[static_cast<std::size_t>(s)].stage;
@@ -112,13 +114,14 @@ TEST(LayersAlone, AnyLimitIsKeptOrTheLeastThatWorksIsNamed) {
 TEST(LayersAlone, WhatLayersAreGivenIsKeptOrLeavesButIsNotComputedAgain) {
   const plan::Profile profile = layers_profile(0, 2, 6);
   const Bytes recomputed = valid_plan(profile, {"recompute", Bytes(0), 0}).predicted.device_peak;
-  const Bytes input = profile.flow.classes[static_cast<std::size_t>(profile.flow.find_class("x"))].row * 4096;
+  const Bytes input =
+      profile.flow.classes[static_cast<std::size_t>(profile.flow.find_class(model::TensorRole::hidden))].row * 4096;
   EXPECT_TRUE(make_plan(profile, {"memo", recomputed, 0}).has_value());
   EXPECT_FALSE(make_plan(profile, {"memo", recomputed - input * 2, 0}).has_value());
 
   plan::Plan plan = valid_plan(profile, {"recompute", Bytes(0), 0});
   const auto again = std::ranges::find(plan.program.calls, plan::Phase::rerun, &plan::Call::phase);
-  again->segment = profile.flow.find_segment("input");
+  again->segment = profile.flow.find_segment(model::SegmentRole::input);
   EXPECT_THAT(check::validate(plan), testing::Contains(testing::HasSubstr("cannot be run again")));
 }
 
@@ -126,11 +129,13 @@ TEST(LayersAlone, WhatLayersAreGivenIsKeptOrLeavesButIsNotComputedAgain) {
 TEST(LayersAlone, WhatIsAfterAttentionIsComputedAgainOnlyBehindWhatIsBeforeIt) {
   const plan::Profile profile = layers_profile(0, 2, 6);
   const plan::Plan plan = valid_plan(profile, {"recompute", Bytes(0), 0});
-  const int before = profile.flow.find_segment("before"), after = profile.flow.find_segment("after");
+  const int before = profile.flow.find_segment(model::SegmentRole::before),
+            after = profile.flow.find_segment(model::SegmentRole::after);
   std::set<std::pair<int, int>> begun;
   int reruns = 0;
   for (const plan::Call& call : plan.program.calls) {
-    EXPECT_FALSE(call.segment == profile.flow.find_segment("input") && call.phase == plan::Phase::rerun);
+    EXPECT_FALSE(call.segment == profile.flow.find_segment(model::SegmentRole::input) &&
+                 call.phase == plan::Phase::rerun);
     if (call.phase != plan::Phase::rerun) continue;
     if (call.segment == before) begun.emplace(call.layer, call.block);
     if (call.segment != after) continue;
@@ -165,9 +170,9 @@ TEST(LayersAlone, OfSeveralKindsEachRunsItsOwnSegmentsAndHoldsItsOwnTensors) {
 TEST(LayersAlone, ACallOfALayerOfAnotherKindIsFound) {
   const plan::Profile profile = layers_profile(0, {2, 256, 8, 4, 32, {0, 1}}, 1);
   plan::Plan plan = valid_plan(profile, {"resident", Bytes(0), 0});
-  const int other = profile.flow.find_segment("before (kind 1)");
-  const auto call =
-      std::ranges::find(plan.program.calls, profile.flow.find_segment("before (kind 0)"), &plan::Call::segment);
+  const int other = profile.flow.find_segment(model::SegmentRole::before, 1);
+  const auto call = std::ranges::find(plan.program.calls, profile.flow.find_segment(model::SegmentRole::before, 0),
+                                      &plan::Call::segment);
   call->segment = other;
   call->trace = profile.trace_of(other, false, Tokens(512));
   EXPECT_THAT(check::validate(plan), testing::Contains(testing::HasSubstr("its layer has no such call")));
@@ -176,8 +181,10 @@ TEST(LayersAlone, ACallOfALayerOfAnotherKindIsFound) {
 // As of a layer without a norm before attention.
 TEST(LayersAlone, AnInputThatNoBackwardReadsLeavesOnlyToBeComputedFromAgain) {
   plan::Profile profile = layers_profile(1e9, 2, 3);
-  auto& reads = profile.flow.segments[static_cast<std::size_t>(profile.flow.find_segment("before"))].backward.reads;
-  std::erase_if(reads, [&](const model::Use& use) { return use.cls == profile.flow.find_class("x"); });
+  auto& reads = profile.flow.segments[static_cast<std::size_t>(profile.flow.find_segment(model::SegmentRole::before))]
+                    .backward.reads;
+  std::erase_if(reads,
+                [&](const model::Use& use) { return use.cls == profile.flow.find_class(model::TensorRole::hidden); });
   for (const std::string& strategy : strategies()) {
     const plan::Plan free = valid_plan(profile, {strategy, Bytes(0), 0});
     for (const int eighths : {7, 6, 5})

@@ -30,7 +30,8 @@ TEST(Placement, EveryBlockHasOnePlaceAndTheLastLayerIsNeverPlaced) {
 TEST(Placement, WhatOneSegmentWritesIsComputedAgainTogether) {
   const Profile profile = synthetic_profile({.bandwidth = 2e8});
   const Placement placement = place_optimal(profile, 0, Bytes(0));
-  const int qkv = profile.flow.find_class("qkv"), statistic = profile.flow.find_class("attn_in.saved0");
+  const int qkv = profile.flow.find_class(model::TensorRole::qkv),
+            statistic = profile.flow.find_class(model::TensorRole::saved);
   for (int layer = 0; layer + 1 < profile.flow.layers; ++layer)
     EXPECT_EQ(entry(placement, qkv, layer).recomputed, entry(placement, statistic, layer).recomputed);
 }

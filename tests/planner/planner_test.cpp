@@ -49,16 +49,16 @@ INSTANTIATE_TEST_SUITE_P(Shapes, EveryStrategy,
 TEST(Planner, ASegmentThatSavesMoreThanTheNextLayersInputIsComputedAgain) {
   plan::Profile profile = synthetic_profile();
   model::Dataflow& flow = profile.flow;
-  model::Segment& segment = flow.segments[static_cast<std::size_t>(flow.find_segment("mlp_out"))];
+  model::Segment& segment = flow.segments[static_cast<std::size_t>(flow.find_segment(model::SegmentRole::mlp_out))];
   segment.forward.writes.push_back({static_cast<int>(flow.classes.size())});
   segment.backward.reads.push_back({static_cast<int>(flow.classes.size())});
-  flow.classes.push_back({"mlp_out.saved", Bytes(1536 * 4)});
+  flow.classes.push_back({"mlp_out.saved", model::TensorRole::saved, Bytes(1536 * 4)});
   for (const std::string& strategy : strategies()) {
     const plan::Plan plan = plan_or_fail(profile, {strategy, Bytes(0), 0});
     expect_valid(plan);
     if (strategy != "recompute" && strategy != "offload") continue;
     EXPECT_TRUE(std::ranges::any_of(plan.program.calls, [&](const plan::Call& call) {
-      return call.segment == flow.find_segment("mlp_out") && call.phase == plan::Phase::rerun;
+      return call.segment == flow.find_segment(model::SegmentRole::mlp_out) && call.phase == plan::Phase::rerun;
     }));
   }
 }
@@ -145,7 +145,7 @@ TEST(Planner, RecomputesTheAttentionOfEarlyTokensWhenTheTierIsShort) {
     EXPECT_LE(plan.program.tier_bytes.front(), shorter.capacity);
     EXPECT_GE(plan.predicted.step.value(), before * 0.995) << share;
     before = plan.predicted.step.value();
-    const int blocks = profile.flow.blocks(), o = profile.flow.find_class("o");
+    const int blocks = profile.flow.blocks(), o = profile.flow.find_class(model::TensorRole::attention_output);
     for (const plan::ClassPlacement& placed : plan.placement)
       partly += placed.cls == o && placed.recomputed > 0 && placed.recomputed < blocks;
   }
@@ -163,7 +163,7 @@ TEST(Planner, StoresTheInputOfEveryKthLayerWhereThoseOfAllAreTooMany) {
   EXPECT_LT(memo, least(profile, "recompute"));
   const plan::Plan plan = plan_or_fail(profile, {"memo", memo, 0});
   expect_valid(plan);
-  const int x = profile.flow.find_class("x");
+  const int x = profile.flow.find_class(model::TensorRole::hidden);
   EXPECT_TRUE(std::ranges::any_of(plan.placement, [&](const auto& p) { return p.cls == x && p.recomputed > 0; }));
 }
 

@@ -13,7 +13,7 @@ struct Machine {
   plan::Program program;
 
   explicit Machine(double slowdown = 1) {
-    profile.flow.classes = {{"a", Bytes(1)}};
+    profile.flow.classes = {{"a", model::TensorRole::other, Bytes(1)}};
     profile.traces = {{0, false, Tokens(1), Seconds(1), {}}};
     profile.tiers = {{"disk", Bytes(1 << 20), BytesPerSecond(100), BytesPerSecond(100), BytesPerSecond(50),
                       BytesPerSecond(50), slowdown, 1}};

@@ -116,7 +116,7 @@ class Recorder {
   // The table's own reads, without those that were added for saved tensors.
   std::vector<model::Use> table_reads(const model::Segment& segment, bool backward) const {
     const std::vector<model::Use>& uses = backward ? segment.backward.reads : segment.forward.reads;
-    const auto saved = saved_uses_.find(segment.name);
+    const auto saved = saved_uses_.find(&segment);
     const std::size_t added = backward && saved != saved_uses_.end() ? saved->second : 0;
     return {uses.begin(), uses.end() - static_cast<std::ptrdiff_t>(added)};
   }
@@ -125,7 +125,7 @@ class Recorder {
   Status add_saved(model::Segment& segment, Tokens tokens, const std::vector<OperandTensor>& reads,
                    const std::vector<at::Tensor>& outputs, const std::vector<const void*>& storages,
                    const std::vector<AllocationEvent>& events) {
-    std::size_t& added = saved_uses_[segment.name];
+    std::size_t& added = saved_uses_[&segment];
     std::set<const void*> seen;
     const auto read_back = [&](const model::Use& use) {
       auto& list = segment.backward.reads;
@@ -158,6 +158,7 @@ class Recorder {
       MEMO_CHECK(made != events.rend(), "what a segment saves is an operand, a parameter or its own");
       const int cls = static_cast<int>(flow_.classes.size());
       flow_.classes.push_back({fmt::format("{}.saved{}", segment.name, segment.forward.writes.size() - table_writes),
+                               model::TensorRole::saved,
                                Bytes((made->bytes.value() + tokens.value() - 1) / tokens.value())});
       segment.forward.writes.push_back({cls});
       read_back({cls});
@@ -195,7 +196,7 @@ class Recorder {
     for (const at::Tensor& output : outputs) named.insert(output.storage().data());
     std::size_t next = 0;
     for (const model::Use& use : writes) {
-      if (flow_.classes[at(use.cls)].name.find(".saved") == std::string::npos) continue;
+      if (flow_.classes[at(use.cls)].role != model::TensorRole::saved) continue;
       while (next < saved.size() && (last.count(saved[next]) == 0 || !named.insert(saved[next]).second)) ++next;
       if (next == saved.size() || !name_request(saved[next], use.cls, 0))
         return run_time_error(fmt::format("profile: segment {} does not save the same at every block size", where));
@@ -282,7 +283,7 @@ class Recorder {
   std::vector<std::unique_ptr<Witness>> witnesses_;  // which outlive their graphs
   // What foreign calls before attention left behind, not by name, of each kind of layers.
   std::map<int, std::set<const void*>> suspended_;
-  std::map<std::string, std::size_t> saved_uses_;  // how many reads were added to a segment's backward side
+  std::map<const model::Segment*, std::size_t> saved_uses_;  // how many reads were added to a segment's backward side
 };
 
 }  // namespace

@@ -26,25 +26,12 @@ class DecoderSegments final : public Segments {
   double loss_scale = 1;  // of a target's loss in gradients: 1 / the number of targets of a step
 
  private:
-  enum class Kind {
-    embedding,
-    attn_in,
-    attention,
-    attn_out,
-    mlp_in,
-    mlp_out,
-    loss,
-    update_before,
-    update_after,
-    optimizer,
-    wait
-  };
-  [[nodiscard]] Kind kind(int segment) const { return kinds_[static_cast<std::size_t>(segment)]; }
-  // Whether a backward call of the segment follows autograd's graph.
+  [[nodiscard]] model::SegmentRole role(int segment) const {
+    return flow_.segments[static_cast<std::size_t>(segment)].role;
+  }
   [[nodiscard]] bool has_graph(int segment) const;
 
-  std::vector<Kind> kinds_;
-  int groups_;
+  const model::Dataflow& flow_;
   const Decoder& decoder_;
   Update update_;
 };
