@@ -54,7 +54,7 @@ model::Dataflow Layer::dataflow() const {
   model::Dataflow flow = model::decoder_dataflow(local, setup_.element_bytes, groups_, tokens, block);
   const auto shrink = [&](std::initializer_list<TensorRole> roles, double by) {
     for (const TensorRole role : roles) {
-      Bytes& row = flow.classes[static_cast<std::size_t>(flow.find_class(role))].row;
+      Bytes& row = flow.classes[flow.find_class(role)].row;
       row = Bytes(std::max<std::int64_t>(1, static_cast<std::int64_t>(static_cast<double>(row.value()) * by)));
     }
   };

@@ -1,6 +1,7 @@
 #include "memo/model/dataflow.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "memo/model/parameters.h"
 #include "memo/model/shape.h"
@@ -8,18 +9,24 @@
 namespace memo::model {
 namespace {
 
-template <class List, class Is>
-int find_first(const List& list, Is is) {
-  const auto found = std::ranges::find_if(list, is);
-  return found == list.end() ? -1 : static_cast<int>(found - list.begin());
+template <class I, class T, class Is>
+I find_first(const IndexedVector<I, T>& list, Is is) {
+  const auto found = std::ranges::find_if(list.indices(), [&](I i) { return is(list[i]); });
+  return found == list.indices().end() ? I::none() : *found;
 }
 
-Use block_of(int cls, int layer_shift = 0) { return {cls, layer_shift, false, false}; }
-Use groups_of(int cls) { return {cls, 0, false, true}; }
-Use sequence_of(int cls) { return {cls, 0, true, false}; }
+Use block_of(ClassIndex cls, int layer_shift = 0) { return {cls, layer_shift, false, false}; }
+Use groups_of(ClassIndex cls) { return {cls, 0, false, true}; }
+Use sequence_of(ClassIndex cls) { return {cls, 0, true, false}; }
 
-// Of one head group, by the numbers of its classes.
-Segment core_attention(int qkv, int o, int lse, int d_o, int dq, int dk, int dv) {
+ClassIndex add(Dataflow& flow, TensorClass cls) {
+  flow.classes.push_back(std::move(cls));
+  return flow.classes.end_index() - 1;
+}
+
+// Of one head group.
+Segment core_attention(ClassIndex qkv, ClassIndex o, ClassIndex lse, ClassIndex d_o, ClassIndex dq, ClassIndex dk,
+                       ClassIndex dv) {
   return {"attention",
           SegmentRole::attention,
           Stage::core,
@@ -51,10 +58,10 @@ Element TensorClass::element() const {
   }
 }
 
-int Dataflow::find_class(TensorRole role, Stage stage) const {
+ClassIndex Dataflow::find_class(TensorRole role, Stage stage) const {
   return find_first(classes, [&](const TensorClass& c) { return c.role == role && c.stage == stage; });
 }
-int Dataflow::find_segment(SegmentRole role, int kind) const {
+SegmentIndex Dataflow::find_segment(SegmentRole role, int kind) const {
   return find_first(segments, [&](const Segment& s) { return s.role == role && s.kind == kind; });
 }
 
@@ -83,15 +90,14 @@ Dataflow layers_dataflow(const LayerShape& shape, int element_bytes, int attenti
   const int kinds = shape.kind_count();
   if (kinds > 1) flow.kinds = shape.kinds;
   flow.forward_layers = shape.forward_layers;
-  enum : int { x, qkv, o, lse, d_o, dq, dk, dv };
-  flow.classes = {{"x", TensorRole::hidden, Bytes(shape.hidden * element_bytes)},
-                  {"qkv", TensorRole::qkv, row(query + 2 * key), true, true},
-                  {"o", TensorRole::attention_output, row(query), true, true},
-                  {"lse", TensorRole::log_sum_exp, Bytes(shape.heads / groups * 4), true, true},
-                  {"do", TensorRole::d_attention_output, row(query), true, true},
-                  {"dq", TensorRole::d_query, row(query), true, true},
-                  {"dk", TensorRole::d_key, row(key), true, true},
-                  {"dv", TensorRole::d_value, row(key), true, true}};
+  const ClassIndex x = add(flow, {"x", TensorRole::hidden, Bytes(shape.hidden * element_bytes)});
+  const ClassIndex qkv = add(flow, {"qkv", TensorRole::qkv, row(query + 2 * key), true, true});
+  const ClassIndex o = add(flow, {"o", TensorRole::attention_output, row(query), true, true});
+  const ClassIndex lse = add(flow, {"lse", TensorRole::log_sum_exp, Bytes(shape.heads / groups * 4), true, true});
+  const ClassIndex d_o = add(flow, {"do", TensorRole::d_attention_output, row(query), true, true});
+  const ClassIndex dq = add(flow, {"dq", TensorRole::d_query, row(query), true, true});
+  const ClassIndex dk = add(flow, {"dk", TensorRole::d_key, row(key), true, true});
+  const ClassIndex dv = add(flow, {"dv", TensorRole::d_value, row(key), true, true});
   const auto of_kind = [&](const char* name, int kind) {
     return kinds == 1 ? std::string(name) : std::string(name) + " (kind " + std::to_string(kind) + ")";
   };
@@ -131,29 +137,32 @@ Dataflow decoder_dataflow(const Shape& shape, int element_bytes, int groups, Tok
   flow.groups = groups;
   flow.context = context;
   flow.block = block;
-  enum : int { x, qkv, o, lse, x1, h, d, d1, dh, d_o, dq, dk, dv, before, after = before + 3 };
-  flow.classes = {{"x", TensorRole::hidden, row(shape.hidden)},
-                  {"qkv", TensorRole::qkv, row(query + 2 * key), true, true},
-                  {"o", TensorRole::attention_output, row(query), true, true},
-                  {"lse", TensorRole::log_sum_exp, Bytes(shape.heads / groups * 4), true, true},
-                  {"x1", TensorRole::residual, row(shape.hidden)},
-                  {"h", TensorRole::mlp_inner, row(inner)},
-                  {"d", TensorRole::d_hidden, row(shape.hidden)},
-                  {"d1", TensorRole::d_residual, row(shape.hidden)},
-                  {"dh", TensorRole::d_mlp_inner, row(inner)},
-                  {"do", TensorRole::d_attention_output, row(query), true, true},
-                  {"dq", TensorRole::d_query, row(query), true, true},
-                  {"dk", TensorRole::d_key, row(key), true, true},
-                  {"dv", TensorRole::d_value, row(key), true, true}};
-  for (const auto& [stage, name] : {std::pair(Stage::before, "before"), std::pair(Stage::after, "after")}) {
-    const StateBytes state = state_bytes(shape, element_bytes, 0, stage);
-    const auto lasting = [&, stage = stage, name = name](const char* kind, TensorRole role, Bytes bytes) {
-      flow.classes.push_back({std::string(kind) + name, role, {}, false, false, bytes, stage});
+  const ClassIndex x = add(flow, {"x", TensorRole::hidden, row(shape.hidden)});
+  const ClassIndex qkv = add(flow, {"qkv", TensorRole::qkv, row(query + 2 * key), true, true});
+  const ClassIndex o = add(flow, {"o", TensorRole::attention_output, row(query), true, true});
+  const ClassIndex lse = add(flow, {"lse", TensorRole::log_sum_exp, Bytes(shape.heads / groups * 4), true, true});
+  const ClassIndex x1 = add(flow, {"x1", TensorRole::residual, row(shape.hidden)});
+  const ClassIndex h = add(flow, {"h", TensorRole::mlp_inner, row(inner)});
+  const ClassIndex d = add(flow, {"d", TensorRole::d_hidden, row(shape.hidden)});
+  const ClassIndex d1 = add(flow, {"d1", TensorRole::d_residual, row(shape.hidden)});
+  const ClassIndex dh = add(flow, {"dh", TensorRole::d_mlp_inner, row(inner)});
+  const ClassIndex d_o = add(flow, {"do", TensorRole::d_attention_output, row(query), true, true});
+  const ClassIndex dq = add(flow, {"dq", TensorRole::d_query, row(query), true, true});
+  const ClassIndex dk = add(flow, {"dk", TensorRole::d_key, row(key), true, true});
+  const ClassIndex dv = add(flow, {"dv", TensorRole::d_value, row(key), true, true});
+  struct Parameters {
+    ClassIndex weights, gradients, optimizer;
+  };
+  const auto parameters = [&](Stage stage, const std::string& name) {
+    const StateBytes state = state_bytes(shape, element_bytes, LayerIndex(0), stage);
+    const auto lasting = [&](const char* kind, TensorRole role, Bytes bytes) {
+      return add(flow, {kind + name, role, {}, false, false, bytes, stage});
     };
-    lasting("weights.", TensorRole::weights, state.weights);
-    lasting("gradients.", TensorRole::gradients, state.gradients);
-    lasting("optimizer.", TensorRole::optimizer, state.optimizer);
-  }
+    return Parameters{lasting("weights.", TensorRole::weights, state.weights),
+                      lasting("gradients.", TensorRole::gradients, state.gradients),
+                      lasting("optimizer.", TensorRole::optimizer, state.optimizer)};
+  };
+  const Parameters before = parameters(Stage::before, "before"), after = parameters(Stage::after, "after");
 
   flow.segments = {
       {"embedding", SegmentRole::embedding, Stage::embedding, {{}, {block_of(x)}}, {{block_of(d)}, {}}},
@@ -182,13 +191,13 @@ Dataflow decoder_dataflow(const Shape& shape, int element_bytes, int groups, Tok
   };
   for (Segment& segment : flow.segments) {
     if (segment.stage != Stage::before && segment.stage != Stage::after) continue;
-    const int weights = segment.stage == Stage::before ? before : after, gradients = weights + 1;
-    segment.forward.reads.push_back({weights});
-    for (const int cls : {weights, gradients}) segment.backward.reads.push_back({cls});
-    segment.backward.writes.push_back({gradients});
+    const Parameters& of = segment.stage == Stage::before ? before : after;
+    segment.forward.reads.push_back({of.weights});
+    for (const ClassIndex cls : {of.weights, of.gradients}) segment.backward.reads.push_back({cls});
+    segment.backward.writes.push_back({of.gradients});
   }
-  const auto update = [&](const char* name, SegmentRole role, int first) {
-    const std::vector<Use> all{{first}, {first + 1}, {first + 2}};
+  const auto update = [&](const char* name, SegmentRole role, const Parameters& of) {
+    const std::vector<Use> all{{of.weights}, {of.gradients}, {of.optimizer}};
     flow.segments.push_back({name, role, Stage::update, {all, all}, {}});
   };
   update("update.before", SegmentRole::update_before, before);

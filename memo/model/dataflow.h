@@ -16,9 +16,15 @@
 #include <string>
 #include <vector>
 
+#include "memo/base/index.h"
 #include "memo/base/units.h"
 
 namespace memo::model {
+
+using ClassIndex = Index<struct ClassTag>;      // into Dataflow::classes
+using SegmentIndex = Index<struct SegmentTag>;  // into Dataflow::segments
+using LayerIndex = Index<struct LayerTag>;      // layer L, behind the last, has what the last one gives: x, and its d
+using BlockIndex = Index<struct BlockTag>;      // token block
 
 // update: the optimizer's step of a layer; optimizer: that of the parameters of no layer, the last call. wait: nothing
 // is computed; copies between two passes over a sequence may end or begin there.
@@ -65,7 +71,7 @@ struct TensorClass {
 
 // One operand of a segment call, relative to the call's layer, block and group.
 struct Use {
-  int cls = 0;
+  ClassIndex cls;
   int layer_shift = 0;          // the operand's layer less the call's layer
   bool whole_sequence = false;  // every block, as one contiguous buffer
   bool every_group = false;     // every head group, else the call's own
@@ -106,44 +112,46 @@ struct Segment {
 };
 
 struct Dataflow {
-  std::vector<TensorClass> classes;
-  std::vector<Segment> segments;  // in the order in which a block meets them
+  IndexedVector<ClassIndex, TensorClass> classes;
+  IndexedVector<SegmentIndex, Segment> segments;  // in the order in which a block meets them
   int layers = 0;
   int groups = 1;
-  Tokens context;          // S
-  Tokens block;            // T; the last block holds what is left of S
-  std::vector<int> kinds;  // of each layer; empty: all layers are alike
+  Tokens context;                        // S
+  Tokens block;                          // T; the last block holds what is left of S
+  IndexedVector<LayerIndex, int> kinds;  // of each layer; empty: all layers are alike
   int forward_layers = 0;  // of layers alone: the first so many, whose gradients nobody wants, have no backward side
 
   [[nodiscard]] int blocks() const { return static_cast<int>((context.value() + block.value() - 1) / block.value()); }
-  [[nodiscard]] Tokens block_tokens(int b) const {
-    return b + 1 < blocks() ? block : context - block * static_cast<std::int64_t>(b);
+  [[nodiscard]] BlockIndex last_block() const { return BlockIndex(blocks() - 1); }
+  [[nodiscard]] Tokens block_tokens(BlockIndex b) const {
+    return b < last_block() ? block : context - block * static_cast<std::int64_t>(b.value());
   }
-  [[nodiscard]] int blocks_of(int cls) const { return classes[static_cast<std::size_t>(cls)].lasting() ? 1 : blocks(); }
-  [[nodiscard]] Bytes bytes_of(int cls, int block) const {  // of one instance
-    const TensorClass& c = classes[static_cast<std::size_t>(cls)];
-    return c.lasting() ? c.layer_bytes : c.row * block_tokens(block).value();
+  [[nodiscard]] int blocks_of(ClassIndex cls) const { return classes[cls].lasting() ? 1 : blocks(); }
+  [[nodiscard]] Bytes bytes_of(ClassIndex cls, BlockIndex b) const {  // of one instance
+    const TensorClass& c = classes[cls];
+    return c.lasting() ? c.layer_bytes : c.row * block_tokens(b).value();
   }
   // How many of its first blocks core attention may be computed again for, short of all: about eighths.
   [[nodiscard]] std::vector<int> prefixes() const;
-  // The first of the role, and -1 when there is none. `stage`: of the parameters, of a lasting class.
-  [[nodiscard]] int find_class(TensorRole role, Stage stage = Stage::before) const;
-  [[nodiscard]] int find_segment(SegmentRole role, int kind = -1) const;
-  [[nodiscard]] bool layered(int segment) const {  // a piece of a layer
-    const Stage stage = segments[static_cast<std::size_t>(segment)].stage;
+  // The first of the role, or none. `stage`: of the parameters, of a lasting class.
+  [[nodiscard]] ClassIndex find_class(TensorRole role, Stage stage = Stage::before) const;
+  [[nodiscard]] SegmentIndex find_segment(SegmentRole role, int kind = -1) const;
+  [[nodiscard]] bool layered(SegmentIndex segment) const {  // a piece of a layer
+    const Stage stage = segments[segment].stage;
     return stage == Stage::before || stage == Stage::core || stage == Stage::after;
   }
   // A table without a loss is of layers alone, whose forward and backward sides someone else calls, layer by layer, and
   // between them computes the loss.
   [[nodiscard]] bool layers_alone() const;
-  [[nodiscard]] bool in_layer(int segment, int layer) const {  // whether a piece of a layer is one of this layer
-    const int kind = segments[static_cast<std::size_t>(segment)].kind;
-    return kind < 0 || kinds.empty() || kind == kinds[static_cast<std::size_t>(layer)];
+  // Whether a piece of a layer is one of this layer.
+  [[nodiscard]] bool in_layer(SegmentIndex segment, LayerIndex layer) const {
+    const int kind = segments[segment].kind;
+    return kind < 0 || kinds.empty() || kind == kinds[layer];
   }
   // Layers whose tensors are placed, the first ones: not the last where its backward follows its forward at once.
   [[nodiscard]] int placed_layers() const { return layers_alone() ? layers : layers - 1; }
-  [[nodiscard]] bool each_layer(int segment) const {  // runs for each layer
-    return layered(segment) || segments[static_cast<std::size_t>(segment)].stage == Stage::update;
+  [[nodiscard]] bool each_layer(SegmentIndex segment) const {  // runs for each layer
+    return layered(segment) || segments[segment].stage == Stage::update;
   }
 };
 
@@ -162,7 +170,7 @@ Dataflow decoder_dataflow(const Shape& shape, int element_bytes, int groups, Tok
 struct LayerShape {
   int layers = 0;
   std::int64_t hidden = 0, heads = 0, kv_heads = 0, head_dim = 0;
-  std::vector<int> kinds = {};  // of each layer, from 0; layers of a kind allocate alike; empty: all are of kind 0
+  IndexedVector<LayerIndex, int> kinds = {};  // from 0; layers of a kind allocate alike; empty: all are of kind 0
   // Of each kind: whether the part behind attention allocates otherwise for other values (a mixture of experts). It is
   // not planned then: its backward call computes the layer again, and frees all of it. Empty: none does.
   std::vector<bool> data_dependent = {};

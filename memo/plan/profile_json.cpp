@@ -32,7 +32,7 @@ constexpr std::array<const char*, 8> stage_names{"embedding", "before", "core", 
 ordered_json uses_json(const model::Dataflow& flow, const std::vector<model::Use>& uses) {
   ordered_json list = ordered_json::array();
   for (const model::Use& use : uses) {
-    ordered_json object{{"class", flow.classes[static_cast<std::size_t>(use.cls)].name}};
+    ordered_json object{{"class", flow.classes[use.cls].name}};
     if (use.layer_shift != 0) object["layer_shift"] = use.layer_shift;
     if (use.whole_sequence) object["whole_sequence"] = true;
     if (use.every_group) object["every_group"] = true;
@@ -71,16 +71,17 @@ ordered_json flow_json(const model::Dataflow& flow) {
   return object;
 }
 
-std::vector<model::Use> uses_from(const JsonCursor& list, const std::vector<model::TensorClass>& classes) {
+std::vector<model::Use> uses_from(const JsonCursor& list,
+                                  const IndexedVector<ClassIndex, model::TensorClass>& classes) {
   std::vector<model::Use> uses(list.size());
   for (std::size_t i = 0; i < uses.size() && !list.failed(); ++i) {
     const JsonCursor object = list.at(i);
     object.only({"class", "layer_shift", "whole_sequence", "every_group"});
     const std::string name = object.at("class").text();
-    uses[i].cls = -1;
-    for (std::size_t c = 0; c < classes.size(); ++c)
-      if (classes[c].name == name) uses[i].cls = static_cast<int>(c);
-    if (uses[i].cls < 0) object.at("class").fail("is none of the names in flow.classes");
+    uses[i].cls = ClassIndex::none();
+    for (const ClassIndex c : classes.indices())
+      if (classes[c].name == name) uses[i].cls = c;
+    if (!uses[i].cls.exists()) object.at("class").fail("is none of the names in flow.classes");
     if (object.has("layer_shift")) uses[i].layer_shift = object.at("layer_shift").integer();
     if (object.has("whole_sequence")) uses[i].whole_sequence = object.at("whole_sequence").flag();
     if (object.has("every_group")) uses[i].every_group = object.at("every_group").flag();
@@ -153,10 +154,10 @@ Trace trace_from(const JsonCursor& t, const model::Dataflow& flow) {
   t.only({"segment", "backward", "tokens", "seconds", "requests"});
   const std::string name = t.at("segment").text();
   Trace trace;
-  trace.segment = -1;
-  for (std::size_t s = 0; s < flow.segments.size(); ++s)
-    if (flow.segments[s].name == name) trace.segment = static_cast<int>(s);
-  if (trace.segment < 0) t.at("segment").fail("is none of the names in flow.segments");
+  trace.segment = SegmentIndex::none();
+  for (const SegmentIndex s : flow.segments.indices())
+    if (flow.segments[s].name == name) trace.segment = s;
+  if (!trace.segment.exists()) t.at("segment").fail("is none of the names in flow.segments");
   trace.backward = t.at("backward").flag();
   trace.tokens = Tokens(t.at("tokens").bytes().value());
   trace.seconds = Seconds(t.at("seconds").number());
@@ -190,7 +191,7 @@ ordered_json profile_json(const Profile& profile) {
   for (const Trace& t : profile.traces) {
     std::string requests;
     write_table(requests, t.requests);
-    traces.push_back({{"segment", profile.flow.segments[static_cast<std::size_t>(t.segment)].name},
+    traces.push_back({{"segment", profile.flow.segments[t.segment].name},
                       {"backward", t.backward},
                       {"tokens", t.tokens.value()},
                       {"seconds", t.seconds.value()},
@@ -229,14 +230,12 @@ Profile profile_from(const JsonCursor& object) {
   return profile;
 }
 
-int Profile::trace_of(int segment, bool backward, Tokens tokens) const {
+TraceIndex Profile::trace_of(SegmentIndex segment, bool backward, Tokens tokens) const {
   // The optimizer runs once a step, whatever the number of tokens.
-  const bool any = flow.segments[static_cast<std::size_t>(segment)].stage == model::Stage::optimizer;
-  for (std::size_t i = 0; i < traces.size(); ++i)
-    if (traces[i].segment == segment && traces[i].backward == backward && (any || traces[i].tokens == tokens))
-      return static_cast<int>(i);
+  const bool any = flow.segments[segment].stage == model::Stage::optimizer;
+  for (const TraceIndex i : traces.indices())
+    if (traces[i].segment == segment && traces[i].backward == backward && (any || traces[i].tokens == tokens)) return i;
   MEMO_CHECK(false, "the profile has a trace of every call");
-  return -1;
 }
 
 Result<Profile> read_profile(const Path& path) {

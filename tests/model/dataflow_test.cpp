@@ -46,15 +46,13 @@ TEST(Dataflow, ATableOfLayersAloneHasEachRoleOnceAKind) {
   const Dataflow flow = layers_dataflow(shape, 4, 2, 1, Tokens(64), Tokens(16));
   expect_each_role_once(flow.classes);
   expect_each_role_once(flow.segments);
-  EXPECT_EQ(flow.segments[static_cast<std::size_t>(flow.find_segment(SegmentRole::after, 1))].name, "after (kind 1)");
-  EXPECT_EQ(flow.find_segment(SegmentRole::after), -1) << "it has one of each kind";
+  EXPECT_EQ(flow.segments[flow.find_segment(SegmentRole::after, 1)].name, "after (kind 1)");
+  EXPECT_FALSE(flow.find_segment(SegmentRole::after).exists()) << "it has one of each kind";
 }
 
 TEST(Dataflow, OfWhichElementsAClassIs) {
   const Dataflow flow = decoder_dataflow(llama(), 2, 2, Tokens(64), Tokens(16));
-  const auto element = [&](TensorRole role) {
-    return flow.classes[static_cast<std::size_t>(flow.find_class(role))].element();
-  };
+  const auto element = [&](TensorRole role) { return flow.classes[flow.find_class(role)].element(); };
   EXPECT_EQ(element(TensorRole::hidden), Element::compute);
   EXPECT_EQ(element(TensorRole::d_mlp_inner), Element::compute);
   EXPECT_EQ(element(TensorRole::qkv), Element::attention);
@@ -67,9 +65,7 @@ TEST(Dataflow, OfWhichElementsAClassIs) {
 
 TEST(Dataflow, LastingClassesSayOfWhichParametersTheyAre) {
   const Dataflow flow = decoder_dataflow(llama(), 2, 2, Tokens(64), Tokens(16));
-  const auto name = [&](TensorRole role, Stage stage) {
-    return flow.classes[static_cast<std::size_t>(flow.find_class(role, stage))].name;
-  };
+  const auto name = [&](TensorRole role, Stage stage) { return flow.classes[flow.find_class(role, stage)].name; };
   EXPECT_EQ(name(TensorRole::weights, Stage::before), "weights.before");
   EXPECT_EQ(name(TensorRole::optimizer, Stage::after), "optimizer.after");
 }

@@ -16,14 +16,14 @@ DecoderSegments::DecoderSegments(const model::Dataflow& flow, const Decoder& dec
 }
 
 // Whether a backward call of the segment follows autograd's graph.
-bool DecoderSegments::has_graph(int segment) const {
+bool DecoderSegments::has_graph(model::SegmentIndex segment) const {
   const SegmentRole r = role(segment);
   return r == SegmentRole::attn_in || r == SegmentRole::attn_out || r == SegmentRole::mlp_in ||
          r == SegmentRole::mlp_out;
 }
 
-std::vector<at::Tensor> DecoderSegments::forward(int segment, const Where& where, const std::vector<at::Tensor>& reads,
-                                                 Graph* graph) {
+std::vector<at::Tensor> DecoderSegments::forward(model::SegmentIndex segment, const Where& where,
+                                                 const std::vector<at::Tensor>& reads, Graph* graph) {
   const at::AutoGradMode grad(has_graph(segment));
   Graph scratch;
   Graph& kept = graph ? *graph : scratch;
@@ -70,10 +70,10 @@ std::vector<at::Tensor> DecoderSegments::forward(int segment, const Where& where
   return detached(out);
 }
 
-std::vector<at::Tensor> DecoderSegments::backward(int segment, const Where& where, const std::vector<at::Tensor>& reads,
-                                                  Graph& graph) {
+std::vector<at::Tensor> DecoderSegments::backward(model::SegmentIndex segment, const Where& where,
+                                                  const std::vector<at::Tensor>& reads, Graph& graph) {
   const at::AutoGradMode no_grad(false);
-  const auto groups = static_cast<std::size_t>(flow_.groups);
+  const std::size_t groups = at(flow_.groups);
   switch (role(segment)) {
     case SegmentRole::embedding:
       decoder_.embedding_backward(where.tokens, where.positions, reads[0]);

@@ -16,20 +16,18 @@ class DecoderSegments final : public Segments {
   using Update = std::function<void(const StateGroup&)>;
   DecoderSegments(const model::Dataflow& flow, const Decoder& decoder, Update update);
 
-  std::vector<at::Tensor> forward(int segment, const Where& where, const std::vector<at::Tensor>& reads,
+  std::vector<at::Tensor> forward(model::SegmentIndex segment, const Where& where, const std::vector<at::Tensor>& reads,
                                   Graph* graph) override;
-  std::vector<at::Tensor> backward(int segment, const Where& where, const std::vector<at::Tensor>& reads,
-                                   Graph& graph) override;
+  std::vector<at::Tensor> backward(model::SegmentIndex segment, const Where& where,
+                                   const std::vector<at::Tensor>& reads, Graph& graph) override;
   [[nodiscard]] double loss() const override { return loss_sum.value(); }
 
   LossSum loss_sum;       // of the loss calls since it was reset
   double loss_scale = 1;  // of a target's loss in gradients: 1 / the number of targets of a step
 
  private:
-  [[nodiscard]] model::SegmentRole role(int segment) const {
-    return flow_.segments[static_cast<std::size_t>(segment)].role;
-  }
-  [[nodiscard]] bool has_graph(int segment) const;
+  [[nodiscard]] model::SegmentRole role(model::SegmentIndex segment) const { return flow_.segments[segment].role; }
+  [[nodiscard]] bool has_graph(model::SegmentIndex segment) const;
 
   const model::Dataflow& flow_;
   const Decoder& decoder_;

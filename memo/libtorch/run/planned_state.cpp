@@ -29,17 +29,17 @@ PlannedState::PlannedState(const plan::Plan& plan, std::byte* arena, exec::CopyE
   for (std::size_t kind = 0; kind < 3; ++kind) regions_[{}][kind] = arena + program.fixed[kind].offset.value();
   std::set<std::pair<StateGroup, std::size_t>> paged;  // a tensor has many copies, to one place
   const auto find = [&](const plan::Tensor& tensor) -> std::optional<std::pair<StateGroup, std::size_t>> {
-    const model::TensorClass& cls = plan.profile.flow.classes[static_cast<std::size_t>(tensor.cls)];
+    const model::TensorClass& cls = plan.profile.flow.classes[tensor.cls];
     const auto region = region_of(cls);
     if (!region) return {};
     return std::pair(StateGroup{tensor.layer, cls.stage}, *region);
   };
   for (const plan::Residency& r : program.residencies)
-    if (const auto found = find(program.tensors[static_cast<std::size_t>(r.tensor)]))
+    if (const auto found = find(program.tensors[r.tensor]))
       regions_[found->first][found->second] = arena + r.offset.value();
   for (const plan::Copy& copy : program.copies) {
-    const plan::Residency& r = program.residencies[static_cast<std::size_t>(copy.residency)];
-    const plan::Tensor& tensor = program.tensors[static_cast<std::size_t>(r.tensor)];
+    const plan::Residency& r = program.residencies[copy.residency];
+    const plan::Tensor& tensor = program.tensors[r.tensor];
     const auto found = find(tensor);
     if (!found || !paged.insert(*found).second) continue;
     paged_[found->first].push_back({exec::name_of_tensor(plan.profile.flow, tensor),
