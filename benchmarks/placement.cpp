@@ -98,18 +98,17 @@ pack::Instance flat_instance(const plan::Profile& profile, const plan::Program& 
     for (const plan::Request& request : trace.requests)
       unit = std::max<std::int64_t>(unit, std::max(request.born, request.dies) + 1);
   pack::Instance instance;
-  const auto calls = static_cast<std::int64_t>(program.calls.size());
+  const std::int64_t calls = program.calls.end_index().value();
   for (const plan::Fixed& fixed : profile.fixed) instance.push_back({0, calls * unit, fixed.bytes.value(), 1, {}});
   for (const plan::Residency& r : program.residencies)
     if (r.begin < r.end)
       instance.push_back(
-          {r.begin * unit, r.end * unit, program.tensors[static_cast<std::size_t>(r.tensor)].bytes.value(), 1, {}});
-  for (std::int64_t k = 0; k < calls; ++k) {
-    const auto trace = static_cast<std::size_t>(program.calls[static_cast<std::size_t>(k)].trace);
-    for (const plan::Request& request : profile.traces[trace].requests)
-      if (request.cls < 0 && request.born < request.dies)
-        instance.push_back({k * unit + request.born, k * unit + request.dies, request.bytes.value(), 1, {}});
-  }
+          {r.begin.value() * unit, r.end.value() * unit, program.tensors[r.tensor].bytes.value(), 1, {}});
+  for (const plan::CallIndex k : program.calls.indices())
+    for (const plan::Request& request : profile.traces[program.calls[k].trace].requests)
+      if (!request.cls.exists() && request.born < request.dies)
+        instance.push_back(
+            {k.value() * unit + request.born, k.value() * unit + request.dies, request.bytes.value(), 1, {}});
   return instance;
 }
 

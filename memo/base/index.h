@@ -1,10 +1,79 @@
-// Tables are counted by int, containers by std::size_t.
+// Numbers of things as types: a class is never taken for a layer, and a table of one is not read at the other.
+//   using LayerIndex = Index<struct LayerTag>;
+//   IndexedVector<LayerIndex, Bytes> bytes(layers);
+//   for (const LayerIndex layer : bytes.indices()) total += bytes[layer];
 #pragma once
 
+#include <fmt/format.h>
+
+#include <compare>
 #include <cstddef>
+#include <ranges>
+#include <utility>
+#include <vector>
 
 namespace memo {
 
-inline std::size_t at(int i) { return static_cast<std::size_t>(i); }
+// The number of a thing, from 0; or `none()`, which files write as -1.
+template <class Tag>
+class Index {
+ public:
+  constexpr Index() = default;  // the first
+  constexpr explicit Index(int value) : value_(value) {}
+  constexpr explicit Index(std::size_t value) : value_(static_cast<int>(value)) {}
+  static constexpr Index none() { return Index(-1); }
+
+  [[nodiscard]] constexpr int value() const { return value_; }
+  [[nodiscard]] constexpr bool exists() const { return value_ >= 0; }
+  // Whether it is one of the first `count`.
+  [[nodiscard]] constexpr bool within(std::size_t count) const {
+    return exists() && static_cast<std::size_t>(value_) < count;
+  }
+
+  constexpr Index& operator++() { return ++value_, *this; }
+  constexpr Index& operator--() { return --value_, *this; }
+  constexpr Index operator++(int) { return Index(value_++); }
+  constexpr Index operator--(int) { return Index(value_--); }
+  friend constexpr Index operator+(Index a, int n) { return Index(a.value_ + n); }
+  friend constexpr Index operator-(Index a, int n) { return Index(a.value_ - n); }
+  friend constexpr int operator-(Index a, Index b) { return a.value_ - b.value_; }
+  friend constexpr auto operator<=>(Index, Index) = default;
+
+ private:
+  int value_ = 0;
+};
+
+// The first `count` of a kind, to loop over; backwards with std::views::reverse.
+template <class I>
+constexpr auto indices(int count) {
+  return std::views::iota(I(), I(count));
+}
+
+// A list whose elements are asked for by index of one kind.
+template <class I, class T>
+class IndexedVector : public std::vector<T> {
+ public:
+  using Base = std::vector<T>;
+  using Base::Base;
+  IndexedVector(Base list) : Base(std::move(list)) {}  // NOLINT(google-explicit-constructor): a list of all of them
+
+  constexpr decltype(auto) operator[](I i) { return Base::operator[](static_cast<std::size_t>(i.value())); }
+  constexpr decltype(auto) operator[](I i) const { return Base::operator[](static_cast<std::size_t>(i.value())); }
+
+  // Behind the last: the index of what is added next.
+  [[nodiscard]] constexpr I end_index() const { return I(this->size()); }
+  [[nodiscard]] constexpr auto indices() const { return std::views::iota(I(), end_index()); }
+};
+
+// Containers of what has no index type of its own are counted by std::size_t.
+constexpr std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
 }  // namespace memo
+
+template <class Tag>
+struct fmt::formatter<memo::Index<Tag>> : fmt::formatter<int> {
+  template <class Context>
+  auto format(memo::Index<Tag> index, Context& context) const {
+    return fmt::formatter<int>::format(index.value(), context);
+  }
+};

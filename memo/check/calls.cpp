@@ -12,8 +12,8 @@ using model::Stage;
 class Step {
  public:
   explicit Step(const model::Dataflow& flow) : flow_(flow) {
-    for (int s = 0; s < static_cast<int>(flow.segments.size()); ++s) {
-      const model::Segment& segment = flow.segments[static_cast<std::size_t>(s)];
+    for (const SegmentIndex s : flow.segments.indices()) {
+      const model::Segment& segment = flow.segments[s];
       if (segment.stage == Stage::wait) {
         first_.push_back(size_), first_.push_back(size_);
         continue;
@@ -26,39 +26,43 @@ class Step {
     }
   }
   [[nodiscard]] std::int64_t size() const { return size_; }
-  [[nodiscard]] int layers(int segment) const { return flow_.each_layer(segment) ? flow_.layers : 1; }
+  [[nodiscard]] int layers(SegmentIndex segment) const { return flow_.each_layer(segment) ? flow_.layers : 1; }
   [[nodiscard]] std::int64_t number(const Call& call) const {
-    const Stage stage = flow_.segments[static_cast<std::size_t>(call.segment)].stage;
-    const int layer = flow_.each_layer(call.segment) ? call.layer : 0;
-    const int position = over_blocks(stage) ? call.block : std::max(call.group, 0);
-    return first_[static_cast<std::size_t>(2 * call.segment + (call.phase == Phase::backward ? 1 : 0))] +
+    const Stage stage = flow_.segments[call.segment].stage;
+    const int layer = flow_.each_layer(call.segment) ? call.layer.value() : 0;
+    const int position = over_blocks(stage) ? call.block.value() : std::max(call.group, 0);
+    return first_[at(2 * call.segment.value() + (call.phase == Phase::backward ? 1 : 0))] +
            std::int64_t{layer} * positions(flow_, stage) + position;
   }
   // Whether a step has the call: layers are of kinds, and the first ones may have no backward side.
-  [[nodiscard]] bool has(int segment, bool backward, int layer) const {
+  [[nodiscard]] bool has(SegmentIndex segment, bool backward, LayerIndex layer) const {
     if (!flow_.layered(segment)) return true;
-    const int kind = flow_.segments[static_cast<std::size_t>(segment)].kind;
-    const bool of_layer = kind < 0 || flow_.kinds.empty() || flow_.kinds[static_cast<std::size_t>(layer)] == kind;
-    return of_layer && !(backward && layer < flow_.forward_layers);
+    const int kind = flow_.segments[segment].kind;
+    const bool of_layer = kind < 0 || flow_.kinds.empty() || flow_.kinds[layer] == kind;
+    return of_layer && !(backward && layer < LayerIndex(flow_.forward_layers));
   }
   [[nodiscard]] bool has(std::int64_t number) const {
-    const std::size_t part = part_of(number);
-    const int segment = static_cast<int>(part / 2);
-    const std::int64_t rest = number - first_[part];
-    return has(segment, part % 2 == 1, static_cast<int>(rest / positions(flow_, flow_.segments[part / 2].stage)));
+    const auto [segment, backward, rest] = part_of(number);
+    const std::int64_t layer = rest / positions(flow_, flow_.segments[segment].stage);
+    return has(segment, backward, LayerIndex(static_cast<int>(layer)));
   }
   [[nodiscard]] std::string name(std::int64_t number) const {
-    const std::size_t part = part_of(number);
-    const model::Segment& segment = flow_.segments[part / 2];
-    const std::int64_t rest = number - first_[part];
+    const auto [s, backward, rest] = part_of(number);
+    const model::Segment& segment = flow_.segments[s];
     const int each = positions(flow_, segment.stage);
-    return fmt::format("{} {}, layer {}, {} {}", segment.name, part % 2 == 1 ? "backward" : "forward", rest / each,
+    return fmt::format("{} {}, layer {}, {} {}", segment.name, backward ? "backward" : "forward", rest / each,
                        segment.stage == Stage::core ? "group" : "block", rest % each);
   }
 
  private:
-  [[nodiscard]] std::size_t part_of(std::int64_t number) const {
-    return static_cast<std::size_t>(std::upper_bound(first_.begin(), first_.end(), number) - first_.begin() - 1);
+  struct Part {
+    SegmentIndex segment;
+    bool backward;
+    std::int64_t rest;  // the call's number among those of its segment's side
+  };
+  [[nodiscard]] Part part_of(std::int64_t number) const {
+    const auto part = std::upper_bound(first_.begin(), first_.end(), number) - first_.begin() - 1;
+    return {SegmentIndex(static_cast<int>(part / 2)), part % 2 == 1, number - first_[static_cast<std::size_t>(part)]};
   }
   const model::Dataflow& flow_;
   std::vector<std::int64_t> first_;  // per segment: of its forward, of its backward calls
@@ -68,51 +72,51 @@ class Step {
 // An update is the last to use the parameters of its layer and stage.
 class Updated {
  public:
-  explicit Updated(const model::Dataflow& flow) : flow_(flow), by_(flow.classes.size()) {
-    for (std::vector<int>& layers : by_) layers.assign(static_cast<std::size_t>(flow.layers) + 1, -1);
-  }
-  // The update before that used what call k uses; -1: none.
-  int before(const Call& call, int k) {
-    const model::Segment& segment = flow_.segments[static_cast<std::size_t>(call.segment)];
+  explicit Updated(const model::Dataflow& flow)
+      : flow_(flow), by_(flow.classes.size(), Layers(at(flow.layers) + 1, CallIndex::none())) {}
+  // The update before that used what call k uses, or none.
+  CallIndex before(const Call& call, CallIndex k) {
+    const model::Segment& segment = flow_.segments[call.segment];
     const model::Side& side = call.phase == Phase::backward ? segment.backward : segment.forward;
-    int found = -1;
+    CallIndex found = CallIndex::none();
     for (const auto* uses : {&side.reads, &side.writes})
       for (const model::Use& use : *uses) {
-        if (!flow_.classes[static_cast<std::size_t>(use.cls)].lasting()) continue;
-        const auto layer = static_cast<std::size_t>(call.layer + use.layer_shift);
-        std::vector<int>& layers = by_[static_cast<std::size_t>(use.cls)];
-        if (layer >= layers.size()) continue;  // check_data reports it
-        if (layers[layer] >= 0 && layers[layer] != k) found = layers[layer];
+        if (!flow_.classes[use.cls].lasting()) continue;
+        const LayerIndex layer = call.layer + use.layer_shift;
+        Layers& layers = by_[use.cls];
+        if (!layer.within(layers.size())) continue;  // check_data reports it
+        if (layers[layer].exists() && layers[layer] != k) found = layers[layer];
         if (segment.stage == Stage::update) layers[layer] = k;
       }
     return found;
   }
 
  private:
+  using Layers = IndexedVector<LayerIndex, CallIndex>;
   const model::Dataflow& flow_;
-  std::vector<std::vector<int>> by_;  // [class][layer]
+  IndexedVector<ClassIndex, Layers> by_;
 };
 
-void check_trace(const Plan& plan, int k, Failures& failures) {
+void check_trace(const Plan& plan, CallIndex k, Failures& failures) {
   const model::Dataflow& flow = plan.profile.flow;
-  const Call& call = plan.program.calls[static_cast<std::size_t>(k)];
-  const Trace& trace = plan.profile.traces[static_cast<std::size_t>(call.trace)];
-  const Stage stage = flow.segments[static_cast<std::size_t>(call.segment)].stage;
-  const Tokens tokens = over_blocks(stage) ? flow.block_tokens(call.block)
-                        : call.block > 0   ? flow.block * call.block
-                                           : flow.context;
+  const Call& call = plan.program.calls[k];
+  const Trace& trace = plan.profile.traces[call.trace];
+  const Stage stage = flow.segments[call.segment].stage;
+  const Tokens tokens = over_blocks(stage)           ? flow.block_tokens(call.block)
+                        : call.block > BlockIndex(0) ? flow.block * call.block.value()
+                                                     : flow.context;
   if (trace.segment != call.segment || trace.backward != (call.phase == Phase::backward) ||
       (stage != Stage::optimizer && trace.tokens != tokens))
     failures.add("{} of {} tokens has trace {}, which is of {} {} at {} tokens", name_of_call(plan, k), tokens.value(),
-                 call.trace, flow.segments[static_cast<std::size_t>(trace.segment)].name,
-                 trace.backward ? "backward" : "forward", trace.tokens.value());
+                 call.trace, flow.segments[trace.segment].name, trace.backward ? "backward" : "forward",
+                 trace.tokens.value());
 }
 
 }  // namespace
 
 void check_calls(const Plan& plan, Failures& failures) {
   const model::Dataflow& flow = plan.profile.flow;
-  const std::vector<Call>& calls = plan.program.calls;
+  const IndexedVector<CallIndex, Call>& calls = plan.program.calls;
   const Step step(flow);
   // The table below is hardly larger than the plan itself.
   const std::int64_t kinds = flow.kinds.empty() ? 1 : 1 + std::ranges::max(flow.kinds);
@@ -120,27 +124,29 @@ void check_calls(const Plan& plan, Failures& failures) {
     failures.add("a step has at least {} calls, the plan has {}", step.size(), calls.size());
     return;
   }
-  std::vector<int> seen(static_cast<std::size_t>(step.size()), -1);
-  std::vector<int> layer_of(flow.segments.size(), -1);  // of segments that run once a step
+  std::vector<CallIndex> seen(static_cast<std::size_t>(step.size()), CallIndex::none());
+  IndexedVector<SegmentIndex, LayerIndex> layer_of(flow.segments.size(),
+                                                   LayerIndex::none());  // of segments that run once a step
   Updated updated(flow);
-  int optimizer = -1, update = -1;
-  for (int k = 0; k < static_cast<int>(calls.size()) && !failures.full(); ++k) {
-    const Call& call = calls[static_cast<std::size_t>(k)];
-    const model::Segment& segment = flow.segments[static_cast<std::size_t>(call.segment)];
+  CallIndex optimizer = CallIndex::none(), update = CallIndex::none();
+  for (const CallIndex k : calls.indices()) {
+    if (failures.full()) break;
+    const Call& call = calls[k];
+    const model::Segment& segment = flow.segments[call.segment];
     check_trace(plan, k, failures);
     if (segment.stage == Stage::wait) continue;  // as many as the plan likes
     if (segment.stage == Stage::optimizer)
       optimizer = k;
-    else if (optimizer >= 0)
+    else if (optimizer.exists())
       failures.add("{} comes after the optimizer, call {}", name_of_call(plan, k), optimizer);
     else if (segment.stage == Stage::update)
       update = k;
-    else if (update >= 0 && plan.sequences > 1)  // there may be a sequence that adds to the gradients
+    else if (update.exists() && plan.sequences > 1)  // there may be a sequence that adds to the gradients
       failures.add("{} comes after an update, call {}", name_of_call(plan, k), update);
-    if (const int before = updated.before(call, k); before >= 0)
+    if (const CallIndex before = updated.before(call, k); before.exists())
       failures.add("{} uses what call {} has updated", name_of_call(plan, k), before);
-    int& layer = layer_of[static_cast<std::size_t>(call.segment)];
-    if (layer < 0) layer = call.layer;
+    LayerIndex& layer = layer_of[call.segment];
+    if (!layer.exists()) layer = call.layer;
     if (!flow.each_layer(call.segment) && layer != call.layer)
       failures.add("{}: earlier calls of this segment are of layer {}", name_of_call(plan, k), layer);
     if (call.phase == Phase::rerun) {
@@ -149,7 +155,7 @@ void check_calls(const Plan& plan, Failures& failures) {
       const bool given = flow.layers_alone() && segment.stage == Stage::before && segment.forward.reads.empty();
       if (segment.stage == Stage::loss || updates(plan, k) || given)
         failures.add("{} cannot be run again", name_of_call(plan, k));
-      else if (seen[static_cast<std::size_t>(step.number(call))] < 0)
+      else if (!seen[static_cast<std::size_t>(step.number(call))].exists())
         failures.add("{} runs again before its forward call", name_of_call(plan, k));
       continue;
     }
@@ -161,12 +167,12 @@ void check_calls(const Plan& plan, Failures& failures) {
       failures.add("{}: the segment has no backward side", name_of_call(plan, k));
       continue;
     }
-    int& first = seen[static_cast<std::size_t>(step.number(call))];
-    if (first >= 0) failures.add("{} was made already, as call {}", name_of_call(plan, k), first);
+    CallIndex& first = seen[static_cast<std::size_t>(step.number(call))];
+    if (first.exists()) failures.add("{} was made already, as call {}", name_of_call(plan, k), first);
     first = k;
   }
   for (std::size_t n = 0; n < seen.size() && !failures.full(); ++n)
-    if (seen[n] < 0 && step.has(static_cast<std::int64_t>(n)))
+    if (!seen[n].exists() && step.has(static_cast<std::int64_t>(n)))
       failures.add("no call runs {}", step.name(static_cast<std::int64_t>(n)));
 }
 

@@ -16,20 +16,20 @@ class CopyCheck {
         ready_(ready_boundaries(program_)),
         first_out_(program_.tensors.size(), -1),
         next_out_(program_.copies.size(), -1),
-        needed_until_(program_.copies.size(), 0),
+        needed_until_(program_.copies.size()),
         fetches_(program_.residencies.size(), 0) {
-    for (int c = static_cast<int>(program_.copies.size()) - 1; c >= 0; --c) {
+    for (int c = copies() - 1; c >= 0; --c) {
       if (copy(c).direction != Direction::out) continue;
-      int& first = first_out_[static_cast<std::size_t>(residency(c).tensor)];
-      next_out_[static_cast<std::size_t>(c)] = first;
+      int& first = first_out_[residency(c).tensor];
+      next_out_[at(c)] = first;
       first = c;
     }
   }
 
   void run() {
-    std::array<int, 2> latest{-1, -1};
-    for (int c = 0; c < static_cast<int>(program_.copies.size()) && !failures_.full(); ++c) {
-      int& last = latest[copy(c).direction == Direction::out ? 0 : 1];
+    std::array<Boundary, 2> latest{Boundary::none(), Boundary::none()};
+    for (int c = 0; c < copies() && !failures_.full(); ++c) {
+      Boundary& last = latest[copy(c).direction == Direction::out ? 0 : 1];
       if (copy(c).at < last)
         failures_.add("{} starts at boundary {}, after one of its direction that starts at {}", name(c), copy(c).at,
                       last);
@@ -37,7 +37,7 @@ class CopyCheck {
       check_alignment(c);
       copy(c).direction == Direction::out ? check_out(c) : check_in(c);
     }
-    for (std::size_t r = 0; r < fetches_.size() && !failures_.full(); ++r)
+    for (const ResidencyIndex r : program_.residencies.indices())
       if (program_.residencies[r].origin == Origin::fetched && fetches_[r] != 1)
         failures_.add("residency {} of {} is said to be fetched, {} copies fetch it", r,
                       name_of_tensor(plan_, program_.residencies[r].tensor), fetches_[r]);
@@ -45,18 +45,17 @@ class CopyCheck {
   }
 
  private:
-  [[nodiscard]] const Copy& copy(int c) const { return program_.copies[static_cast<std::size_t>(c)]; }
-  [[nodiscard]] const Residency& residency(int c) const {
-    return program_.residencies[static_cast<std::size_t>(copy(c).residency)];
-  }
-  [[nodiscard]] const Tier& tier(int c) const { return plan_.profile.tiers[static_cast<std::size_t>(copy(c).tier)]; }
+  [[nodiscard]] int copies() const { return static_cast<int>(program_.copies.size()); }
+  [[nodiscard]] const Copy& copy(int c) const { return program_.copies[at(c)]; }
+  [[nodiscard]] const Residency& residency(int c) const { return program_.residencies[copy(c).residency]; }
+  [[nodiscard]] const Tier& tier(int c) const { return plan_.profile.tiers[at(copy(c).tier)]; }
   [[nodiscard]] std::string name(int c) const {
     return fmt::format("copy {} ({} of {}, tier {})", c, copy(c).direction == Direction::out ? "out" : "in",
                        name_of_tensor(plan_, residency(c).tensor), tier(c).name);
   }
   // Where the copy's bytes end on the tier.
   [[nodiscard]] std::int64_t extent_end(int c) const {
-    const Bytes bytes = program_.tensors[static_cast<std::size_t>(residency(c).tensor)].bytes;
+    const Bytes bytes = program_.tensors[residency(c).tensor].bytes;
     return (copy(c).tier_offset + round_up(bytes, copy_alignment)).value();
   }
 
@@ -69,7 +68,7 @@ class CopyCheck {
   }
 
   void check_out(int c) {
-    const int ready = ready_[static_cast<std::size_t>(copy(c).residency)];
+    const Boundary ready = ready_[copy(c).residency];
     if (ready > copy(c).at)
       failures_.add("{} starts at boundary {}, its content is there from boundary {}", name(c), copy(c).at, ready);
     if (residency(c).end < copy(c).before)
@@ -78,7 +77,7 @@ class CopyCheck {
   }
 
   void check_in(int c) {
-    ++fetches_[static_cast<std::size_t>(copy(c).residency)];
+    ++fetches_[copy(c).residency];
     if (residency(c).origin != Origin::fetched)
       failures_.add("{} overwrites residency {}, which {} writes", name(c), copy(c).residency,
                     name_of_call(plan_, residency(c).begin));
@@ -90,22 +89,21 @@ class CopyCheck {
     if (lasting(plan_, residency(c).tensor)) return;  // validate_lasting.cpp
     const Copy* written = nullptr;  // the last copy out to this extent that has ended, else one to it, else any
     int source = -1;
-    for (int o = first_out_[static_cast<std::size_t>(residency(c).tensor)]; o >= 0;
-         o = next_out_[static_cast<std::size_t>(o)]) {
+    for (int o = first_out_[residency(c).tensor]; o >= 0; o = next_out_[at(o)]) {
       if (source < 0 && (written == nullptr || !same_extent(*written, copy(c)))) written = &copy(o);
       if (!same_extent(copy(o), copy(c)) || copy(o).before > copy(c).at) continue;
       source = o;
       written = &copy(o);
     }
     if (source >= 0) {
-      int& until = needed_until_[static_cast<std::size_t>(source)];
+      Boundary& until = needed_until_[at(source)];
       until = std::max(until, copy(c).before);
     }
     if (written == nullptr)
       failures_.add("{}: the tensor was never written out", name(c));
     else if (!same_extent(*written, copy(c)))
       failures_.add("{} reads tier offset {}, the tensor was written to tier {} at {}", name(c),
-                    copy(c).tier_offset.value(), plan_.profile.tiers[static_cast<std::size_t>(written->tier)].name,
+                    copy(c).tier_offset.value(), plan_.profile.tiers[at(written->tier)].name,
                     written->tier_offset.value());
     else if (written->before > copy(c).at)
       failures_.add("{} starts at boundary {}, the copy out need only end by {}", name(c), copy(c).at, written->before);
@@ -119,24 +117,24 @@ class CopyCheck {
     for (int t = 0; t < static_cast<int>(program_.tier_bytes.size()); ++t) {
       std::vector<int> outs;
       std::vector<Rectangle> taken;
-      std::vector<bool> seen(program_.tensors.size(), false);  // lasting tensors
-      for (int c = 0; c < static_cast<int>(program_.copies.size()) && !failures_.full(); ++c) {
+      IndexedVector<TensorIndex, bool> seen(program_.tensors.size(), false);  // lasting tensors
+      for (int c = 0; c < copies() && !failures_.full(); ++c) {
         if (copy(c).tier != t) continue;
-        const auto tensor = static_cast<std::size_t>(residency(c).tensor);
-        if (lasting(plan_, residency(c).tensor) ? seen[tensor] : copy(c).direction != Direction::out) continue;
+        const TensorIndex tensor = residency(c).tensor;
+        if (lasting(plan_, tensor) ? seen[tensor] : copy(c).direction != Direction::out) continue;
         seen[tensor] = true;
         outs.push_back(c);
-        if (lasting(plan_, residency(c).tensor))
-          taken.push_back({0, static_cast<int>(program_.calls.size()) + 1, copy(c).tier_offset.value(), extent_end(c)});
+        if (lasting(plan_, tensor))
+          taken.push_back({0, program_.calls.end_index().value() + 1, copy(c).tier_offset.value(), extent_end(c)});
         else
-          taken.push_back({copy(c).at, std::max(copy(c).before, needed_until_[static_cast<std::size_t>(c)]),
+          taken.push_back({copy(c).at.value(), std::max(copy(c).before, needed_until_[at(c)]).value(),
                            copy(c).tier_offset.value(), extent_end(c)});
-        if (extent_end(c) > program_.tier_bytes[static_cast<std::size_t>(t)].value())
+        if (extent_end(c) > program_.tier_bytes[at(t)].value())
           failures_.add("{} ends at {} on the tier, of which the plan uses {} bytes", name(c), extent_end(c),
-                        program_.tier_bytes[static_cast<std::size_t>(t)].value());
+                        program_.tier_bytes[at(t)].value());
       }
       find_overlaps(taken, [&](int a, int b) {
-        const int x = outs[static_cast<std::size_t>(a)], y = outs[static_cast<std::size_t>(b)];
+        const int x = outs[at(a)], y = outs[at(b)];
         failures_.add("{} and {} overlap on the tier: [{}, {}) and [{}, {})", name(x), name(y),
                       copy(x).tier_offset.value(), extent_end(x), copy(y).tier_offset.value(), extent_end(y));
         return !failures_.full();
@@ -151,10 +149,11 @@ class CopyCheck {
   const Plan& plan_;
   const Program& program_;
   Failures& failures_;
-  std::vector<int> ready_;
-  std::vector<int> first_out_, next_out_;  // copies out of each tensor, as linked lists
-  std::vector<int> needed_until_;          // per copy out: when the last fetch of it has ended
-  std::vector<int> fetches_;               // per residency
+  IndexedVector<ResidencyIndex, Boundary> ready_;
+  IndexedVector<TensorIndex, int> first_out_;  // copies out of each tensor, as linked lists
+  std::vector<int> next_out_;
+  std::vector<Boundary> needed_until_;  // per copy out: when the last fetch of it has ended
+  IndexedVector<ResidencyIndex, int> fetches_;
 };
 
 }  // namespace

@@ -16,20 +16,20 @@ namespace memo::check {
 using namespace plan;  // what is checked
 
 // How failures name things; indices must be in range.
-std::string name_of_call(const Plan& plan, int call);
+std::string name_of_call(const Plan& plan, CallIndex call);
 const char* name_of_phase(Phase phase);
 
 // Whether the call belongs to the optimizer's step; the first one that does, or the number of calls.
-bool updates(const Plan& plan, int call);
-int first_update(const Plan& plan);
+bool updates(const Plan& plan, CallIndex call);
+CallIndex first_update(const Plan& plan);
 // Whether the tensor outlives the step.
-bool lasting(const Plan& plan, int tensor);
+bool lasting(const Plan& plan, TensorIndex tensor);
 
 // Blocks or groups over which a stage's calls run.
 int positions(const model::Dataflow& flow, model::Stage stage);
 
 // Per residency: the boundary from which its content may be read. Fetched ones without a copy: never.
-std::vector<int> ready_boundaries(const Program& program);
+IndexedVector<ResidencyIndex, Boundary> ready_boundaries(const Program& program);
 
 // Everything below assumes that plan::check_structure found nothing.
 

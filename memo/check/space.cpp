@@ -18,7 +18,7 @@ void find_overlaps(const std::vector<Rectangle>& rectangles, const std::function
   std::vector<Event> events;
   events.reserve(2 * rectangles.size());
   for (int i = 0; i < static_cast<int>(rectangles.size()); ++i) {
-    const Rectangle& r = rectangles[static_cast<std::size_t>(i)];
+    const Rectangle& r = rectangles[at(i)];
     if (r.low >= r.high || r.begin >= r.end) continue;
     events.push_back({r.begin, true, i});
     events.push_back({r.end, false, i});
@@ -28,10 +28,10 @@ void find_overlaps(const std::vector<Rectangle>& rectangles, const std::function
   });
   std::map<std::int64_t, int> alive;  // low address -> rectangle
   for (const Event& event : events) {
-    const Rectangle& r = rectangles[static_cast<std::size_t>(event.index)];
+    const Rectangle& r = rectangles[at(event.index)];
     if (!event.begins) {
-      const auto at = alive.find(r.low);
-      if (at != alive.end() && at->second == event.index) alive.erase(at);
+      const auto gone = alive.find(r.low);
+      if (gone != alive.end() && gone->second == event.index) alive.erase(gone);
       continue;
     }
     const auto above = alive.lower_bound(r.low);
@@ -39,7 +39,7 @@ void find_overlaps(const std::vector<Rectangle>& rectangles, const std::function
     if (above != alive.end() && above->first < r.high) other = above->second;
     if (above != alive.begin()) {
       const int below = std::prev(above)->second;
-      if (rectangles[static_cast<std::size_t>(below)].high > r.low) other = below;
+      if (rectangles[at(below)].high > r.low) other = below;
     }
     if (other < 0)
       alive.emplace_hint(above, r.low, event.index);
@@ -50,12 +50,12 @@ void find_overlaps(const std::vector<Rectangle>& rectangles, const std::function
 
 namespace {
 
-void check_transients(const Plan& plan, int trace_index, Failures& failures) {
-  const Trace& trace = plan.profile.traces[static_cast<std::size_t>(trace_index)];
-  const Transients& layout = plan.program.transients[static_cast<std::size_t>(trace_index)];
-  const std::string where = fmt::format("transients of {} {} at {} tokens",
-                                        plan.profile.flow.segments[static_cast<std::size_t>(trace.segment)].name,
-                                        trace.backward ? "backward" : "forward", trace.tokens.value());
+void check_transients(const Plan& plan, TraceIndex trace_index, Failures& failures) {
+  const Trace& trace = plan.profile.traces[trace_index];
+  const Transients& layout = plan.program.transients[trace_index];
+  const std::string where =
+      fmt::format("transients of {} {} at {} tokens", plan.profile.flow.segments[trace.segment].name,
+                  trace.backward ? "backward" : "forward", trace.tokens.value());
   if (layout.offsets.size() != trace.requests.size()) {
     failures.add("{}: {} offsets for {} requests", where, layout.offsets.size(), trace.requests.size());
     return;
@@ -64,10 +64,10 @@ void check_transients(const Plan& plan, int trace_index, Failures& failures) {
   for (std::size_t i = 0; i < rectangles.size() && !failures.full(); ++i) {
     const Request& request = trace.requests[i];
     const std::int64_t offset = layout.offsets[i];
-    if (request.cls >= 0) {
+    if (request.cls.exists()) {
       if (offset != -1)
         failures.add("{}: request {} holds {} and has offset {} instead of -1", where, i,
-                     plan.profile.flow.classes[static_cast<std::size_t>(request.cls)].name, offset);
+                     plan.profile.flow.classes[request.cls].name, offset);
     } else if (offset < 0 || offset % 64 != 0) {
       failures.add("{}: request {} has offset {}, not a multiple of 64", where, i, offset);
     } else if (offset > layout.bytes.value() || request.bytes.value() > layout.bytes.value() - offset) {
@@ -87,20 +87,21 @@ void check_transients(const Plan& plan, int trace_index, Failures& failures) {
 class Arena {
  public:
   explicit Arena(const Plan& plan) : plan_(plan), program_(plan.program) {
-    const int boundaries = static_cast<int>(program_.calls.size());
+    const int boundaries = program_.calls.end_index().value();
     rectangles_.reserve(program_.residencies.size() + program_.calls.size() + program_.fixed.size());
     // Copies move whole units: a residency that is copied owns the last one in full.
-    std::vector<std::int64_t> unit(program_.residencies.size(), 1);
-    for (const Copy& copy : program_.copies) unit[static_cast<std::size_t>(copy.residency)] = copy_alignment;
-    for (std::size_t i = 0; i < program_.residencies.size(); ++i) {
+    IndexedVector<ResidencyIndex, std::int64_t> unit(program_.residencies.size(), 1);
+    for (const Copy& copy : program_.copies) unit[copy.residency] = copy_alignment;
+    for (const ResidencyIndex i : program_.residencies.indices()) {
       const Residency& r = program_.residencies[i];
-      const Bytes bytes = program_.tensors[static_cast<std::size_t>(r.tensor)].bytes;
-      rectangles_.push_back({r.begin, r.end, r.offset.value(), (r.offset + round_up(bytes, unit[i])).value()});
+      const Bytes bytes = program_.tensors[r.tensor].bytes;
+      rectangles_.push_back(
+          {r.begin.value(), r.end.value(), r.offset.value(), (r.offset + round_up(bytes, unit[i])).value()});
     }
-    for (int k = 0; k < boundaries; ++k) {
-      const Call& call = program_.calls[static_cast<std::size_t>(k)];
-      const Bytes bytes = program_.transients[static_cast<std::size_t>(call.trace)].bytes;
-      rectangles_.push_back({k, k + 1, call.workspace.value(), (call.workspace + bytes).value()});
+    for (const CallIndex k : program_.calls.indices()) {
+      const Call& call = program_.calls[k];
+      const Bytes bytes = program_.transients[call.trace].bytes;
+      rectangles_.push_back({k.value(), k.value() + 1, call.workspace.value(), (call.workspace + bytes).value()});
     }
     for (const Region& region : program_.fixed)
       rectangles_.push_back(
@@ -109,13 +110,12 @@ class Arena {
 
   void check(Failures& failures) const {
     for (int i = 0; i < static_cast<int>(rectangles_.size()) && !failures.full(); ++i) {
-      const Rectangle& r = rectangles_[static_cast<std::size_t>(i)];
+      const Rectangle& r = rectangles_[at(i)];
       if (r.low < r.high && r.high > program_.arena.value())
         failures.add("{} leaves the arena of {} bytes", name(i), program_.arena.value());
     }
     find_overlaps(rectangles_, [&](int a, int b) {
-      const int boundary =
-          std::max(rectangles_[static_cast<std::size_t>(a)].begin, rectangles_[static_cast<std::size_t>(b)].begin);
+      const int boundary = std::max(rectangles_[at(a)].begin, rectangles_[at(b)].begin);
       failures.add("{} and {} overlap at boundary {}", name(a), name(b), boundary);
       return !failures.full();
     });
@@ -125,14 +125,14 @@ class Arena {
   [[nodiscard]] std::string name(int i) const {
     const auto residencies = static_cast<int>(program_.residencies.size());
     const auto calls = static_cast<int>(program_.calls.size());
-    const Rectangle& r = rectangles_[static_cast<std::size_t>(i)];
+    const Rectangle& r = rectangles_[at(i)];
     std::string what;
     if (i < residencies)
-      what = name_of_tensor(plan_, program_.residencies[static_cast<std::size_t>(i)].tensor);
+      what = name_of_tensor(plan_, program_.residencies[ResidencyIndex(i)].tensor);
     else if (i < residencies + calls)
-      what = "the workspace of " + name_of_call(plan_, i - residencies);
+      what = "the workspace of " + name_of_call(plan_, CallIndex(i - residencies));
     else
-      what = "fixed memory " + plan_.profile.fixed[static_cast<std::size_t>(i - residencies - calls)].name;
+      what = "fixed memory " + plan_.profile.fixed[at(i - residencies - calls)].name;
     return fmt::format("{} (bytes {} to {}, boundaries {} to {})", what, r.low, r.high, r.begin, r.end);
   }
 
@@ -145,11 +145,11 @@ class Arena {
 
 void check_space(const Plan& plan, Failures& failures) {
   const Program& program = plan.program;
-  for (int t = 0; t < static_cast<int>(program.transients.size()) && !failures.full(); ++t)
-    check_transients(plan, t, failures);
-  for (int k = 0; k < static_cast<int>(program.calls.size()) && !failures.full(); ++k) {
-    const Call& call = program.calls[static_cast<std::size_t>(k)];
-    if (program.transients[static_cast<std::size_t>(call.trace)].bytes > Bytes(0) && call.workspace.value() % 64 != 0)
+  for (const TraceIndex t : program.transients.indices())
+    if (!failures.full()) check_transients(plan, t, failures);
+  for (const CallIndex k : program.calls.indices()) {
+    const Call& call = program.calls[k];
+    if (program.transients[call.trace].bytes > Bytes(0) && call.workspace.value() % 64 != 0)
       failures.add("{}: its workspace at {} is not at a multiple of 64", name_of_call(plan, k), call.workspace.value());
   }
   for (std::size_t i = 0; i < program.fixed.size(); ++i)

@@ -11,11 +11,11 @@ const char* name_of_phase(Phase phase) {
   return phase == Phase::forward ? "forward" : phase == Phase::backward ? "backward" : "rerun";
 }
 
-std::string name_of_call(const Plan& plan, int call) {
-  const Call& c = plan.program.calls[static_cast<std::size_t>(call)];
-  const model::Segment& segment = plan.profile.flow.segments[static_cast<std::size_t>(c.segment)];
+std::string name_of_call(const Plan& plan, CallIndex call) {
+  const Call& c = plan.program.calls[call];
+  const model::Segment& segment = plan.profile.flow.segments[c.segment];
   std::string name = fmt::format("call {} ({} {}, layer {}", call, segment.name, name_of_phase(c.phase), c.layer);
-  if (c.block >= 0) name += fmt::format(", block {}", c.block);
+  if (c.block.exists()) name += fmt::format(", block {}", c.block);
   if (c.group >= 0) name += fmt::format(", group {}", c.group);
   return name + ")";
 }
@@ -24,33 +24,31 @@ int positions(const model::Dataflow& flow, model::Stage stage) {
   return over_blocks(stage) ? flow.blocks() : stage == model::Stage::core ? flow.groups : 1;
 }
 
-std::vector<int> ready_boundaries(const Program& program) {
-  std::vector<int> ready;
+IndexedVector<ResidencyIndex, Boundary> ready_boundaries(const Program& program) {
+  IndexedVector<ResidencyIndex, Boundary> ready;
   ready.reserve(program.residencies.size());
   for (const Residency& r : program.residencies)
     ready.push_back(r.origin == Origin::produced ? r.begin + 1
                     : r.origin == Origin::held   ? r.begin
-                                                 : std::numeric_limits<int>::max());
+                                                 : Boundary(std::numeric_limits<int>::max()));
   for (const Copy& copy : program.copies)
-    if (copy.direction == Direction::in) ready[static_cast<std::size_t>(copy.residency)] = copy.before;
+    if (copy.direction == Direction::in) ready[copy.residency] = copy.before;
   return ready;
 }
 
-bool updates(const Plan& plan, int call) {
-  const auto segment = static_cast<std::size_t>(plan.program.calls[static_cast<std::size_t>(call)].segment);
-  const model::Stage stage = plan.profile.flow.segments[segment].stage;
+bool updates(const Plan& plan, CallIndex call) {
+  const model::Stage stage = plan.profile.flow.segments[plan.program.calls[call].segment].stage;
   return stage == model::Stage::update || stage == model::Stage::optimizer;
 }
 
-int first_update(const Plan& plan) {
-  int call = 0;
-  while (call < static_cast<int>(plan.program.calls.size()) && !updates(plan, call)) ++call;
+CallIndex first_update(const Plan& plan) {
+  CallIndex call;
+  while (call < plan.program.calls.end_index() && !updates(plan, call)) ++call;
   return call;
 }
 
-bool lasting(const Plan& plan, int tensor) {
-  const int cls = plan.program.tensors[static_cast<std::size_t>(tensor)].cls;
-  return plan.profile.flow.classes[static_cast<std::size_t>(cls)].lasting();
+bool lasting(const Plan& plan, TensorIndex tensor) {
+  return plan.profile.flow.classes[plan.program.tensors[tensor].cls].lasting();
 }
 
 namespace {
@@ -59,12 +57,12 @@ namespace {
 void check_moved(const Plan& plan, Direction direction, Bytes predicted, Failures& failures) {
   const auto add = [](std::int64_t sum, Bytes more) { return std::min(sum + more.value(), 2 * max_bytes); };
   // What starts before the update is done for every sequence.
-  const int update = first_update(plan);
+  const CallIndex update = first_update(plan);
   std::int64_t tensors = 0, copies = 0;
   for (const Copy& copy : plan.program.copies) {
     if (copy.direction != direction) continue;
-    const Residency& r = plan.program.residencies[static_cast<std::size_t>(copy.residency)];
-    const Bytes bytes = plan.program.tensors[static_cast<std::size_t>(r.tensor)].bytes;
+    const Residency& r = plan.program.residencies[copy.residency];
+    const Bytes bytes = plan.program.tensors[r.tensor].bytes;
     const int times = copy.at < update ? plan.sequences : 1;
     tensors = add(tensors, bytes * times);
     copies = add(copies, round_up(bytes, copy_alignment) * times);
@@ -79,34 +77,34 @@ void check_moved(const Plan& plan, Direction direction, Bytes predicted, Failure
 void check_placement(const Plan& plan, Failures& failures) {
   const Program& program = plan.program;
   const model::Dataflow& flow = plan.profile.flow;
-  const auto layers = static_cast<std::size_t>(flow.layers) + 1;
-  std::vector<int> placement_of(flow.classes.size() * layers, -1);
+  constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
+  const IndexedVector<LayerIndex, std::size_t> not_placed(at(flow.layers) + 1, none);
+  IndexedVector<ClassIndex, IndexedVector<LayerIndex, std::size_t>> placement_of(flow.classes.size(), not_placed);
   for (std::size_t i = 0; i < plan.placement.size(); ++i) {
     const ClassPlacement& p = plan.placement[i];
-    int& slot = placement_of[static_cast<std::size_t>(p.cls) * layers + static_cast<std::size_t>(p.layer)];
-    if (slot >= 0)
-      failures.add("{} of layer {} is placed twice", flow.classes[static_cast<std::size_t>(p.cls)].name, p.layer);
-    slot = static_cast<int>(i);
+    std::size_t& slot = placement_of[p.cls][p.layer];
+    if (slot != none) failures.add("{} of layer {} is placed twice", flow.classes[p.cls].name, p.layer);
+    slot = i;
   }
   std::vector<std::int64_t> written(plan.placement.size());
   for (const Copy& copy : program.copies) {
     if (copy.direction != Direction::out) continue;
-    const int id = program.residencies[static_cast<std::size_t>(copy.residency)].tensor;
-    const Tensor& t = program.tensors[static_cast<std::size_t>(id)];
-    const int slot = placement_of[static_cast<std::size_t>(t.cls) * layers + static_cast<std::size_t>(t.layer)];
-    if (slot < 0) continue;
-    const ClassPlacement& p = plan.placement[static_cast<std::size_t>(slot)];
-    if (t.block >= p.recomputed && t.block < p.recomputed + p.swapped && copy.tier == p.tier)
-      written[static_cast<std::size_t>(slot)] =
-          flow.classes[static_cast<std::size_t>(p.cls)].lasting() ? 1 : written[static_cast<std::size_t>(slot)] + 1;
-    else if (t.block >= p.recomputed || !p.streamed || copy.tier != p.tier)
+    const TensorIndex id = program.residencies[copy.residency].tensor;
+    const Tensor& t = program.tensors[id];
+    const std::size_t slot = placement_of[t.cls][t.layer];
+    if (slot == none) continue;
+    const ClassPlacement& p = plan.placement[slot];
+    const int block = t.block.value();
+    if (block >= p.recomputed && block < p.recomputed + p.swapped && copy.tier == p.tier)
+      written[slot] = flow.classes[p.cls].lasting() ? 1 : written[slot] + 1;
+    else if (block >= p.recomputed || !p.streamed || copy.tier != p.tier)
       failures.add("{} is written to tier {}, its placement swaps blocks {} to {} to tier {}", name_of_tensor(plan, id),
                    copy.tier, p.recomputed, p.recomputed + p.swapped, p.tier);
     if (failures.full()) return;
   }
   for (std::size_t i = 0; i < plan.placement.size(); ++i) {
     const ClassPlacement& p = plan.placement[i];
-    const model::TensorClass& cls = flow.classes[static_cast<std::size_t>(p.cls)];
+    const model::TensorClass& cls = flow.classes[p.cls];
     const std::int64_t expected = std::int64_t{p.swapped} * (cls.grouped ? flow.groups : 1);
     if (written[i] != expected)
       failures.add("{} of layer {}: {} tensors are placed as swapped, {} are written out", cls.name, p.layer, expected,

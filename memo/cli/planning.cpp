@@ -89,10 +89,10 @@ struct Counts {
 
 // Blocks of all layers by class, in the order of the table.
 std::vector<std::pair<std::string, Counts>> placement_table(const plan::Plan& plan) {
-  std::vector<std::pair<std::string, Counts>> table;
+  IndexedVector<model::ClassIndex, std::pair<std::string, Counts>> table;
   for (const model::TensorClass& cls : plan.profile.flow.classes) table.emplace_back(cls.name, Counts{});
   for (const plan::ClassPlacement& placed : plan.placement) {
-    Counts& counts = table[static_cast<std::size_t>(placed.cls)].second;
+    Counts& counts = table[placed.cls].second;
     counts.recomputed += placed.recomputed;
     counts.swapped += placed.swapped;
     counts.kept += placed.kept;

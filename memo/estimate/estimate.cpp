@@ -28,7 +28,7 @@ Bytes times(Bytes bytes, double k) { return Bytes(static_cast<std::int64_t>(stat
 StepSplit split_of(const Modelled& modelled, const plan::Plan& plan) {
   StepSplit sum;
   for (const plan::Call& call : plan.program.calls) {
-    const Split& split = modelled.splits[static_cast<std::size_t>(call.trace)];
+    const Split& split = modelled.splits[call.trace];
     if (call.phase == plan::Phase::rerun) {
       sum.recompute += split.total();
       continue;

@@ -5,7 +5,9 @@
 namespace memo::estimate {
 namespace {
 
+using model::SegmentRole;
 using model::Stage;
+using model::TensorRole;
 
 std::int64_t largest_divisor(std::int64_t of, std::int64_t at_most) {
   std::int64_t divisor = std::max<std::int64_t>(1, std::min(of, at_most));
@@ -50,15 +52,17 @@ model::Dataflow Layer::dataflow() const {
   const bool whole = setup_.execution != Execution::blocks && !setup_.by_alpha();
   const Tokens block = whole ? tokens : std::min(setup_.block, tokens);
   model::Dataflow flow = model::decoder_dataflow(local, setup_.element_bytes, groups_, tokens, block);
-  const auto shrink = [&](const char* name, double by) {
-    Bytes& row = flow.classes[static_cast<std::size_t>(flow.find_class(name))].row;
-    row = Bytes(std::max<std::int64_t>(1, static_cast<std::int64_t>(static_cast<double>(row.value()) * by)));
+  const auto shrink = [&](std::initializer_list<TensorRole> roles, double by) {
+    for (const TensorRole role : roles) {
+      Bytes& row = flow.classes[flow.find_class(role)].row;
+      row = Bytes(std::max<std::int64_t>(1, static_cast<std::int64_t>(static_cast<double>(row.value()) * by)));
+    }
   };
-  for (const char* name : {"x", "x1", "d", "d1"}) shrink(name, rows_of_);
-  if (setup_.tiled_mlp)  // a tile of it is all that is ever there
-    for (const char* name : {"h", "dh"}) shrink(name, 0);
+  shrink({TensorRole::hidden, TensorRole::residual, TensorRole::d_hidden, TensorRole::d_residual}, rows_of_);
+  if (setup_.tiled_mlp)
+    shrink({TensorRole::mlp_inner, TensorRole::d_mlp_inner}, 0);  // a tile is all that is ever there
   if (setup_.recompute == Recompute::selective)
-    for (const char* name : {"qkv", "x1", "h"}) shrink(name, 0.5);
+    shrink({TensorRole::qkv, TensorRole::residual, TensorRole::mlp_inner}, 0.5);
   return flow;
 }
 
@@ -68,10 +72,10 @@ bool Layer::eager_norm() const { return setup_.execution == Execution::eager && 
 Footprint Layer::block_footprint(const model::Segment& segment) const {
   const double row = hidden_ * element_ * rows_of_, gathered = tensor_ > 1 ? hidden_ * element_ : 0;
   const double heads = (query_ + 2 * key_) * element_;
-  if (segment.name == "attn_in") return {0, row + heads + gathered, row + 2 * heads + 2 * gathered};
-  if (segment.name == "attn_out") return {0, query_ * element_ + gathered, gathered};
-  if (segment.name == "mlp_in") return {0, row + gathered, row + 2 * gathered};
-  if (segment.name == "mlp_out") return {0, ffn_ * element_ + gathered, ffn_ * element_ + gathered};
+  if (segment.role == SegmentRole::attn_in) return {0, row + heads + gathered, row + 2 * heads + 2 * gathered};
+  if (segment.role == SegmentRole::attn_out) return {0, query_ * element_ + gathered, gathered};
+  if (segment.role == SegmentRole::mlp_in) return {0, row + gathered, row + 2 * gathered};
+  if (segment.role == SegmentRole::mlp_out) return {0, ffn_ * element_ + gathered, ffn_ * element_ + gathered};
   return {};
 }
 
@@ -90,14 +94,14 @@ Footprint Layer::footprint(const model::Segment& segment) const {
   const double copies = eager_norm() ? 4 : 1;
   const double norm = setup_.recompute != Recompute::selective ? row * copies : 0;
   const double forward = row * copies + gathered, backward = row * (eager_norm() ? 5 : 2) + 2 * gathered;
-  if (segment.name == "attn_in") {
+  if (segment.role == SegmentRole::attn_in) {
     // The table has a layer's first segment run again before the layer behind it is through, whole modules do not.
     if (setup_.recompute == Recompute::full) return {0, forward, backward + norm};
     return {norm, forward, backward};
   }
-  if (segment.name == "attn_out") return {0, gathered, row + gathered};
-  if (segment.name == "mlp_in") return {setup_.tiled_mlp ? row : norm, forward, backward};
-  if (segment.name == "mlp_out") {
+  if (segment.role == SegmentRole::attn_out) return {0, gathered, row + gathered};
+  if (segment.role == SegmentRole::mlp_in) return {setup_.tiled_mlp ? row : norm, forward, backward};
+  if (segment.role == SegmentRole::mlp_out) {
     if (setup_.tiled_mlp) return {0, gathered, gathered};
     const bool two = eager && gated(setup_.shape);  // the activation and its product with the other half
     const double kept = norm > 0 ? ffn_ * element_ * (two ? 2 : 1) : 0;
@@ -165,10 +169,10 @@ Split Layer::time(const model::Segment& segment, bool backward, Tokens tokens) c
       setup_.shape.position == model::Position::rope ? (query_ + key_) * element_ * (eager ? 8 : 2) : 0;
   double weights = 0, bytes = 0, gathers = 0;
   Split split;
-  if (segment.name == "attn_in") weights = hidden_ * (query_ + 2 * key_), bytes = norm + rotary, gathers = 1;
-  if (segment.name == "attn_out") weights = query_ * hidden_, bytes = residual, gathers = backward ? 0.5 : 1;
-  if (segment.name == "mlp_in") weights = hidden_ * inner_, bytes = norm, gathers = 1;
-  if (segment.name == "mlp_out")
+  if (segment.role == SegmentRole::attn_in) weights = hidden_ * (query_ + 2 * key_), bytes = norm + rotary, gathers = 1;
+  if (segment.role == SegmentRole::attn_out) weights = query_ * hidden_, bytes = residual, gathers = backward ? 0.5 : 1;
+  if (segment.role == SegmentRole::mlp_in) weights = hidden_ * inner_, bytes = norm, gathers = 1;
+  if (segment.role == SegmentRole::mlp_out)
     weights = ffn_ * hidden_, bytes = residual + (inner_ + ffn_) * element_ * (eager ? 1.7 : 1),
     gathers = backward ? 0.5 : 1;
   if (segment.stage == Stage::loss) {

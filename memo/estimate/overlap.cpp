@@ -18,14 +18,14 @@ bool hidden(const Setup& setup) {
                     }) /
       flow.layers;
   Bytes saved;
-  for (int cls = 0; cls < static_cast<int>(flow.classes.size()); ++cls) {
+  for (const model::ClassIndex cls : flow.classes.indices()) {
     bool written = false, read = false;
     for (const model::Segment& segment : flow.segments) {
       for (const model::Use& use : segment.forward.writes)
         written |= use.cls == cls && segment.stage != model::Stage::loss;
       for (const model::Use& use : segment.backward.reads) read |= use.cls == cls;
     }
-    const model::TensorClass& c = flow.classes[static_cast<std::size_t>(cls)];
+    const model::TensorClass& c = flow.classes[cls];
     if (written && read && !c.lasting())
       saved += c.row * flow.context.value() * std::int64_t{c.grouped ? flow.groups : 1};
   }

@@ -8,7 +8,9 @@
 namespace memo::estimate {
 namespace {
 
+using model::SegmentRole;
 using model::Stage;
+using model::TensorRole;
 
 struct PerParameter {
   double weights, gradients, optimizer;  // bytes
@@ -50,37 +52,37 @@ class Modeller {
 
  private:
   model::Dataflow& flow() { return result_.profile.flow; }
-  model::Segment& segment(const char* name) {
-    return flow().segments[static_cast<std::size_t>(flow().find_segment(name))];
-  }
+  model::Segment& segment(SegmentRole role) { return flow().segments[flow().find_segment(role)]; }
 
   // What autograd keeps of each segment: its inputs, and what Layer says beyond.
   void add_saved() {
-    segment("attn_in").backward.reads.push_back({flow().find_class("x")});
-    segment("attn_out").backward.reads.push_back({flow().find_class("o"), 0, false, true});
-    segment("mlp_in").backward.reads.push_back({flow().find_class("x1")});
-    segment("mlp_out").backward.reads.push_back({flow().find_class("h")});
-    for (const char* name : {"attn_in", "mlp_in", "mlp_out"}) {
-      const double saved = layer_.footprint(segment(name)).saved;
+    segment(SegmentRole::attn_in).backward.reads.push_back({flow().find_class(TensorRole::hidden)});
+    segment(SegmentRole::attn_out)
+        .backward.reads.push_back({flow().find_class(TensorRole::attention_output), 0, false, true});
+    segment(SegmentRole::mlp_in).backward.reads.push_back({flow().find_class(TensorRole::residual)});
+    segment(SegmentRole::mlp_out).backward.reads.push_back({flow().find_class(TensorRole::mlp_inner)});
+    for (const SegmentRole role : {SegmentRole::attn_in, SegmentRole::mlp_in, SegmentRole::mlp_out}) {
+      model::Segment& of = segment(role);
+      const double saved = layer_.footprint(of).saved;
       if (saved < 1) continue;
-      const int cls = static_cast<int>(flow().classes.size());
-      flow().classes.push_back({std::string(name) + ".saved", bytes_of(saved)});
-      segment(name).forward.writes.push_back({cls});
-      segment(name).backward.reads.push_back({cls});
+      const model::ClassIndex cls = flow().classes.end_index();
+      flow().classes.push_back({of.name + ".saved", TensorRole::saved, bytes_of(saved)});
+      of.forward.writes.push_back({cls});
+      of.backward.reads.push_back({cls});
     }
   }
 
-  void add_trace(int index, bool backward, Tokens tokens, const Split& split, Bytes transient) {
+  void add_trace(model::SegmentIndex index, bool backward, Tokens tokens, const Split& split, Bytes transient) {
     plan::Trace trace{index, backward, tokens, Seconds(split.total()), {}};
-    if (transient > Bytes(0)) trace.requests = {{round_up(transient, 64), 0, 1, -1, 0}};
+    if (transient > Bytes(0)) trace.requests = {{.bytes = round_up(transient, 64), .born = 0, .dies = 1}};
     result_.profile.traces.push_back(std::move(trace));
     result_.splits.push_back(split);
   }
 
   void add_traces() {
-    const std::set<Tokens> sizes{flow().block, flow().block_tokens(flow().blocks() - 1)};
-    for (int s = 0; s < static_cast<int>(flow().segments.size()); ++s) {
-      const model::Segment& segment = flow().segments[static_cast<std::size_t>(s)];
+    const std::set<Tokens> sizes{flow().block, flow().block_tokens(flow().last_block())};
+    for (const model::SegmentIndex s : flow().segments.indices()) {
+      const model::Segment& segment = flow().segments[s];
       const Footprint footprint = layer_.footprint(segment);
       const auto call = [&](bool backward, Tokens tokens) {
         const Tokens at_once = setup_.by_alpha() && segment.stage != Stage::core ? flow().context : tokens;
@@ -119,12 +121,14 @@ class Modeller {
     const double kept_gradients = setup_.offload_optimizer ? 0 : gradients;  // they go where they are used
     const double layer = layer_.layer_parameters(), other = layer_.other_parameters();
     const int layers = flow().layers / in_flight_;
-    for (const auto& [stage, parameters] :
-         {std::pair("before", layer_.before_parameters()), std::pair("after", layer_.after_parameters())})
-      for (const auto& [kind, size] : {std::pair("weights.", kept_weights), std::pair("gradients.", kept_gradients),
-                                       std::pair("optimizer.", kept_optimizer)})
-        flow().classes[static_cast<std::size_t>(flow().find_class(std::string(kind) + stage))].layer_bytes =
-            std::max(Bytes(64), bytes_of(size * parameters / in_flight_));
+    for (model::TensorClass& cls : flow().classes) {
+      if (!cls.lasting()) continue;
+      const double size = cls.role == TensorRole::weights     ? kept_weights
+                          : cls.role == TensorRole::gradients ? kept_gradients
+                                                              : kept_optimizer;
+      const double parameters = cls.stage == Stage::before ? layer_.before_parameters() : layer_.after_parameters();
+      cls.layer_bytes = std::max(Bytes(64), bytes_of(size * parameters / in_flight_));
+    }
     std::vector<plan::Fixed>& fixed = result_.profile.fixed;
     for (const auto& [kind, size] : {std::pair("weights", kept_weights), std::pair("gradients", kept_gradients),
                                      std::pair("optimizer", kept_optimizer)})
@@ -177,14 +181,14 @@ class Modeller {
 
 double calls_seconds(const Modelled& modelled, const std::function<bool(const model::Segment&, bool)>& counts) {
   const model::Dataflow& flow = modelled.profile.flow;
-  const auto calls_of = [&](int segment, bool backward, Tokens tokens, int calls) {
+  const auto calls_of = [&](model::SegmentIndex segment, bool backward, Tokens tokens, int calls) {
     const int layers = flow.layered(segment) ? flow.layers : 1;
-    const int trace = modelled.profile.trace_of(segment, backward, tokens);
-    return modelled.profile.traces[static_cast<std::size_t>(trace)].seconds.value() * calls * layers;
+    const plan::TraceIndex trace = modelled.profile.trace_of(segment, backward, tokens);
+    return modelled.profile.traces[trace].seconds.value() * calls * layers;
   };
   double seconds = 0;
-  for (int s = 0; s < static_cast<int>(flow.segments.size()); ++s) {
-    const model::Segment& segment = flow.segments[static_cast<std::size_t>(s)];
+  for (const model::SegmentIndex s : flow.segments.indices()) {
+    const model::Segment& segment = flow.segments[s];
     if (segment.stage > Stage::loss) continue;
     for (const bool backward : {false, true}) {
       if (!counts(segment, backward)) continue;
@@ -192,9 +196,8 @@ double calls_seconds(const Modelled& modelled, const std::function<bool(const mo
         seconds += calls_of(s, backward, flow.context, flow.groups);
         continue;
       }
-      const int whole = flow.blocks() - 1;
-      seconds += calls_of(s, backward, flow.block, whole);
-      seconds += calls_of(s, backward, flow.block_tokens(whole), 1);
+      seconds += calls_of(s, backward, flow.block, flow.blocks() - 1);
+      seconds += calls_of(s, backward, flow.block_tokens(flow.last_block()), 1);
     }
   }
   return seconds;

@@ -11,10 +11,10 @@
 namespace memo::estimate {
 
 struct Modelled {
-  plan::Profile profile;      // of one micro-batch on one GPU
-  std::vector<Split> splits;  // of each trace
-  Bytes host_state;           // of what a GPU's share of the optimizer and weights takes on the host
-  double once_a_step = 0;     // seconds: updates, and gradients of all ranks
+  plan::Profile profile;  // of one micro-batch on one GPU
+  IndexedVector<plan::TraceIndex, Split> splits;
+  Bytes host_state;        // of what a GPU's share of the optimizer and weights takes on the host
+  double once_a_step = 0;  // seconds: updates, and gradients of all ranks
 };
 
 // `layers_in_flight`: of a pipeline, whose first stage holds the saved tensors of several micro-batches: so many times

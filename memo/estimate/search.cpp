@@ -78,8 +78,7 @@ Bytes least_bytes(const Modelled& modelled) {
   for (const model::Segment& segment : flow.segments)
     if (segment.stage == model::Stage::core)
       for (const auto* uses : {&segment.backward.reads, &segment.backward.writes})
-        for (const model::Use& use : *uses)
-          operands += flow.classes[static_cast<std::size_t>(use.cls)].row * flow.context.value();
+        for (const model::Use& use : *uses) operands += flow.classes[use.cls].row * flow.context.value();
   return state + operands;
 }
 

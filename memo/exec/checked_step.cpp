@@ -24,8 +24,8 @@ constexpr const char* stream_names[] = {"compute", "out", "in"};
 // What an access is of. Each has a number for the ordering.
 struct What {
   enum Kind { operand, workspace, fixed, copy, given, freed } kind;
-  int number = 0;     // of the call or copy; of the boundary at which a slot is given or freed
-  int residency = 0;  // of all but workspace, fixed and copy
+  int number = 0;                    // of the call or copy; of the boundary at which a slot is given or freed
+  plan::ResidencyIndex residency{};  // of all but workspace, fixed and copy
 };
 
 }  // namespace
@@ -51,23 +51,23 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
         inner_compute(compute),
         inner_copies(copies),
         memory(bytes),
-        index(flow),
-        places(index, program),
+        instances(flow),
+        places(instances, program),
         begins(program.residencies, &plan::Residency::begin, program.calls.size()),
         ends(program.residencies, &plan::Residency::end, program.calls.size()) {}
 
   // Compute.
-  Status run(int call) override {
+  Status run(plan::CallIndex call) override {
     enter(call);
-    const plan::Call& what = program.calls[at(call)];
-    const plan::Operands operands = plan::operands(flow, index, what);
+    const plan::Call& what = program.calls[call];
+    const plan::Operands operands = plan::operands(flow, instances, what);
     for (const plan::Operand& operand : operands.reads) use(call, operand, false);
     for (const plan::Operand& operand : operands.writes) use(call, operand, true);
-    const Bytes workspace = program.transients[at(what.trace)].bytes;
-    record(Stream::compute, true, range(what.workspace, workspace), {What::workspace, call});
+    const Bytes workspace = program.transients[what.trace].bytes;
+    record(Stream::compute, true, range(what.workspace, workspace), {What::workspace, call.value()});
     if (touches_fixed(what))
       for (const plan::Region& region : program.fixed)
-        record(Stream::compute, true, range(region.offset, region.bytes), {What::fixed, call});
+        record(Stream::compute, true, range(region.offset, region.bytes), {What::fixed, call.value()});
     for (const plan::Operand& operand : operands.reads) look_for_poison(call, operand, "reads");
     if (violation) return run_time_error(*violation);
     fill(what.workspace, workspace);
@@ -96,14 +96,14 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
   }
   // The end of a play: whatever is not held from step to step is free.
   Status drain() override {
-    if (boundary >= 0) enter(boundary + 1);
+    if (boundary.exists()) enter(boundary + 1);
     const Status drained = inner_copies.drain();
     ordering.all_ended();
     whats.clear();
     ended.clear();
     for (const plan::Residency& r : program.residencies)
-      if (boundary >= 0 && r.origin != plan::Origin::held && r.begin < boundary && r.end > boundary) fill(r);
-    boundary = -1;
+      if (boundary.exists() && r.origin != plan::Origin::held && r.begin < boundary && r.end > boundary) fill(r);
+    boundary = plan::Boundary::none();
     if (!drained) return drained;
     return violation ? Status(run_time_error(*violation)) : Status();
   }
@@ -115,14 +115,14 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
 
   // At boundary k, after compute's waits and before anything else: slots change owners. Both changes are writes of the
   // compute stream.
-  void enter(int k) {
+  void enter(plan::Boundary k) {
     if (k == boundary) return;
     boundary = k;
     for (const auto& [list, kind] : {std::pair(&ends, What::freed), {&begins, What::given}})
-      for (const int r : list->at(at(k))) {
-        const plan::Residency& residency = program.residencies[at(r)];
+      for (const plan::ResidencyIndex r : list->at(k)) {
+        const plan::Residency& residency = program.residencies[r];
         if (residency.origin == plan::Origin::held) continue;
-        record(Stream::compute, true, range(residency.offset, bytes_of(residency)), {kind, k, r});
+        record(Stream::compute, true, range(residency.offset, bytes_of(residency)), {kind, k.value(), r});
         fill(residency);
       }
   }
@@ -130,25 +130,25 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
   // Calls `visit` with each block of an operand: its residency, and where it lies. A sequence is one buffer from its
   // block 0 on.
   template <class Visit>
-  void each_block(int call, const plan::Operand& operand, Visit visit) const {
-    plan::Tensor tensor = index.tensor(operand.tensor);
+  void each_block(plan::CallIndex call, const plan::Operand& operand, Visit visit) const {
+    plan::Tensor tensor = instances.tensor(operand.tensor);
     Bytes offset = places.of(operand.tensor, call).offset;
     for (int i = 0; i < operand.blocks; ++i, ++tensor.block) {
-      const plan::Residency& r = places.of(index.of(tensor.cls, tensor.layer, tensor.block, tensor.group), call);
+      const plan::Residency& r = places.of(instances.of(tensor), call);
       visit(r, offset);
       offset += bytes_of(r);
     }
   }
 
-  void use(int call, const plan::Operand& operand, bool write) {
+  void use(plan::CallIndex call, const plan::Operand& operand, bool write) {
     each_block(call, operand, [&](const plan::Residency& r, Bytes offset) {
-      const auto number = static_cast<int>(&r - program.residencies.data());
-      record(Stream::compute, write, range(offset, bytes_of(r)), {What::operand, call, number});
+      const plan::ResidencyIndex number(static_cast<int>(&r - program.residencies.data()));
+      record(Stream::compute, write, range(offset, bytes_of(r)), {What::operand, call.value(), number});
     });
   }
 
   // A word of each page is enough to see a copy that was not made or a slot that was given away.
-  void look_for_poison(int call, const plan::Operand& operand, const char* verb) {
+  void look_for_poison(plan::CallIndex call, const plan::Operand& operand, const char* verb) {
     constexpr std::int64_t page = 4096, word = sizeof(std::uint64_t);
     each_block(call, operand, [&](const plan::Residency& r, Bytes offset) {
       if (violation || bytes_of(r).value() < word) return;
@@ -162,12 +162,12 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
       violation = fmt::format(
           "check: {} {} {} without content: byte {} of the arena has the pattern of a slot that was freed or not "
           "filled",
-          name_of_call(flow, program, at(call)), verb, tensor(r), offset.value() + page * (found - words.begin()));
+          name_of_call(flow, program, call), verb, tensor(r), offset.value() + page * (found - words.begin()));
     });
   }
 
   [[nodiscard]] bool touches_fixed(const plan::Call& call) const {
-    const model::Stage stage = flow.segments[at(call.segment)].stage;
+    const model::Stage stage = flow.segments[call.segment].stage;
     return stage == model::Stage::embedding || stage == model::Stage::loss || stage == model::Stage::optimizer;
   }
 
@@ -183,9 +183,9 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
   [[nodiscard]] static Range range(Bytes offset, Bytes bytes, int space = arena_space) {
     return {space, offset.value(), (offset + bytes).value()};
   }
-  [[nodiscard]] Bytes bytes_of(const plan::Residency& r) const { return program.tensors[at(r.tensor)].bytes; }
+  [[nodiscard]] Bytes bytes_of(const plan::Residency& r) const { return program.tensors[r.tensor].bytes; }
   [[nodiscard]] std::string tensor(const plan::Residency& r) const {
-    return name_of_tensor(flow, program.tensors[at(r.tensor)]);
+    return name_of_tensor(flow, program.tensors[r.tensor]);
   }
 
   void record(Stream stream, bool write, const Range& where, const What& what) {
@@ -201,17 +201,18 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
   [[nodiscard]] std::string describe(const Access& access) const {
     const What& what = whats[at(access.what)];
     const char* verb = access.write ? "writes" : "reads";
-    const plan::Residency* residency = &program.residencies[at(what.residency)];
+    const plan::Residency* residency = &program.residencies[what.residency];
     std::string text;
     switch (what.kind) {
       case What::operand:
-        text = fmt::format("{} {} {}", name_of_call(flow, program, at(what.number)), verb, tensor(*residency));
+        text = fmt::format("{} {} {}", name_of_call(flow, program, plan::CallIndex(what.number)), verb,
+                           tensor(*residency));
         break;
       case What::workspace:
-        text = fmt::format("{} {} its workspace", name_of_call(flow, program, at(what.number)), verb);
+        text = fmt::format("{} {} its workspace", name_of_call(flow, program, plan::CallIndex(what.number)), verb);
         break;
       case What::fixed:
-        text = fmt::format("{} {} fixed memory", name_of_call(flow, program, at(what.number)), verb);
+        text = fmt::format("{} {} fixed memory", name_of_call(flow, program, plan::CallIndex(what.number)), verb);
         break;
       case What::copy:
         text = fmt::format("{} {}", name_of_copy(flow, program, at(what.number)), verb);
@@ -231,15 +232,15 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
   Compute& inner_compute;
   CopyEngine& inner_copies;
   ArenaBytes& memory;
-  const plan::TensorIndex index;
+  const plan::Instances instances;
   const plan::Places places;
-  const ByBoundary begins, ends;  // residencies
+  const ByBoundary<plan::ResidencyIndex> begins, ends;
 
   Ordering ordering;
   std::vector<What> whats;
-  std::unordered_map<Ticket, Clock> ended;  // per copy of this play
-  int boundary = -1;                        // the last one entered; -1: none of this play
-  std::optional<std::string> violation;     // the first
+  std::unordered_map<Ticket, Clock> ended;           // per copy of this play
+  plan::Boundary boundary = plan::Boundary::none();  // the last one entered; none of this play: none
+  std::optional<std::string> violation;              // the first
   Bytes poisoned;
   std::vector<std::uint64_t> words;  // read last
 };

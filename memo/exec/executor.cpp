@@ -8,18 +8,10 @@
 namespace memo::exec {
 namespace {
 
-const plan::Residency& residency_of(const plan::Program& program, int copy) {
-  return program.residencies[static_cast<std::size_t>(program.copies[static_cast<std::size_t>(copy)].residency)];
-}
-
-const plan::Tensor& tensor_of(const plan::Program& program, int copy) {
-  return program.tensors[static_cast<std::size_t>(residency_of(program, copy).tensor)];
-}
-
-CopyRequest request_of(const plan::Program& program, int index, std::byte* arena) {
-  const plan::Copy& copy = program.copies[static_cast<std::size_t>(index)];
-  return {.device = arena + residency_of(program, index).offset.value(),
-          .bytes = round_up(tensor_of(program, index).bytes, plan::copy_alignment),
+CopyRequest request_of(const plan::Program& program, const plan::Copy& copy, std::byte* arena) {
+  const plan::Residency& residency = program.residencies[copy.residency];
+  return {.device = arena + residency.offset.value(),
+          .bytes = round_up(program.tensors[residency.tensor].bytes, plan::copy_alignment),
           .direction = copy.direction,
           .tier = copy.tier,
           .tier_offset = copy.tier_offset};
@@ -39,7 +31,7 @@ StepRun::StepRun(const plan::Program& program, std::byte* arena, Compute& comput
       tickets_(program.copies.size()),
       began_(copies.now()) {
   for (const plan::Copy& copy : program.copies)
-    MEMO_CHECK(0 <= copy.at && copy.at < copy.before && static_cast<std::size_t>(copy.before) <= program.calls.size(),
+    MEMO_CHECK(copy.at.exists() && copy.at < copy.before && copy.before <= program.calls.end_index(),
                "a copy starts at a boundary of the program and is waited for at a later one");
 }
 
@@ -62,27 +54,26 @@ tl::unexpected<Error> StepRun::failed(const std::string& where, const Error& err
 }
 
 // Two moments a boundary: compute has ended the call before it, and the copies that the call behind it waits for.
-Status StepRun::arrive(std::size_t boundary) {
+Status StepRun::arrive(plan::Boundary boundary) {
   copies_.note_moment();
-  for (const int i : waits_.at(boundary))
-    if (const Status ended = copies_.wait(tickets_[static_cast<std::size_t>(i)]); !ended)
-      return failed(name_of_copy(names_, program_, static_cast<std::size_t>(i)), ended.error());
+  for (const std::size_t i : waits_.at(boundary))
+    if (const Status ended = copies_.wait(tickets_[i]); !ended)
+      return failed(name_of_copy(names_, program_, i), ended.error());
   copies_.note_moment();
   return {};
 }
 
-Status StepRun::advance(std::size_t calls) {
-  MEMO_CHECK(!ended_ && calls <= program_.calls.size(), "a step that has not ended runs calls of its program");
-  for (; next_ < calls; ++next_) {
+Status StepRun::advance(plan::Boundary end) {
+  MEMO_CHECK(!ended_ && end <= program_.calls.end_index(), "a step that has not ended runs calls of its program");
+  for (; next_ < end; ++next_) {
     MEMO_CHECKED(arrive(next_));
-    for (const int i : starts_.at(next_)) {
-      const CopyRequest request = request_of(program_, i, arena_);
+    for (const std::size_t i : starts_.at(next_)) {
+      const CopyRequest request = request_of(program_, program_.copies[i], arena_);
       (request.direction == plan::Direction::out ? report_.bytes_out : report_.bytes_in) += request.bytes;
-      tickets_[static_cast<std::size_t>(i)] = copies_.start(request, i);
+      tickets_[i] = copies_.start(request, static_cast<int>(i));
     }
     copies_.submit();
-    if (const Status ran = compute_.run(static_cast<int>(next_)); !ran)
-      return failed(name_of_call(names_, program_, next_), ran.error());
+    if (const Status ran = compute_.run(next_); !ran) return failed(name_of_call(names_, program_, next_), ran.error());
   }
   return {};
 }
@@ -93,11 +84,12 @@ Result<StepReport> StepRun::finish() {
   MEMO_CHECKED(copies_.drain());
   report_.step = Seconds(copies_.now() - began_);
   const std::vector<double> moments = copies_.take_moments();
-  MEMO_CHECK(moments.size() == 2 * (next_ + 1), "an engine tells each moment that it was to note");
-  report_.calls.reserve(next_);
-  for (std::size_t k = 0; k <= next_; ++k) {
+  const std::size_t made = at(next_.value());
+  MEMO_CHECK(moments.size() == 2 * (made + 1), "an engine tells each moment that it was to note");
+  report_.calls.reserve(made);
+  for (std::size_t k = 0; k <= made; ++k) {
     report_.stall += Seconds(moments[2 * k + 1] - moments[2 * k]);
-    if (k < next_)
+    if (k < made)
       report_.calls.push_back({.index = static_cast<int>(k), .start = moments[2 * k + 1], .end = moments[2 * k + 2]});
   }
   report_.copies_out = copies_.take_spans(plan::Direction::out);
@@ -108,9 +100,9 @@ Result<StepReport> StepRun::finish() {
 }
 
 Result<StepReport> run_step(const plan::Program& program, std::byte* arena, Compute& compute, CopyEngine& copies,
-                            std::size_t calls, const model::Dataflow& names) {
+                            plan::Boundary end, const model::Dataflow& names) {
   StepRun run(program, arena, compute, copies, names);
-  MEMO_CHECKED(run.advance(calls));
+  MEMO_CHECKED(run.advance(end));
   return run.finish();
 }
 

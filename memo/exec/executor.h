@@ -19,7 +19,7 @@ namespace memo::exec {
 class Compute {
  public:
   virtual ~Compute() = default;
-  virtual Status run(int call) = 0;
+  virtual Status run(plan::CallIndex call) = 0;
 };
 
 struct CopyRequest {
@@ -86,14 +86,14 @@ class StepRun {
   StepRun(const StepRun&) = delete;
   StepRun& operator=(const StepRun&) = delete;
 
-  // Makes the calls that are left of the first `calls`, with the copies that start before their end. A failed call or
-  // copy ends the step, as in `run_step`.
-  Status advance(std::size_t calls);
+  // Makes the calls that are left before `end`, with the copies that start before it. A failed call or copy ends the
+  // step, as in `run_step`.
+  Status advance(plan::Boundary end);
   [[nodiscard]] bool ended() const { return ended_; }
   Result<StepReport> finish();
 
  private:
-  Status arrive(std::size_t boundary);
+  Status arrive(plan::Boundary boundary);
   void abandon();
   tl::unexpected<Error> failed(const std::string& where, const Error& error);
 
@@ -102,22 +102,22 @@ class StepRun {
   Compute& compute_;
   CopyEngine& copies_;
   const model::Dataflow& names_;
-  ByBoundary starts_, waits_;
+  ByBoundary<std::size_t> starts_, waits_;  // copies
   std::vector<Ticket> tickets_;
-  std::size_t next_ = 0;
+  plan::CallIndex next_;
   bool ended_ = false;
   double began_;
   StepReport report_;
 };
 
-// The first `calls` calls of `program` (all of a whole step), with the copies that start before their end. `arena`
-// points at the program's arena. A failed call or copy ends the step: the error names it, copies in flight are drained,
+// The calls of `program` before `end` (all of a whole step), with the copies that start before it. `arena` points
+// at the program's arena. A failed call or copy ends the step: the error names it, copies in flight are drained,
 // the arena's fixed regions are as the calls left them. `names` has the names of classes and segments for errors.
 Result<StepReport> run_step(const plan::Program& program, std::byte* arena, Compute& compute, CopyEngine& copies,
-                            std::size_t calls, const model::Dataflow& names = {});
+                            plan::Boundary end, const model::Dataflow& names = {});
 inline Result<StepReport> run_step(const plan::Program& program, std::byte* arena, Compute& compute,
                                    CopyEngine& copies) {
-  return run_step(program, arena, compute, copies, program.calls.size());
+  return run_step(program, arena, compute, copies, program.calls.end_index());
 }
 
 }  // namespace memo::exec

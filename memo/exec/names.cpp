@@ -5,9 +5,9 @@
 namespace memo::exec {
 namespace {
 
-std::string place(int layer, int block, int group) {
+std::string place(model::LayerIndex layer, model::BlockIndex block, int group) {
   std::string text = fmt::format("layer {}", layer);
-  if (block >= 0) text += fmt::format(", block {}", block);
+  if (block.exists()) text += fmt::format(", block {}", block);
   if (group >= 0) text += fmt::format(", group {}", group);
   return text;
 }
@@ -15,30 +15,28 @@ std::string place(int layer, int block, int group) {
 }  // namespace
 
 std::string name_of_tensor(const model::Dataflow& flow, const plan::Tensor& tensor) {
-  const auto c = static_cast<std::size_t>(tensor.cls);
-  if (c >= flow.classes.size())
+  if (!tensor.cls.within(flow.classes.size()))
     return fmt::format("class {}, {}", tensor.cls, place(tensor.layer, tensor.block, tensor.group));
-  const model::TensorClass& cls = flow.classes[c];
-  return fmt::format("{}, {}", cls.name,
-                     place(tensor.layer, cls.lasting() ? -1 : tensor.block, cls.grouped ? tensor.group : -1));
+  const model::TensorClass& cls = flow.classes[tensor.cls];
+  return fmt::format(
+      "{}, {}", cls.name,
+      place(tensor.layer, cls.lasting() ? model::BlockIndex::none() : tensor.block, cls.grouped ? tensor.group : -1));
 }
 
-std::string name_of_call(const model::Dataflow& flow, const plan::Program& program, std::size_t k) {
+std::string name_of_call(const model::Dataflow& flow, const plan::Program& program, plan::CallIndex k) {
   const plan::Call& call = program.calls[k];
   const char* phase = call.phase == plan::Phase::forward    ? "forward"
                       : call.phase == plan::Phase::backward ? "backward"
                                                             : "rerun";
-  const auto s = static_cast<std::size_t>(call.segment);
-  const std::string segment =
-      s < flow.segments.size() ? flow.segments[s].name : fmt::format("segment {}", call.segment);
+  const std::string segment = call.segment.within(flow.segments.size()) ? flow.segments[call.segment].name
+                                                                        : fmt::format("segment {}", call.segment);
   return fmt::format("call {} ({} of {}, {})", k, phase, segment, place(call.layer, call.block, call.group));
 }
 
 std::string name_of_copy(const model::Dataflow& flow, const plan::Program& program, std::size_t index) {
   const plan::Copy& copy = program.copies[index];
-  const plan::Residency& residency = program.residencies[static_cast<std::size_t>(copy.residency)];
-  return fmt::format("copy {} ({}, {} tier {})", index,
-                     name_of_tensor(flow, program.tensors[static_cast<std::size_t>(residency.tensor)]),
+  const plan::Residency& residency = program.residencies[copy.residency];
+  return fmt::format("copy {} ({}, {} tier {})", index, name_of_tensor(flow, program.tensors[residency.tensor]),
                      copy.direction == plan::Direction::out ? "out to" : "in from", copy.tier);
 }
 

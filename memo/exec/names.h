@@ -7,8 +7,8 @@
 
 namespace memo::exec {
 
-std::string name_of_tensor(const model::Dataflow& flow, const plan::Tensor& tensor);                 // o, layer 1, ..
-std::string name_of_call(const model::Dataflow& flow, const plan::Program& program, std::size_t k);  // call 7 (..)
+std::string name_of_tensor(const model::Dataflow& flow, const plan::Tensor& tensor);  // o, layer 1, ..
+std::string name_of_call(const model::Dataflow& flow, const plan::Program& program, plan::CallIndex k);  // call 7 (..)
 std::string name_of_copy(const model::Dataflow& flow, const plan::Program& program, std::size_t index);  // copy 7 (..)
 
 }  // namespace memo::exec

@@ -1,6 +1,7 @@
 #include "memo/model/dataflow.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "memo/model/parameters.h"
 #include "memo/model/shape.h"
@@ -8,19 +9,26 @@
 namespace memo::model {
 namespace {
 
-template <class List>
-int find_named(const List& list, const std::string& name) {
-  const auto found = std::find_if(list.begin(), list.end(), [&](const auto& item) { return item.name == name; });
-  return found == list.end() ? -1 : static_cast<int>(found - list.begin());
+template <class I, class T, class Is>
+I find_first(const IndexedVector<I, T>& list, Is is) {
+  const auto found = std::ranges::find_if(list.indices(), [&](I i) { return is(list[i]); });
+  return found == list.indices().end() ? I::none() : *found;
 }
 
-Use block_of(int cls, int layer_shift = 0) { return {cls, layer_shift, false, false}; }
-Use groups_of(int cls) { return {cls, 0, false, true}; }
-Use sequence_of(int cls) { return {cls, 0, true, false}; }
+Use block_of(ClassIndex cls, int layer_shift = 0) { return {cls, layer_shift, false, false}; }
+Use groups_of(ClassIndex cls) { return {cls, 0, false, true}; }
+Use sequence_of(ClassIndex cls) { return {cls, 0, true, false}; }
 
-// Of one head group, by the numbers of its classes.
-Segment core_attention(int qkv, int o, int lse, int d_o, int dq, int dk, int dv) {
+ClassIndex add(Dataflow& flow, TensorClass cls) {
+  flow.classes.push_back(std::move(cls));
+  return flow.classes.end_index() - 1;
+}
+
+// Of one head group.
+Segment core_attention(ClassIndex qkv, ClassIndex o, ClassIndex lse, ClassIndex d_o, ClassIndex dq, ClassIndex dk,
+                       ClassIndex dv) {
   return {"attention",
+          SegmentRole::attention,
           Stage::core,
           {{sequence_of(qkv)}, {sequence_of(o), sequence_of(lse)}},
           {{sequence_of(d_o), sequence_of(qkv), sequence_of(o), sequence_of(lse)},
@@ -37,8 +45,25 @@ std::vector<int> Dataflow::prefixes() const {
   return result;
 }
 
-int Dataflow::find_class(const std::string& name) const { return find_named(classes, name); }
-int Dataflow::find_segment(const std::string& name) const { return find_named(segments, name); }
+Element TensorClass::element() const {
+  switch (role) {
+    case TensorRole::log_sum_exp:
+    case TensorRole::gradients:
+    case TensorRole::optimizer:
+      return Element::float32;
+    case TensorRole::saved:
+      return Element::bytes;
+    default:
+      return grouped ? Element::attention : Element::compute;
+  }
+}
+
+ClassIndex Dataflow::find_class(TensorRole role, Stage stage) const {
+  return find_first(classes, [&](const TensorClass& c) { return c.role == role && c.stage == stage; });
+}
+SegmentIndex Dataflow::find_segment(SegmentRole role, int kind) const {
+  return find_first(segments, [&](const Segment& s) { return s.role == role && s.kind == kind; });
+}
 
 bool Dataflow::layers_alone() const {
   return std::ranges::none_of(segments, [](const Segment& segment) { return segment.stage == Stage::loss; });
@@ -65,22 +90,22 @@ Dataflow layers_dataflow(const LayerShape& shape, int element_bytes, int attenti
   const int kinds = shape.kind_count();
   if (kinds > 1) flow.kinds = shape.kinds;
   flow.forward_layers = shape.forward_layers;
-  enum : int { x, qkv, o, lse, d_o, dq, dk, dv };
-  flow.classes = {{"x", Bytes(shape.hidden * element_bytes)},
-                  {"qkv", row(query + 2 * key), true, true},
-                  {"o", row(query), true, true},
-                  {"lse", Bytes(shape.heads / groups * 4), true, true},
-                  {"do", row(query), true, true},
-                  {"dq", row(query), true, true},
-                  {"dk", row(key), true, true},
-                  {"dv", row(key), true, true}};
+  const ClassIndex x = add(flow, {"x", TensorRole::hidden, Bytes(shape.hidden * element_bytes)});
+  const ClassIndex qkv = add(flow, {"qkv", TensorRole::qkv, row(query + 2 * key), true, true});
+  const ClassIndex o = add(flow, {"o", TensorRole::attention_output, row(query), true, true});
+  const ClassIndex lse = add(flow, {"lse", TensorRole::log_sum_exp, Bytes(shape.heads / groups * 4), true, true});
+  const ClassIndex d_o = add(flow, {"do", TensorRole::d_attention_output, row(query), true, true});
+  const ClassIndex dq = add(flow, {"dq", TensorRole::d_query, row(query), true, true});
+  const ClassIndex dk = add(flow, {"dk", TensorRole::d_key, row(key), true, true});
+  const ClassIndex dv = add(flow, {"dv", TensorRole::d_value, row(key), true, true});
   const auto of_kind = [&](const char* name, int kind) {
     return kinds == 1 ? std::string(name) : std::string(name) + " (kind " + std::to_string(kind) + ")";
   };
-  flow.segments = {{"input", Stage::before, {{}, {block_of(x)}}, {}}};
+  flow.segments = {{"input", SegmentRole::input, Stage::before, {{}, {block_of(x)}}, {}}};
   for (int kind = 0; kind < kinds; ++kind)
     flow.segments.push_back(
         {of_kind("before", kind),
+         SegmentRole::before,
          Stage::before,
          {{block_of(x)}, {groups_of(qkv)}},
          kind < shape.forward_kinds() ? Side{} : Side{{groups_of(dq), groups_of(dk), groups_of(dv)}, {}},
@@ -91,12 +116,13 @@ Dataflow layers_dataflow(const LayerShape& shape, int element_bytes, int attenti
     if (shape.is_data_dependent(kind)) backward.reads = {block_of(x), groups_of(o)};
     if (kind < shape.forward_kinds()) backward = {};
     flow.segments.push_back({of_kind("after", kind),
+                             SegmentRole::after,
                              Stage::after,
                              {{block_of(x), groups_of(o)}, {}},
                              std::move(backward),
                              kinds == 1 ? -1 : kind});
   }
-  flow.segments.push_back({"wait", Stage::wait, {}, {}});
+  flow.segments.push_back({"wait", SegmentRole::wait, Stage::wait, {}, {}});
   return flow;
 }
 
@@ -111,52 +137,73 @@ Dataflow decoder_dataflow(const Shape& shape, int element_bytes, int groups, Tok
   flow.groups = groups;
   flow.context = context;
   flow.block = block;
-  enum : int { x, qkv, o, lse, x1, h, d, d1, dh, d_o, dq, dk, dv, before, after = before + 3 };
-  flow.classes = {{"x", row(shape.hidden)},
-                  {"qkv", row(query + 2 * key), true, true},
-                  {"o", row(query), true, true},
-                  {"lse", Bytes(shape.heads / groups * 4), true, true},
-                  {"x1", row(shape.hidden)},
-                  {"h", row(inner)},
-                  {"d", row(shape.hidden)},
-                  {"d1", row(shape.hidden)},
-                  {"dh", row(inner)},
-                  {"do", row(query), true, true},
-                  {"dq", row(query), true, true},
-                  {"dk", row(key), true, true},
-                  {"dv", row(key), true, true}};
-  for (const auto& [stage, name] : {std::pair(Stage::before, "before"), std::pair(Stage::after, "after")}) {
-    const StateBytes state = state_bytes(shape, element_bytes, 0, stage);
-    flow.classes.push_back({std::string("weights.") + name, {}, false, false, state.weights});
-    flow.classes.push_back({std::string("gradients.") + name, {}, false, false, state.gradients});
-    flow.classes.push_back({std::string("optimizer.") + name, {}, false, false, state.optimizer});
-  }
+  const ClassIndex x = add(flow, {"x", TensorRole::hidden, row(shape.hidden)});
+  const ClassIndex qkv = add(flow, {"qkv", TensorRole::qkv, row(query + 2 * key), true, true});
+  const ClassIndex o = add(flow, {"o", TensorRole::attention_output, row(query), true, true});
+  const ClassIndex lse = add(flow, {"lse", TensorRole::log_sum_exp, Bytes(shape.heads / groups * 4), true, true});
+  const ClassIndex x1 = add(flow, {"x1", TensorRole::residual, row(shape.hidden)});
+  const ClassIndex h = add(flow, {"h", TensorRole::mlp_inner, row(inner)});
+  const ClassIndex d = add(flow, {"d", TensorRole::d_hidden, row(shape.hidden)});
+  const ClassIndex d1 = add(flow, {"d1", TensorRole::d_residual, row(shape.hidden)});
+  const ClassIndex dh = add(flow, {"dh", TensorRole::d_mlp_inner, row(inner)});
+  const ClassIndex d_o = add(flow, {"do", TensorRole::d_attention_output, row(query), true, true});
+  const ClassIndex dq = add(flow, {"dq", TensorRole::d_query, row(query), true, true});
+  const ClassIndex dk = add(flow, {"dk", TensorRole::d_key, row(key), true, true});
+  const ClassIndex dv = add(flow, {"dv", TensorRole::d_value, row(key), true, true});
+  struct Parameters {
+    ClassIndex weights, gradients, optimizer;
+  };
+  const auto parameters = [&](Stage stage, const std::string& name) {
+    const StateBytes state = state_bytes(shape, element_bytes, LayerIndex(0), stage);
+    const auto lasting = [&](const char* kind, TensorRole role, Bytes bytes) {
+      return add(flow, {kind + name, role, {}, false, false, bytes, stage});
+    };
+    return Parameters{lasting("weights.", TensorRole::weights, state.weights),
+                      lasting("gradients.", TensorRole::gradients, state.gradients),
+                      lasting("optimizer.", TensorRole::optimizer, state.optimizer)};
+  };
+  const Parameters before = parameters(Stage::before, "before"), after = parameters(Stage::after, "after");
 
   flow.segments = {
-      {"embedding", Stage::embedding, {{}, {block_of(x)}}, {{block_of(d)}, {}}},
+      {"embedding", SegmentRole::embedding, Stage::embedding, {{}, {block_of(x)}}, {{block_of(d)}, {}}},
       {"attn_in",
+       SegmentRole::attn_in,
        Stage::before,
        {{block_of(x)}, {groups_of(qkv)}},
        {{groups_of(dq), groups_of(dk), groups_of(dv), block_of(d1)}, {block_of(d)}}},
       core_attention(qkv, o, lse, d_o, dq, dk, dv),
-      {"attn_out", Stage::after, {{block_of(x), groups_of(o)}, {block_of(x1)}}, {{block_of(d1)}, {groups_of(d_o)}}},
-      {"mlp_in", Stage::after, {{block_of(x1)}, {block_of(h)}}, {{block_of(dh), block_of(d, 1)}, {block_of(d1)}}},
-      {"mlp_out", Stage::after, {{block_of(x1), block_of(h)}, {block_of(x, 1)}}, {{block_of(d, 1)}, {block_of(dh)}}},
-      {"loss", Stage::loss, {{block_of(x)}, {block_of(d)}}, {}},
+      {"attn_out",
+       SegmentRole::attn_out,
+       Stage::after,
+       {{block_of(x), groups_of(o)}, {block_of(x1)}},
+       {{block_of(d1)}, {groups_of(d_o)}}},
+      {"mlp_in",
+       SegmentRole::mlp_in,
+       Stage::after,
+       {{block_of(x1)}, {block_of(h)}},
+       {{block_of(dh), block_of(d, 1)}, {block_of(d1)}}},
+      {"mlp_out",
+       SegmentRole::mlp_out,
+       Stage::after,
+       {{block_of(x1), block_of(h)}, {block_of(x, 1)}},
+       {{block_of(d, 1)}, {block_of(dh)}}},
+      {"loss", SegmentRole::loss, Stage::loss, {{block_of(x)}, {block_of(d)}}, {}},
   };
   for (Segment& segment : flow.segments) {
     if (segment.stage != Stage::before && segment.stage != Stage::after) continue;
-    const int weights = segment.stage == Stage::before ? before : after, gradients = weights + 1;
-    segment.forward.reads.push_back({weights});
-    for (const int cls : {weights, gradients}) segment.backward.reads.push_back({cls});
-    segment.backward.writes.push_back({gradients});
+    const Parameters& of = segment.stage == Stage::before ? before : after;
+    segment.forward.reads.push_back({of.weights});
+    for (const ClassIndex cls : {of.weights, of.gradients}) segment.backward.reads.push_back({cls});
+    segment.backward.writes.push_back({of.gradients});
   }
-  for (const auto& [first, name] : {std::pair<int, const char*>(before, "update.before"), {after, "update.after"}}) {
-    const std::vector<Use> all{{first}, {first + 1}, {first + 2}};
-    flow.segments.push_back({name, Stage::update, {all, all}, {}});
-  }
-  flow.segments.push_back({"optimizer", Stage::optimizer, {}, {}});
-  flow.segments.push_back({"wait", Stage::wait, {}, {}});
+  const auto update = [&](const char* name, SegmentRole role, const Parameters& of) {
+    const std::vector<Use> all{{of.weights}, {of.gradients}, {of.optimizer}};
+    flow.segments.push_back({name, role, Stage::update, {all, all}, {}});
+  };
+  update("update.before", SegmentRole::update_before, before);
+  update("update.after", SegmentRole::update_after, after);
+  flow.segments.push_back({"optimizer", SegmentRole::optimizer, Stage::optimizer, {}, {}});
+  flow.segments.push_back({"wait", SegmentRole::wait, Stage::wait, {}, {}});
   return flow;
 }
 

@@ -16,24 +16,62 @@
 #include <string>
 #include <vector>
 
+#include "memo/base/index.h"
 #include "memo/base/units.h"
 
 namespace memo::model {
+
+using ClassIndex = Index<struct ClassTag>;      // into Dataflow::classes
+using SegmentIndex = Index<struct SegmentTag>;  // into Dataflow::segments
+using LayerIndex = Index<struct LayerTag>;      // layer L, behind the last, has what the last one gives: x, and its d
+using BlockIndex = Index<struct BlockTag>;      // token block
+
+// update: the optimizer's step of a layer; optimizer: that of the parameters of no layer, the last call. wait: nothing
+// is computed; copies between two passes over a sequence may end or begin there.
+enum class Stage { embedding, before, core, after, loss, update, optimizer, wait };
+
+// What a class of tensors holds. Code decides by roles; names are for people.
+enum class TensorRole {
+  hidden,            // x: what goes into a layer, and comes out of the one before
+  qkv,               // queries, keys and values
+  attention_output,  // o
+  log_sum_exp,       // lse
+  residual,          // x1: the sum behind attention
+  mlp_inner,         // h: what the MLP's activation is applied to
+  d_hidden,          // gradients have a d before what they are of
+  d_residual,
+  d_mlp_inner,
+  d_attention_output,
+  d_query,
+  d_key,
+  d_value,
+  saved,  // what autograd saves of a segment beyond the operands of this table
+  weights,
+  gradients,  // of the weights
+  optimizer,  // moments, and float32 weights of a 16-bit compute dtype
+  other       // of a table that is none of this folder's
+};
+
+// What the elements of a tensor are. Attention's operands may be of another dtype than the rest, as under autocast.
+enum class Element { compute, attention, float32, bytes };  // bytes: autograd alone knows
 
 // A class of tensors: one instance per (layer, token block, head group) for which a segment writes it. Or, when it is
 // lasting, one per layer: weights, gradients and optimizer state, which outlive the step and are changed in place.
 struct TensorClass {
   std::string name;
-  Bytes row;              // bytes per token (and per head group when `grouped`); 0 when lasting
-  bool grouped = false;   // one instance per head group
-  bool sequence = false;  // some call reads or writes all blocks as one buffer, so blocks lie one after another
-  Bytes layer_bytes{};    // of an instance of a lasting class, else 0
+  TensorRole role = TensorRole::other;
+  Bytes row;                    // bytes per token (and per head group when `grouped`); 0 when lasting
+  bool grouped = false;         // one instance per head group
+  bool sequence = false;        // some call reads or writes all blocks as one buffer, so blocks lie one after another
+  Bytes layer_bytes{};          // of an instance of a lasting class, else 0
+  Stage stage = Stage::before;  // of a lasting class: whether it is of the parameters before or after core attention
+  [[nodiscard]] Element element() const;
   [[nodiscard]] bool lasting() const { return layer_bytes > Bytes(0); }
 };
 
 // One operand of a segment call, relative to the call's layer, block and group.
 struct Use {
-  int cls = 0;
+  ClassIndex cls;
   int layer_shift = 0;          // the operand's layer less the call's layer
   bool whole_sequence = false;  // every block, as one contiguous buffer
   bool every_group = false;     // every head group, else the call's own
@@ -43,14 +81,30 @@ struct Side {
   std::vector<Use> reads, writes;
 };
 
-// update: the optimizer's step of a layer; optimizer: that of the parameters of no layer, the last call. wait: nothing
-// is computed; copies between two passes over a sequence may end or begin there.
-enum class Stage { embedding, before, core, after, loss, update, optimizer, wait };
+// What a segment computes. Those of a decoder come first, up to `wait`.
+enum class SegmentRole {
+  embedding,
+  attn_in,  // norm, q, k and v
+  attention,
+  attn_out,       // out-projection, residual
+  mlp_in,         // norm, the MLP's first product
+  mlp_out,        // activation, second product, residual
+  loss,           // and final norm, head
+  update_before,  // the optimizer's step of a layer's parameters before core attention
+  update_after,
+  optimizer,
+  wait,
+  input,   // of layers alone: what comes in from the rest of the model
+  before,  // someone else's mathematics up to attention
+  after,   // and behind it
+  other    // of a table that is none of this folder's
+};
 
 // A piece of the step. Stages before and after run per token block, core per head group over the whole sequence.
 // The loss does its backward in its forward side (it writes the gradient of its input); its backward side is empty.
 struct Segment {
   std::string name;
+  SegmentRole role = SegmentRole::other;
   Stage stage = Stage::before;
   Side forward, backward;
   int kind = -1;  // runs in the layers of this kind only; -1: in all
@@ -58,43 +112,46 @@ struct Segment {
 };
 
 struct Dataflow {
-  std::vector<TensorClass> classes;
-  std::vector<Segment> segments;  // in the order in which a block meets them
+  IndexedVector<ClassIndex, TensorClass> classes;
+  IndexedVector<SegmentIndex, Segment> segments;  // in the order in which a block meets them
   int layers = 0;
   int groups = 1;
-  Tokens context;          // S
-  Tokens block;            // T; the last block holds what is left of S
-  std::vector<int> kinds;  // of each layer; empty: all layers are alike
+  Tokens context;                        // S
+  Tokens block;                          // T; the last block holds what is left of S
+  IndexedVector<LayerIndex, int> kinds;  // of each layer; empty: all layers are alike
   int forward_layers = 0;  // of layers alone: the first so many, whose gradients nobody wants, have no backward side
 
   [[nodiscard]] int blocks() const { return static_cast<int>((context.value() + block.value() - 1) / block.value()); }
-  [[nodiscard]] Tokens block_tokens(int b) const {
-    return b + 1 < blocks() ? block : context - block * static_cast<std::int64_t>(b);
+  [[nodiscard]] BlockIndex last_block() const { return BlockIndex(blocks() - 1); }
+  [[nodiscard]] Tokens block_tokens(BlockIndex b) const {
+    return b < last_block() ? block : context - block * static_cast<std::int64_t>(b.value());
   }
-  [[nodiscard]] int blocks_of(int cls) const { return classes[static_cast<std::size_t>(cls)].lasting() ? 1 : blocks(); }
-  [[nodiscard]] Bytes bytes_of(int cls, int block) const {  // of one instance
-    const TensorClass& c = classes[static_cast<std::size_t>(cls)];
-    return c.lasting() ? c.layer_bytes : c.row * block_tokens(block).value();
+  [[nodiscard]] int blocks_of(ClassIndex cls) const { return classes[cls].lasting() ? 1 : blocks(); }
+  [[nodiscard]] Bytes bytes_of(ClassIndex cls, BlockIndex b) const {  // of one instance
+    const TensorClass& c = classes[cls];
+    return c.lasting() ? c.layer_bytes : c.row * block_tokens(b).value();
   }
   // How many of its first blocks core attention may be computed again for, short of all: about eighths.
   [[nodiscard]] std::vector<int> prefixes() const;
-  [[nodiscard]] int find_class(const std::string& name) const;    // -1 when there is none
-  [[nodiscard]] int find_segment(const std::string& name) const;  // -1 when there is none
-  [[nodiscard]] bool layered(int segment) const {                 // a piece of a layer
-    const Stage stage = segments[static_cast<std::size_t>(segment)].stage;
+  // The first of the role, or none. `stage`: of the parameters, of a lasting class.
+  [[nodiscard]] ClassIndex find_class(TensorRole role, Stage stage = Stage::before) const;
+  [[nodiscard]] SegmentIndex find_segment(SegmentRole role, int kind = -1) const;
+  [[nodiscard]] bool layered(SegmentIndex segment) const {  // a piece of a layer
+    const Stage stage = segments[segment].stage;
     return stage == Stage::before || stage == Stage::core || stage == Stage::after;
   }
   // A table without a loss is of layers alone, whose forward and backward sides someone else calls, layer by layer, and
   // between them computes the loss.
   [[nodiscard]] bool layers_alone() const;
-  [[nodiscard]] bool in_layer(int segment, int layer) const {  // whether a piece of a layer is one of this layer
-    const int kind = segments[static_cast<std::size_t>(segment)].kind;
-    return kind < 0 || kinds.empty() || kind == kinds[static_cast<std::size_t>(layer)];
+  // Whether a piece of a layer is one of this layer.
+  [[nodiscard]] bool in_layer(SegmentIndex segment, LayerIndex layer) const {
+    const int kind = segments[segment].kind;
+    return kind < 0 || kinds.empty() || kind == kinds[layer];
   }
   // Layers whose tensors are placed, the first ones: not the last where its backward follows its forward at once.
   [[nodiscard]] int placed_layers() const { return layers_alone() ? layers : layers - 1; }
-  [[nodiscard]] bool each_layer(int segment) const {  // runs for each layer
-    return layered(segment) || segments[static_cast<std::size_t>(segment)].stage == Stage::update;
+  [[nodiscard]] bool each_layer(SegmentIndex segment) const {  // runs for each layer
+    return layered(segment) || segments[segment].stage == Stage::update;
   }
 };
 
@@ -113,7 +170,7 @@ Dataflow decoder_dataflow(const Shape& shape, int element_bytes, int groups, Tok
 struct LayerShape {
   int layers = 0;
   std::int64_t hidden = 0, heads = 0, kv_heads = 0, head_dim = 0;
-  std::vector<int> kinds = {};  // of each layer, from 0; layers of a kind allocate alike; empty: all are of kind 0
+  IndexedVector<LayerIndex, int> kinds = {};  // from 0; layers of a kind allocate alike; empty: all are of kind 0
   // Of each kind: whether the part behind attention allocates otherwise for other values (a mixture of experts). It is
   // not planned then: its backward call computes the layer again, and frees all of it. Empty: none does.
   std::vector<bool> data_dependent = {};

@@ -23,23 +23,24 @@ class Builder {
   }
 
   // `pieces`: rows of the parts that some families keep as tensors of their own. columns 0: a vector.
-  void add(const std::string& name, const Sizes& pieces, std::int64_t columns, Init init, int layer = -1) {
+  void add(const std::string& name, const Sizes& pieces, std::int64_t columns, Init init,
+           LayerIndex layer = LayerIndex::none()) {
     ParameterSpec spec;
-    spec.name = layer < 0 ? name : fmt::format("layers.{}.{}", layer, name);
+    spec.name = !layer.exists() ? name : fmt::format("layers.{}.{}", layer, name);
     spec.shape = {sum(pieces)};
     if (columns > 0) spec.shape.push_back(columns);
     spec.decays = columns > 0;
     spec.init = init;
     spec.layer = layer;
     spec.stage = stage_of(name);
-    spec.parts = parts(name, pieces, layer, columns > 0 && layer >= 0 && family_->linear_transposed);
+    spec.parts = parts(name, pieces, layer, columns > 0 && layer.exists() && family_->linear_transposed);
     specs_.push_back(std::move(spec));
   }
-  void linear(const std::string& name, const Sizes& out, std::int64_t in, bool bias, Init init, int layer) {
+  void linear(const std::string& name, const Sizes& out, std::int64_t in, bool bias, Init init, LayerIndex layer) {
     add(name, out, in, init, layer);
     if (bias) add(name + ".bias", out, 0, Init::zero, layer);
   }
-  void norm(const std::string& name, std::int64_t size, bool bias, int layer = -1) {
+  void norm(const std::string& name, std::int64_t size, bool bias, LayerIndex layer = LayerIndex::none()) {
     add(name, {size}, 0, Init::one, layer);
     if (bias) add(name + ".bias", {size}, 0, Init::zero, layer);
   }
@@ -53,7 +54,7 @@ class Builder {
     if (base == "final_norm" || base == "head") return Stage::loss;
     return base == "attn_norm" || base == "qkv" || base == "q_norm" || base == "k_norm" ? Stage::before : Stage::after;
   }
-  [[nodiscard]] std::vector<ParameterPart> parts(const std::string& name, Sizes pieces, int layer,
+  [[nodiscard]] std::vector<ParameterPart> parts(const std::string& name, Sizes pieces, LayerIndex layer,
                                                  bool transposed) const {
     const auto found = std::find_if(family_->tensors.begin(), family_->tensors.end(),
                                     [&](const TensorNames& t) { return t.parameter == name; });
@@ -81,7 +82,7 @@ std::vector<ParameterSpec> parameters(const Shape& s) {
   Builder b(s);
   b.add("embedding", {s.vocab}, s.hidden, Init::normal);
   if (s.position == Position::learned) b.add("positions", {s.max_positions}, s.hidden, Init::normal);
-  for (int i = 0; i < s.layers; ++i) {
+  for (const LayerIndex i : indices<LayerIndex>(static_cast<int>(s.layers))) {
     b.norm("attn_norm", s.hidden, norm_bias, i);
     b.linear("qkv", {query, key, key}, s.hidden, s.qkv_bias, Init::normal, i);
     if (s.qk_norm) b.norm("q_norm", s.head_dim, false, i);
@@ -120,11 +121,11 @@ Bytes parameter_bytes(const ParameterSpec& spec, std::int64_t element_bytes) {
   return round_up(Bytes(elements * element_bytes), alignment);
 }
 
-StateBytes state_bytes(const Shape& shape, int element_bytes, int layer, Stage stage) {
+StateBytes state_bytes(const Shape& shape, int element_bytes, LayerIndex layer, Stage stage) {
   const int floats = element_bytes == 4 ? 2 : 3;  // the optimizer's, of a parameter
   StateBytes sum;
   for (const ParameterSpec& spec : parameters(shape)) {
-    if (spec.layer != layer || (layer >= 0 && spec.stage != stage)) continue;
+    if (spec.layer != layer || (layer.exists() && spec.stage != stage)) continue;
     sum.weights += parameter_bytes(spec, element_bytes);
     sum.gradients += parameter_bytes(spec, 4);
     sum.optimizer += parameter_bytes(spec, 4) * floats;

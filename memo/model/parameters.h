@@ -28,8 +28,8 @@ struct ParameterSpec {
   bool decays = false;              // weight decay applies (matrices that are not norms or biases)
   Init init = Init::normal;
   std::vector<ParameterPart> parts;
-  int layer = -1;                  // -1: of no layer
-  Stage stage = Stage::embedding;  // whose segments use it: embedding, before, after, loss
+  LayerIndex layer = LayerIndex::none();  // none: of no layer
+  Stage stage = Stage::embedding;         // whose segments use it: embedding, before, after, loss
 };
 
 // Names, in this order: embedding [V, h], positions [P, h] (learned positions), then per layer i "layers.i." +
@@ -45,7 +45,7 @@ struct StateBytes {
   Bytes weights, gradients, optimizer;
 };
 Bytes parameter_bytes(const ParameterSpec& spec, std::int64_t element_bytes);
-// Of the parameters of one layer's stage; layer -1: of all that belong to no layer.
-StateBytes state_bytes(const Shape& shape, int element_bytes, int layer, Stage stage = Stage::embedding);
+// Of the parameters of one layer's stage; without a layer: of all that belong to none.
+StateBytes state_bytes(const Shape& shape, int element_bytes, LayerIndex layer, Stage stage = Stage::embedding);
 
 }  // namespace memo::model

@@ -19,7 +19,7 @@ Tokens job_block(const job::Job& job) {
 }
 
 std::vector<Fixed> fixed_memory(const model::Shape& shape, job::DType dtype) {
-  const model::StateBytes state = model::state_bytes(shape, dtype == job::DType::bfloat16 ? 2 : 4, -1);
+  const model::StateBytes state = model::state_bytes(shape, dtype == job::DType::bfloat16 ? 2 : 4, LayerIndex::none());
   return {{"weights", state.weights}, {"gradients", state.gradients}, {"optimizer", state.optimizer}};
 }
 
@@ -46,9 +46,8 @@ Status check_for_job(const Profile& profile, const job::Job& job, const std::str
   const int element_bytes = job.model.dtype == job::DType::bfloat16 ? 2 : 4;
   for (const model::TensorClass& cls :
        model::decoder_dataflow(shape, element_bytes, flow.groups, flow.context, flow.block).classes) {
-    const int found = flow.find_class(cls.name);
-    if (found < 0 || flow.classes[static_cast<std::size_t>(found)].row != cls.row ||
-        flow.classes[static_cast<std::size_t>(found)].layer_bytes != cls.layer_bytes)
+    const ClassIndex found = flow.find_class(cls.role, cls.stage);
+    if (!found.exists() || flow.classes[found].row != cls.row || flow.classes[found].layer_bytes != cls.layer_bytes)
       return refuse(fmt::format("its model's tensors '{}' are of another size", cls.name));
   }
   return {};

@@ -1,7 +1,7 @@
 // Large arrays as tables: {"columns": ["tensor", "begin", ...], "rows": [[0, 1, ...], ...]}, integers only. A row type
 // says its columns once, by an overload of
 //   template <Row<Type> T, class Field> void each_column(T& row, Field&& field)   // calls field(name, member)
-// which serves writing and reading. Members are int, Bytes or an enum that counts from 0 (checked elsewhere).
+// which serves writing and reading. Members are int, an Index, Bytes or an enum that counts from 0 (checked elsewhere).
 #pragma once
 
 #include <fmt/format.h>
@@ -13,6 +13,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "memo/base/index.h"
 #include "memo/plan/json_cursor.h"
 
 namespace memo::plan {
@@ -21,6 +22,10 @@ template <class T, class Type>
 concept Row = std::same_as<std::remove_const_t<T>, Type>;
 
 inline std::int64_t cell(Bytes member) { return member.value(); }
+template <class Tag>
+std::int64_t cell(Index<Tag> member) {
+  return member.value();
+}
 template <class T>
 std::int64_t cell(T member) {
   return static_cast<std::int64_t>(member);
@@ -41,6 +46,14 @@ bool from_cell(const nlohmann::json& value, T& member) {
   constexpr int most = std::is_same_v<T, bool> ? 1 : 7;  // of an enumeration, whose own check follows
   if (!to_integer(value, any ? Limits::min() : 0, any ? Limits::max() : most, number)) return false;
   member = static_cast<T>(number);
+  return true;
+}
+
+template <class Tag>
+bool from_cell(const nlohmann::json& value, Index<Tag>& member) {
+  int number = 0;
+  if (!from_cell(value, number)) return false;
+  member = Index<Tag>(number);
   return true;
 }
 

@@ -8,23 +8,26 @@
 
 namespace memo::plan {
 
+using InstanceIndex = Index<struct InstanceTag>;
+
 // Numbers every instance (class, layer, block, group) of a dataflow. Layers run to L inclusive: x and d have L + 1.
-class TensorIndex {
+class Instances {
  public:
-  explicit TensorIndex(const model::Dataflow& flow);
-  [[nodiscard]] int of(int cls, int layer, int block, int group) const;
+  explicit Instances(const model::Dataflow& flow);
+  [[nodiscard]] InstanceIndex of(ClassIndex cls, LayerIndex layer, BlockIndex block, int group) const;
+  [[nodiscard]] InstanceIndex of(const Tensor& t) const { return of(t.cls, t.layer, t.block, t.group); }
   [[nodiscard]] int size() const { return size_; }
-  [[nodiscard]] Tensor tensor(int index) const;
+  [[nodiscard]] Tensor tensor(InstanceIndex index) const;
 
  private:
   const model::Dataflow& flow_;
-  std::vector<int> first_;  // of each class
+  IndexedVector<ClassIndex, int> first_;
   int size_ = 0;
 };
 
 // One operand of a call: a tensor, or so many blocks of a sequence from this one, its block 0, on.
 struct Operand {
-  int tensor = 0;
+  InstanceIndex tensor;
   bool sequence = false;
   int blocks = 1;
 };
@@ -33,19 +36,19 @@ struct Operands {
   std::vector<Operand> reads, writes;  // in the table's order; every group in turn
 };
 
-Operands operands(const model::Dataflow& flow, const TensorIndex& index, const Call& call);
+Operands operands(const model::Dataflow& flow, const Instances& instances, const Call& call);
 
 // Where a program has its tensors while a call runs.
 class Places {
  public:
-  Places(const TensorIndex& index, const Program& program);
-  // Of the residencies that hold the tensor (of the index) at the call's boundary, the first in the program's list.
+  Places(const Instances& instances, const Program& program);
+  // Of the residencies that hold the tensor at the call's boundary, the first in the program's list.
   // Aborts when there is none, which no validated plan has of an operand.
-  [[nodiscard]] const Residency& of(int tensor, int call) const;
+  [[nodiscard]] const Residency& of(InstanceIndex tensor, CallIndex call) const;
 
  private:
   const Program& program_;
-  std::vector<std::vector<int>> residencies_;  // of each tensor of the index
+  IndexedVector<InstanceIndex, std::vector<ResidencyIndex>> residencies_;
 };
 
 }  // namespace memo::plan

@@ -18,8 +18,8 @@ inline constexpr int plan_version = 3;
 // Recomputed blocks are the first (early tokens are cheapest in causal attention), then swapped, kept blocks the last
 // (backward needs those first).
 struct ClassPlacement {
-  int cls = 0;
-  int layer = 0;
+  ClassIndex cls;
+  LayerIndex layer;
   int recomputed = 0, swapped = 0, kept = 0;
   int tier = 0;
   // Leaves between any two passes that use it, so that nothing of the sequence's length stays on the device; otherwise

@@ -6,19 +6,23 @@
 
 namespace memo::plan {
 
-std::string name_of_instance(const model::Dataflow& flow, int cls, int layer, int block, int group) {
-  const model::TensorClass& c = flow.classes[static_cast<std::size_t>(cls)];
+std::string name_of_instance(const model::Dataflow& flow, ClassIndex cls, LayerIndex layer, BlockIndex block,
+                             int group) {
+  const model::TensorClass& c = flow.classes[cls];
   std::string name = fmt::format("{} of layer {}, block {}", c.name, layer, block);
   return c.grouped ? name + fmt::format(", group {}", group) : name;
 }
 
-std::string name_of_tensor(const Plan& plan, int tensor) {
-  const Tensor& t = plan.program.tensors[static_cast<std::size_t>(tensor)];
+std::string name_of_tensor(const Plan& plan, TensorIndex tensor) {
+  const Tensor& t = plan.program.tensors[tensor];
   return name_of_instance(plan.profile.flow, t.cls, t.layer, t.block, t.group);
 }
 namespace {
 
-bool within(std::int64_t index, std::size_t size) { return index >= 0 && index < static_cast<std::int64_t>(size); }
+bool in_tiers(const Plan& plan, int tier) { return tier >= 0 && at(tier) < plan.profile.tiers.size(); }
+// Of the layers of a whole step, the one behind the last too.
+bool in_layers(const model::Dataflow& flow, LayerIndex layer) { return layer.within(at(flow.layers) + 1); }
+
 void check_program_sizes(const Plan& plan, Failures& failures) {
   const Program& program = plan.program;
   const auto equal = [&](const char* what, std::size_t size, const char* of, std::size_t expected) {
@@ -54,57 +58,55 @@ void check_placements(const Plan& plan, Failures& failures) {
   const model::Dataflow& flow = plan.profile.flow;
   for (std::size_t i = 0; i < plan.placement.size() && !failures.full(); ++i) {
     const ClassPlacement& p = plan.placement[i];
-    if (!within(p.cls, flow.classes.size()) || p.layer < 0 || p.layer > flow.layers)
+    if (!p.cls.within(flow.classes.size()) || !in_layers(flow, p.layer))
       failures.add("placement {} is of class {}, layer {}; there are {} classes, {} layers", i, p.cls, p.layer,
                    flow.classes.size(), flow.layers);
     else if (p.swapped < 0 || p.recomputed < 0 || p.kept < 0 ||
              std::int64_t{p.swapped} + p.recomputed + p.kept != flow.blocks_of(p.cls))
-      failures.add("{} of layer {}: {} recomputed + {} swapped + {} kept blocks are not {}",
-                   flow.classes[static_cast<std::size_t>(p.cls)].name, p.layer, p.recomputed, p.swapped, p.kept,
-                   flow.blocks_of(p.cls));
-    else if (flow.classes[static_cast<std::size_t>(p.cls)].lasting() && p.recomputed > 0)
-      failures.add("{} of layer {} cannot be computed again", flow.classes[static_cast<std::size_t>(p.cls)].name,
-                   p.layer);
-    else if (p.swapped > 0 && !within(p.tier, plan.profile.tiers.size()))
-      failures.add("{} of layer {} is swapped to tier {} of {}", flow.classes[static_cast<std::size_t>(p.cls)].name,
-                   p.layer, p.tier, plan.profile.tiers.size());
+      failures.add("{} of layer {}: {} recomputed + {} swapped + {} kept blocks are not {}", flow.classes[p.cls].name,
+                   p.layer, p.recomputed, p.swapped, p.kept, flow.blocks_of(p.cls));
+    else if (flow.classes[p.cls].lasting() && p.recomputed > 0)
+      failures.add("{} of layer {} cannot be computed again", flow.classes[p.cls].name, p.layer);
+    else if (p.swapped > 0 && !in_tiers(plan, p.tier))
+      failures.add("{} of layer {} is swapped to tier {} of {}", flow.classes[p.cls].name, p.layer, p.tier,
+                   plan.profile.tiers.size());
   }
 }
 
-void check_call(const Plan& plan, int k, Failures& failures) {
+void check_call(const Plan& plan, CallIndex k, Failures& failures) {
   const model::Dataflow& flow = plan.profile.flow;
-  const Call& call = plan.program.calls[static_cast<std::size_t>(k)];
-  if (!within(call.segment, flow.segments.size())) {
+  const Call& call = plan.program.calls[k];
+  if (!call.segment.within(flow.segments.size())) {
     failures.add("call {} is of segment {} of {}", k, call.segment, flow.segments.size());
     return;
   }
-  const model::Segment& segment = flow.segments[static_cast<std::size_t>(call.segment)];
+  const model::Segment& segment = flow.segments[call.segment];
   const bool blocks = over_blocks(segment.stage), groups = segment.stage == model::Stage::core;
   if (call.phase < Phase::forward || call.phase > Phase::rerun)
     failures.add("call {} ({}) has phase {}", k, segment.name, static_cast<int>(call.phase));
   // Segments that run once a step name the layer of their operands: 0 for the embedding, up to L for the loss.
-  if (call.layer < 0 || call.layer >= flow.layers + (flow.each_layer(call.segment) ? 0 : 1))
+  if (!call.layer.within(at(flow.layers) + (flow.each_layer(call.segment) ? 0 : 1)))
     failures.add("call {} ({}) is of layer {} of {}", k, segment.name, call.layer, flow.layers);
-  const bool some = groups && call.phase == Phase::rerun && call.block > 0;  // of a sequence's blocks
-  if (blocks || some ? call.block < 0 || call.block >= flow.blocks() : call.block != -1)
+  const bool some = groups && call.phase == Phase::rerun && call.block > BlockIndex(0);  // of a sequence's blocks
+  if (blocks || some ? !call.block.within(at(flow.blocks())) : call.block != BlockIndex::none())
     failures.add("call {} ({}) is of block {}; {} blocks, -1 for none", k, segment.name, call.block, flow.blocks());
   if (groups ? call.group < 0 || call.group >= flow.groups : call.group != -1)
     failures.add("call {} ({}) is of group {}; {} groups, -1 for none", k, segment.name, call.group, flow.groups);
-  if (!within(call.trace, plan.profile.traces.size()))
+  if (!call.trace.within(plan.profile.traces.size()))
     failures.add("call {} ({}) has trace {} of {}", k, segment.name, call.trace, plan.profile.traces.size());
   if (!in_bytes(call.workspace))
     failures.add("call {} ({}) has its workspace at {}", k, segment.name, call.workspace.value());
 }
 
-void check_tensor(const Plan& plan, int id, Failures& failures) {
+void check_tensor(const Plan& plan, TensorIndex id, Failures& failures) {
   const model::Dataflow& flow = plan.profile.flow;
-  const Tensor& t = plan.program.tensors[static_cast<std::size_t>(id)];
-  if (!within(t.cls, flow.classes.size())) {
+  const Tensor& t = plan.program.tensors[id];
+  if (!t.cls.within(flow.classes.size())) {
     failures.add("tensor {} is of class {} of {}", id, t.cls, flow.classes.size());
     return;
   }
-  const model::TensorClass& cls = flow.classes[static_cast<std::size_t>(t.cls)];
-  if (t.layer < 0 || t.layer > flow.layers || t.block < 0 || t.block >= flow.blocks_of(t.cls) || t.group < 0 ||
+  const model::TensorClass& cls = flow.classes[t.cls];
+  if (!in_layers(flow, t.layer) || !t.block.within(at(flow.blocks_of(t.cls))) || t.group < 0 ||
       t.group >= (cls.grouped ? flow.groups : 1)) {
     failures.add("tensor {} is {} of layer {}, block {}, group {}; there are {} layers, {} blocks, {} group(s)", id,
                  cls.name, t.layer, t.block, t.group, flow.layers, flow.blocks_of(t.cls),
@@ -117,12 +119,12 @@ void check_tensor(const Plan& plan, int id, Failures& failures) {
                  bytes.value());
 }
 
-void check_residency(const Plan& plan, int id, Failures& failures) {
+void check_residency(const Plan& plan, ResidencyIndex id, Failures& failures) {
   const Program& program = plan.program;
-  const Residency& r = program.residencies[static_cast<std::size_t>(id)];
-  if (!within(r.tensor, program.tensors.size()))
+  const Residency& r = program.residencies[id];
+  if (!r.tensor.within(program.tensors.size()))
     failures.add("residency {} is of tensor {} of {}", id, r.tensor, program.tensors.size());
-  else if (r.begin < 0 || r.begin >= r.end || r.end > static_cast<std::int64_t>(program.calls.size()))
+  else if (!r.begin.exists() || r.begin >= r.end || r.end > program.calls.end_index())
     failures.add("residency {} of {} is from boundary {} to {} of {}", id, name_of_tensor(plan, r.tensor), r.begin,
                  r.end, program.calls.size());
   else if (!in_bytes(r.offset))
@@ -131,28 +133,28 @@ void check_residency(const Plan& plan, int id, Failures& failures) {
     failures.add("residency {} of {} has origin {}", id, name_of_tensor(plan, r.tensor), static_cast<int>(r.origin));
 }
 
-void check_copy(const Plan& plan, int id, Failures& failures) {
+void check_copy(const Plan& plan, std::size_t id, Failures& failures) {
   const Program& program = plan.program;
-  const Copy& copy = program.copies[static_cast<std::size_t>(id)];
-  if (!within(copy.residency, program.residencies.size())) {
+  const Copy& copy = program.copies[id];
+  if (!copy.residency.within(program.residencies.size())) {
     failures.add("copy {} is of residency {} of {}", id, copy.residency, program.residencies.size());
     return;
   }
-  const std::string name = name_of_tensor(plan, program.residencies[static_cast<std::size_t>(copy.residency)].tensor);
+  const std::string name = name_of_tensor(plan, program.residencies[copy.residency].tensor);
   if (copy.direction != Direction::out && copy.direction != Direction::in)
     failures.add("copy {} of {} has direction {}", id, name, static_cast<int>(copy.direction));
-  if (!within(copy.tier, plan.profile.tiers.size()))
+  if (!in_tiers(plan, copy.tier))
     failures.add("copy {} of {} is to tier {} of {}", id, name, copy.tier, plan.profile.tiers.size());
   if (!in_bytes(copy.tier_offset))
     failures.add("copy {} of {} is at tier offset {}", id, name, copy.tier_offset.value());
-  if (copy.at < 0 || copy.at >= copy.before || copy.before > static_cast<std::int64_t>(program.calls.size()))
+  if (!copy.at.exists() || copy.at >= copy.before || copy.before > program.calls.end_index())
     failures.add("copy {} of {} runs from boundary {} to {} of {}", id, name, copy.at, copy.before,
                  program.calls.size());
 }
 
-template <class Check>
-void check_each(std::size_t size, const Plan& plan, Failures& failures, Check check) {
-  for (int i = 0; i < static_cast<int>(size) && !failures.full(); ++i) check(plan, i, failures);
+template <class I>
+void check_each(std::size_t size, const Plan& plan, Failures& failures, void (*check)(const Plan&, I, Failures&)) {
+  for (I i{}; i < I(size) && !failures.full(); ++i) check(plan, i, failures);
 }
 
 }  // namespace

@@ -12,18 +12,21 @@
 
 namespace memo::plan {
 
+using model::BlockIndex, model::ClassIndex, model::LayerIndex, model::SegmentIndex;
+using TraceIndex = Index<struct TraceTag>;  // into Profile::traces and Program::transients
+
 // One allocation inside a call, in the order in which the call makes them.
 struct Request {
   Bytes bytes;
-  int born = 0;   // event number (mallocs and frees counted together) of its malloc
-  int dies = 0;   // event number of its free; meaningless when cls >= 0
-  int cls = -1;   // the tensor class it holds, or -1 for a transient
+  int born = 0;                         // event number (mallocs and frees counted together) of its malloc
+  int dies = 0;                         // event number of its free; meaningless when it holds a tensor
+  ClassIndex cls = ClassIndex::none();  // of the tensor it holds; none: a transient
   int group = 0;  // head group of that tensor (0 when the class is not grouped or the call has its own group)
 };
 
 // A call of one segment side, measured at one number of tokens (block tokens; the context for core).
 struct Trace {
-  int segment = 0;
+  SegmentIndex segment;
   bool backward = false;
   Tokens tokens;
   Seconds seconds;
@@ -52,12 +55,12 @@ struct Profile {
   std::string model;   // what was profiled, in words: "llama 8 x 512, float32"
   std::string device;  // on what: "cpu, 2 threads"
   model::Dataflow flow;
-  std::vector<Trace> traces;
+  IndexedVector<TraceIndex, Trace> traces;
   std::vector<Fixed> fixed;
   std::vector<Tier> tiers;
 
   // The trace of a call; aborts when the profile has none (a profile that was read or recorded has them all).
-  [[nodiscard]] int trace_of(int segment, bool backward, Tokens tokens) const;
+  [[nodiscard]] TraceIndex trace_of(SegmentIndex segment, bool backward, Tokens tokens) const;
 };
 
 inline constexpr FileKind profile_kind{"a profile", "{\n \"format\": \"memo-profile\""};

@@ -32,7 +32,7 @@ constexpr std::array<const char*, 8> stage_names{"embedding", "before", "core", 
 ordered_json uses_json(const model::Dataflow& flow, const std::vector<model::Use>& uses) {
   ordered_json list = ordered_json::array();
   for (const model::Use& use : uses) {
-    ordered_json object{{"class", flow.classes[static_cast<std::size_t>(use.cls)].name}};
+    ordered_json object{{"class", flow.classes[use.cls].name}};
     if (use.layer_shift != 0) object["layer_shift"] = use.layer_shift;
     if (use.whole_sequence) object["whole_sequence"] = true;
     if (use.every_group) object["every_group"] = true;
@@ -71,16 +71,17 @@ ordered_json flow_json(const model::Dataflow& flow) {
   return object;
 }
 
-std::vector<model::Use> uses_from(const JsonCursor& list, const std::vector<model::TensorClass>& classes) {
+std::vector<model::Use> uses_from(const JsonCursor& list,
+                                  const IndexedVector<ClassIndex, model::TensorClass>& classes) {
   std::vector<model::Use> uses(list.size());
   for (std::size_t i = 0; i < uses.size() && !list.failed(); ++i) {
     const JsonCursor object = list.at(i);
     object.only({"class", "layer_shift", "whole_sequence", "every_group"});
     const std::string name = object.at("class").text();
-    uses[i].cls = -1;
-    for (std::size_t c = 0; c < classes.size(); ++c)
-      if (classes[c].name == name) uses[i].cls = static_cast<int>(c);
-    if (uses[i].cls < 0) object.at("class").fail("is none of the names in flow.classes");
+    uses[i].cls = ClassIndex::none();
+    for (const ClassIndex c : classes.indices())
+      if (classes[c].name == name) uses[i].cls = c;
+    if (!uses[i].cls.exists()) object.at("class").fail("is none of the names in flow.classes");
     if (object.has("layer_shift")) uses[i].layer_shift = object.at("layer_shift").integer();
     if (object.has("whole_sequence")) uses[i].whole_sequence = object.at("whole_sequence").flag();
     if (object.has("every_group")) uses[i].every_group = object.at("every_group").flag();
@@ -100,12 +101,14 @@ model::Dataflow flow_from(const JsonCursor& object) {
     const JsonCursor c = classes.at(i);
     if (c.has("layer_bytes")) {
       c.only({"name", "layer_bytes"});
-      flow.classes.push_back({c.at("name").text(), {}, false, false, c.at("layer_bytes").bytes()});
+      flow.classes.push_back({.name = c.at("name").text(), .row = {}, .layer_bytes = c.at("layer_bytes").bytes()});
       continue;
     }
     c.only({"name", "row_bytes", "grouped", "sequence"});
-    flow.classes.push_back(
-        {c.at("name").text(), c.at("row_bytes").bytes(), c.at("grouped").flag(), c.at("sequence").flag()});
+    flow.classes.push_back({.name = c.at("name").text(),
+                            .row = c.at("row_bytes").bytes(),
+                            .grouped = c.at("grouped").flag(),
+                            .sequence = c.at("sequence").flag()});
   }
   if (object.has("forward_layers")) flow.forward_layers = object.at("forward_layers").integer();
   if (object.has("kinds"))
@@ -122,10 +125,13 @@ model::Dataflow flow_from(const JsonCursor& object) {
     const auto found = std::find(stage_names.begin(), stage_names.end(), stage);
     if (found == stage_names.end())
       s.at("stage").fail("is none of embedding, before, core, after, loss, update, optimizer, wait");
-    flow.segments.push_back({s.at("name").text(), static_cast<model::Stage>(found - stage_names.begin()),
-                             side(s.at("forward")), side(s.at("backward")),
-                             s.has("kind") ? s.at("kind").integer() : -1});
+    flow.segments.push_back({.name = s.at("name").text(),
+                             .stage = static_cast<model::Stage>(found - stage_names.begin()),
+                             .forward = side(s.at("forward")),
+                             .backward = side(s.at("backward")),
+                             .kind = s.has("kind") ? s.at("kind").integer() : -1});
   }
+  take_roles(flow);
   return flow;
 }
 
@@ -148,10 +154,10 @@ Trace trace_from(const JsonCursor& t, const model::Dataflow& flow) {
   t.only({"segment", "backward", "tokens", "seconds", "requests"});
   const std::string name = t.at("segment").text();
   Trace trace;
-  trace.segment = -1;
-  for (std::size_t s = 0; s < flow.segments.size(); ++s)
-    if (flow.segments[s].name == name) trace.segment = static_cast<int>(s);
-  if (trace.segment < 0) t.at("segment").fail("is none of the names in flow.segments");
+  trace.segment = SegmentIndex::none();
+  for (const SegmentIndex s : flow.segments.indices())
+    if (flow.segments[s].name == name) trace.segment = s;
+  if (!trace.segment.exists()) t.at("segment").fail("is none of the names in flow.segments");
   trace.backward = t.at("backward").flag();
   trace.tokens = Tokens(t.at("tokens").bytes().value());
   trace.seconds = Seconds(t.at("seconds").number());
@@ -185,7 +191,7 @@ ordered_json profile_json(const Profile& profile) {
   for (const Trace& t : profile.traces) {
     std::string requests;
     write_table(requests, t.requests);
-    traces.push_back({{"segment", profile.flow.segments[static_cast<std::size_t>(t.segment)].name},
+    traces.push_back({{"segment", profile.flow.segments[t.segment].name},
                       {"backward", t.backward},
                       {"tokens", t.tokens.value()},
                       {"seconds", t.seconds.value()},
@@ -224,14 +230,12 @@ Profile profile_from(const JsonCursor& object) {
   return profile;
 }
 
-int Profile::trace_of(int segment, bool backward, Tokens tokens) const {
+TraceIndex Profile::trace_of(SegmentIndex segment, bool backward, Tokens tokens) const {
   // The optimizer runs once a step, whatever the number of tokens.
-  const bool any = flow.segments[static_cast<std::size_t>(segment)].stage == model::Stage::optimizer;
-  for (std::size_t i = 0; i < traces.size(); ++i)
-    if (traces[i].segment == segment && traces[i].backward == backward && (any || traces[i].tokens == tokens))
-      return static_cast<int>(i);
+  const bool any = flow.segments[segment].stage == model::Stage::optimizer;
+  for (const TraceIndex i : traces.indices())
+    if (traces[i].segment == segment && traces[i].backward == backward && (any || traces[i].tokens == tokens)) return i;
   MEMO_CHECK(false, "the profile has a trace of every call");
-  return -1;
 }
 
 Result<Profile> read_profile(const Path& path) {

@@ -14,6 +14,10 @@ nlohmann::ordered_json profile_json(const Profile& profile);
 // Checks form only; ranges are check_profile's.
 Profile profile_from(const JsonCursor& object);
 
+// Gives classes and segments the roles that their names say, as the tables of memo/model name them: files of version 3
+// hold names alone. What is named otherwise is of role `other`.
+void take_roles(model::Dataflow& flow);
+
 // Refuses a document that is not the wanted kind of file, or of another version; `maker` is the verb that writes it.
 void check_format(const JsonCursor& document, const std::string& format, int version, const std::string& maker);
 

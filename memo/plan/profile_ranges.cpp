@@ -22,11 +22,13 @@ bool printable(const std::string& name) {
 template <class Items>
 void check_names(const Items& items, const char* what, Failures& failures) {
   std::set<std::string> seen;
-  for (std::size_t i = 0; i < items.size(); ++i) {
-    if (!printable(items[i].name))
+  int i = 0;
+  for (const auto& item : items) {
+    if (!printable(item.name))
       failures.add("{} {} has an empty name or one with control characters", what, i);
-    else if (!seen.insert(items[i].name).second)
-      failures.add("{} {}: the name '{}' is taken", what, i, items[i].name);
+    else if (!seen.insert(item.name).second)
+      failures.add("{} {}: the name '{}' is taken", what, i, item.name);
+    ++i;
   }
 }
 
@@ -37,7 +39,7 @@ void check_sizes(const Dataflow& flow, Failures& failures) {
   if (flow.groups < 1 || flow.groups > 4096) failures.add("{} head groups; 1 to 4096 are possible", flow.groups);
   if (flow.classes.size() > 4096) failures.add("{} tensor classes; up to 4096 are possible", flow.classes.size());
   if (flow.segments.size() > 4096) failures.add("{} segments; up to 4096 are possible", flow.segments.size());
-  if (!flow.kinds.empty() && static_cast<int>(flow.kinds.size()) != flow.layers)
+  if (!flow.kinds.empty() && flow.kinds.end_index() != LayerIndex(flow.layers))
     failures.add("{} kinds of layers for {} layers", flow.kinds.size(), flow.layers);
   for (const int kind : flow.kinds)
     if (kind < 0 || kind >= 4096) failures.add("a layer of kind {}; 0 to 4095 are possible", kind);
@@ -66,11 +68,11 @@ void check_sizes(const Dataflow& flow, Failures& failures) {
 
 void check_side(const Dataflow& flow, const Segment& segment, const char* phase, const Side& side, Failures& failures) {
   const auto check = [&](const Use& use, const char* verb) {
-    if (use.cls < 0 || use.cls >= static_cast<int>(flow.classes.size())) {
+    if (!use.cls.within(flow.classes.size())) {
       failures.add("segment {} {} {} class {} of {}", segment.name, phase, verb, use.cls, flow.classes.size());
       return;
     }
-    const TensorClass& cls = flow.classes[static_cast<std::size_t>(use.cls)];
+    const TensorClass& cls = flow.classes[use.cls];
     if (use.layer_shift < -65535 || use.layer_shift > 65535)
       failures.add("segment {} {} {} {} with a layer shift of {}", segment.name, phase, verb, cls.name,
                    use.layer_shift);
@@ -99,15 +101,15 @@ void check_request(const Dataflow& flow, const Trace& trace, const std::string& 
   if (request.born < 0) failures.add("{} is born at event {}", where, request.born);
   if (request.group < 0 || request.group >= flow.groups)
     failures.add("{} belongs to group {} of {}", where, request.group, flow.groups);
-  if (request.cls < -1 || request.cls >= static_cast<int>(flow.classes.size())) {
+  if (request.cls != ClassIndex::none() && !request.cls.within(flow.classes.size())) {
     failures.add("{} holds class {} of {}", where, request.cls, flow.classes.size());
-  } else if (request.cls < 0) {
+  } else if (!request.cls.exists()) {
     if (request.dies <= request.born)
       failures.add("{} dies at event {}, not after its birth at {}", where, request.dies, request.born);
   } else {
-    const Segment& segment = flow.segments[static_cast<std::size_t>(trace.segment)];
+    const Segment& segment = flow.segments[trace.segment];
     const Side& side = trace.backward ? segment.backward : segment.forward;
-    const TensorClass& cls = flow.classes[static_cast<std::size_t>(request.cls)];
+    const TensorClass& cls = flow.classes[request.cls];
     if (std::none_of(side.writes.begin(), side.writes.end(), [&](const Use& u) { return u.cls == request.cls; }))
       failures.add("{} holds {}, which the segment does not write", where, cls.name);
     if (cls.lasting())
@@ -119,16 +121,17 @@ void check_request(const Dataflow& flow, const Trace& trace, const std::string& 
 }
 
 std::string name_of_trace(const Dataflow& flow, const Trace& trace) {
-  return fmt::format("the trace of {} {} at {} tokens", flow.segments[static_cast<std::size_t>(trace.segment)].name,
+  return fmt::format("the trace of {} {} at {} tokens", flow.segments[trace.segment].name,
                      trace.backward ? "backward" : "forward", trace.tokens.value());
 }
 
 void check_traces(const Profile& profile, Failures& failures) {
   const Dataflow& flow = profile.flow;
-  std::set<std::pair<std::pair<int, bool>, std::int64_t>> seen;
-  for (std::size_t i = 0; i < profile.traces.size() && !failures.full(); ++i) {
+  std::set<std::tuple<SegmentIndex, bool, Tokens>> seen;
+  for (const TraceIndex i : profile.traces.indices()) {
+    if (failures.full()) break;
     const Trace& trace = profile.traces[i];
-    if (trace.segment < 0 || trace.segment >= static_cast<int>(flow.segments.size())) {
+    if (!trace.segment.within(flow.segments.size())) {
       failures.add("trace {} is of segment {} of {}", i, trace.segment, flow.segments.size());
       continue;
     }
@@ -139,24 +142,24 @@ void check_traces(const Profile& profile, Failures& failures) {
     }
     if (!std::isfinite(trace.seconds.value()) || trace.seconds < Seconds(0))
       failures.add("{} takes {} seconds", where, trace.seconds.value());
-    if (!seen.insert({{trace.segment, trace.backward}, trace.tokens.value()}).second)
-      failures.add("{} is there twice", where);
+    if (!seen.emplace(trace.segment, trace.backward, trace.tokens).second) failures.add("{} is there twice", where);
     for (std::size_t r = 0; r < trace.requests.size() && !failures.full(); ++r)
       check_request(flow, trace, fmt::format("{}: request {}", where, r), trace.requests[r], failures);
   }
-  const auto need = [&](int segment, bool backward, Tokens tokens) {
-    const bool any = flow.segments[static_cast<std::size_t>(segment)].stage == Stage::optimizer;
+  const auto need = [&](SegmentIndex segment, bool backward, Tokens tokens) {
+    const bool any = flow.segments[segment].stage == Stage::optimizer;
     for (const Trace& t : profile.traces)
       if (t.segment == segment && t.backward == backward && (any || t.tokens == tokens)) return;
     failures.add("{} is missing", name_of_trace(flow, Trace{segment, backward, tokens, {}, {}}));
   };
-  for (int s = 0; s < static_cast<int>(flow.segments.size()) && !failures.full(); ++s) {
-    const Segment& segment = flow.segments[static_cast<std::size_t>(s)];
+  for (const SegmentIndex s : flow.segments.indices()) {
+    if (failures.full()) break;
+    const Segment& segment = flow.segments[s];
     for (const bool backward : {false, true}) {
       if (backward && !has_backward(segment)) continue;
-      need(s, backward, over_blocks(segment.stage) ? flow.block_tokens(0) : flow.context);
-      const Tokens last = flow.block_tokens(flow.blocks() - 1);
-      if (over_blocks(segment.stage) && last != flow.block_tokens(0)) need(s, backward, last);
+      need(s, backward, over_blocks(segment.stage) ? flow.block_tokens(BlockIndex(0)) : flow.context);
+      const Tokens last = flow.block_tokens(flow.last_block());
+      if (over_blocks(segment.stage) && last != flow.block_tokens(BlockIndex(0))) need(s, backward, last);
     }
   }
 }

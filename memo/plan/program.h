@@ -8,22 +8,30 @@
 
 #include <vector>
 
+#include "memo/base/index.h"
 #include "memo/base/units.h"
 #include "memo/model/dataflow.h"
+#include "memo/plan/profile.h"
 
 namespace memo::plan {
+
+using CallIndex = Index<struct CallTag>;            // into Program::calls
+using TensorIndex = Index<struct TensorTag>;        // into Program::tensors
+using ResidencyIndex = Index<struct ResidencyTag>;  // into Program::residencies
+using Boundary = CallIndex;                         // boundary k lies before call k; the last one behind all calls
 
 // rerun: a forward side run again in the backward pass because its outputs were placed as recompute.
 enum class Phase { forward, backward, rerun };
 
 struct Call {
-  int segment = 0;
+  SegmentIndex segment;
   Phase phase = Phase::forward;
-  int layer = 0;
-  int block = -1;   // -1 for the optimizer and core segments; of a core segment's rerun, how many blocks it computes,
-                    // the first ones of the sequence (causal: they need no others), or -1 for all
-  int group = -1;   // head group of core segments, else -1
-  int trace = 0;    // index into Profile::traces and Program::transients
+  LayerIndex layer;
+  // None for the optimizer and core segments. Of a core segment's rerun, the block before which it ends (causal: the
+  // first ones of the sequence need no others), or none for all.
+  BlockIndex block = BlockIndex::none();
+  int group = -1;  // head group of core segments, else -1
+  TraceIndex trace;
   Bytes workspace;  // arena offset of the call's transients
 };
 
@@ -32,9 +40,9 @@ struct Call {
 // its tier, which holds its content between steps; what a call changes is written out before it is fetched again or the
 // step ends.
 struct Tensor {
-  int cls = 0;
-  int layer = 0;
-  int block = 0;
+  ClassIndex cls;
+  LayerIndex layer;
+  BlockIndex block;
   int group = 0;
   Bytes bytes;
 };
@@ -43,9 +51,9 @@ struct Tensor {
 enum class Origin { produced, fetched, held };
 
 struct Residency {
-  int tensor = 0;
-  int begin = 0;  // produced: the call that writes it; fetched: the `at` of its copy; held: 0
-  int end = 0;
+  TensorIndex tensor;
+  Boundary begin;  // produced: the call that writes it; fetched: the `at` of its copy; held: 0
+  Boundary end;
   Bytes offset;
   Origin origin = Origin::produced;
 };
@@ -56,12 +64,12 @@ enum class Direction { out, in };
 inline constexpr std::int64_t copy_alignment = 4096;
 
 struct Copy {
-  int residency = 0;  // out: the one that is read; in: the one that is filled
+  ResidencyIndex residency;  // out: the one that is read; in: the one that is filled
   Direction direction = Direction::out;
   int tier = 0;
   Bytes tier_offset;
-  int at = 0;
-  int before = 0;  // at < before <= number of calls
+  Boundary at;
+  Boundary before;  // at < before <= number of calls
 };
 
 // Where a call's transients go: one offset within its workspace per request of the trace (-1: holds a planned tensor).
@@ -77,16 +85,16 @@ struct Region {  // of a Fixed
 struct Program {
   Bytes arena;  // peak: everything below lies in [0, arena)
   std::vector<Region> fixed;
-  std::vector<Transients> transients;  // one per trace
-  std::vector<Call> calls;
-  std::vector<Tensor> tensors;
-  std::vector<Residency> residencies;
+  IndexedVector<TraceIndex, Transients> transients;
+  IndexedVector<CallIndex, Call> calls;
+  IndexedVector<TensorIndex, Tensor> tensors;
+  IndexedVector<ResidencyIndex, Residency> residencies;
   std::vector<Copy> copies;       // in issue order (`at` never decreases per direction)
   std::vector<Bytes> tier_bytes;  // used of each tier
 };
 
 // The first call of the update: all before it are made for every sequence of a step, the others once.
-int update_begin(const model::Dataflow& flow, const Program& program);
+CallIndex update_begin(const model::Dataflow& flow, const Program& program);
 // Whether some parameters are updated before backward is through: not for a job that clips by the norm of all
 // gradients.
 bool updates_early(const model::Dataflow& flow, const Program& program);

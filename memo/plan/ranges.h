@@ -36,8 +36,9 @@ inline constexpr std::int64_t max_bytes = std::int64_t{1} << 53;
 inline bool in_bytes(Bytes bytes) { return bytes >= Bytes(0) && bytes <= Bytes(max_bytes); }
 
 // How failures name things; indices must be in range.
-std::string name_of_instance(const model::Dataflow& flow, int cls, int layer, int block, int group);
-std::string name_of_tensor(const Plan& plan, int tensor);
+std::string name_of_instance(const model::Dataflow& flow, ClassIndex cls, LayerIndex layer, BlockIndex block,
+                             int group);
+std::string name_of_tensor(const Plan& plan, TensorIndex tensor);
 
 inline bool over_blocks(model::Stage stage) { return stage <= model::Stage::loss && stage != model::Stage::core; }
 // A backward call exists for the segments whose backward side has operands.

@@ -19,7 +19,7 @@ Transients pack_transients(const Trace& trace) {
   result.offsets.assign(trace.requests.size(), -1);
   for (std::size_t r = 0; r < trace.requests.size(); ++r) {
     const Request& request = trace.requests[r];
-    if (request.cls >= 0) continue;
+    if (request.cls.exists()) continue;
     instance.push_back({request.born, request.dies, round_up(request.bytes, cache_line).value(), cache_line, {}});
     which.push_back(r);
   }
@@ -33,7 +33,7 @@ Transients pack_transients(const Trace& trace) {
 std::int64_t most_alive(const Trace& trace) {
   std::map<int, std::int64_t> change;
   for (const Request& request : trace.requests) {
-    if (request.cls >= 0) continue;
+    if (request.cls.exists()) continue;
     change[request.born] += request.bytes.value();
     change[request.dies] -= request.bytes.value();
   }
@@ -46,7 +46,7 @@ std::int64_t most_alive(const Trace& trace) {
 int ring_slots(const Ring& ring, const std::vector<Stay>& stays) {
   std::size_t most = 1;
   for (std::size_t i = 0; i < ring.stays.size(); ++i) {
-    const int end = stays[at(ring.stays[i])].end;
+    const Boundary end = stays[at(ring.stays[i])].end;
     const auto next = std::partition_point(ring.stays.begin() + static_cast<std::ptrdiff_t>(i) + 1, ring.stays.end(),
                                            [&](int s) { return stays[at(s)].begin < end; });
     most = std::max(most, static_cast<std::size_t>(next - ring.stays.begin()) - i);
@@ -57,14 +57,14 @@ int ring_slots(const Ring& ring, const std::vector<Stay>& stays) {
 struct RingShape {
   int slots = 1;
   Bytes slot, bytes;
-  int begin = 0, end = 0;
+  Boundary begin, end;
   std::optional<std::size_t> request;  // of the iteration; none when the ring lies in a pass
   Bytes offset;
 };
 
 RingShape ring_shape(const Ring& ring, const std::vector<Stay>& stays, const Profile& profile,
-                     const TensorIndex& index) {
-  const model::TensorClass& cls = profile.flow.classes[at(ring.cls)];
+                     const Instances& instances) {
+  const model::TensorClass& cls = profile.flow.classes[ring.cls];
   const Bytes row = cls.row;
   RingShape shape;
   shape.begin = stays[at(ring.stays.front())].begin;
@@ -77,10 +77,10 @@ RingShape ring_shape(const Ring& ring, const std::vector<Stay>& stays, const Pro
     shape.slots = ring.slots;
     shape.bytes = shape.slot * shape.slots;
   } else if (ring.sequence) {
-    int last = 0;  // block
-    for (int s : ring.stays) last = std::max(last, index.tensor(stays[at(s)].tensor).block);
+    BlockIndex last;
+    for (int s : ring.stays) last = std::max(last, instances.tensor(stays[at(s)].tensor).block);
     shape.slot = row * profile.flow.block.value();
-    shape.bytes = round_up(shape.slot * last + row * profile.flow.block_tokens(last).value(), page);
+    shape.bytes = round_up(shape.slot * last.value() + row * profile.flow.block_tokens(last).value(), page);
   } else {
     const Bytes block = row * std::min(profile.flow.block, profile.flow.context).value();
     shape.slot = round_up(block, block.value() >= page ? page : cache_line);
@@ -92,9 +92,13 @@ RingShape ring_shape(const Ring& ring, const std::vector<Stay>& stays, const Pro
 
 class Layout {
  public:
-  Layout(const Profile& profile, const TensorIndex& index, const PlacementMap& placement, const Schedule& schedule,
+  Layout(const Profile& profile, const Instances& instances, const PlacementMap& placement, const Schedule& schedule,
          const Residencies& residencies)
-      : profile_(profile), index_(index), placement_(placement), schedule_(schedule), residencies_(residencies) {}
+      : profile_(profile),
+        instances_(instances),
+        placement_(placement),
+        schedule_(schedule),
+        residencies_(residencies) {}
 
   Built build() {
     program_.calls = schedule_.calls;
@@ -115,22 +119,23 @@ class Layout {
  private:
   void request_fixed() {
     for (const Fixed& fixed : profile_.fixed)
-      instance_.push_back({0, calls(), round_up(fixed.bytes, page).value(), page, {}});
+      instance_.push_back({0, calls().value(), round_up(fixed.bytes, page).value(), page, {}});
   }
   void request_passes() {
     for (std::size_t p = 0; p < passes_.size(); ++p)
-      instance_.push_back({schedule_.passes[p].begin, schedule_.passes[p].end, passes_[p].bytes.value(), page, {}});
+      instance_.push_back(
+          {schedule_.passes[p].begin.value(), schedule_.passes[p].end.value(), passes_[p].bytes.value(), page, {}});
   }
   void request_rings() {
     std::vector<bool> in_pass(residencies_.rings.size(), false);
     for (const PassPlan& pass : passes_)
       for (int r : pass.rings) in_pass[at(r)] = true;
     for (std::size_t r = 0; r < residencies_.rings.size(); ++r) {
-      shapes_.push_back(ring_shape(residencies_.rings[r], residencies_.stays, profile_, index_));
+      shapes_.push_back(ring_shape(residencies_.rings[r], residencies_.stays, profile_, instances_));
       if (in_pass[r]) continue;
       shapes_.back().request = instance_.size();
-      instance_.push_back(
-          {shapes_.back().begin, shapes_.back().end, round_up(shapes_.back().bytes, page).value(), page, {}});
+      const RingShape& shape = shapes_.back();
+      instance_.push_back({shape.begin.value(), shape.end.value(), round_up(shape.bytes, page).value(), page, {}});
     }
   }
 
@@ -139,9 +144,8 @@ class Layout {
     for (const Fixed& fixed : profile_.fixed) program_.fixed.push_back({Bytes(packing.offsets[i++]), fixed.bytes});
     for (std::size_t p = 0; p < passes_.size(); ++p, ++i) {
       const Bytes base(packing.offsets[i]);
-      const int begin = schedule_.passes[p].begin;
-      for (std::size_t k = 0; k < passes_[p].workspaces.size(); ++k)
-        program_.calls[at(begin) + k].workspace = base + passes_[p].workspaces[k];
+      CallIndex k = schedule_.passes[p].begin;
+      for (const Bytes workspace : passes_[p].workspaces) program_.calls[k++].workspace = base + workspace;
       for (std::size_t r = 0; r < passes_[p].rings.size(); ++r)
         shapes_[at(passes_[p].rings[r])].offset = base + passes_[p].ring_offsets[r];
     }
@@ -151,11 +155,11 @@ class Layout {
 
   // Tensors are numbered anew: only those that some call touches, in the order of the index.
   void place_stays() {
-    std::vector<int> number(at(index_.size()), -1);
+    IndexedVector<InstanceIndex, TensorIndex> number(at(instances_.size()), TensorIndex::none());
     for (const Stay& stay : residencies_.stays)
-      if (number[at(stay.tensor)] < 0) {
-        number[at(stay.tensor)] = static_cast<int>(program_.tensors.size());
-        program_.tensors.push_back(index_.tensor(stay.tensor));
+      if (!number[stay.tensor].exists()) {
+        number[stay.tensor] = program_.tensors.end_index();
+        program_.tensors.push_back(instances_.tensor(stay.tensor));
       }
     program_.residencies.resize(residencies_.stays.size());
     for (std::size_t r = 0; r < residencies_.rings.size(); ++r) {
@@ -164,10 +168,10 @@ class Layout {
       for (std::size_t i = 0; i < ring.stays.size(); ++i) {
         const Stay& stay = residencies_.stays[at(ring.stays[i])];
         const int slot = stay.slot >= 0  ? stay.slot
-                         : ring.sequence ? index_.tensor(stay.tensor).block
+                         : ring.sequence ? instances_.tensor(stay.tensor).block.value()
                                          : static_cast<int>(i) % shapes_[r].slots;
-        program_.residencies[at(ring.stays[i])] = {number[at(stay.tensor)], stay.begin, stay.end,
-                                                   Bytes(base + shapes_[r].slot.value() * slot), origin(stay)};
+        program_.residencies[ResidencyIndex(ring.stays[i])] = {
+            number[stay.tensor], stay.begin, stay.end, Bytes(base + shapes_[r].slot.value() * slot), origin(stay)};
       }
     }
   }
@@ -178,18 +182,18 @@ class Layout {
   }
 
   void add_copies() {
-    const TierLayout layout = lay_out_tiers(profile_, index_, placement_, residencies_.stays);
+    const TierLayout layout = lay_out_tiers(profile_, instances_, placement_, residencies_.stays);
     program_.tier_bytes = layout.bytes;
     for (std::size_t s = 0; s < residencies_.stays.size(); ++s) {
       const Stay& stay = residencies_.stays[s];
-      const Tensor tensor = index_.tensor(stay.tensor);
+      const Tensor tensor = instances_.tensor(stay.tensor);
       const int tier = placement_.tier(tensor.cls, tensor.layer);
-      if (stay.write_at >= 0)
+      if (stay.written_out())
         program_.copies.push_back(
-            {static_cast<int>(s), Direction::out, tier, layout.offset(stay), stay.write_at, stay.write_before});
+            {ResidencyIndex(s), Direction::out, tier, layout.offset(stay), stay.write_at, stay.write_before});
       if (stay.fetched)
         program_.copies.push_back(
-            {static_cast<int>(s), Direction::in, tier, layout.offset(stay), stay.begin, stay.first_use});
+            {ResidencyIndex(s), Direction::in, tier, layout.offset(stay), stay.begin, stay.first_use});
     }
     std::stable_sort(program_.copies.begin(), program_.copies.end(),
                      [](const Copy& a, const Copy& b) { return a.at != b.at ? a.at < b.at : a.before < b.before; });
@@ -197,28 +201,29 @@ class Layout {
 
   // Of all requests at once, whatever the nesting.
   Bytes lower_bound() const {
-    std::vector<std::int64_t> within;  // of a call of each trace: the most bytes of transients alive together
+    // Of a call of each trace: the most bytes of transients alive together.
+    IndexedVector<TraceIndex, std::int64_t> within;
     for (const Trace& trace : profile_.traces) within.push_back(most_alive(trace));
-    std::vector<std::int64_t> change(at(calls()) + 1, 0);
+    IndexedVector<Boundary, std::int64_t> change(schedule_.calls.size() + 1, 0);
     for (std::size_t s = 0; s < residencies_.stays.size(); ++s) {
       const Stay& stay = residencies_.stays[s];
-      const std::int64_t bytes = index_.tensor(stay.tensor).bytes.value();
-      change[at(stay.begin)] += bytes;
-      change[at(stay.end)] -= bytes;
+      const std::int64_t bytes = instances_.tensor(stay.tensor).bytes.value();
+      change[stay.begin] += bytes;
+      change[stay.end] -= bytes;
     }
     std::int64_t live = 0, most = 0;
     for (const Fixed& fixed : profile_.fixed) live += fixed.bytes.value();
-    for (int k = 0; k < calls(); ++k) {
-      live += change[at(k)];
-      most = std::max(most, live + within[at(schedule_.calls[at(k)].trace)]);
+    for (const CallIndex k : schedule_.calls.indices()) {
+      live += change[k];
+      most = std::max(most, live + within[schedule_.calls[k].trace]);
     }
     return Bytes(most);
   }
 
-  int calls() const { return static_cast<int>(schedule_.calls.size()); }
+  CallIndex calls() const { return schedule_.calls.end_index(); }
 
   const Profile& profile_;
-  const TensorIndex& index_;
+  const Instances& instances_;
   const PlacementMap& placement_;
   const Schedule& schedule_;
   const Residencies& residencies_;
@@ -231,11 +236,11 @@ class Layout {
 }  // namespace
 
 Built build_program(const Profile& profile, const std::vector<ClassPlacement>& placement, const Pace& pace) {
-  const TensorIndex index(profile.flow);
+  const Instances instances(profile.flow);
   const PlacementMap places(profile.flow, placement);
   const Schedule calls = schedule(profile, places, pace.early_updates);
-  const Residencies stays = residencies(profile, index, places, calls, pace);
-  return Layout(profile, index, places, calls, stays).build();
+  const Residencies stays = residencies(profile, instances, places, calls, pace);
+  return Layout(profile, instances, places, calls, stays).build();
 }
 
 }  // namespace memo::planner

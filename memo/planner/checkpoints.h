@@ -13,6 +13,6 @@ namespace memo::planner {
 Placement checkpointed(Placement placement, const Profile& profile, int k);
 
 // Whether the layer's input is computed again: its group then begins at an earlier layer.
-bool input_recomputed(const model::Dataflow& flow, const PlacementMap& placement, int layer);
+bool input_recomputed(const model::Dataflow& flow, const PlacementMap& placement, LayerIndex layer);
 
 }  // namespace memo::planner

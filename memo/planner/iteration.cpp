@@ -15,14 +15,15 @@ namespace {
 class Turns {
  public:
   Turns(const Schedule& schedule, const Pass& pass) : pass_(pass) {
-    int longest = pass.begin, length = 0;
+    CallIndex longest = pass.begin;
+    int length = 0;
     for (std::size_t i = 0; i < pass.iterations.size(); ++i)
       if (end_of(i) - pass.iterations[i] > length) longest = pass.iterations[i], length = end_of(i) - longest;
-    std::map<std::pair<int, Phase>, int> position;
-    for (int k = longest; k < longest + length; ++k)
-      position[{schedule.calls[at(k)].segment, schedule.calls[at(k)].phase}] = k - longest;
-    for (int k = pass.begin; k < pass.end; ++k) {
-      const auto found = position.find({schedule.calls[at(k)].segment, schedule.calls[at(k)].phase});
+    std::map<std::pair<SegmentIndex, Phase>, int> position;
+    for (CallIndex k = longest; k < longest + length; ++k)
+      position[{schedule.calls[k].segment, schedule.calls[k].phase}] = k - longest;
+    for (CallIndex k = pass.begin; k < pass.end; ++k) {
+      const auto found = position.find({schedule.calls[k].segment, schedule.calls[k].phase});
       if (found == position.end()) {  // not nested after all: every call is a position of its own
         positions_.clear();
         break;
@@ -30,20 +31,20 @@ class Turns {
       positions_.push_back(found->second);
     }
     if (positions_.empty())
-      for (int k = pass.begin; k < pass.end; ++k) positions_.push_back(k - pass.begin);
+      for (CallIndex k = pass.begin; k < pass.end; ++k) positions_.push_back(k - pass.begin);
   }
 
-  [[nodiscard]] int position(int call) const { return positions_[at(call - pass_.begin)]; }
+  [[nodiscard]] int position(CallIndex call) const { return positions_[at(call - pass_.begin)]; }
   [[nodiscard]] int count() const { return 1 + *std::max_element(positions_.begin(), positions_.end()); }
   // Whether calls first..last are of one turn.
-  [[nodiscard]] bool together(int first, int last) const {
+  [[nodiscard]] bool together(CallIndex first, CallIndex last) const {
     if (first < pass_.begin || last >= pass_.end) return false;
     const auto next = std::upper_bound(pass_.iterations.begin(), pass_.iterations.end(), first);
     return next == pass_.iterations.end() || last < *next;
   }
 
  private:
-  [[nodiscard]] int end_of(std::size_t i) const {
+  [[nodiscard]] CallIndex end_of(std::size_t i) const {
     return i + 1 < pass_.iterations.size() ? pass_.iterations[i + 1] : pass_.end;
   }
   const Pass& pass_;
@@ -56,7 +57,7 @@ std::optional<std::pair<int, int>> span(const Ring& ring, const std::vector<Stay
   int first = turns.count(), last = 0;
   for (int s : ring.stays) {
     const Stay& stay = stays[at(s)];
-    if (stay.fetched || stay.write_at >= 0 || !turns.together(stay.begin, stay.end - 1)) return {};
+    if (stay.fetched || stay.written_out() || !turns.together(stay.begin, stay.end - 1)) return {};
     first = std::min(first, turns.position(stay.begin));
     last = std::max(last, turns.position(stay.end - 1));
   }
@@ -66,7 +67,7 @@ std::optional<std::pair<int, int>> span(const Ring& ring, const std::vector<Stay
 }  // namespace
 
 std::vector<PassPlan> pack_passes(const Profile& profile, const Schedule& schedule, const Residencies& residencies,
-                                  const std::vector<Transients>& transients) {
+                                  const IndexedVector<TraceIndex, Transients>& transients) {
   std::vector<std::vector<int>> rings_of(schedule.passes.size());
   for (std::size_t r = 0; r < residencies.rings.size(); ++r)
     rings_of[at(pass_of(schedule, residencies.stays[at(residencies.rings[r].stays.front())].begin))].push_back(
@@ -77,9 +78,9 @@ std::vector<PassPlan> pack_passes(const Profile& profile, const Schedule& schedu
     const Pass& pass = schedule.passes[p];
     const Turns turns(schedule, pass);
     std::vector<std::int64_t> most(at(turns.count()), 0);
-    for (int k = pass.begin; k < pass.end; ++k) {
+    for (CallIndex k = pass.begin; k < pass.end; ++k) {
       std::int64_t& bytes = most[at(turns.position(k))];
-      bytes = std::max(bytes, transients[at(schedule.calls[at(k)].trace)].bytes.value());
+      bytes = std::max(bytes, transients[schedule.calls[k].trace].bytes.value());
     }
     pack::Instance instance;
     for (std::size_t i = 0; i < most.size(); ++i) {
@@ -92,13 +93,14 @@ std::vector<PassPlan> pack_passes(const Profile& profile, const Schedule& schedu
       const Ring& ring = residencies.rings[at(r)];
       const auto lives = span(ring, residencies.stays, turns);
       if (!lives) continue;
-      const Bytes block = profile.flow.classes[at(ring.cls)].row * profile.flow.block_tokens(0).value();
+      const Bytes block = profile.flow.classes[ring.cls].row * profile.flow.block_tokens(BlockIndex(0)).value();
       instance.push_back({lives->first, lives->second + 1, round_up(block, page).value(), page, {}});
       plan.rings.push_back(r);
     }
     const pack::Packing packing = packed(instance);
     plan.bytes = Bytes(packing.peak);
-    for (int k = pass.begin; k < pass.end; ++k) plan.workspaces.emplace_back(packing.offsets[at(turns.position(k))]);
+    for (CallIndex k = pass.begin; k < pass.end; ++k)
+      plan.workspaces.emplace_back(packing.offsets[at(turns.position(k))]);
     for (std::size_t i = 0; i < plan.rings.size(); ++i)
       plan.ring_offsets.emplace_back(packing.offsets[most.size() + i]);
     result.push_back(std::move(plan));

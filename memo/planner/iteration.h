@@ -16,8 +16,8 @@ struct PassPlan {
   std::vector<Bytes> ring_offsets;
 };
 
-// `transients` per trace. Rings that are taken into a pass must not be placed elsewhere.
+// Rings that are taken into a pass must not be placed elsewhere.
 std::vector<PassPlan> pack_passes(const Profile& profile, const Schedule& schedule, const Residencies& residencies,
-                                  const std::vector<Transients>& transients);
+                                  const IndexedVector<TraceIndex, Transients>& transients);
 
 }  // namespace memo::planner

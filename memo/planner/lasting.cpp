@@ -9,49 +9,55 @@ namespace memo::planner {
 namespace {
 
 struct LastingAccess {
-  int call = 0, pass = 0;
+  CallIndex call;
+  int pass = 0;
   bool write = false, update = false;
 };
 
 class LastingBuilder {
  public:
-  LastingBuilder(const Profile& profile, const TensorIndex& index, const PlacementMap& placement,
+  LastingBuilder(const Profile& profile, const Instances& instances, const PlacementMap& placement,
                  const Schedule& schedule, const Pace& pace, Residencies& result)
-      : flow_(profile.flow), index_(index), placement_(placement), schedule_(schedule), pace_(pace), result_(result) {}
+      : flow_(profile.flow),
+        instances_(instances),
+        placement_(placement),
+        schedule_(schedule),
+        pace_(pace),
+        result_(result) {}
 
   void build() {
     collect();
-    for (int cls = 0; cls < static_cast<int>(flow_.classes.size()); ++cls)
-      if (flow_.classes[at(cls)].lasting()) {
+    for (const ClassIndex cls : flow_.classes.indices())
+      if (flow_.classes[cls].lasting()) {
         hold(cls);
         page(cls);
       }
   }
 
  private:
-  std::vector<LastingAccess>& accesses(int cls, int layer) {
-    return accesses_[at(cls) * at(flow_.layers + 1) + at(layer)];
-  }
+  std::vector<LastingAccess>& accesses(ClassIndex cls, LayerIndex layer) { return accesses_[cls][layer]; }
   const Pass& pass(int p) const { return schedule_.passes[at(p)]; }
-  int calls() const { return static_cast<int>(schedule_.calls.size()); }
-  bool kept(int cls, int layer) const { return placement_.place(cls, layer, 0) != PlacementMap::Place::swap; }
+  CallIndex calls() const { return schedule_.calls.end_index(); }
+  bool kept(ClassIndex cls, LayerIndex layer) const {
+    return placement_.place(cls, layer, BlockIndex(0)) != PlacementMap::Place::swap;
+  }
 
   void collect() {
-    accesses_.resize(flow_.classes.size() * at(flow_.layers + 1));
+    accesses_.assign(flow_.classes.size(), Layers(at(flow_.layers + 1)));
     for (int p = 0; p < static_cast<int>(schedule_.passes.size()); ++p)
-      for (int k = pass(p).begin; k < pass(p).end; ++k) {
-        const Call& call = schedule_.calls[at(k)];
-        const model::Segment& segment = flow_.segments[at(call.segment)];
+      for (CallIndex k = pass(p).begin; k < pass(p).end; ++k) {
+        const Call& call = schedule_.calls[k];
+        const model::Segment& segment = flow_.segments[call.segment];
         const model::Side& side = call.phase == Phase::backward ? segment.backward : segment.forward;
         for (const bool write : {false, true})
           for (const model::Use& use : write ? side.writes : side.reads)
-            if (flow_.classes[at(use.cls)].lasting())
+            if (flow_.classes[use.cls].lasting())
               accesses(use.cls, call.layer + use.layer_shift)
                   .push_back({k, p, write, segment.stage == model::Stage::update});
       }
   }
 
-  int add_ring(int cls, int slots) {
+  int add_ring(ClassIndex cls, int slots) {
     result_.rings.push_back({cls, false, {}, slots});
     return static_cast<int>(result_.rings.size()) - 1;
   }
@@ -60,13 +66,13 @@ class LastingBuilder {
     result_.stays.push_back(stay);
   }
 
-  void hold(int cls) {
+  void hold(ClassIndex cls) {
     int ring = -1;
-    for (int layer = 0; layer <= flow_.layers; ++layer) {
+    for (const LayerIndex layer : indices<LayerIndex>(flow_.layers + 1)) {
       if (accesses(cls, layer).empty() || !kept(cls, layer)) continue;
       if (ring < 0) ring = add_ring(cls, 0);
       Stay stay;
-      stay.tensor = index_.of(cls, layer, 0, 0);
+      stay.tensor = instances_.of(cls, layer, BlockIndex(0), 0);
       stay.end = calls();
       stay.first_use = accesses(cls, layer).front().call;
       stay.last_use = accesses(cls, layer).back().call;
@@ -78,21 +84,21 @@ class LastingBuilder {
   }
 
   // Swapped layers take slots in turn.
-  void page(int cls) {
+  void page(ClassIndex cls) {
     std::vector<Stay> stays;
     int layers = 0;
-    for (int layer = 0; layer <= flow_.layers; ++layer)
+    for (const LayerIndex layer : indices<LayerIndex>(flow_.layers + 1))
       if (!accesses(cls, layer).empty() && !kept(cls, layer)) add_stays(cls, layer, layers++ % pace_.slots, stays);
     if (stays.empty()) return;
     std::ranges::sort(stays, {}, &Stay::first_use);
     const int ring = add_ring(cls, std::min(pace_.slots, layers));
-    std::vector<int> free_from(at(pace_.slots), 0);
+    std::vector<Boundary> free_from(at(pace_.slots));
     for (std::size_t i = 0; i < stays.size(); ++i) {
       Stay& stay = stays[i];
       stay.ring = ring;
       stay.begin = std::max(free_from[at(stay.slot)], pass(std::max(0, pass_of(schedule_, stay.first_use) - 1)).begin);
       MEMO_CHECK(stay.begin < stay.first_use, "a slot is free before its next tensor is needed");
-      if (stay.write_at >= 0) {
+      if (stay.written_out()) {
         const auto next = std::find_if(stays.begin() + static_cast<std::ptrdiff_t>(i) + 1, stays.end(),
                                        [&](const Stay& other) { return other.slot == stay.slot; });
         const int after = pass_of(schedule_, stay.last_use) + 2;
@@ -106,11 +112,11 @@ class LastingBuilder {
     }
   }
 
-  void add_stays(int cls, int layer, int slot, std::vector<Stay>& stays) {
+  void add_stays(ClassIndex cls, LayerIndex layer, int slot, std::vector<Stay>& stays) {
     const std::vector<LastingAccess>& uses = accesses(cls, layer);
     for (std::size_t i = 0, j = 0; i < uses.size(); i = j) {
       Stay stay;
-      stay.tensor = index_.of(cls, layer, 0, 0);
+      stay.tensor = instances_.of(cls, layer, BlockIndex(0), 0);
       stay.first_use = uses[i].call;
       stay.fetched = true;
       stay.slot = slot;
@@ -128,19 +134,20 @@ class LastingBuilder {
   }
 
   const model::Dataflow& flow_;
-  const TensorIndex& index_;
+  const Instances& instances_;
   const PlacementMap& placement_;
   const Schedule& schedule_;
   const Pace& pace_;
   Residencies& result_;
-  std::vector<std::vector<LastingAccess>> accesses_;  // [class][layer]
+  using Layers = IndexedVector<LayerIndex, std::vector<LastingAccess>>;
+  IndexedVector<ClassIndex, Layers> accesses_;
 };
 
 }  // namespace
 
-void add_lasting(const Profile& profile, const TensorIndex& index, const PlacementMap& placement,
+void add_lasting(const Profile& profile, const Instances& instances, const PlacementMap& placement,
                  const Schedule& schedule, const Pace& pace, Residencies& result) {
-  LastingBuilder(profile, index, placement, schedule, pace, result).build();
+  LastingBuilder(profile, instances, placement, schedule, pace, result).build();
 }
 
 }  // namespace memo::planner

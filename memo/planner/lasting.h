@@ -9,7 +9,7 @@ namespace memo::planner {
 // Adds their stays and rings. A swapped one is fetched during the pass before the one that uses it, stays while passes
 // that follow one another use it, and is then written out if a call has changed it. Gradients are out before the
 // update, since a step may have more sequences; not where updates are early.
-void add_lasting(const Profile& profile, const TensorIndex& index, const PlacementMap& placement,
+void add_lasting(const Profile& profile, const Instances& instances, const PlacementMap& placement,
                  const Schedule& schedule, const Pace& pace, Residencies& result);
 
 }  // namespace memo::planner

@@ -14,9 +14,9 @@ using namespace plan;  // what is decided
 // computed again together or not at all. In a step of a whole model the last layer is never placed: its backward
 // follows at once. Of layers alone, the stages before and after attention are one unit.
 struct Unit {
-  int segment = -1;  // computes it again; -1: the layer's input, which is not recomputed
-  int layer = 0;
-  std::vector<int> classes;
+  SegmentIndex segment = SegmentIndex::none();  // computes it again; none: the layer's input, which is not recomputed
+  LayerIndex layer;
+  std::vector<ClassIndex> classes;
   Bytes swap_bytes;   // of one block: what a swap moves
   Bytes keep_bytes;   // of one block: what keeping it on the device takes
   Bytes rerun_input;  // of one block: read again from the tier to compute the unit again
@@ -30,9 +30,9 @@ struct Unit {
 
 std::vector<Unit> units(const Profile& profile, int tier);
 // Compute time of one side of a layer, all its blocks and head groups.
-Seconds layer_seconds(const Profile& profile, int layer, bool backward);
-// The class that a layer reads first, and the layer before it writes.
-int layer_input(const model::Dataflow& flow);
+Seconds layer_seconds(const Profile& profile, LayerIndex layer, bool backward);
+// The class that a layer reads first, and the layer before it writes; or none.
+ClassIndex layer_input(const model::Dataflow& flow);
 
 struct Placement {
   std::vector<ClassPlacement> classes;
@@ -60,8 +60,7 @@ Placement place_alpha(const Profile& profile, int tier);
 // `tier_budget`: a mixed-integer program over block counts per unit. tier < 0: no tier.
 Placement place_optimal(const Profile& profile, int tier, Bytes keep_budget, Bytes tier_budget);
 inline Placement place_optimal(const Profile& profile, int tier, Bytes keep_budget) {
-  return place_optimal(profile, tier, keep_budget,
-                       tier < 0 ? Bytes(0) : profile.tiers[static_cast<std::size_t>(tier)].capacity);
+  return place_optimal(profile, tier, keep_budget, tier < 0 ? Bytes(0) : profile.tiers[at(tier)].capacity);
 }
 
 }  // namespace memo::planner

@@ -100,26 +100,26 @@ Placement place_optimal(const Profile& profile, int tier, Bytes keep_budget, Byt
   const double write = tier >= 0 ? profile.tiers[at(tier)].write_with_read.value() : 1;
   const double read = tier >= 0 ? profile.tiers[at(tier)].read_with_write.value() : 1;
   const double slowdown = tier >= 0 ? profile.tiers[at(tier)].compute_slowdown : 1;
-  const auto forward_seconds = [&](int layer) { return layer_seconds(profile, layer, false).value(); };
-  const auto backward_seconds = [&](int layer) { return layer_seconds(profile, layer, true).value(); };
-  const double late_first = 1e-6 * forward_seconds(0);
+  const auto forward_seconds = [&](LayerIndex layer) { return layer_seconds(profile, layer, false).value(); };
+  const auto backward_seconds = [&](LayerIndex layer) { return layer_seconds(profile, layer, true).value(); };
+  const double late_first = 1e-6 * forward_seconds(LayerIndex(0));
 
   const auto keep_scale = [&](const Unit& unit) { return unit.whole_keep ? static_cast<double>(blocks) : 1.0; };
   const auto bytes = [](Bytes value) { return static_cast<double>(value.value()); };
   const auto recompute = [](int u) { return 3 * u; };
   const auto swap = [](int u) { return 3 * u + 1; };
   const auto keep = [](int u) { return 3 * u + 2; };
-  const auto forward_stall = [&](int l) { return 3 * unit_count + 2 * l; };
-  const auto backward_stall = [&](int l) { return 3 * unit_count + 2 * l + 1; };
+  const auto forward_stall = [&](LayerIndex l) { return 3 * unit_count + 2 * l.value(); };
+  const auto backward_stall = [&](LayerIndex l) { return 3 * unit_count + 2 * l.value() + 1; };
 
   IntegerProgram program;
   for (const Unit& unit : all) {
     const double copy = bytes(unit.swap_bytes) * (1 / write + 1 / read) * (slowdown - 1);
     const double again = unit.rerun.value() + bytes(unit.rerun_input) / read * (slowdown - 1);
     const bool may_swap = tier >= 0 && unit.swap_bytes > Bytes(0);
-    program.column(again, unit.segment >= 0 && !unit.whole() ? blocks : 0, true);
+    program.column(again, unit.segment.exists() && !unit.whole() ? blocks : 0, true);
     program.column(copy, may_swap ? blocks : 0, true);
-    program.column(late_first * (layers - unit.layer), blocks / keep_scale(unit), true);
+    program.column(late_first * (layers - unit.layer.value()), blocks / keep_scale(unit), true);
   }
   for (int l = 0; l < 2 * layers; ++l) program.column(1, inf, false);
   std::vector<std::vector<Step>> steps(all.size());  // of core attention's outputs
@@ -147,7 +147,7 @@ Placement place_optimal(const Profile& profile, int tier, Bytes keep_budget, Byt
     for (int u = 0; u < unit_count; ++u) program.term(swap(u), bytes(all[at(u)].swap_bytes) / 1e6);
     program.end_row(-inf, bytes(tier_budget) / 1e6);
   }
-  for (int l = 0; l < layers; ++l) {
+  for (const LayerIndex l : indices<LayerIndex>(layers)) {
     for (int u = 0; u < unit_count; ++u)
       if (all[at(u)].layer == l) program.term(swap(u), bytes(all[at(u)].swap_bytes) / write);
     program.term(forward_stall(l), -1);
@@ -172,7 +172,7 @@ Placement place_optimal(const Profile& profile, int tier, Bytes keep_budget, Byt
       start[at(keep(u))] = given.kept / keep_scale(all[at(u)]);
       entry += all[at(u)].classes.size();
     }
-    for (int l = 0; l < layers; ++l) {
+    for (const LayerIndex l : indices<LayerIndex>(layers)) {
       double out = 0, in = 0;
       for (int u = 0; u < unit_count; ++u)
         if (all[at(u)].layer == l) {

@@ -176,7 +176,7 @@ class Search {
   // its room is corrected by what it was over.
   std::pair<Placement, Trials::Tried> fit_tier(const std::string& name, const Place& place, int tier,
                                                const Pace& pace) {
-    const Bytes capacity = tier < 0 ? Bytes(0) : profile_.tiers[static_cast<std::size_t>(tier)].capacity;
+    const Bytes capacity = tier < 0 ? Bytes(0) : profile_.tiers[at(tier)].capacity;
     room_ = capacity;
     for (int i = 0;; ++i) {
       Placement placement = place(Bytes(0));

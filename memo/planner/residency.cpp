@@ -10,35 +10,35 @@
 
 namespace memo::planner {
 
-bool swappable(const Profile& profile, int cls, int tier) {
+bool swappable(const Profile& profile, ClassIndex cls, int tier) {
   if (tier < 0 || tier >= static_cast<int>(profile.tiers.size())) return false;
-  const model::TensorClass& c = profile.flow.classes[static_cast<std::size_t>(cls)];
+  const model::TensorClass& c = profile.flow.classes[cls];
   const std::int64_t smallest_copy = c.sequence ? 4 * 1024 : 16 * 1024;  // blocks of a sequence follow one another
   const std::int64_t block = c.row.value() * profile.flow.block.value();
-  return block >= smallest_copy && block % profile.tiers[static_cast<std::size_t>(tier)].alignment == 0;
+  return block >= smallest_copy && block % profile.tiers[at(tier)].alignment == 0;
 }
 
 namespace {
 
 struct Access {
-  int call = 0;
+  CallIndex call;
   bool write = false, whole = false;
 };
 
 class StayBuilder {
  public:
-  StayBuilder(const Profile& profile, const TensorIndex& index, const PlacementMap& placement, const Schedule& schedule,
-              const Pace& pace)
-      : profile_(profile), index_(index), placement_(placement), schedule_(schedule), pace_(pace) {
+  StayBuilder(const Profile& profile, const Instances& instances, const PlacementMap& placement,
+              const Schedule& schedule, const Pace& pace)
+      : profile_(profile), instances_(instances), placement_(placement), schedule_(schedule), pace_(pace) {
     pass_of_.resize(schedule.calls.size());
     for (std::size_t p = 0; p < schedule.passes.size(); ++p)
-      for (int k = schedule.passes[p].begin; k < schedule.passes[p].end; ++k) pass_of_[at(k)] = static_cast<int>(p);
+      for (CallIndex k = schedule.passes[p].begin; k < schedule.passes[p].end; ++k) pass_of_[k] = static_cast<int>(p);
   }
 
   Residencies build() {
     collect_accesses();
-    for (int t = 0; t < index_.size(); ++t)
-      if (!accesses_[at(t)].empty()) add_stays(t);
+    for (const InstanceIndex t : accesses_.indices())
+      if (!accesses_[t].empty()) add_stays(t);
     for (Ring& ring : result_.rings) {
       order(ring);
       pace_writes(ring);
@@ -52,18 +52,18 @@ class StayBuilder {
 
  private:
   const Pass& pass(int p) const { return schedule_.passes[at(p)]; }
-  const model::TensorClass& cls_of(const Tensor& tensor) const { return profile_.flow.classes[at(tensor.cls)]; }
+  const model::TensorClass& cls_of(const Tensor& tensor) const { return profile_.flow.classes[tensor.cls]; }
 
   void collect_accesses() {
-    accesses_.resize(at(index_.size()));
-    for (std::size_t k = 0; k < schedule_.calls.size(); ++k) {
-      const Operands used = operands(profile_.flow, index_, schedule_.calls[k]);
+    accesses_.resize(at(instances_.size()));
+    for (const CallIndex k : schedule_.calls.indices()) {
+      const Operands used = operands(profile_.flow, instances_, schedule_.calls[k]);
       const auto add = [&](const Operand& operand, bool write) {
-        const Tensor first = index_.tensor(operand.tensor);
+        const Tensor first = instances_.tensor(operand.tensor);
         if (cls_of(first).lasting()) return;
         for (int b = 0; b < operand.blocks; ++b) {
-          const int t = index_.of(first.cls, first.layer, first.block + b, first.group);
-          accesses_[at(t)].push_back({static_cast<int>(k), write, operand.sequence});
+          const InstanceIndex t = instances_.of(first.cls, first.layer, first.block + b, first.group);
+          accesses_[t].push_back({k, write, operand.sequence});
         }
       };
       for (const Operand& operand : used.reads) add(operand, false);
@@ -71,9 +71,9 @@ class StayBuilder {
     }
   }
 
-  void add_stays(int t) {
-    const Tensor tensor = index_.tensor(t);
-    const std::vector<Access>& uses = accesses_[at(t)];
+  void add_stays(InstanceIndex t) {
+    const Tensor tensor = instances_.tensor(t);
+    const std::vector<Access>& uses = accesses_[t];
     MEMO_CHECK(uses.front().write, "a tensor is written before it is read");
     auto place = placement_.place(tensor.cls, tensor.layer, tensor.block);
     const int tier = placement_.tier(tensor.cls, tensor.layer);
@@ -95,7 +95,7 @@ class StayBuilder {
         stay.write_at = stay.first_use + 1;
         stay.next_use = uses[j].call;
       }
-      int whole = -1;
+      CallIndex whole = CallIndex::none();
       for (std::size_t u = i; u < j; ++u)
         if (uses[u].whole) whole = uses[u].call;
       stay.ring = ring_of(tensor, stay, whole);
@@ -111,22 +111,22 @@ class StayBuilder {
     if (place == PlacementMap::Place::keep) return false;
     const bool streamed = placement_.streamed(tensor.cls, tensor.layer) &&
                           swappable(profile_, tensor.cls, placement_.tier(tensor.cls, tensor.layer));
-    if (streamed) return pass_of_[at(before.call)] != pass_of_[at(after.call)];
+    if (streamed) return pass_of_[before.call] != pass_of_[after.call];
     if (place == PlacementMap::Place::recompute) return false;
-    const Pass& p = pass(pass_of_[at(before.call)]);
-    const Pass& q = pass(pass_of_[at(after.call)]);
+    const Pass& p = pass(pass_of_[before.call]);
+    const Pass& q = pass(pass_of_[after.call]);
     if (p.backward != q.backward) return true;
     return q.backward && !cls_of(tensor).sequence && &p != &q;
   }
 
-  // `whole`: the last call of the stay that takes a whole sequence, which must lie together; -1 if none does. (The
+  // `whole`: the last call of the stay that takes a whole sequence, which must lie together, if one does. (The
   // last: a rerun writes some blocks of what core attention's backward then reads whole.)
-  int ring_of(const Tensor& tensor, const Stay& stay, int whole) {
-    const int first = pass_of_[at(whole >= 0 ? whole : stay.first_use)];
-    const int last = whole >= 0 ? -1 : pass_of_[at(stay.last_use)];
+  int ring_of(const Tensor& tensor, const Stay& stay, CallIndex whole) {
+    const int first = pass_of_[whole.exists() ? whole : stay.first_use];
+    const int last = whole.exists() ? -1 : pass_of_[stay.last_use];
     const auto key = std::tuple(tensor.cls, tensor.group, tensor.layer, first, last);
     const auto [found, is_new] = ring_index_.try_emplace(key, static_cast<int>(result_.rings.size()));
-    if (is_new) result_.rings.push_back({tensor.cls, whole >= 0, {}});
+    if (is_new) result_.rings.push_back({tensor.cls, whole.exists(), {}});
     return found->second;
   }
 
@@ -139,7 +139,7 @@ class StayBuilder {
   }
 
   // The boundary by which what left in pass p has to be out: the next pass of the other kind, or one pass later.
-  int deadline(int p) const {
+  Boundary deadline(int p) const {
     if (placement_.any_streamed() && !pace_.relaxed) return pass(std::min(p + 1, last_pass())).begin + 1;
     if (placement_.any_streamed()) return pass(std::min(p + 2, last_pass())).begin;
     int q = p + 1;
@@ -155,12 +155,12 @@ class StayBuilder {
   void pace_writes(const Ring& ring) {
     std::vector<int> leaving;
     for (int s : ring.stays)
-      if (result_.stays[at(s)].write_at >= 0) leaving.push_back(s);
+      if (result_.stays[at(s)].written_out()) leaving.push_back(s);
     for (std::size_t i = 0; i < leaving.size(); ++i) {
       Stay& stay = result_.stays[at(leaving[i])];
       const std::size_t next = i + at(pace_.slots);
       const bool reused = !ring.sequence && next < leaving.size();
-      stay.write_before = reused ? result_.stays[at(leaving[next])].begin : deadline(pass_of_[at(stay.last_use)]);
+      stay.write_before = reused ? result_.stays[at(leaving[next])].begin : deadline(pass_of_[stay.last_use]);
       stay.write_before = std::min(stay.write_before, stay.next_use - 1);
       stay.write_before = std::max({stay.write_before, stay.end, stay.write_at + 1});
       stay.end = stay.write_before;
@@ -174,8 +174,8 @@ class StayBuilder {
       if (result_.stays[at(s)].fetched) arriving.push_back(s);
     for (std::size_t i = 0; i < arriving.size(); ++i) {
       Stay& stay = result_.stays[at(arriving[i])];
-      const int p = pass_of_[at(stay.first_use)];
-      int start = pass(p).core ? before_core(p) : pass(pace_.relaxed && p > 0 ? p - 1 : p).begin;
+      const int p = pass_of_[stay.first_use];
+      Boundary start = pass(p).core ? before_core(p) : pass(pace_.relaxed && p > 0 ? p - 1 : p).begin;
       if (!pass(p).core && i >= at(pace_.slots)) {
         const Stay& gone = result_.stays[at(arriving[i - at(pace_.slots)])];
         start = std::max(start, ring.sequence ? gone.first_use + 1 : gone.end);
@@ -187,8 +187,8 @@ class StayBuilder {
   }
 
   // Where fetches for a core call start: during the previous core call, or the last iterations of the loop before it.
-  int before_core(int p) const {
-    if (p == 0) return 0;
+  Boundary before_core(int p) const {
+    if (p == 0) return Boundary(0);
     if (placement_.any_streamed()) return pass(pace_.relaxed ? p - 1 : p).begin;
     const Pass& previous = pass(p - 1);
     if (previous.core || pace_.relaxed) return previous.begin;
@@ -197,23 +197,23 @@ class StayBuilder {
   }
 
   const Profile& profile_;
-  const TensorIndex& index_;
+  const Instances& instances_;
   const PlacementMap& placement_;
   const Schedule& schedule_;
   const Pace& pace_;
-  std::vector<int> pass_of_;
-  std::vector<std::vector<Access>> accesses_;
-  std::map<std::tuple<int, int, int, int, int>, int> ring_index_;
-  std::map<std::pair<int, int>, int> written_by_;  // (tensor, life) -> boundary by which it is out
+  IndexedVector<CallIndex, int> pass_of_;
+  IndexedVector<InstanceIndex, std::vector<Access>> accesses_;
+  std::map<std::tuple<ClassIndex, int, LayerIndex, int, int>, int> ring_index_;
+  std::map<std::pair<InstanceIndex, int>, Boundary> written_by_;  // (tensor, life) -> by when it is out
   Residencies result_;
 };
 
 }  // namespace
 
-Residencies residencies(const Profile& profile, const TensorIndex& index, const PlacementMap& placement,
+Residencies residencies(const Profile& profile, const Instances& instances, const PlacementMap& placement,
                         const Schedule& schedule, const Pace& pace) {
-  Residencies result = StayBuilder(profile, index, placement, schedule, pace).build();
-  add_lasting(profile, index, placement, schedule, pace, result);
+  Residencies result = StayBuilder(profile, instances, placement, schedule, pace).build();
+  add_lasting(profile, instances, placement, schedule, pace, result);
   return result;
 }
 

@@ -17,22 +17,23 @@ struct Pace {
 
 // A residency before it has an address, and the copies that end or begin it.
 struct Stay {
-  int tensor = 0;  // TensorIndex
-  int begin = 0, end = 0;
-  int first_use = 0, last_use = 0;  // calls
+  InstanceIndex tensor;
+  Boundary begin, end;
+  CallIndex first_use, last_use;
   bool fetched = false;
-  int write_at = -1, write_before = -1;  // copy-out of this stay, if any
-  int next_use = -1;                     // the call that reads what is written out, fetched again
-  int life = 0;                          // a tensor that is computed again lives anew
-  int ring = 0;                          // stays of one ring share slots, first in first out
-  int slot = -1;                         // of a lasting tensor: always the same
-  bool held = false;                     // for the whole step, without copies
+  Boundary write_at = Boundary::none(), write_before = Boundary::none();  // copy-out of this stay, if any
+  CallIndex next_use = CallIndex::none();                                 // reads what is written out, fetched again
+  int life = 0;                                                           // a tensor that is computed again lives anew
+  int ring = 0;       // stays of one ring share slots, first in first out
+  int slot = -1;      // of a lasting tensor: always the same
+  bool held = false;  // for the whole step, without copies
+  [[nodiscard]] bool written_out() const { return write_at.exists(); }
 };
 
 // Stays of a (class, group) that begin and end in the same passes. With a call that takes the whole sequence: one
 // layer's buffer.
 struct Ring {
-  int cls = 0;
+  ClassIndex cls;
   bool sequence = false;
   std::vector<int> stays;  // by begin
   int slots = 0;           // of lasting tensors, else 0: as many as its stays need
@@ -44,9 +45,9 @@ struct Residencies {
 };
 
 // A class whose blocks are too small or ragged for direct I/O stays on the device even where it was to be swapped.
-bool swappable(const Profile& profile, int cls, int tier);
+bool swappable(const Profile& profile, ClassIndex cls, int tier);
 
-Residencies residencies(const Profile& profile, const TensorIndex& index, const PlacementMap& placement,
+Residencies residencies(const Profile& profile, const Instances& instances, const PlacementMap& placement,
                         const Schedule& schedule, const Pace& pace);
 
 }  // namespace memo::planner

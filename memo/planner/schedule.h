@@ -18,14 +18,20 @@ class PlacementMap {
  public:
   PlacementMap(const model::Dataflow& flow, const std::vector<ClassPlacement>& placement);
   enum class Place { recompute, swap, keep };
-  [[nodiscard]] Place place(int cls, int layer, int block) const;
-  [[nodiscard]] int recomputed(int cls, int layer) const { return at(cls, layer).recomputed; }  // the first blocks
-  [[nodiscard]] int tier(int cls, int layer) const { return at(cls, layer).tier; }
-  [[nodiscard]] bool streamed(int cls, int layer) const { return at(cls, layer).streamed; }
+  [[nodiscard]] Place place(ClassIndex cls, LayerIndex layer, BlockIndex block) const;
+  // How many blocks, the first ones.
+  [[nodiscard]] int recomputed(ClassIndex cls, LayerIndex layer) const { return entry(cls, layer).recomputed; }
+  [[nodiscard]] int tier(ClassIndex cls, LayerIndex layer) const { return entry(cls, layer).tier; }
+  [[nodiscard]] bool streamed(ClassIndex cls, LayerIndex layer) const { return entry(cls, layer).streamed; }
   [[nodiscard]] bool any_streamed() const { return any_streamed_; }
 
  private:
-  [[nodiscard]] const ClassPlacement& at(int cls, int layer) const;
+  [[nodiscard]] std::size_t number(ClassIndex cls, LayerIndex layer) const {
+    return at(cls.value() * layers_ + layer.value());
+  }
+  [[nodiscard]] const ClassPlacement& entry(ClassIndex cls, LayerIndex layer) const {
+    return table_[number(cls, layer)];
+  }
   int layers_;
   bool any_streamed_ = false;
   std::vector<ClassPlacement> table_;  // [class][layer]
@@ -34,19 +40,19 @@ class PlacementMap {
 // A run of calls that belong together: one loop over the blocks, or one core call. When tensors are streamed, two wait
 // calls come first: what the pass before wrote is out after the first of them, and may be fetched during the second.
 struct Pass {
-  int begin = 0, end = 0;  // calls [begin, end)
+  CallIndex begin, end;  // calls [begin, end)
   bool core = false;
   bool backward = false;
-  std::vector<int> iterations;  // the first call of each block's turn; of a core pass, its one call
+  std::vector<CallIndex> iterations;  // the first call of each block's turn; of a core pass, its one call
 };
 
 struct Schedule {
-  std::vector<Call> calls;   // workspace not yet set
-  std::vector<Pass> passes;  // in order, covering all calls
+  IndexedVector<CallIndex, Call> calls;  // workspace not yet set
+  std::vector<Pass> passes;              // in order, covering all calls
 };
 
 // The pass that a call belongs to.
-int pass_of(const Schedule& schedule, int call);
+int pass_of(const Schedule& schedule, CallIndex call);
 
 // `early_updates`: see Pace.
 Schedule schedule(const Profile& profile, const PlacementMap& placement, bool early_updates);

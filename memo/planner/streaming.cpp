@@ -12,7 +12,8 @@ using model::Dataflow;
 using model::Stage;
 
 // Numbers the passes of a step (memo/model/dataflow.h draws them): the one in which a side of a layer's stage runs.
-int pass_of(const Dataflow& flow, Stage stage, bool backward, int layer) {
+int pass_of(const Dataflow& flow, Stage stage, bool backward, LayerIndex of) {
+  const int layer = of.value();
   const int turn = 2 * flow.layers;
   if (flow.layers_alone()) {
     const int part = stage == Stage::before ? 0 : stage == Stage::core ? 1 : 2;
@@ -38,21 +39,19 @@ int pass_of(const Dataflow& flow, Stage stage, bool backward, int layer) {
 }
 
 // Whether tensors of `cls` and `layer` are used in more than one pass.
-bool crosses(const Dataflow& flow, int cls, int layer) {
+bool crosses(const Dataflow& flow, ClassIndex cls, LayerIndex layer) {
   std::set<int> passes;
-  for (std::size_t s = 0; s < flow.segments.size(); ++s) {
+  for (const SegmentIndex s : flow.segments.indices()) {
     const model::Segment& segment = flow.segments[s];
     for (const bool backward : {false, true}) {
       const model::Side& side = backward ? segment.backward : segment.forward;
       for (const auto* uses : {&side.reads, &side.writes})
         for (const model::Use& use : *uses) {
-          const int of = layer - use.layer_shift;  // the call's layer
+          const LayerIndex of = layer - use.layer_shift;  // the call's layer
           if (use.cls != cls) continue;
-          const bool runs = flow.layered(static_cast<int>(s))
-                                ? of >= (backward ? flow.forward_layers : 0) && of < flow.layers &&
-                                      flow.in_layer(static_cast<int>(s), of)
-                            : segment.stage == Stage::loss ? layer == flow.layers
-                                                           : layer == 0;
+          const bool runs = flow.layered(s) ? of >= LayerIndex(backward ? flow.forward_layers : 0) &&
+                                                  of < LayerIndex(flow.layers) && flow.in_layer(s, of)
+                                            : layer == LayerIndex(segment.stage == Stage::loss ? flow.layers : 0);
           if (runs) passes.insert(pass_of(flow, segment.stage, backward, of));
         }
     }
@@ -64,14 +63,14 @@ bool crosses(const Dataflow& flow, int cls, int layer) {
 
 Placement streamed(Placement placement, const Profile& profile, int tier) {
   const Dataflow& flow = profile.flow;
-  std::set<std::pair<int, int>> placed;
+  std::set<std::pair<ClassIndex, LayerIndex>> placed;
   for (ClassPlacement& entry : placement.classes) {
     placed.emplace(entry.cls, entry.layer);
     entry.streamed = swappable(profile, entry.cls, tier) && crosses(flow, entry.cls, entry.layer);
     if (entry.streamed) entry.tier = tier;
   }
-  for (int cls = 0; cls < static_cast<int>(flow.classes.size()); ++cls)
-    for (int layer = 0; layer <= flow.layers; ++layer)
+  for (const ClassIndex cls : flow.classes.indices())
+    for (const LayerIndex layer : indices<LayerIndex>(flow.layers + 1))
       if (!placed.contains({cls, layer}) && swappable(profile, cls, tier) && crosses(flow, cls, layer))
         placement.classes.push_back({cls, layer, 0, flow.blocks(), 0, tier, true});
   return placement;
@@ -79,18 +78,19 @@ Placement streamed(Placement placement, const Profile& profile, int tier) {
 
 Placement paged(Placement placement, const Profile& profile, int tier, Paged most, int layers) {
   const Dataflow& flow = profile.flow;
-  const auto uses = [](const std::vector<model::Use>& list, int cls) {
+  const auto uses = [](const std::vector<model::Use>& list, ClassIndex cls) {
     return std::ranges::any_of(list, [&](const model::Use& use) { return use.cls == cls; });
   };
-  for (int cls = 0; cls < static_cast<int>(flow.classes.size()); ++cls) {
-    if (!flow.classes[static_cast<std::size_t>(cls)].lasting()) continue;
+  for (const ClassIndex cls : flow.classes.indices()) {
+    if (!flow.classes[cls].lasting()) continue;
     Paged kind = Paged::optimizer;
-    for (std::size_t s = 0; s < flow.segments.size(); ++s) {
-      if (!flow.layered(static_cast<int>(s))) continue;
+    for (const SegmentIndex s : flow.segments.indices()) {
+      if (!flow.layered(s)) continue;
       if (uses(flow.segments[s].forward.reads, cls)) kind = Paged::weights;
       if (uses(flow.segments[s].backward.writes, cls)) kind = Paged::gradients;
     }
-    for (int layer = 0; layer < layers && kind <= most; ++layer)
+    if (kind > most) continue;
+    for (const LayerIndex layer : indices<LayerIndex>(layers))
       placement.classes.push_back({cls, layer, 0, 1, 0, tier, true});
   }
   return placement;
@@ -103,7 +103,7 @@ Bytes core_bytes_per_token(const Dataflow& flow) {
     for (const model::Side& side : {segment.forward, segment.backward}) {
       Bytes bytes;
       for (const auto* uses : {&side.reads, &side.writes})
-        for (const model::Use& use : *uses) bytes += flow.classes[static_cast<std::size_t>(use.cls)].row;
+        for (const model::Use& use : *uses) bytes += flow.classes[use.cls].row;
       most = std::max(most, bytes);
     }
   }

@@ -11,26 +11,26 @@ namespace {
 // Tensors of one class, layer, head group and life, all of them computed again or none: they come and go together. A
 // lasting one is alone.
 struct Bundle {
-  int begin = std::numeric_limits<int>::max(), end = 0;  // boundaries: the first write starts, the last fetch has ended
-  std::vector<std::pair<int, int>> members;              // (tensor, life), in the order of blocks
+  Boundary begin{std::numeric_limits<int>::max()}, end;  // the first write starts, the last fetch has ended
+  std::vector<std::pair<InstanceIndex, int>> members;    // (tensor, life), in the order of blocks
   Bytes bytes;
 };
 
 }  // namespace
 
-TierLayout lay_out_tiers(const Profile& profile, const TensorIndex& index, const PlacementMap& placement,
+TierLayout lay_out_tiers(const Profile& profile, const Instances& instances, const PlacementMap& placement,
                          const std::vector<Stay>& stays) {
-  std::map<std::tuple<int, int, int, int, int, bool>, Bundle> bundles;  // by tier first
-  int step_end = 1;
+  std::map<std::tuple<int, ClassIndex, LayerIndex, int, int, bool>, Bundle> bundles;  // by tier first
+  Boundary step_end(1);
   for (const Stay& stay : stays) step_end = std::max(step_end, stay.end);
   for (const Stay& stay : stays) {
-    if (stay.write_at < 0 && !stay.fetched) continue;
-    const Tensor tensor = index.tensor(stay.tensor);
+    if (!stay.written_out() && !stay.fetched) continue;
+    const Tensor tensor = instances.tensor(stay.tensor);
     const int tier = placement.tier(tensor.cls, tensor.layer);
     const bool again = placement.place(tensor.cls, tensor.layer, tensor.block) == PlacementMap::Place::recompute;
     Bundle& bundle = bundles[{tier, tensor.cls, tensor.layer, tensor.group, stay.life, again}];
     if (stay.slot >= 0) {  // lasting: there from step to step
-      bundle = {0, step_end, {{stay.tensor, stay.life}}, round_up(tensor.bytes, copy_alignment)};
+      bundle = {Boundary(0), step_end, {{stay.tensor, stay.life}}, round_up(tensor.bytes, copy_alignment)};
       continue;
     }
     if (stay.fetched) {
@@ -49,17 +49,17 @@ TierLayout lay_out_tiers(const Profile& profile, const TensorIndex& index, const
     std::vector<const Bundle*> order;
     for (const auto& [key, bundle] : bundles) {
       if (std::get<0>(key) != tier) continue;
-      instance.push_back({bundle.begin, bundle.end, bundle.bytes.value(), copy_alignment, {}});
+      instance.push_back({bundle.begin.value(), bundle.end.value(), bundle.bytes.value(), copy_alignment, {}});
       order.push_back(&bundle);
     }
     if (instance.empty()) continue;
     const pack::Packing packing = packed(instance);
-    layout.bytes[static_cast<std::size_t>(tier)] = Bytes(packing.peak);
+    layout.bytes[at(tier)] = Bytes(packing.peak);
     for (std::size_t i = 0; i < order.size(); ++i) {
       Bytes next(packing.offsets[i]);
       for (const auto& member : order[i]->members) {
         layout.extent.emplace(member, next);
-        next += round_up(index.tensor(member.first).bytes, copy_alignment);
+        next += round_up(instances.tensor(member.first).bytes, copy_alignment);
       }
     }
   }

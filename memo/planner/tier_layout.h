@@ -11,12 +11,12 @@
 namespace memo::planner {
 
 struct TierLayout {
-  std::vector<Bytes> bytes;                     // used of each tier
-  std::map<std::pair<int, int>, Bytes> extent;  // (tensor, life) -> offset
+  std::vector<Bytes> bytes;                               // used of each tier
+  std::map<std::pair<InstanceIndex, int>, Bytes> extent;  // (tensor, life) -> offset
   [[nodiscard]] Bytes offset(const Stay& stay) const { return extent.at({stay.tensor, stay.life}); }
 };
 
-TierLayout lay_out_tiers(const Profile& profile, const TensorIndex& index, const PlacementMap& placement,
+TierLayout lay_out_tiers(const Profile& profile, const Instances& instances, const PlacementMap& placement,
                          const std::vector<Stay>& stays);
 
 }  // namespace memo::planner

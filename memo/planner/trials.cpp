@@ -49,7 +49,7 @@ Trials::Tried Trials::try_one(const Placement& asked, Pace pace) {
 Seconds Trials::compute_alone() const {
   Seconds sum;
   for (const plan::Call& call : best_->built.program.calls)
-    if (call.phase != plan::Phase::rerun) sum += profile_.traces[static_cast<std::size_t>(call.trace)].seconds;
+    if (call.phase != plan::Phase::rerun) sum += profile_.traces[call.trace].seconds;
   return sum;
 }
 
@@ -75,11 +75,11 @@ Result<plan::Plan> Trials::finish() {
 void Trials::predict(plan::Plan& plan, Seconds alone) const {
   const sim::Timeline& once = best_->timeline;
   const int more = request_.sequences - 1;
-  const auto update = static_cast<std::size_t>(plan::update_begin(profile_.flow, plan.program));
+  const plan::CallIndex update = plan::update_begin(profile_.flow, plan.program);
   Seconds update_step, update_alone;
-  if (update < once.calls.size()) update_step = once.step - Seconds(once.calls[update].start);
-  for (std::size_t k = update; k < plan.program.calls.size(); ++k)
-    update_alone += profile_.traces[static_cast<std::size_t>(plan.program.calls[k].trace)].seconds;
+  if (update < plan.program.calls.end_index()) update_step = once.step - Seconds(once.calls[at(update.value())].start);
+  for (plan::CallIndex k = update; k < plan.program.calls.end_index(); ++k)
+    update_alone += profile_.traces[plan.program.calls[k].trace].seconds;
 
   plan::Prediction& predicted = plan.predicted;
   predicted.device_peak = plan.program.arena;
@@ -89,17 +89,16 @@ void Trials::predict(plan::Plan& plan, Seconds alone) const {
   predicted.step_lower_bound = alone * request_.sequences - update_alone * more;
   predicted.placement_gap = best_->placement.gap;
   for (const plan::Copy& copy : plan.program.copies) {
-    const int tensor = plan.program.residencies[static_cast<std::size_t>(copy.residency)].tensor;
-    const Bytes bytes = plan.program.tensors[static_cast<std::size_t>(tensor)].bytes;
+    const Bytes bytes = plan.program.tensors[plan.program.residencies[copy.residency].tensor].bytes;
     Bytes& sum = copy.direction == plan::Direction::out ? predicted.bytes_out : predicted.bytes_in;
-    sum += bytes * (static_cast<std::size_t>(copy.at) < update ? request_.sequences : 1);
+    sum += bytes * (copy.at < update ? request_.sequences : 1);
   }
 }
 
 tl::unexpected<Error> Trials::infeasible() const {
   const Tokens context = profile_.flow.context;
   if (smallest_ && fits(smallest_->program.arena) && tier_short_ >= 0) {
-    const plan::Tier& tier = profile_.tiers[static_cast<std::size_t>(tier_short_)];
+    const plan::Tier& tier = profile_.tiers[at(tier_short_)];
     return fail(ErrorKind::infeasible,
                 fmt::format("strategy {} at context {} needs {} of the {} tier, which has {}: raise its limit",
                             request_.strategy, context.value(), format_bytes(tier_needs_), tier.name,

@@ -19,9 +19,9 @@ std::uint64_t mixed(std::uint64_t value) {
 
 }  // namespace
 
-std::uint64_t block_seed(std::uint64_t step_seed, int layer, int block, int part) {
-  const auto place = (static_cast<std::uint64_t>(layer) << 40) | (static_cast<std::uint64_t>(block) << 1) |
-                     static_cast<std::uint64_t>(part);
+std::uint64_t block_seed(std::uint64_t step_seed, model::LayerIndex layer, model::BlockIndex block, int part) {
+  const auto place = (static_cast<std::uint64_t>(layer.value()) << 40) |
+                     (static_cast<std::uint64_t>(block.value()) << 1) | static_cast<std::uint64_t>(part);
   return mixed(mixed(step_seed) ^ place);
 }
 

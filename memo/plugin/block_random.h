@@ -7,11 +7,13 @@
 #include <cstdint>
 #include <memory>
 
+#include "memo/model/dataflow.h"
+
 namespace memo::plugin {
 
 // Of a part of a layer (0: up to its attention, 1: behind it), for a block of a step: any of them changed gives
 // another.
-std::uint64_t block_seed(std::uint64_t step_seed, int layer, int block, int part);
+std::uint64_t block_seed(std::uint64_t step_seed, model::LayerIndex layer, model::BlockIndex block, int part);
 
 // While alive, the default generators of the CPU and of `device` draw from this seed; behind it, from where they were.
 class BlockRandom {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "memo/libtorch/kernels/attention_mask.h"
+#include "memo/model/dataflow.h"
 
 namespace memo::plugin {
 
@@ -29,9 +30,9 @@ class LayerCalls {
   virtual ~LayerCalls() = default;
   // Runs a layer on a block x [T, h] up to its attention, differentiable in x. The block waits there; where the memory
   // of x lies may change until it goes on.
-  virtual AtAttention before(int layer, int block, const at::Tensor& x) = 0;
+  virtual AtAttention before(model::LayerIndex layer, model::BlockIndex block, const at::Tensor& x) = 0;
   // Goes on with the block's attention output o [T, heads, D] to the layer's end, differentiable in o and x.
-  virtual AtOutput after(int layer, int block, const at::Tensor& o) = 0;
+  virtual AtOutput after(model::LayerIndex layer, model::BlockIndex block, const at::Tensor& o) = 0;
   // Over how many ranks the sequence is split, and their all-to-all: out[r] becomes what rank r has in in[own rank],
   // both [ranks, ...], contiguous. `end_exchange` waits for the oldest that was begun; until then the memory is the
   // exchange's.

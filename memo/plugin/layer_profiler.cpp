@@ -70,7 +70,8 @@ Result<Recorded> record_layers(const LayerOptions& options, const model::LayerSh
   }
   segments.forget();
   if (!failure.empty()) return bad_input("layer 0: " + failure.substr(0, failure.find('\n')));
-  for (int layer = 0; layer < profile.flow.layers; ++layer) result.windows.push_back(segments.window(layer));
+  for (const model::LayerIndex layer : indices<model::LayerIndex>(profile.flow.layers))
+    result.windows.push_back(segments.window(layer));
   return result;
 }
 
@@ -81,14 +82,14 @@ at::Tensor first_block(const LayerOptions& options, const at::Tensor& hidden) {
 }
 
 // What the calls of a segment allocate, as text.
-std::string requests_of(const plan::Profile& profile, int segment) {
+std::string requests_of(const plan::Profile& profile, model::SegmentIndex segment) {
   std::string text;
   for (const plan::Trace& trace : profile.traces) {
     if (trace.segment != segment) continue;
     text += trace.backward ? "backward" : "forward";
     for (const plan::Request& r : trace.requests)
-      text += fmt::format(" {}@{}-{}{}", r.bytes.value(), r.born, r.cls < 0 ? r.dies : 0,
-                          r.cls < 0 ? "" : profile.flow.classes[static_cast<std::size_t>(r.cls)].name);
+      text += fmt::format(" {}@{}-{}{}", r.bytes.value(), r.born, r.cls.exists() ? 0 : r.dies,
+                          !r.cls.exists() ? "" : profile.flow.classes[r.cls].name);
   }
   return text;
 }
@@ -140,7 +141,7 @@ model::LayerShape LayerProfiler::kinds_alone() const {
 // Which kinds allocate otherwise for other values.
 Status LayerProfiler::find_data_dependent() {
   const model::LayerShape shape = kinds_alone();
-  options_.shape.data_dependent.resize(static_cast<std::size_t>(shape.layers), false);
+  options_.shape.data_dependent.resize(at(shape.layers), false);
   LayerExample example = recorded_example();
   MEMO_TRY(const Recorded one, record_layers(options_, shape, options_.block, example, *calls_, *device_));
   example.hidden = noise(example.hidden, 1);
@@ -148,13 +149,13 @@ Status LayerProfiler::find_data_dependent() {
   const auto sees = [](std::int64_t window) { return window > 0 ? window : std::numeric_limits<std::int64_t>::max(); };
   const auto first = one.windows.begin() + shape.forward_layers;  // with a backward side
   measured_ = static_cast<int>(std::ranges::max_element(first, one.windows.end(), {}, sees) - one.windows.begin());
-  window_ = one.windows[static_cast<std::size_t>(measured_)];
-  for (int s = 0; s < static_cast<int>(one.profile.flow.segments.size()); ++s)
+  window_ = one.windows[at(measured_)];
+  for (const model::SegmentIndex s : one.profile.flow.segments.indices())
     if (requests_of(one.profile, s) != requests_of(other.profile, s)) {
-      const model::Segment& segment = one.profile.flow.segments[static_cast<std::size_t>(s)];
+      const model::Segment& segment = one.profile.flow.segments[s];
       if (segment.stage != model::Stage::after)
         return bad_input("layer 0: it allocates otherwise for other values before its attention");
-      options_.shape.data_dependent[static_cast<std::size_t>(std::max(segment.kind, 0))] = true;
+      options_.shape.data_dependent[at(std::max(segment.kind, 0))] = true;
     }
   return {};
 }
@@ -185,9 +186,10 @@ Result<LayerTrial> LayerProfiler::try_layer(int kind, LayerCalls& calls, const a
   const LayerExample example{first_block(options_, hidden), parameters};
   MEMO_TRY(const auto session, open(shape, options_.block * blocks, example, calls));
   LayerTrial trial;
-  MEMO_TRY(trial.outputs, session->forward(0, hidden));
+  MEMO_TRY(trial.outputs, session->forward(model::LayerIndex(0), hidden));
   if (!d_output.defined()) return trial;
-  MEMO_TRY(trial.gradients, session->backward(0, d_output, zeros_like(trial.outputs.besides), parameters));
+  MEMO_TRY(trial.gradients,
+           session->backward(model::LayerIndex(0), d_output, zeros_like(trial.outputs.besides), parameters));
   return trial;
 }
 
@@ -195,25 +197,25 @@ Result<LayerTrial> LayerProfiler::try_layer(int kind, LayerCalls& calls, const a
 Status LayerProfiler::measure(Tokens context) {
   MEMO_TRY(const auto session, open(kinds_alone(), context, recorded_example(), *calls_));
   const model::Dataflow& flow = session->plan().profile.flow;
-  std::map<std::tuple<int, bool>, std::vector<double>> core;
+  std::map<std::tuple<model::SegmentIndex, bool>, std::vector<double>> core;
   for (int step = 0; step <= steps_measured; ++step) {
     std::vector<LayerOutputs> outputs;
     for (int kind = 0; kind < flow.layers; ++kind) {
-      const at::Tensor& hidden = examples_[static_cast<std::size_t>(kind)].hidden;
-      MEMO_TRY(LayerOutputs given, session->forward(kind, hidden.narrow(0, 0, context.value())));
+      const at::Tensor& hidden = examples_[at(kind)].hidden;
+      MEMO_TRY(LayerOutputs given, session->forward(model::LayerIndex(kind), hidden.narrow(0, 0, context.value())));
       outputs.push_back(std::move(given));
     }
     for (int kind = flow.layers - 1; kind >= flow.forward_layers; --kind) {
-      const LayerOutputs& given = outputs[static_cast<std::size_t>(kind)];
-      MEMO_CHECKED(session->backward(kind, noise(given.hidden, 2), zeros_like(given.besides),
-                                     examples_[static_cast<std::size_t>(kind)].parameters));
+      const LayerOutputs& given = outputs[at(kind)];
+      MEMO_CHECKED(session->backward(model::LayerIndex(kind), noise(given.hidden, 2), zeros_like(given.besides),
+                                     examples_[at(kind)].parameters));
     }
     if (step == 0 || !session->report()) continue;
     for (const exec::Span& span : session->report()->calls) {
-      const plan::Call& call = session->plan().program.calls[static_cast<std::size_t>(span.index)];
+      const plan::Call& call = session->plan().program.calls[plan::CallIndex(span.index)];
       const bool backward = call.phase == plan::Phase::backward;
-      const bool is_core = flow.segments[static_cast<std::size_t>(call.segment)].stage == model::Stage::core;
-      if (is_core && call.layer != measured_) continue;
+      const bool is_core = flow.segments[call.segment].stage == model::Stage::core;
+      if (is_core && call.layer != model::LayerIndex(measured_)) continue;
       (is_core ? core : seconds_)[{call.segment, backward}].push_back(span.end - span.start);
     }
   }
@@ -229,7 +231,7 @@ Result<plan::Profile> LayerProfiler::profile(Tokens context) {
   if (!profile.flow.kinds.empty()) profile.flow.kinds = options_.shape.kinds;
   for (plan::Trace& trace : profile.traces) {
     const std::tuple key(trace.segment, trace.backward);
-    const model::Stage stage = profile.flow.segments[static_cast<std::size_t>(trace.segment)].stage;
+    const model::Stage stage = profile.flow.segments[trace.segment].stage;
     if (stage == model::Stage::wait) continue;
     trace.seconds =
         Seconds(stage == model::Stage::core ? libtorch::attention_seconds(attention_[key], mean_length(trace.tokens))
@@ -238,8 +240,7 @@ Result<plan::Profile> LayerProfiler::profile(Tokens context) {
   // The first blocks of a rank are not the first of the sequence.
   if (calls_->ranks() > 1)
     std::erase_if(profile.traces, [&](const plan::Trace& trace) {
-      return profile.flow.segments[static_cast<std::size_t>(trace.segment)].stage == model::Stage::core &&
-             trace.tokens != context;
+      return profile.flow.segments[trace.segment].stage == model::Stage::core && trace.tokens != context;
     });
   profile.tiers = tiers_;
   return profile;
@@ -252,11 +253,9 @@ Result<LayerTraces> trace_layer(const LayerOptions& options, const LayerExample&
   MEMO_TRY(const Recorded recorded, record_layers(options, options.shape, options.block, example, calls, device));
   LayerTraces traces;
   const model::Dataflow& flow = recorded.profile.flow;
-  for (int s = 0; s < static_cast<int>(flow.segments.size()); ++s) {
-    if (flow.segments[static_cast<std::size_t>(s)].stage == model::Stage::before)
-      traces.before += requests_of(recorded.profile, s);
-    if (flow.segments[static_cast<std::size_t>(s)].stage == model::Stage::after)
-      traces.after += requests_of(recorded.profile, s);
+  for (const model::SegmentIndex s : flow.segments.indices()) {
+    if (flow.segments[s].stage == model::Stage::before) traces.before += requests_of(recorded.profile, s);
+    if (flow.segments[s].stage == model::Stage::after) traces.after += requests_of(recorded.profile, s);
   }
   return traces;
 }

@@ -75,8 +75,8 @@ class LayerProfiler {
   LayerCalls* calls_;
   libtorch::Device* device_;
   std::vector<plan::Tier> tiers_;
-  std::map<std::tuple<int, bool>, std::vector<double>> seconds_;  // of a block, by segment and side
-  std::map<std::tuple<int, bool>, std::vector<std::pair<libtorch::Length, double>>> attention_;
+  std::map<std::tuple<model::SegmentIndex, bool>, std::vector<double>> seconds_;  // of a block, by segment and side
+  std::map<std::tuple<model::SegmentIndex, bool>, std::vector<std::pair<libtorch::Length, double>>> attention_;
 };
 
 // What a layer allocates for a few tokens and what autograd keeps of it, as text, to tell layers of one kind from

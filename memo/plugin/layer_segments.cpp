@@ -51,10 +51,9 @@ LayerSegments::LayerSegments(const model::Dataflow& flow, const model::LayerShap
       heads_{shape.heads / flow.groups, shape.kv_heads / flow.groups, shape.head_dim},
       attention_(attention),
       calls_(calls),
-      attentions_(static_cast<std::size_t>(flow.layers)) {
-  for (int layer = 0; layer < flow.layers; ++layer)
-    data_dependent_.push_back(
-        shape.is_data_dependent(shape.kinds.empty() ? 0 : shape.kinds[static_cast<std::size_t>(layer)]));
+      attentions_(at(flow.layers)) {
+  for (const model::LayerIndex layer : indices<model::LayerIndex>(flow.layers))
+    data_dependent_.push_back(shape.is_data_dependent(shape.kinds.empty() ? 0 : shape.kinds[layer]));
 }
 
 void LayerSegments::begin_forward(at::Tensor hidden) {
@@ -87,33 +86,33 @@ void LayerSegments::forget() {
   calls_.forget();
 }
 
-at::Tensor LayerSegments::rows(const at::Tensor& whole, int block) const {
-  return whole.narrow(0, block * flow_.block.value(), flow_.block_tokens(block).value());
+at::Tensor LayerSegments::rows(const at::Tensor& whole, model::BlockIndex block) const {
+  return whole.narrow(0, block.value() * flow_.block.value(), flow_.block_tokens(block).value());
 }
 
 libtorch::GroupHeads LayerSegments::heads(const libtorch::Where& where) const {
   libtorch::GroupHeads result = heads_;
-  result.softcap = attentions_[static_cast<std::size_t>(where.layer)].softcap;
+  result.softcap = attentions_[where.layer].softcap;
   return result;
 }
 
 libtorch::Mask LayerSegments::mask(const libtorch::Where& where) const {
-  const auto& mask = attentions_[static_cast<std::size_t>(where.layer)].mask;
+  const auto& mask = attentions_[where.layer].mask;
   return mask ? libtorch::Mask(*mask) : libtorch::Mask();
 }
 
-std::int64_t LayerSegments::window(int layer) const {
-  const auto& mask = attentions_[static_cast<std::size_t>(layer)].mask;
+std::int64_t LayerSegments::window(model::LayerIndex layer) const {
+  const auto& mask = attentions_[layer].mask;
   return mask ? mask->window : 0;
 }
 
-std::vector<at::Tensor> LayerSegments::forward(int segment, const libtorch::Where& where,
+std::vector<at::Tensor> LayerSegments::forward(model::SegmentIndex segment, const libtorch::Where& where,
                                                const std::vector<at::Tensor>& reads, libtorch::Graph* graph) {
-  const model::Segment& of = flow_.segments[static_cast<std::size_t>(segment)];
+  const model::Segment& of = flow_.segments[segment];
   const bool token_wise = of.stage == Stage::before || of.stage == Stage::after;
   const at::AutoGradMode grad(token_wise && of.has_backward());
   libtorch::Graph scratch;
-  if (of.stage == Stage::before && of.forward.reads.empty()) {
+  if (of.role == model::SegmentRole::input) {
     const at::Tensor block = rows(hidden_, where.block);
     return {at::empty(block.sizes(), block.options()).copy_(block)};
   }
@@ -132,7 +131,7 @@ std::vector<at::Tensor> LayerSegments::before(const libtorch::Where& where, cons
                                               libtorch::Graph* graph) {
   const at::Tensor in = graph ? libtorch::leaf(libtorch::unowned(x), *graph) : libtorch::unowned(x);
   const auto [q, k, v, softcap, mask] = calls_.before(where.layer, where.block, in);
-  attentions_[static_cast<std::size_t>(where.layer)] = {softcap, mask};
+  attentions_[where.layer] = {softcap, mask};
   suspended_[{where.layer, where.block}] = in;
   if (graph) libtorch::keep_roots({q, k, v}, *graph);
   const at::NoGradGuard copies;
@@ -165,7 +164,7 @@ std::vector<at::Tensor> LayerSegments::go_on(const libtorch::Where& where, const
 
 void LayerSegments::after(const libtorch::Where& where, const std::vector<at::Tensor>& reads, libtorch::Graph& graph,
                           bool differentiable, bool again) {
-  const bool planned = !data_dependent_[static_cast<std::size_t>(where.layer)];
+  const bool planned = !data_dependent_[where.layer];
   std::optional<libtorch::UnplannedScope> heap;
   if (!planned) heap.emplace(reads[0].device().type());
   const at::AutoGradMode grad(differentiable && planned);
@@ -189,10 +188,10 @@ void LayerSegments::after(const libtorch::Where& where, const std::vector<at::Te
   for (std::size_t i = 0; i < outputs.size(); ++i) rows(outputs_[i], where.block).copy_(outputs[i]);
 }
 
-std::vector<at::Tensor> LayerSegments::backward(int segment, const libtorch::Where& where,
+std::vector<at::Tensor> LayerSegments::backward(model::SegmentIndex segment, const libtorch::Where& where,
                                                 const std::vector<at::Tensor>& reads, libtorch::Graph& graph) {
   const at::AutoGradMode no_grad(false);
-  const Stage stage = flow_.segments[static_cast<std::size_t>(segment)].stage;
+  const Stage stage = flow_.segments[segment].stage;
   const auto groups = static_cast<std::size_t>(flow_.groups);
   if (stage == Stage::core) {
     auto [dq, dk, dv] =
@@ -220,7 +219,7 @@ const at::Tensor& LayerSegments::d_output(std::size_t i) {
 std::vector<at::Tensor> LayerSegments::after_backward(const libtorch::Where& where,
                                                       const std::vector<at::Tensor>& reads, libtorch::Graph& graph) {
   const c10::DeviceType device = d_hidden_.device().type();
-  const bool planned = !data_dependent_[static_cast<std::size_t>(where.layer)];
+  const bool planned = !data_dependent_[where.layer];
   std::vector<at::Tensor> result;
   {
     std::optional<libtorch::UnplannedScope> heap;

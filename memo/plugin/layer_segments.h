@@ -34,13 +34,13 @@ class LayerSegments final : public libtorch::Segments {
   // Sums over the blocks, float32; undefined for a parameter that took no part. Once.
   std::vector<at::Tensor> take_gradients();
   // Of a layer's attention, once a block came there; 0: none.
-  [[nodiscard]] std::int64_t window(int layer) const;
+  [[nodiscard]] std::int64_t window(model::LayerIndex layer) const;
   void forget();  // blocks that wait
 
-  std::vector<at::Tensor> forward(int segment, const libtorch::Where& where, const std::vector<at::Tensor>& reads,
-                                  libtorch::Graph* graph) override;
-  std::vector<at::Tensor> backward(int segment, const libtorch::Where& where, const std::vector<at::Tensor>& reads,
-                                   libtorch::Graph& graph) override;
+  std::vector<at::Tensor> forward(model::SegmentIndex segment, const libtorch::Where& where,
+                                  const std::vector<at::Tensor>& reads, libtorch::Graph* graph) override;
+  std::vector<at::Tensor> backward(model::SegmentIndex segment, const libtorch::Where& where,
+                                   const std::vector<at::Tensor>& reads, libtorch::Graph& graph) override;
   [[nodiscard]] bool foreign() const override { return true; }
 
  private:
@@ -48,7 +48,7 @@ class LayerSegments final : public libtorch::Segments {
     float softcap = 0;
     std::shared_ptr<const libtorch::OwnMask> mask;
   };
-  at::Tensor rows(const at::Tensor& whole, int block) const;
+  at::Tensor rows(const at::Tensor& whole, model::BlockIndex block) const;
   // Without a graph it is of a layer whose gradients nobody wants.
   std::vector<at::Tensor> before(const libtorch::Where& where, const at::Tensor& x, libtorch::Graph* graph);
   void after(const libtorch::Where& where, const std::vector<at::Tensor>& reads, libtorch::Graph& graph,
@@ -70,10 +70,11 @@ class LayerSegments final : public libtorch::Segments {
   LayerCalls& calls_;
   at::Tensor hidden_, d_hidden_;
   std::vector<at::Tensor> outputs_, d_outputs_, parameters_, sums_;
-  int outputs_of_ = -1;                                  // layer
-  std::vector<bool> data_dependent_;                     // of each layer
-  std::vector<Attention> attentions_;                    // of each layer
-  std::map<std::pair<int, int>, at::Tensor> suspended_;  // by layer and block: the x of those that wait at attention
+  model::LayerIndex outputs_of_ = model::LayerIndex::none();
+  IndexedVector<model::LayerIndex, bool> data_dependent_;
+  IndexedVector<model::LayerIndex, Attention> attentions_;
+  // The x of the blocks that wait at attention.
+  std::map<std::pair<model::LayerIndex, model::BlockIndex>, at::Tensor> suspended_;
 };
 
 }  // namespace memo::plugin

@@ -19,18 +19,18 @@ namespace {
 
 // Behind the last call of each layer's forward side, and of its backward side.
 struct LayerEnds {
-  std::vector<std::size_t> forward, backward;
+  IndexedVector<model::LayerIndex, plan::Boundary> forward, backward;
 };
 
 LayerEnds layer_ends(const plan::Plan& plan) {
   const model::Dataflow& flow = plan.profile.flow;
-  const auto layers = static_cast<std::size_t>(flow.layers);
-  LayerEnds ends{std::vector<std::size_t>(layers), std::vector<std::size_t>(layers)};
-  for (std::size_t k = 0; k < plan.program.calls.size(); ++k) {
+  LayerEnds ends;
+  ends.forward.resize(at(flow.layers));
+  ends.backward.resize(at(flow.layers));
+  for (const plan::CallIndex k : plan.program.calls.indices()) {
     const plan::Call& call = plan.program.calls[k];
     if (!flow.layered(call.segment)) continue;
-    auto& of = call.phase == plan::Phase::forward ? ends.forward : ends.backward;
-    of[static_cast<std::size_t>(call.layer)] = k + 1;
+    (call.phase == plan::Phase::forward ? ends.forward : ends.backward)[call.layer] = k + 1;
   }
   return ends;
 }
@@ -69,12 +69,12 @@ struct LayerSession::Impl {
     if (watch && !check) checked.emplace(plan, arena.data(), runner, copies, device.bytes());
     run.emplace(plan.program, arena.data(), checked ? checked->compute() : runner, checked ? checked->copies() : copies,
                 plan.profile.flow);
-    next = 0;
+    next = {};
     forward_ended = false;
     ++step;
   }
   [[nodiscard]] std::int64_t context() const { return plan.profile.flow.context.value(); }
-  Status advance(std::size_t until) {
+  Status advance(plan::Boundary until) {
     if (const Status ran = run->advance(until); !ran) {
       if (const std::exception_ptr thrown = runner.take_exception()) calls.failed(thrown);
       segments.forget();
@@ -97,7 +97,7 @@ struct LayerSession::Impl {
   std::optional<exec::StepReport> report;
   std::optional<exec::CheckReport> check;
   std::int64_t step = 0;
-  int next = 0;  // layer
+  model::LayerIndex next;
   bool forward_ended = false;
 };
 
@@ -113,8 +113,8 @@ Result<std::unique_ptr<LayerSession>> LayerSession::open(plan::Plan plan, const 
   const model::Dataflow& flow = plan.profile.flow;
   const model::Dataflow own = layers_dataflow(shape, dtype, flow.groups, flow.context, flow.block);
   bool same = flow.layers == own.layers && flow.segments.size() == own.segments.size();
-  for (std::size_t c = 0; same && c < own.classes.size(); ++c)
-    same = c < flow.classes.size() && flow.classes[c].name == own.classes[c].name &&
+  for (const model::ClassIndex c : own.classes.indices())
+    same = same && c < flow.classes.end_index() && flow.classes[c].role == own.classes[c].role &&
            flow.classes[c].row == own.classes[c].row;
   if (!same) return bad_input("the plan is for other layers; make a new plan");
   MEMO_TRY(libtorch::Arena arena, device.map(plan.program.arena));
@@ -125,9 +125,9 @@ Result<std::unique_ptr<LayerSession>> LayerSession::open(plan::Plan plan, const 
 
 const plan::Plan& LayerSession::plan() const { return impl_->plan; }
 
-Result<LayerOutputs> LayerSession::forward(int layer, const at::Tensor& hidden) {
+Result<LayerOutputs> LayerSession::forward(model::LayerIndex layer, const at::Tensor& hidden) {
   Impl& s = *impl_;
-  if (layer == 0) {
+  if (layer == model::LayerIndex(0)) {
     s.run.reset();
     s.segments.forget();
     s.runner.begin_sequence({}, true);
@@ -139,15 +139,15 @@ Result<LayerOutputs> LayerSession::forward(int layer, const at::Tensor& hidden) 
     return bad_input(fmt::format("{} tokens, the plan is for {}", hidden.size(0), s.context()));
   const std::int64_t tokens = hidden.size(0);
   s.segments.begin_forward(padded(hidden, s.context()));
-  const Status ran = s.advance(s.ends.forward[static_cast<std::size_t>(layer)]);
+  const Status ran = s.advance(s.ends.forward[layer]);
   std::vector<at::Tensor> outputs = s.segments.take_outputs();
   MEMO_CHECKED(ran);
-  s.forward_ended = ++s.next == s.plan.profile.flow.layers;
+  s.forward_ended = ++s.next == model::LayerIndex(s.plan.profile.flow.layers);
   for (at::Tensor& output : outputs) output = output.narrow(0, 0, tokens);
   return LayerOutputs{outputs.front(), {outputs.begin() + 1, outputs.end()}};
 }
 
-Result<LayerGradients> LayerSession::backward(int layer, const at::Tensor& d_output,
+Result<LayerGradients> LayerSession::backward(model::LayerIndex layer, const at::Tensor& d_output,
                                               const std::vector<at::Tensor>& d_besides,
                                               const std::vector<at::Tensor>& parameters) {
   Impl& s = *impl_;
@@ -159,15 +159,15 @@ Result<LayerGradients> LayerSession::backward(int layer, const at::Tensor& d_out
   std::vector<at::Tensor> d_outputs{padded(d_output, s.context())};
   for (const at::Tensor& d : d_besides) d_outputs.push_back(padded(d, s.context()));
   s.segments.begin_backward(std::move(d_outputs), d_hidden, parameters);
-  const Status ran = s.advance(s.ends.backward[static_cast<std::size_t>(layer)]);
+  const Status ran = s.advance(s.ends.backward[layer]);
   LayerGradients result{d_hidden.narrow(0, 0, d_output.size(0)), s.segments.take_gradients()};
   MEMO_CHECKED(ran);
   for (std::size_t i = 0; i < parameters.size(); ++i)
     if (result.parameters[i].defined()) result.parameters[i] = result.parameters[i].to(parameters[i].scalar_type());
   s.segments.forget();
   s.next = layer;
-  if (layer > s.plan.profile.flow.forward_layers) return result;
-  MEMO_CHECKED(s.advance(s.plan.program.calls.size()));
+  if (layer > model::LayerIndex(s.plan.profile.flow.forward_layers)) return result;
+  MEMO_CHECKED(s.advance(s.plan.program.calls.end_index()));
   MEMO_TRY(s.report, s.run->finish());
   s.run.reset();
   if (s.checked) s.check = s.checked->report();

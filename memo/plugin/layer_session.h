@@ -42,11 +42,11 @@ class LayerSession {
 
   // hidden [N, h], N at most the plan's context -> the layer's outputs. Layers come in order; layer 0 begins a
   // step, and abandons one that did not get to its end.
-  Result<LayerOutputs> forward(int layer, const at::Tensor& hidden);
+  Result<LayerOutputs> forward(model::LayerIndex layer, const at::Tensor& hidden);
   // Layers come in reverse, down to the first that has a backward side (Dataflow::forward_layers); gradients of all
   // that `forward` gave. `parameters`: those of the layer that gradients are wanted for.
-  Result<LayerGradients> backward(int layer, const at::Tensor& d_output, const std::vector<at::Tensor>& d_besides,
-                                  const std::vector<at::Tensor>& parameters);
+  Result<LayerGradients> backward(model::LayerIndex layer, const at::Tensor& d_output,
+                                  const std::vector<at::Tensor>& d_besides, const std::vector<at::Tensor>& parameters);
   // How many steps were begun: a backward belongs to the step of its forward only while this is unchanged.
   [[nodiscard]] std::int64_t step() const;
 

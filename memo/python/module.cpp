@@ -219,7 +219,8 @@ PYBIND11_MODULE(_core, module) {
           "forward",
           [](Session& s, int layer, const at::Tensor& hidden, std::uint64_t seed) {
             s.calls->seed(seed);
-            LayerOutputs outputs = s.calls->value_of(unlocked([&] { return s.session->forward(layer, hidden); }));
+            LayerOutputs outputs =
+                s.calls->value_of(unlocked([&] { return s.session->forward(model::LayerIndex(layer), hidden); }));
             return py::make_tuple(outputs.hidden, list_of(outputs.besides));
           },
           py::arg("layer"), py::arg("hidden"), py::arg("seed"))
@@ -227,8 +228,8 @@ PYBIND11_MODULE(_core, module) {
           "backward",
           [](Session& s, int layer, const at::Tensor& d_output, const std::vector<at::Tensor>& d_besides,
              const std::vector<at::Tensor>& parameters) {
-            LayerGradients result = s.calls->value_of(
-                unlocked([&] { return s.session->backward(layer, d_output, d_besides, parameters); }));
+            LayerGradients result = s.calls->value_of(unlocked(
+                [&] { return s.session->backward(model::LayerIndex(layer), d_output, d_besides, parameters); }));
             return py::make_tuple(result.hidden, list_of(result.parameters));
           },
           py::arg("layer"), py::arg("d_output"), py::arg("d_besides"), py::arg("parameters"))

@@ -75,18 +75,18 @@ inline void raise_again(const std::exception_ptr& thrown) {
 class PythonCalls final : public LayerCalls {
  public:
   explicit PythonCalls(py::object object) : object_(std::move(object)), ranks_(object_.attr("ranks").cast<int>()) {}
-  AtAttention before(int layer, int block, const at::Tensor& x) override {
+  AtAttention before(model::LayerIndex layer, model::BlockIndex block, const at::Tensor& x) override {
     const py::gil_scoped_acquire lock;
     const BlockRandom random(x.device(), block_seed(seed_, layer, block, 0));
-    const py::tuple came = call_deep(object_.attr("before"), py::make_tuple(layer, block, x));
+    const py::tuple came = call_deep(object_.attr("before"), py::make_tuple(layer.value(), block.value(), x));
     drew_ = drew_ || random.drew();
     return {came[0].cast<at::Tensor>(), came[1].cast<at::Tensor>(), came[2].cast<at::Tensor>(), came[3].cast<float>(),
             came[4].cast<std::shared_ptr<libtorch::OwnMask>>()};
   }
-  AtOutput after(int layer, int block, const at::Tensor& o) override {
+  AtOutput after(model::LayerIndex layer, model::BlockIndex block, const at::Tensor& o) override {
     const py::gil_scoped_acquire lock;
     const BlockRandom random(o.device(), block_seed(seed_, layer, block, 1));
-    const py::tuple came = object_.attr("after")(layer, block, o);
+    const py::tuple came = object_.attr("after")(layer.value(), block.value(), o);
     drew_ = drew_ || random.drew();
     return {came[0].cast<at::Tensor>(), came[1].cast<std::vector<at::Tensor>>()};
   }

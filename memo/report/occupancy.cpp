@@ -6,28 +6,27 @@
 #include "memo/base/index.h"
 
 namespace memo::report {
-namespace {}  // namespace
 
 std::vector<Extent> extents(const plan::Plan& plan) {
   const plan::Program& program = plan.program;
-  const auto lasting = [&](int tensor) {
-    return plan.profile.flow.classes[at(program.tensors[at(tensor)].cls)].lasting();
+  const auto lasting = [&](plan::TensorIndex tensor) {
+    return plan.profile.flow.classes[program.tensors[tensor].cls].lasting();
   };
-  const int calls = static_cast<int>(program.calls.size());
-  std::vector<int> extent_of(program.tensors.size(), -1);
+  IndexedVector<plan::TensorIndex, int> extent_of(program.tensors.size(), -1);
   std::vector<Extent> result;
   std::vector<bool> fetched;
   for (const plan::Copy& copy : program.copies) {
-    const int tensor = program.residencies[at(copy.residency)].tensor;
-    if (copy.direction == plan::Direction::in || extent_of[at(tensor)] >= 0) continue;
-    extent_of[at(tensor)] = static_cast<int>(result.size());
-    result.push_back({tensor, copy.tier, lasting(tensor) ? 0 : copy.at, calls,
-                      round_up(program.tensors[at(tensor)].bytes, plan::copy_alignment)});
+    const plan::TensorIndex tensor = program.residencies[copy.residency].tensor;
+    if (copy.direction == plan::Direction::in || extent_of[tensor] >= 0) continue;
+    extent_of[tensor] = static_cast<int>(result.size());
+    result.push_back({tensor, copy.tier, lasting(tensor) ? plan::Boundary(0) : copy.at, program.calls.end_index(),
+                      round_up(program.tensors[tensor].bytes, plan::copy_alignment)});
   }
   fetched.assign(result.size(), false);
   for (const plan::Copy& copy : program.copies) {
-    if (copy.direction == plan::Direction::out || lasting(program.residencies[at(copy.residency)].tensor)) continue;
-    const std::size_t e = at(extent_of[at(program.residencies[at(copy.residency)].tensor)]);
+    const plan::TensorIndex tensor = program.residencies[copy.residency].tensor;
+    if (copy.direction == plan::Direction::out || lasting(tensor)) continue;
+    const std::size_t e = at(extent_of[tensor]);
     result[e].end = fetched[e] ? std::max(result[e].end, copy.before) : copy.before;
     fetched[e] = true;
   }
@@ -41,32 +40,32 @@ Occupancy occupancy(const plan::Plan& plan) {
   result.fixed = std::accumulate(plan.profile.fixed.begin(), plan.profile.fixed.end(), Bytes(0),
                                  [](Bytes sum, const plan::Fixed& fixed) { return sum + fixed.bytes; });
 
-  std::vector<Bytes> change(calls + 1);
+  IndexedVector<plan::Boundary, Bytes> change(calls + 1);
   for (const plan::Residency& r : program.residencies) {
-    change[at(r.begin)] += program.tensors[at(r.tensor)].bytes;
-    change[at(r.end)] -= program.tensors[at(r.tensor)].bytes;
+    change[r.begin] += program.tensors[r.tensor].bytes;
+    change[r.end] -= program.tensors[r.tensor].bytes;
   }
   Bytes live = result.fixed;
-  for (std::size_t k = 0; k < calls; ++k) {
+  for (const plan::CallIndex k : program.calls.indices()) {
     live += change[k];
-    result.device.push_back(live + program.transients[at(program.calls[k].trace)].bytes);
+    result.device.push_back(live + program.transients[program.calls[k].trace].bytes);
   }
-  result.peak = static_cast<int>(std::ranges::max_element(result.device) - result.device.begin());
+  result.peak = plan::CallIndex(static_cast<int>(std::ranges::max_element(result.device) - result.device.begin()));
 
   result.peak_by_class.resize(plan.profile.flow.classes.size());
   for (const plan::Residency& r : program.residencies)
     if (r.begin <= result.peak && result.peak < r.end) {
-      const plan::Tensor& tensor = program.tensors[at(r.tensor)];
-      result.peak_by_class[at(tensor.cls)] += tensor.bytes;
+      const plan::Tensor& tensor = program.tensors[r.tensor];
+      result.peak_by_class[tensor.cls] += tensor.bytes;
     }
-  if (calls > 0) result.peak_transients = program.transients[at(program.calls[at(result.peak)].trace)].bytes;
+  if (calls > 0) result.peak_transients = program.transients[program.calls[result.peak].trace].bytes;
 
-  result.tiers.assign(plan.profile.tiers.size(), std::vector<Bytes>(calls + 1));
+  result.tiers.assign(plan.profile.tiers.size(), IndexedVector<plan::Boundary, Bytes>(calls + 1));
   for (const Extent& extent : extents(plan)) {
-    result.tiers[at(extent.tier)][at(extent.begin)] += extent.bytes;
-    result.tiers[at(extent.tier)][at(extent.end)] -= extent.bytes;
+    result.tiers[at(extent.tier)][extent.begin] += extent.bytes;
+    result.tiers[at(extent.tier)][extent.end] -= extent.bytes;
   }
-  for (std::vector<Bytes>& tier : result.tiers) std::partial_sum(tier.begin(), tier.end(), tier.begin());
+  for (auto& tier : result.tiers) std::partial_sum(tier.begin(), tier.end(), tier.begin());
   return result;
 }
 

@@ -8,10 +8,11 @@
 namespace memo::report {
 
 struct Occupancy {
-  std::vector<Bytes> device;              // [calls]: fixed memory, tensors, and the call's transients
-  std::vector<std::vector<Bytes>> tiers;  // [tier][calls + 1]: extents from copy-out's start to the last copy-in's end
-  int peak = 0;                           // the call at which the device holds most
-  std::vector<Bytes> peak_by_class;       // [classes]: tensors at the peak
+  IndexedVector<plan::CallIndex, Bytes> device;  // fixed memory, tensors, and the call's transients
+  // Of each tier: extents from copy-out's start to the last copy-in's end.
+  std::vector<IndexedVector<plan::Boundary, Bytes>> tiers;
+  plan::CallIndex peak;                                  // at which the device holds most
+  IndexedVector<plan::ClassIndex, Bytes> peak_by_class;  // tensors at the peak
   Bytes peak_transients, fixed;
 };
 
@@ -20,7 +21,9 @@ Occupancy occupancy(const plan::Plan& plan);
 // From when a tensor's extent on its tier is used until nobody reads it any more; boundaries. Of a lasting tensor:
 // always.
 struct Extent {
-  int tensor = 0, tier = 0, begin = 0, end = 0;
+  plan::TensorIndex tensor;
+  int tier = 0;
+  plan::Boundary begin, end;
   Bytes bytes;
 };
 std::vector<Extent> extents(const plan::Plan& plan);

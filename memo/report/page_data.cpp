@@ -14,11 +14,17 @@ namespace {
 
 using nlohmann::ordered_json;
 
+std::int64_t number(std::int64_t value) { return value; }
+template <class Tag>
+std::int64_t number(Index<Tag> value) {
+  return value.value();
+}
+
 template <class Rows, class Get>
 std::vector<std::int64_t> column(const Rows& rows, Get get) {
   std::vector<std::int64_t> values;
   values.reserve(rows.size());
-  for (const auto& row : rows) values.push_back(static_cast<std::int64_t>(get(row)));
+  for (const auto& row : rows) values.push_back(number(get(row)));
   return values;
 }
 
@@ -31,7 +37,7 @@ void add_program(Columns& columns, const plan::Program& program) {
   add("call.block", program.calls, [](const Call& c) { return c.block; });
   add("call.group", program.calls, [](const Call& c) { return c.group; });
   add("call.workspace", program.calls, [](const Call& c) { return c.workspace.value(); });
-  add("call.transients", program.calls, [&](const Call& c) { return program.transients[at(c.trace)].bytes.value(); });
+  add("call.transients", program.calls, [&](const Call& c) { return program.transients[c.trace].bytes.value(); });
   add("tensor.class", program.tensors, [](const Tensor& t) { return t.cls; });
   add("tensor.layer", program.tensors, [](const Tensor& t) { return t.layer; });
   add("tensor.block", program.tensors, [](const Tensor& t) { return t.block; });
@@ -76,7 +82,7 @@ ordered_json timeline_json(const plan::Program& program, const sim::Timeline& ti
   columns.add("stall.length", column(waits, [&](const Stall& s) { return std::llround(s.seconds.value() / tick); }));
   ordered_json by_class = ordered_json::array();
   for (const StallsOfClass& sum : stalls_by_class(program, waits))
-    by_class.push_back({{"class", sum.cls},
+    by_class.push_back({{"class", sum.cls.value()},
                         {"direction", static_cast<int>(sum.direction)},
                         {"count", sum.count},
                         {"seconds", sum.seconds.value()},
@@ -91,13 +97,13 @@ ordered_json timeline_json(const plan::Program& program, const sim::Timeline& ti
 ordered_json classes_json(const plan::Plan& plan, const Occupancy& live) {
   const model::Dataflow& flow = plan.profile.flow;
   ordered_json list = ordered_json::array();
-  for (std::size_t c = 0; c < flow.classes.size(); ++c) {
+  for (const model::ClassIndex c : flow.classes.indices()) {
     const auto backward_writes = [&](const model::Segment& s) {
-      return std::ranges::any_of(s.backward.writes, [&](const model::Use& use) { return at(use.cls) == c; });
+      return std::ranges::any_of(s.backward.writes, [&](const model::Use& use) { return use.cls == c; });
     };
     std::int64_t recomputed = 0, swapped = 0, kept = 0;
     for (const plan::ClassPlacement& p : plan.placement)
-      if (at(p.cls) == c) recomputed += p.recomputed, swapped += p.swapped, kept += p.kept;
+      if (p.cls == c) recomputed += p.recomputed, swapped += p.swapped, kept += p.kept;
     list.push_back({{"name", flow.classes[c].name},
                     {"gradient", std::ranges::any_of(flow.segments, backward_writes)},
                     {"lasting", flow.classes[c].lasting()},
@@ -136,15 +142,15 @@ ordered_json tiers_json(const plan::Plan& plan, const Occupancy& live) {
 ordered_json fragmentation_json(const plan::Plan& plan, const Occupancy& live) {
   const Replay free_running = replay(plan, Bytes(0));
   ordered_json growth = ordered_json::array();
-  for (const Replay::Growth& g : free_running.growth) growth.push_back({g.boundary, g.reserved.value()});
-  ordered_json object{{"lower_bound", live.device[at(live.peak)].value()},
+  for (const Replay::Growth& g : free_running.growth) growth.push_back({g.boundary.value(), g.reserved.value()});
+  ordered_json object{{"lower_bound", live.device[live.peak].value()},
                       {"planned", plan.program.arena.value()},
                       {"allocated", free_running.allocated.value()},
                       {"reserved", free_running.reserved.value()},
                       {"growth", growth},
                       {"failed_at", -1}};
   if (plan.device_limit > Bytes(0) && free_running.reserved > plan.device_limit)
-    object["failed_at"] = replay(plan, plan.device_limit).failed_at;
+    object["failed_at"] = replay(plan, plan.device_limit).failed_at.value();
   return object;
 }
 
@@ -189,8 +195,8 @@ ordered_json page_data(const Subject& subject) {
   Columns program;
   add_program(program, plan.program);
   ordered_json segments = ordered_json::array();
-  for (int i = 0; i < static_cast<int>(flow.segments.size()); ++i) {
-    const model::Segment& s = flow.segments[at(i)];
+  for (const model::SegmentIndex i : flow.segments.indices()) {
+    const model::Segment& s = flow.segments[i];
     segments.push_back({{"name", s.name}, {"core", s.stage == model::Stage::core}, {"layered", flow.each_layer(i)}});
   }
   ordered_json object{
@@ -211,7 +217,7 @@ ordered_json page_data(const Subject& subject) {
       {"segments", segments},
       {"fixed", fixed_json(plan)},
       {"transients_at_peak", live.peak_transients.value()},
-      {"peak_at", live.peak},
+      {"peak_at", live.peak.value()},
       {"tiers", tiers_json(plan, live)},
       {"fragmentation", fragmentation_json(plan, live)},
       {"steps", steps_json(subject.steps)},

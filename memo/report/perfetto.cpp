@@ -29,7 +29,8 @@ class Process {
     metadata("thread_name", stall, "stalls");
     metadata("thread_name", copy_out, "copy-out");
     metadata("thread_name", copy_in, "copy-in");
-    for (const sim::Interval& span : timeline_.calls) slice(compute, call_name(span.index), span.start, span.end, "");
+    for (const sim::Interval& span : timeline_.calls)
+      slice(compute, call_name(plan::CallIndex(span.index)), span.start, span.end, "");
     for (const Stall& wait : stalls(plan_.program, timeline_))
       slice(stall, "wait for " + copy_name(wait.copy), wait.start, wait.start + wait.seconds.value(), "");
     for (const sim::Interval& span : timeline_.copies_out) copy(copy_out, span);
@@ -53,7 +54,7 @@ class Process {
   }
   void copy(Thread thread, const sim::Interval& span) {
     const plan::Copy& copy = plan_.program.copies[at(span.index)];
-    const Bytes bytes = plan_.program.tensors[at(plan_.program.residencies[at(copy.residency)].tensor)].bytes;
+    const Bytes bytes = plan_.program.tensors[plan_.program.residencies[copy.residency].tensor].bytes;
     slice(thread, copy_name(span.index), span.start, span.end,
           fmt::format("\"bytes\":{},\"tier\":{}", bytes.value(), quoted(plan_.profile.tiers[at(copy.tier)].name)));
   }
@@ -69,27 +70,28 @@ class Process {
     series("device bytes", live.device);
     for (std::size_t t = 0; t < live.tiers.size(); ++t) series(plan_.profile.tiers[t].name + " bytes", live.tiers[t]);
   }
-  void series(const std::string& name, const std::vector<Bytes>& values) {
+  void series(const std::string& name, const IndexedVector<plan::CallIndex, Bytes>& values) {
     Bytes before(-1);
     for (std::size_t k = 0; k < timeline_.calls.size(); ++k)
-      if (values[k] != before) count(name, timeline_.calls[k].start, before = values[k]);
+      if (const Bytes now = values[plan::CallIndex(k)]; now != before)
+        count(name, timeline_.calls[k].start, before = now);
     count(name, timeline_.step.value(), before);
   }
 
-  [[nodiscard]] std::string call_name(int index) const {
-    const plan::Call& call = plan_.program.calls[at(index)];
+  [[nodiscard]] std::string call_name(plan::CallIndex index) const {
+    const plan::Call& call = plan_.program.calls[index];
     const char* phase = call.phase == plan::Phase::forward ? "" : call.phase == plan::Phase::backward ? "'" : " again";
-    std::string name = plan_.profile.flow.segments[at(call.segment)].name + phase;
+    std::string name = plan_.profile.flow.segments[call.segment].name + phase;
     if (plan_.profile.flow.each_layer(call.segment)) name += fmt::format(" layer {}", call.layer);
-    if (call.block >= 0) name += fmt::format(" block {}", call.block);
+    if (call.block.exists()) name += fmt::format(" block {}", call.block);
     if (call.group >= 0) name += fmt::format(" group {}", call.group);
     return name;
   }
   [[nodiscard]] std::string copy_name(int index) const {
     const plan::Program& program = plan_.program;
     const plan::Copy& copy = program.copies[at(index)];
-    const plan::Tensor& tensor = program.tensors[at(program.residencies[at(copy.residency)].tensor)];
-    return fmt::format("{} layer {} block {} {}", plan_.profile.flow.classes[at(tensor.cls)].name, tensor.layer,
+    const plan::Tensor& tensor = program.tensors[program.residencies[copy.residency].tensor];
+    return fmt::format("{} layer {} block {} {}", plan_.profile.flow.classes[tensor.cls].name, tensor.layer,
                        tensor.block, copy.direction == plan::Direction::out ? "out" : "in");
   }
 

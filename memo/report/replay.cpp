@@ -12,8 +12,9 @@ namespace memo::report {
 namespace {
 
 struct Buffer {
-  int cls = 0, group = 0;
-  int begin = 0, end = 0;
+  plan::ClassIndex cls;
+  int group = 0;
+  plan::Boundary begin, end;
   Bytes bytes;
   bool produced = true;  // by call `begin`
 };
@@ -21,17 +22,17 @@ struct Buffer {
 std::vector<Buffer> buffers(const plan::Plan& plan) {
   const plan::Program& program = plan.program;
   std::vector<Buffer> result;
-  std::map<std::tuple<int, int, int>, std::vector<Buffer>> sequences;  // class, layer, group
+  std::map<std::tuple<plan::ClassIndex, plan::LayerIndex, int>, std::vector<Buffer>> sequences;  // class, layer, group
   for (const plan::Residency& r : program.residencies) {
-    const plan::Tensor& tensor = program.tensors[at(r.tensor)];
+    const plan::Tensor& tensor = program.tensors[r.tensor];
     const Buffer buffer{tensor.cls, tensor.group, r.begin, r.end, tensor.bytes, r.origin == plan::Origin::produced};
-    if (plan.profile.flow.classes[at(tensor.cls)].sequence)
+    if (plan.profile.flow.classes[tensor.cls].sequence)
       sequences[{tensor.cls, tensor.layer, tensor.group}].push_back(buffer);
     else
       result.push_back(buffer);
   }
   for (auto& [key, parts] : sequences) {
-    const Bytes whole = plan.profile.flow.classes[at(std::get<0>(key))].row * plan.profile.flow.context.value();
+    const Bytes whole = plan.profile.flow.classes[std::get<0>(key)].row * plan.profile.flow.context.value();
     std::ranges::sort(parts, {}, &Buffer::begin);
     Buffer sum = parts.front();
     for (std::size_t i = 1; i < parts.size(); ++i) {
@@ -57,7 +58,7 @@ std::vector<Event> events(const plan::Trace& trace) {
   for (std::size_t r = 0; r < trace.requests.size(); ++r) {
     const plan::Request& request = trace.requests[r];
     result.push_back({request.born, static_cast<int>(r), true});
-    if (request.cls < 0) result.push_back({request.dies, static_cast<int>(r), false});
+    if (!request.cls.exists()) result.push_back({request.dies, static_cast<int>(r), false});
   }
   std::ranges::stable_sort(result, {}, &Event::when);
   return result;
@@ -80,17 +81,17 @@ class Player {
   }
 
   Replay play() {
-    const int calls = static_cast<int>(plan_.program.calls.size());
     const std::vector<int> births = ordered(buffers_.size(), [&](int b) { return buffers_[at(b)].begin; });
     const std::vector<int> deaths = ordered(buffers_.size(), [&](int b) { return buffers_[at(b)].end; });
     auto birth = births.begin(), death = deaths.begin();
     for (const plan::Fixed& fixed : plan_.profile.fixed) (void)take(fixed.bytes);
-    for (int k = 0; k < calls && !failed_; ++k) {
+    for (const plan::CallIndex k : plan_.program.calls.indices()) {
+      if (failed_) break;
       for (; death != deaths.end() && buffers_[at(*death)].end <= k; ++death) allocator_.free(handles_[at(*death)]);
       pending_.clear();
       for (; birth != births.end() && buffers_[at(*birth)].begin == k; ++birth)
         buffers_[at(*birth)].produced ? pending_.push_back(*birth) : fill(*birth);
-      call(plan_.program.calls[at(k)]);
+      call(plan_.program.calls[k]);
       note(k);
     }
     result_.allocated = allocator_.peak_allocated();
@@ -107,7 +108,7 @@ class Player {
   void fill(int buffer) { handles_[at(buffer)] = take(buffers_[at(buffer)].bytes); }
 
   // What the call writes, at the moment at which the profiled call asked for it.
-  void fill_pending(int cls, int group) {
+  void fill_pending(plan::ClassIndex cls, int group) {
     std::erase_if(pending_, [&](int b) {
       const bool asked = buffers_[at(b)].cls == cls && buffers_[at(b)].group == group;
       if (asked) fill(b);
@@ -116,12 +117,12 @@ class Player {
   }
 
   void call(const plan::Call& call) {
-    const plan::Trace& trace = plan_.profile.traces[at(call.trace)];
+    const plan::Trace& trace = plan_.profile.traces[call.trace];
     transients_.assign(trace.requests.size(), -1);
-    for (const Event& event : events_[at(call.trace)]) {
+    for (const Event& event : events_[call.trace]) {
       if (failed_) return;
       const plan::Request& request = trace.requests[at(event.request)];
-      if (request.cls >= 0)
+      if (request.cls.exists())
         fill_pending(request.cls, request.group + (grouped(request.cls) && call.group > 0 ? call.group : 0));
       else if (event.birth)
         transients_[at(event.request)] = take(request.bytes);
@@ -130,9 +131,9 @@ class Player {
     }
     for (const int buffer : pending_) fill(buffer);
   }
-  [[nodiscard]] bool grouped(int cls) const { return plan_.profile.flow.classes[at(cls)].grouped; }
+  [[nodiscard]] bool grouped(plan::ClassIndex cls) const { return plan_.profile.flow.classes[cls].grouped; }
 
-  void note(int k) {
+  void note(plan::CallIndex k) {
     if (failed_) result_.failed_at = k;
     if (result_.growth.empty() || result_.growth.back().reserved != allocator_.reserved())
       result_.growth.push_back({k, allocator_.reserved()});
@@ -142,7 +143,7 @@ class Player {
   CachingAllocator allocator_;
   std::vector<Buffer> buffers_;
   std::vector<CachingAllocator::Handle> handles_, transients_;
-  std::vector<std::vector<Event>> events_;
+  IndexedVector<plan::TraceIndex, std::vector<Event>> events_;
   std::vector<int> pending_;  // written by the call, not yet requested
   bool failed_ = false;
   Replay result_;

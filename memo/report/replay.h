@@ -11,11 +11,11 @@ namespace memo::report {
 struct Replay {
   Bytes allocated, reserved;  // peaks
   struct Growth {
-    int boundary = 0;
+    plan::Boundary boundary;
     Bytes reserved;  // from here on
   };
   std::vector<Growth> growth;
-  int failed_at = -1;  // the call at which memory ran out; -1: none
+  plan::CallIndex failed_at = plan::CallIndex::none();  // at which memory ran out, if it did
 };
 
 // One step, with `capacity` bytes of device memory (0: without end). Weights, gradients and optimizer are requested

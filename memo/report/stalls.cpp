@@ -15,27 +15,27 @@ std::vector<Stall> stalls(const plan::Program& program, const sim::Timeline& tim
   std::vector<double> ended(program.copies.size(), 0);
   for (const auto* lane : {&timeline.copies_out, &timeline.copies_in})
     for (const sim::Interval& span : *lane) ended[at(span.index)] = span.end;
-  std::vector<int> last(program.calls.size() + 1, -1);  // the copy due at a boundary that ended last
+  IndexedVector<plan::Boundary, int> last(program.calls.size() + 1, -1);  // the copy due at a boundary that ended last
   for (std::size_t c = 0; c < program.copies.size(); ++c) {
-    int& found = last[at(program.copies[c].before)];
+    int& found = last[program.copies[c].before];
     if (found < 0 || ended[c] > ended[at(found)]) found = static_cast<int>(c);
   }
   std::vector<Stall> result;
   double before = 0;
   for (std::size_t k = 0; k <= timeline.calls.size(); ++k) {
     const double start = k < timeline.calls.size() ? timeline.calls[k].start : timeline.step.value();
-    if (last[k] >= 0 && start - before >= shortest)
-      result.push_back({static_cast<int>(k), last[k], before, Seconds(start - before)});
+    if (const int copy = last[plan::Boundary(k)]; copy >= 0 && start - before >= shortest)
+      result.push_back({plan::Boundary(k), copy, before, Seconds(start - before)});
     if (k < timeline.calls.size()) before = timeline.calls[k].end;
   }
   return result;
 }
 
 std::vector<StallsOfClass> stalls_by_class(const plan::Program& program, const std::vector<Stall>& stalls) {
-  std::map<std::pair<int, plan::Direction>, StallsOfClass> sums;
+  std::map<std::pair<plan::ClassIndex, plan::Direction>, StallsOfClass> sums;
   for (const Stall& stall : stalls) {
     const plan::Copy& copy = program.copies[at(stall.copy)];
-    const int cls = program.tensors[at(program.residencies[at(copy.residency)].tensor)].cls;
+    const plan::ClassIndex cls = program.tensors[program.residencies[copy.residency].tensor].cls;
     StallsOfClass& sum = sums[{cls, copy.direction}];
     sum.cls = cls;
     sum.direction = copy.direction;

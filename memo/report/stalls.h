@@ -10,7 +10,7 @@ namespace memo::report {
 
 // Compute stood still before call `boundary` (the number of calls: before the step's end) for copies due there.
 struct Stall {
-  int boundary = 0;
+  plan::Boundary boundary;
   int copy = 0;  // the last one to end of those that were due
   double start = 0;
   Seconds seconds;
@@ -20,7 +20,7 @@ struct Stall {
 std::vector<Stall> stalls(const plan::Program& program, const sim::Timeline& timeline);
 
 struct StallsOfClass {
-  int cls = 0;
+  plan::ClassIndex cls;
   plan::Direction direction = plan::Direction::out;
   int count = 0;
   Seconds seconds, longest;

@@ -23,9 +23,9 @@ class Streams {
   void start(int copy) {
     const plan::Copy& c = program_.copies[at(copy)];
     Lane& lane = lanes_[c.direction == plan::Direction::out ? 0 : 1];
-    const plan::Residency& residency = program_.residencies[at(c.residency)];
+    const plan::Residency& residency = program_.residencies[c.residency];
     if (lane.queue.empty()) lane.started = now_;
-    lane.queue.push_back({copy, static_cast<double>(program_.tensors[at(residency.tensor)].bytes.value())});
+    lane.queue.push_back({copy, static_cast<double>(program_.tensors[residency.tensor].bytes.value())});
   }
   // Time passes until the copy has ended.
   void wait(int copy) {
@@ -105,27 +105,27 @@ class Streams {
 }  // namespace
 
 Timeline simulate(const plan::Profile& profile, const plan::Program& program) {
-  const int calls = static_cast<int>(program.calls.size());
-  std::vector<std::vector<int>> waits(at(calls) + 1), starts(at(calls) + 1);
+  const plan::CallIndex calls = program.calls.end_index();
+  IndexedVector<plan::Boundary, std::vector<int>> waits(program.calls.size() + 1), starts(program.calls.size() + 1);
   Timeline timeline;
   for (std::size_t c = 0; c < program.copies.size(); ++c) {
     const plan::Copy& copy = program.copies[c];
-    waits[at(copy.before)].push_back(static_cast<int>(c));
-    starts[at(copy.at)].push_back(static_cast<int>(c));
-    const Bytes bytes = program.tensors[at(program.residencies[at(copy.residency)].tensor)].bytes;
+    waits[copy.before].push_back(static_cast<int>(c));
+    starts[copy.at].push_back(static_cast<int>(c));
+    const Bytes bytes = program.tensors[program.residencies[copy.residency].tensor].bytes;
     (copy.direction == plan::Direction::out ? timeline.bytes_out : timeline.bytes_in) += bytes;
   }
   Streams streams(profile, program);
   double stall = 0;
-  for (int k = 0; k <= calls; ++k) {
+  for (plan::CallIndex k; k <= calls; ++k) {
     const double before = streams.now();
-    for (int copy : waits[at(k)]) streams.wait(copy);
+    for (int copy : waits[k]) streams.wait(copy);
     stall += streams.now() - before;
-    for (int copy : starts[at(k)]) streams.start(copy);
+    for (int copy : starts[k]) streams.start(copy);
     if (k == calls) break;
     const double start = streams.now();
-    streams.compute(profile.traces[at(program.calls[at(k)].trace)].seconds.value());
-    timeline.calls.push_back({k, start, streams.now()});
+    streams.compute(profile.traces[program.calls[k].trace].seconds.value());
+    timeline.calls.push_back({k.value(), start, streams.now()});
   }
   timeline.step = Seconds(streams.now());
   timeline.stall = Seconds(stall);

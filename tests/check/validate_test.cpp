@@ -41,27 +41,27 @@ TEST_P(PlantedFault, IsNamed) {
 }
 
 // Residencies, calls and copies are numbered in tiny_plan.h.
-Residency& residency(Plan& plan, std::size_t i) { return plan.program.residencies[i]; }
-Call& call(Plan& plan, std::size_t i) { return plan.program.calls[i]; }
+Residency& residency(Plan& plan, int i) { return plan.program.residencies[ResidencyIndex(i)]; }
+Call& call(Plan& plan, int i) { return plan.program.calls[CallIndex(i)]; }
 Copy& copy(Plan& plan, std::size_t i) { return plan.program.copies[i]; }
 
 const Fault data_faults[] = {
     {"ReadBeforeWrite", [](Plan& p) { std::swap(call(p, 0), call(p, 1)); },
      "call 0 (before forward, layer 0, block 0) reads x of layer 0, block 0 before any call has written it"},
-    {"ReadAfterResidency", [](Plan& p) { residency(p, 0).end = 6; },
+    {"ReadAfterResidency", [](Plan& p) { residency(p, 0).end = Boundary(6); },
      "call 6 (after forward, layer 0, block 0) reads x of layer 0, block 0 after its residency ended at boundary 6"},
-    {"ReadOfWholeSequenceAfterResidency", [](Plan& p) { residency(p, 4).end = 4; },
+    {"ReadOfWholeSequenceAfterResidency", [](Plan& p) { residency(p, 4).end = Boundary(4); },
      "call 4 (core forward, layer 0, group 0) reads q of layer 0, block 1, group 0 after its residency ended"},
-    {"ReadBeforeFetchEnds", [](Plan& p) { copy(p, 1).before = 14; },
+    {"ReadBeforeFetchEnds", [](Plan& p) { copy(p, 1).before = Boundary(14); },
      "call 12 (before rerun, layer 0, block 0) reads x of layer 0, block 0, but its fetch need only end by boundary "
      "14"},
-    {"ReadBetweenResidencies", [](Plan& p) { residency(p, 0).begin = 0, residency(p, 0).end = 5; },
+    {"ReadBetweenResidencies", [](Plan& p) { residency(p, 0).begin = Boundary(0), residency(p, 0).end = Boundary(5); },
      "reads x of layer 0, block 0 after its residency ended at boundary 5"},
-    {"WriteWithoutResidency", [](Plan& p) { residency(p, 15).begin = 7; },
+    {"WriteWithoutResidency", [](Plan& p) { residency(p, 15).begin = Boundary(7); },
      "call 6 (after forward, layer 0, block 0) writes h of layer 0, block 0, but no residency of it begins at"},
     {"RerunOutputWithoutResidency", [](Plan& p) { p.program.residencies.erase(p.program.residencies.begin() + 14); },
      "call 13 (before rerun, layer 0, block 1) writes s of layer 0, block 1, but no residency of it begins at"},
-    {"ResidencyThatNobodyWrites", [](Plan& p) { residency(p, 14).begin = 12; },
+    {"ResidencyThatNobodyWrites", [](Plan& p) { residency(p, 14).begin = Boundary(12); },
      "residency 14 of s of layer 0, block 1 is said to be produced by call 12 (before rerun, layer 0, block 0)"},
     {"TwoResidenciesForOneWrite",
      [](Plan& p) {
@@ -75,7 +75,7 @@ const Fault data_faults[] = {
        p.profile.flow.segments[tiny_loss].forward.writes.push_back({tiny_h, 0});
      },
      "call 7 (loss forward, layer 0, block 0) writes h of layer 0, block 0, which call 6 (after forward"},
-    {"BlocksNotContiguous", [](Plan& p) { residency(p, 8).offset = Bytes(1216), residency(p, 11).end = 2; },
+    {"BlocksNotContiguous", [](Plan& p) { residency(p, 8).offset = Bytes(1216), residency(p, 11).end = Boundary(2); },
      "call 4 (core forward, layer 0, group 0) writes a whole sequence, but o of layer 0, block 1, group 0 lies at "
      "1216"},
     {"TensorNotInTheList",
@@ -83,28 +83,28 @@ const Fault data_faults[] = {
        p.profile.flow.segments[tiny_loss].forward.reads.push_back({tiny_s, 1});
      },
      "call 7 (loss forward, layer 0, block 0) reads s of layer 1, block 0, which is not in the list"},
-    {"TensorTwiceInTheList", [](Plan& p) { p.program.tensors.push_back(p.program.tensors[0]); },
+    {"TensorTwiceInTheList", [](Plan& p) { p.program.tensors.push_back(p.program.tensors[TensorIndex(0)]); },
      "x of layer 0, block 0, is tensor 0 again"},
 };
 
 const Fault copy_faults[] = {
-    {"CopyOutEndsAfterResidency", [](Plan& p) { copy(p, 0).before = 8; },
+    {"CopyOutEndsAfterResidency", [](Plan& p) { copy(p, 0).before = Boundary(8); },
      "copy 0 (out of x of layer 0, block 0, tier host) need only end by boundary 8, its residency ends at 7"},
-    {"CopyOutBeforeWrite", [](Plan& p) { copy(p, 0).at = 0; },
+    {"CopyOutBeforeWrite", [](Plan& p) { copy(p, 0).at = Boundary(0); },
      "copy 0 (out of x of layer 0, block 0, tier host) starts at boundary 0, its content is there from boundary 1"},
     {"FetchOfWhatWasNeverWrittenOut",
      [](Plan& p) {
        p.program.copies.erase(p.program.copies.begin());
-       p.placement[0] = {tiny_x, 0, 0, 0, 2, 0}, p.predicted.bytes_out = Bytes(0);
+       p.placement[0] = {tiny_x, LayerIndex(0), 0, 0, 2, 0}, p.predicted.bytes_out = Bytes(0);
      },
      "copy 0 (in of x of layer 0, block 0, tier host): the tensor was never written out"},
     {"FetchFromElsewhere", [](Plan& p) { copy(p, 1).tier_offset = Bytes(64); },
      "copy 1 (in of x of layer 0, block 0, tier host) reads tier offset 64, the tensor was written to tier host at 0"},
-    {"FetchBeforeCopyOutEnds", [](Plan& p) { copy(p, 0).before = 10, residency(p, 0).end = 10; },
+    {"FetchBeforeCopyOutEnds", [](Plan& p) { copy(p, 0).before = Boundary(10), residency(p, 0).end = Boundary(10); },
      "copy 1 (in of x of layer 0, block 0, tier host) starts at boundary 9, the copy out need only end by 10"},
-    {"FetchStartsBeforeItsResidency", [](Plan& p) { copy(p, 1).at = 8; },
+    {"FetchStartsBeforeItsResidency", [](Plan& p) { copy(p, 1).at = Boundary(8); },
      "starts at boundary 8, its residency begins at 9"},
-    {"FetchOverwritesWhatACallWrites", [](Plan& p) { copy(p, 1).residency = 2; },
+    {"FetchOverwritesWhatACallWrites", [](Plan& p) { copy(p, 1).residency = ResidencyIndex(2); },
      "copy 1 (in of x of layer 0, block 1, tier host) overwrites residency 2, which call 2 (embedding forward"},
     {"FetchedWithoutACopy", [](Plan& p) { p.program.copies.pop_back(); },
      "residency 1 of x of layer 0, block 0 is said to be fetched, 0 copies fetch it"},
@@ -112,7 +112,8 @@ const Fault copy_faults[] = {
      "residency 1 of x of layer 0, block 0 is said to be fetched, 2 copies fetch it"},
     {"CopiesOutOfOrder",
      [](Plan& p) {
-       p.program.copies.push_back({2, Direction::out, 0, Bytes(128), 3, 7}), copy(p, 0).at = 4;
+       p.program.copies.push_back({ResidencyIndex(2), Direction::out, 0, Bytes(128), Boundary(3), Boundary(7)}),
+           copy(p, 0).at = Boundary(4);
      },
      "copy 2 (out of x of layer 0, block 1, tier host) starts at boundary 3, after one of its direction that starts at "
      "4"},
@@ -122,8 +123,8 @@ const Fault copy_faults[] = {
      "its tier offset 32 is not a multiple of 64"},
     {"TierExtentsOverlap",
      [](Plan& p) {
-       p.placement[0] = {tiny_x, 0, 0, 2, 0, 0};
-       p.program.copies.push_back({2, Direction::out, 0, Bytes(64), 3, 7});
+       p.placement[0] = {tiny_x, LayerIndex(0), 0, 2, 0, 0};
+       p.program.copies.push_back({ResidencyIndex(2), Direction::out, 0, Bytes(64), Boundary(3), Boundary(7)});
      },
      "copy 0 (out of x of layer 0, block 0, tier host) and copy 2 (out of x of layer 0, block 1, tier host) overlap"},
     {"TierUsedBeyondItsBytes", [](Plan& p) { p.program.tier_bytes[0] = Bytes(96); },
@@ -151,15 +152,16 @@ const Fault space_faults[] = {
      "fixed memory optimizer needs 120 bytes, its region has 64"},
     {"LeavesTheArena", [](Plan& p) { residency(p, 22).offset = Bytes(5936); },
      "d1 of layer 0, block 1 (bytes 5936 to 5984, boundaries 11 to 17) leaves the arena of 5952 bytes"},
-    {"TransientsOverlap", [](Plan& p) { p.program.transients[4].offsets[1] = 64; },
+    {"TransientsOverlap", [](Plan& p) { p.program.transients[TraceIndex(4)].offsets[1] = 64; },
      "transients of before forward at 2 tokens: requests 0 and 1 overlap"},
-    {"TransientLeavesTheWorkspace", [](Plan& p) { p.program.transients[4].bytes = Bytes(128); },
+    {"TransientLeavesTheWorkspace", [](Plan& p) { p.program.transients[TraceIndex(4)].bytes = Bytes(128); },
      "transients of before forward at 2 tokens: request 1 of 60 bytes at 128 leaves the workspace of 128 bytes"},
-    {"TransientMisaligned", [](Plan& p) { p.program.transients[4].offsets[3] = 32; },
+    {"TransientMisaligned", [](Plan& p) { p.program.transients[TraceIndex(4)].offsets[3] = 32; },
      "transients of before forward at 2 tokens: request 3 has offset 32, not a multiple of 64"},
-    {"TransientOffsetOfAPlannedTensor", [](Plan& p) { p.program.transients[4].offsets[2] = 0; },
+    {"TransientOffsetOfAPlannedTensor", [](Plan& p) { p.program.transients[TraceIndex(4)].offsets[2] = 0; },
      "request 2 holds s and has offset 0 instead of -1"},
-    {"TransientWithoutOffset", [](Plan& p) { p.program.transients[4].offsets.pop_back(); }, "3 offsets for 4 requests"},
+    {"TransientWithoutOffset", [](Plan& p) { p.program.transients[TraceIndex(4)].offsets.pop_back(); },
+     "3 offsets for 4 requests"},
 };
 
 const Fault call_faults[] = {
@@ -180,11 +182,11 @@ const Fault call_faults[] = {
      "call 11 (loss rerun, layer 0, block 1) cannot be run again"},
     {"BackwardOfTheLoss", [](Plan& p) { call(p, 10).phase = Phase::backward; },
      "call 10 (loss backward, layer 0, block 1): the segment has no backward side"},
-    {"TraceOfAnotherSize", [](Plan& p) { call(p, 0).trace = 1; },
+    {"TraceOfAnotherSize", [](Plan& p) { call(p, 0).trace = TraceIndex(1); },
      "call 0 (embedding forward, layer 0, block 0) of 2 tokens has trace 1, which is of embedding forward at 1 tokens"},
-    {"TraceOfTheOtherSide", [](Plan& p) { call(p, 0).trace = 2; },
+    {"TraceOfTheOtherSide", [](Plan& p) { call(p, 0).trace = TraceIndex(2); },
      "has trace 2, which is of embedding backward at 2 tokens"},
-    {"LossOfTwoLayers", [](Plan& p) { call(p, 10).layer = 1; },
+    {"LossOfTwoLayers", [](Plan& p) { call(p, 10).layer = LayerIndex(1); },
      "call 10 (loss forward, layer 1, block 1): earlier calls of this segment are of layer 0"},
 };
 
@@ -201,9 +203,9 @@ const Fault sum_faults[] = {
      "95 bytes go out, the copies move 96 of tensors, 4096 in all"},
     {"WrongBytesIn", [](Plan& p) { p.predicted.bytes_in = Bytes(192); },
      "192 bytes go in, the copies move 96 of tensors, 4096 in all"},
-    {"SwappedWithoutACopy", [](Plan& p) { p.placement[1] = {tiny_q, 0, 1, 1, 0, 0}; },
+    {"SwappedWithoutACopy", [](Plan& p) { p.placement[1] = {tiny_q, LayerIndex(0), 1, 1, 0, 0}; },
      "q of layer 0: 2 tensors are placed as swapped, 0 are written out"},
-    {"CopyOfAKeptTensor", [](Plan& p) { p.placement[0] = {tiny_x, 0, 0, 0, 2, 0}; },
+    {"CopyOfAKeptTensor", [](Plan& p) { p.placement[0] = {tiny_x, LayerIndex(0), 0, 0, 2, 0}; },
      "x of layer 0, block 0 is written to tier 0, its placement swaps blocks 0 to 0"},
     {"PlacedTwice", [](Plan& p) { p.placement.push_back(p.placement[1]); }, "q of layer 0 is placed twice"},
 };
@@ -211,25 +213,27 @@ const Fault sum_faults[] = {
 constexpr std::int64_t huge = std::numeric_limits<std::int64_t>::max();
 
 const Fault range_faults[] = {
-    {"CallSegment", [](Plan& p) { call(p, 3).segment = 6; }, "call 3 is of segment 6 of 6"},
-    {"CallLayer", [](Plan& p) { call(p, 3).layer = 1; }, "call 3 (before) is of layer 1 of 1"},
-    {"CallBlock", [](Plan& p) { call(p, 3).block = -1; }, "call 3 (before) is of block -1"},
+    {"CallSegment", [](Plan& p) { call(p, 3).segment = SegmentIndex(6); }, "call 3 is of segment 6 of 6"},
+    {"CallLayer", [](Plan& p) { call(p, 3).layer = LayerIndex(1); }, "call 3 (before) is of layer 1 of 1"},
+    {"CallBlock", [](Plan& p) { call(p, 3).block = BlockIndex(-1); }, "call 3 (before) is of block -1"},
     {"CallGroup", [](Plan& p) { call(p, 4).group = 2; }, "call 4 (core) is of group 2"},
-    {"CallTrace", [](Plan& p) { call(p, 3).trace = 99; }, "call 3 (before) has trace 99"},
+    {"CallTrace", [](Plan& p) { call(p, 3).trace = TraceIndex(99); }, "call 3 (before) has trace 99"},
     {"CallPhase", [](Plan& p) { call(p, 3).phase = static_cast<Phase>(3); }, "call 3 (before) has phase 3"},
     {"CallWorkspace", [](Plan& p) { call(p, 3).workspace = Bytes(huge); }, "call 3 (before) has its workspace at"},
-    {"TensorClass", [](Plan& p) { p.program.tensors[2].cls = -1; }, "tensor 2 is of class -1"},
-    {"TensorBlock", [](Plan& p) { p.program.tensors[1].block = 2; }, "tensor 1 is x of layer 0, block 2"},
-    {"TensorBytes", [](Plan& p) { p.program.tensors[1].bytes = Bytes(96); },
+    {"TensorClass", [](Plan& p) { p.program.tensors[TensorIndex(2)].cls = ClassIndex(-1); }, "tensor 2 is of class -1"},
+    {"TensorBlock", [](Plan& p) { p.program.tensors[TensorIndex(1)].block = BlockIndex(2); },
+     "tensor 1 is x of layer 0, block 2"},
+    {"TensorBytes", [](Plan& p) { p.program.tensors[TensorIndex(1)].bytes = Bytes(96); },
      "x of layer 0, block 1, has 96 bytes instead of 48"},
-    {"ResidencyTensor", [](Plan& p) { residency(p, 5).tensor = 1000; }, "residency 5 is of tensor 1000"},
-    {"ResidencyEnd", [](Plan& p) { residency(p, 5).end = 22; },
+    {"ResidencyTensor", [](Plan& p) { residency(p, 5).tensor = TensorIndex(1000); }, "residency 5 is of tensor 1000"},
+    {"ResidencyEnd", [](Plan& p) { residency(p, 5).end = Boundary(22); },
      "residency 5 of q of layer 0, block 0, group 1 is from boundary 1 to 22 of 21"},
     {"ResidencyOffset", [](Plan& p) { residency(p, 5).offset = Bytes(-64); },
      "residency 5 of q of layer 0, block 0, group 1 lies at -64"},
-    {"CopyResidency", [](Plan& p) { copy(p, 0).residency = -1; }, "copy 0 is of residency -1"},
+    {"CopyResidency", [](Plan& p) { copy(p, 0).residency = ResidencyIndex(-1); }, "copy 0 is of residency -1"},
     {"CopyTier", [](Plan& p) { copy(p, 0).tier = 1; }, "copy 0 of x of layer 0, block 0 is to tier 1 of 1"},
-    {"CopyBefore", [](Plan& p) { copy(p, 0).before = 1; }, "copy 0 of x of layer 0, block 0 runs from boundary 1 to 1"},
+    {"CopyBefore", [](Plan& p) { copy(p, 0).before = Boundary(1); },
+     "copy 0 of x of layer 0, block 0 runs from boundary 1 to 1"},
     {"FixedRegions", [](Plan& p) { p.program.fixed.pop_back(); }, "1 fixed regions for 2 pieces of fixed memory"},
     {"TransientLayouts", [](Plan& p) { p.program.transients.pop_back(); }, "16 transient layouts for 17 traces"},
     {"TierBytes", [](Plan& p) { p.program.tier_bytes.clear(); }, "0 numbers of used bytes for 1 tiers"},
@@ -239,25 +243,26 @@ const Fault range_faults[] = {
      "the prediction has nan"},
     {"Layers", [](Plan& p) { p.profile.flow.layers = 2147483647; }, "2147483647 layers"},
     {"Context", [](Plan& p) { p.profile.flow.context = Tokens(huge); }, "a context of 9223372036854775807 tokens"},
-    {"Row", [](Plan& p) { p.profile.flow.classes[0].row = Bytes(huge); }, "class x: a row of"},
-    {"UseClass", [](Plan& p) { p.profile.flow.segments[1].forward.reads[0].cls = 9; },
+    {"Row", [](Plan& p) { p.profile.flow.classes[ClassIndex(0)].row = Bytes(huge); }, "class x: a row of"},
+    {"UseClass", [](Plan& p) { p.profile.flow.segments[SegmentIndex(1)].forward.reads[0].cls = ClassIndex(9); },
      "segment before forward reads class 9 of 9"},
-    {"CoreReadsABlock", [](Plan& p) { p.profile.flow.segments[2].forward.reads[0].whole_sequence = false; },
+    {"CoreReadsABlock",
+     [](Plan& p) { p.profile.flow.segments[SegmentIndex(2)].forward.reads[0].whole_sequence = false; },
      "segment core forward reads a block of q, but it runs over the whole sequence"},
-    {"BlockReadsAGroup", [](Plan& p) { p.profile.flow.segments[3].forward.reads[1].every_group = false; },
+    {"BlockReadsAGroup", [](Plan& p) { p.profile.flow.segments[SegmentIndex(3)].forward.reads[1].every_group = false; },
      "segment after forward reads one group of o, but it runs over all groups"},
-    {"NameWithNewline", [](Plan& p) { p.profile.flow.classes[3].name = "a\nb"; },
+    {"NameWithNewline", [](Plan& p) { p.profile.flow.classes[ClassIndex(3)].name = "a\nb"; },
      "class 3 has an empty name or one with"},
-    {"NameTaken", [](Plan& p) { p.profile.flow.classes[3].name = "x"; }, "class 3: the name 'x' is taken"},
-    {"TraceMissing", [](Plan& p) { p.profile.traces[1].tokens = Tokens(3); },
+    {"NameTaken", [](Plan& p) { p.profile.flow.classes[ClassIndex(3)].name = "x"; }, "class 3: the name 'x' is taken"},
+    {"TraceMissing", [](Plan& p) { p.profile.traces[TraceIndex(1)].tokens = Tokens(3); },
      "the trace of embedding forward at 1 tokens is missing"},
-    {"TraceTwice", [](Plan& p) { p.profile.traces[1].tokens = Tokens(2); },
+    {"TraceTwice", [](Plan& p) { p.profile.traces[TraceIndex(1)].tokens = Tokens(2); },
      "the trace of embedding forward at 2 tokens is there twice"},
-    {"RequestLife", [](Plan& p) { p.profile.traces[4].requests[1].dies = 1; },
+    {"RequestLife", [](Plan& p) { p.profile.traces[TraceIndex(4)].requests[1].dies = 1; },
      "request 1 dies at event 1, not after its birth at 1"},
-    {"RequestOfAnotherClass", [](Plan& p) { p.profile.traces[4].requests[2].cls = tiny_h; },
+    {"RequestOfAnotherClass", [](Plan& p) { p.profile.traces[TraceIndex(4)].requests[2].cls = tiny_h; },
      "request 2 holds h, which the segment does not write"},
-    {"RequestLargerThanItsTensor", [](Plan& p) { p.profile.traces[4].requests[2].bytes = Bytes(33); },
+    {"RequestLargerThanItsTensor", [](Plan& p) { p.profile.traces[TraceIndex(4)].requests[2].bytes = Bytes(33); },
      "request 2 holds s in 33 bytes, the tensor has 32"},
     {"TierRate", [](Plan& p) { p.profile.tiers[0].read = BytesPerSecond(0); }, "tier host has a rate of 0 bytes/s"},
     {"TierAlignment", [](Plan& p) { p.profile.tiers[0].alignment = 0; }, "tier host has an alignment of 0 bytes"},
@@ -286,9 +291,9 @@ TEST(Validate, FindsEveryOverlapThatTheDefinitionFinds) {
     Plan plan = tiny_plan();
     Program& program = plan.program;
     program.copies.clear();  // residencies that are copied own more: tested above
-    const auto moved = random() % program.residencies.size();
+    const ResidencyIndex moved(random() % program.residencies.size());
     program.residencies[moved].offset = Bytes(static_cast<std::int64_t>(random() % 240) * 8);
-    const auto bytes = [&](const Residency& r) { return program.tensors[static_cast<std::size_t>(r.tensor)].bytes; };
+    const auto bytes = [&](const Residency& r) { return program.tensors[r.tensor].bytes; };
     bool overlap = false;
     for (const Residency& a : program.residencies)
       for (const Residency& b : program.residencies)
@@ -297,11 +302,11 @@ TEST(Validate, FindsEveryOverlapThatTheDefinitionFinds) {
     const Residency& r = program.residencies[moved];
     overlap |= r.offset < Bytes(384);  // fixed memory
     for (int k : {1, 12})              // the calls with transients: [384, 576)
-      overlap |= r.begin <= k && k < r.end && r.offset < Bytes(576);
+      overlap |= r.begin <= Boundary(k) && Boundary(k) < r.end && r.offset < Bytes(576);
     bool found = false;
     for (const std::string& line : validate(plan, 1000))
       found |= line.find(" overlap at boundary") != std::string::npos;
-    EXPECT_EQ(found, overlap) << "residency " << moved << " at " << r.offset.value();
+    EXPECT_EQ(found, overlap) << "residency " << moved.value() << " at " << r.offset.value();
   }
 }
 

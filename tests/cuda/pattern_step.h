@@ -19,8 +19,8 @@
 namespace memo::cuda {
 
 // Word i of a tensor's content. Tensors of the step differ from step to step; a lasting one changes with each write.
-inline std::uint32_t pattern_word(int tensor, int version, std::size_t i) {
-  return static_cast<std::uint32_t>(tensor) * 2654435761u + static_cast<std::uint32_t>(version) * 40503u +
+inline std::uint32_t pattern_word(plan::InstanceIndex tensor, int version, std::size_t i) {
+  return static_cast<std::uint32_t>(tensor.value()) * 2654435761u + static_cast<std::uint32_t>(version) * 40503u +
          static_cast<std::uint32_t>(i) * 97u;
 }
 
@@ -31,22 +31,22 @@ class PatternStep : public exec::Compute {
       : gpu_(gpu),
         plan_(plan),
         tier_(tier),
-        index_(plan.profile.flow),
-        stays_(static_cast<std::size_t>(index_.size())),
+        instances_(plan.profile.flow),
+        stays_(static_cast<std::size_t>(instances_.size())),
         arena_(gpu.memory(static_cast<std::size_t>(plan.program.arena.value()))),
         fill_(sure(HostMemory::map(*gpu.device, largest(), "test"))),
         seen_(sure(HostMemory::map(*gpu.device, largest(), "test"))) {
     for (const plan::Residency& r : plan.program.residencies) stays_[number(r.tensor)].push_back(&r);
     for (const plan::Copy& copy : plan.program.copies) {
-      const plan::Residency& r = plan.program.residencies[at(copy.residency)];
+      const plan::Residency& r = plan.program.residencies[copy.residency];
       if (lasting(number(r.tensor))) places_[number(r.tensor)] = copy.tier_offset;
     }
-    for (int t = 0; t < index_.size(); ++t) {
-      if (!lasting(at(t)) || stays_[at(t)].empty()) continue;
-      if (places_.contains(at(t)))
-        sure(tier.write(places_[at(t)].value(), reinterpret_cast<const std::byte*>(content(t).data()), padded(t)));
+    for (const plan::InstanceIndex t : stays_.indices()) {
+      if (!lasting(t) || stays_[t].empty()) continue;
+      if (places_.contains(t))
+        sure(tier.write(places_[t].value(), reinterpret_cast<const std::byte*>(content(t).data()), padded(t)));
       else
-        write(t, stays_[at(t)].front()->offset);
+        write(t, stays_[t].front()->offset);
     }
   }
 
@@ -58,9 +58,9 @@ class PatternStep : public exec::Compute {
     tasks_.clear();
     if (!report) return report;
     for (const auto& [t, offset] : places_) {
-      std::vector<std::uint32_t> read(static_cast<std::size_t>(padded(static_cast<int>(t))) / 4);
-      sure(tier_.read(offset.value(), reinterpret_cast<std::byte*>(read.data()), padded(static_cast<int>(t))));
-      compare(read.data(), static_cast<int>(t), version(static_cast<int>(t)));
+      std::vector<std::uint32_t> read(static_cast<std::size_t>(padded(t)) / 4);
+      sure(tier_.read(offset.value(), reinterpret_cast<std::byte*>(read.data()), padded(t)));
+      compare(read.data(), t, version(t));
     }
     return report;
   }
@@ -70,32 +70,33 @@ class PatternStep : public exec::Compute {
  private:
   struct Task {
     PatternStep* self;
-    int tensor, version;
+    plan::InstanceIndex tensor;
+    int version;
   };
 
-  Status run(int call) override {
-    const plan::Call& what = plan_.program.calls[at(call)];
-    const plan::Operands used = plan::operands(plan_.profile.flow, index_, what);
-    each(used.reads, call, [&](int tensor, Bytes offset) { check_content(tensor, offset); });
-    const Bytes workspace = plan_.program.transients[at(what.trace)].bytes;
+  Status run(plan::CallIndex call) override {
+    const plan::Call& what = plan_.program.calls[call];
+    const plan::Operands used = plan::operands(plan_.profile.flow, instances_, what);
+    each(used.reads, call, [&](plan::InstanceIndex tensor, Bytes offset) { check_content(tensor, offset); });
+    const Bytes workspace = plan_.program.transients[what.trace].bytes;
     if (workspace > Bytes(0))
       MEMO_CHECKED(check(cudaMemsetAsync(arena_ + what.workspace.value(), 0xEE,
                                          static_cast<std::size_t>(workspace.value()), compute()),
                          "spoil a workspace"));
-    each(used.writes, call, [&](int tensor, Bytes offset) {
-      if (lasting(at(tensor))) ++versions_[at(tensor)];
+    each(used.writes, call, [&](plan::InstanceIndex tensor, Bytes offset) {
+      if (lasting(tensor)) ++versions_[tensor];
       write(tensor, offset);
     });
     return check(cudaGetLastError(), "run a call");
   }
 
   template <class Action>
-  void each(const std::vector<plan::Operand>& operands, int call, const Action& action) {
+  void each(const std::vector<plan::Operand>& operands, plan::CallIndex call, const Action& action) {
     for (const plan::Operand& operand : operands) {
-      const plan::Tensor first = index_.tensor(operand.tensor);
+      const plan::Tensor first = instances_.tensor(operand.tensor);
       for (int block = 0; block < (operand.sequence ? operand.blocks : 1); ++block) {
-        const int tensor = index_.of(first.cls, first.layer, first.block + block, first.group);
-        for (const plan::Residency* r : stays_[at(tensor)])
+        const plan::InstanceIndex tensor = instances_.of(first.cls, first.layer, first.block + block, first.group);
+        for (const plan::Residency* r : stays_[tensor])
           if (r->begin <= call && call < r->end) {
             action(tensor, r->offset);
             break;
@@ -104,7 +105,7 @@ class PatternStep : public exec::Compute {
     }
   }
 
-  void write(int tensor, Bytes offset) {
+  void write(plan::InstanceIndex tensor, Bytes offset) {
     launch(tensor, [](Task& task) {
       auto* word = reinterpret_cast<std::uint32_t*>(task.self->fill_.data());
       const std::size_t count = task.self->words(task.tensor);
@@ -115,7 +116,7 @@ class PatternStep : public exec::Compute {
         "write a tensor"));
   }
 
-  void check_content(int tensor, Bytes offset) {
+  void check_content(plan::InstanceIndex tensor, Bytes offset) {
     sure(check(
         cudaMemcpyAsync(seen_.data(), arena_ + offset.value(), 4 * words(tensor), cudaMemcpyDeviceToHost, compute()),
         "read a tensor"));
@@ -125,7 +126,7 @@ class PatternStep : public exec::Compute {
     });
   }
 
-  void compare(const std::uint32_t* word, int tensor, int version) {
+  void compare(const std::uint32_t* word, plan::InstanceIndex tensor, int version) {
     const std::size_t count = words(tensor);
     std::int64_t differ = 0;
     for (std::size_t i = 0; i < count; ++i) differ += word[i] != pattern_word(tensor, version, i);
@@ -134,7 +135,7 @@ class PatternStep : public exec::Compute {
   }
 
   // `function`, as the compute stream reaches this point.
-  void launch(int tensor, void (*function)(Task&)) {
+  void launch(plan::InstanceIndex tensor, void (*function)(Task&)) {
     struct Launch {
       Task task;
       void (*function)(Task&);
@@ -148,43 +149,41 @@ class PatternStep : public exec::Compute {
     sure(check(cudaLaunchHostFunc(compute(), call, made.get()), "launch"));
   }
 
-  [[nodiscard]] std::vector<std::uint32_t> content(int tensor) const {
+  [[nodiscard]] std::vector<std::uint32_t> content(plan::InstanceIndex tensor) const {
     std::vector<std::uint32_t> result(static_cast<std::size_t>(padded(tensor)) / 4);
     for (std::size_t i = 0; i < words(tensor); ++i) result[i] = pattern_word(tensor, version(tensor), i);
     return result;
   }
-  [[nodiscard]] int version(int tensor) const {
-    const auto found = versions_.find(at(tensor));
-    return lasting(at(tensor)) ? (found == versions_.end() ? 0 : found->second) : step_;
+  [[nodiscard]] int version(plan::InstanceIndex tensor) const {
+    const auto found = versions_.find(tensor);
+    return lasting(tensor) ? (found == versions_.end() ? 0 : found->second) : step_;
   }
-  [[nodiscard]] bool lasting(std::size_t tensor) const {
-    return plan_.profile.flow.classes[at(index_.tensor(static_cast<int>(tensor)).cls)].lasting();
+  [[nodiscard]] bool lasting(plan::InstanceIndex tensor) const {
+    return plan_.profile.flow.classes[instances_.tensor(tensor).cls].lasting();
   }
-  [[nodiscard]] std::size_t words(int tensor) const {
-    return static_cast<std::size_t>(index_.tensor(tensor).bytes.value()) / 4;
+  [[nodiscard]] std::size_t words(plan::InstanceIndex tensor) const {
+    return static_cast<std::size_t>(instances_.tensor(tensor).bytes.value()) / 4;
   }
-  [[nodiscard]] std::int64_t padded(int tensor) const {
-    return round_up(index_.tensor(tensor).bytes, plan::copy_alignment).value();
+  [[nodiscard]] std::int64_t padded(plan::InstanceIndex tensor) const {
+    return round_up(instances_.tensor(tensor).bytes, plan::copy_alignment).value();
   }
-  [[nodiscard]] std::size_t number(int program_tensor) const {
-    const plan::Tensor& t = plan_.program.tensors[at(program_tensor)];
-    return at(index_.of(t.cls, t.layer, t.block, t.group));
+  [[nodiscard]] plan::InstanceIndex number(plan::TensorIndex tensor) const {
+    return instances_.of(plan_.program.tensors[tensor]);
   }
   [[nodiscard]] Bytes largest() const {
     std::int64_t most = 4096;
-    for (int t = 0; t < index_.size(); ++t) most = std::max(most, padded(t));
+    for (const plan::InstanceIndex t : stays_.indices()) most = std::max(most, padded(t));
     return Bytes(most);
   }
   [[nodiscard]] cudaStream_t compute() const { return gpu_.device->compute(); }
-  static std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
   CudaBackend& gpu_;
   const plan::Plan& plan_;
   exec::TierStore& tier_;
-  const plan::TensorIndex index_;
-  std::vector<std::vector<const plan::Residency*>> stays_;  // of each tensor
-  std::map<std::size_t, Bytes> places_;                     // of lasting tensors on the tier
-  std::map<std::size_t, int> versions_;                     // of lasting tensors
+  const plan::Instances instances_;
+  IndexedVector<plan::InstanceIndex, std::vector<const plan::Residency*>> stays_;
+  std::map<plan::InstanceIndex, Bytes> places_;  // of lasting tensors on the tier
+  std::map<plan::InstanceIndex, int> versions_;  // of lasting tensors
   std::byte* const arena_;
   const HostMemory fill_, seen_;  // used in turn, in the order of the compute stream
   std::deque<std::shared_ptr<void>> tasks_;

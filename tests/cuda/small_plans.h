@@ -27,9 +27,9 @@ inline plan::Plan plan_of(plan::Profile profile, std::vector<plan::ClassPlacemen
   plan.predicted.device_peak = plan.program.arena;
   plan.predicted.device_lower_bound = built.lower_bound;
   for (const plan::Copy& copy : plan.program.copies) {
-    const int tensor = plan.program.residencies[static_cast<std::size_t>(copy.residency)].tensor;
+    const plan::TensorIndex tensor = plan.program.residencies[copy.residency].tensor;
     (copy.direction == plan::Direction::out ? plan.predicted.bytes_out : plan.predicted.bytes_in) +=
-        plan.program.tensors[static_cast<std::size_t>(tensor)].bytes;
+        plan.program.tensors[tensor].bytes;
   }
   return plan;
 }

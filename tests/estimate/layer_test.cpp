@@ -16,8 +16,10 @@ TEST_P(Saved, IsWhatKorthikantiCounts) {
   const Layer layer(setup);
   const model::Dataflow flow = layer.dataflow();
   double row = 0;
-  for (const char* name : {"x", "qkv", "o", "x1", "h"})
-    row += static_cast<double>(flow.classes[static_cast<std::size_t>(flow.find_class(name))].row.value());
+  for (const model::TensorRole role :
+       {model::TensorRole::hidden, model::TensorRole::qkv, model::TensorRole::attention_output,
+        model::TensorRole::residual, model::TensorRole::mlp_inner})
+    row += static_cast<double>(flow.classes[flow.find_class(role)].row.value());
   for (const model::Segment& segment : flow.segments) row += layer.footprint(segment).saved;
   EXPECT_NEAR(row * tensor / 4096, 32, 0.01);
 }
@@ -40,7 +42,7 @@ TEST(LayerTime, AttentionOfAPrefixTakesTheSquare) {
   const Training setup = megatron("gpt-7b", 1, 1 << 20, Recompute::none);
   const Layer layer(setup);
   const model::Dataflow flow = layer.dataflow();
-  const auto& core = flow.segments[static_cast<std::size_t>(flow.find_segment("attention"))];
+  const auto& core = flow.segments[flow.find_segment(model::SegmentRole::attention)];
   const double all = layer.time(core, false, Tokens(1 << 20)).attention;
   const double half = layer.time(core, false, Tokens(1 << 19)).attention;
   EXPECT_NEAR(half / all, 0.25, 0.001);

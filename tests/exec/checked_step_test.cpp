@@ -81,7 +81,7 @@ struct Setting {
     CheckedStep step(plan, arena.data(), compute, engine, bytes);
     Forgetful copies(step.copies(), forgotten);
     const auto ran =
-        run_step(plan.program, arena.data(), step.compute(), copies, plan.program.calls.size(), plan.profile.flow);
+        run_step(plan.program, arena.data(), step.compute(), copies, plan.program.calls.end_index(), plan.profile.flow);
     return {ran ? Status() : Status(tl::unexpected(ran.error())), compute.digest, step.report()};
   }
 
@@ -128,7 +128,7 @@ class Oracle {
       for (int j = 0; j < copies; ++j) {
         const plan::Copy& other = program_.copies[at(j)];
         const bool later = std::pair(other.at, j) >= std::pair(copy.at, i);  // or the same: started no earlier
-        if (other.direction == copy.direction && later && j != forgotten) known = std::min(known, other.before);
+        if (other.direction == copy.direction && later && j != forgotten) known = std::min(known, other.before.value());
       }
       known_.push_back(known);
     }
@@ -144,7 +144,7 @@ class Oracle {
       for (const Work& work : compute_) {
         if (!(in || work.write) || !overlap(arena_range(i), work.begin, work.end)) continue;
         // Work at boundary k is before starts at k when it is a change of owners, after them when it is the call.
-        const bool before = work.residency < 0 ? work.boundary < a.at : work.boundary <= a.at;
+        const bool before = work.residency < 0 ? work.boundary < a.at.value() : work.boundary <= a.at.value();
         if (!before && known_[at(i)] > work.boundary)
           found.emplace_back(name_of_copy(flow_, program_, at(i)), name(work));
       }
@@ -154,7 +154,7 @@ class Oracle {
         const auto [low, high] = tier_range(j);
         const auto [from, to] = arena_range(j);
         if (!overlap(arena_range(i), from, to) && !overlap(tier_range(i), low, high)) continue;
-        if (known_[at(i)] > b.at && known_[at(j)] > a.at)
+        if (known_[at(i)] > b.at.value() && known_[at(j)] > a.at.value())
           found.emplace_back(name_of_copy(flow_, program_, at(i)), name_of_copy(flow_, program_, at(j)));
       }
     }
@@ -170,19 +170,18 @@ class Oracle {
     std::int64_t begin, end;
   };
   [[nodiscard]] std::string name(const Work& work) const {
-    if (work.residency < 0) return name_of_call(flow_, program_, at(work.boundary));
-    const plan::Residency& r = program_.residencies[at(work.residency)];
-    return "the slot of " + name_of_tensor(flow_, program_.tensors[at(r.tensor)]);
+    if (work.residency < 0) return name_of_call(flow_, program_, plan::CallIndex(work.boundary));
+    const plan::Residency& r = program_.residencies[plan::ResidencyIndex(work.residency)];
+    return "the slot of " + name_of_tensor(flow_, program_.tensors[r.tensor]);
   }
-  static std::size_t at(int i) { return static_cast<std::size_t>(i); }
   static bool overlap(std::pair<std::int64_t, std::int64_t> range, std::int64_t begin, std::int64_t end) {
     return range.first < end && begin < range.second;
   }
   [[nodiscard]] const plan::Residency& residency(int copy) const {
-    return program_.residencies[at(program_.copies[at(copy)].residency)];
+    return program_.residencies[program_.copies[at(copy)].residency];
   }
   [[nodiscard]] std::int64_t moved(int copy) const {
-    return round_up(program_.tensors[at(residency(copy).tensor)].bytes, 4096).value();
+    return round_up(program_.tensors[residency(copy).tensor].bytes, 4096).value();
   }
   [[nodiscard]] std::pair<std::int64_t, std::int64_t> arena_range(int copy) const {
     return {residency(copy).offset.value(), residency(copy).offset.value() + moved(copy)};
@@ -193,25 +192,25 @@ class Oracle {
   }
 
   void collect_compute() {
-    const auto add = [&](int residency, int boundary, bool write, Bytes begin, Bytes bytes) {
-      compute_.push_back({residency, boundary, write, begin.value(), (begin + bytes).value()});
+    const auto add = [&](int residency, plan::Boundary boundary, bool write, Bytes begin, Bytes bytes) {
+      compute_.push_back({residency, boundary.value(), write, begin.value(), (begin + bytes).value()});
     };
-    for (std::size_t i = 0; i < program_.residencies.size(); ++i) {
+    for (const plan::ResidencyIndex i : program_.residencies.indices()) {
       const plan::Residency& r = program_.residencies[i];
       if (r.origin == plan::Origin::held) continue;
-      for (const int k : {r.begin, r.end})
-        add(static_cast<int>(i), k, true, r.offset, program_.tensors[at(r.tensor)].bytes);
+      for (const plan::Boundary k : {r.begin, r.end})
+        add(i.value(), k, true, r.offset, program_.tensors[r.tensor].bytes);
     }
-    const plan::TensorIndex index(flow_);
-    const plan::Places places(index, program_);
-    for (int k = 0; k < static_cast<int>(program_.calls.size()); ++k) {
-      const plan::Call& call = program_.calls[at(k)];
-      add(-1, k, true, call.workspace, program_.transients[at(call.trace)].bytes);
-      const plan::Operands operands = plan::operands(flow_, index, call);
+    const plan::Instances instances(flow_);
+    const plan::Places places(instances, program_);
+    for (const plan::CallIndex k : program_.calls.indices()) {
+      const plan::Call& call = program_.calls[k];
+      add(-1, k, true, call.workspace, program_.transients[call.trace].bytes);
+      const plan::Operands operands = plan::operands(flow_, instances, call);
       for (const bool write : {false, true})
         for (const plan::Operand& operand : write ? operands.writes : operands.reads) {
           Bytes bytes(0);
-          plan::Tensor tensor = index.tensor(operand.tensor);
+          plan::Tensor tensor = instances.tensor(operand.tensor);
           for (int b = 0; b < operand.blocks; ++b) bytes += flow_.bytes_of(tensor.cls, tensor.block + b);
           add(-1, k, write, places.of(operand.tensor, k).offset, bytes);
         }
@@ -264,14 +263,14 @@ TEST(CheckedStep, AWaitThatTheExecutorForgetsIsFoundWheneverItMatters) {
 TEST(CheckedStep, ACopyThatThePlanStartsTooEarlyOrAwaitsTooLateIsFound) {
   int races = 0;
   for (auto [name, plan] : small_plans(2, 2)) {
-    const int calls = static_cast<int>(plan.program.calls.size());
+    const plan::Boundary calls = plan.program.calls.end_index();
     for (std::size_t i = 0; i < plan.program.copies.size(); i += every) {
       plan::Copy& copy = plan.program.copies[i];
       const plan::Copy planned = copy;
       copy.before = std::min(calls, planned.before + 3);
       if (expect_found(plan, -1, name + ", late wait for " + std::to_string(i))) ++races;
       copy.before = planned.before;
-      if (copy.direction == Direction::out) copy.at = std::max(0, planned.at - 2);
+      if (copy.direction == Direction::out) copy.at = std::max(plan::Boundary(0), planned.at - 2);
       if (expect_found(plan, -1, name + ", early start of " + std::to_string(i))) ++races;
       copy = planned;
     }
@@ -301,9 +300,9 @@ TEST(CheckedStep, SeveralSequencesOfAStepRunClean) {
     const auto engine = cpu_copy_engine({&setting.tier});
     ArenaBytes bytes;
     CheckedStep step(plan, setting.arena.data(), setting.compute, *engine, bytes);
-    const auto first = static_cast<std::size_t>(plan::update_begin(plan.profile.flow, plan.program));
-    for (const std::size_t calls : {first, first, plan.program.calls.size()}) {
-      const auto ran = run_step(plan.program, setting.arena.data(), step.compute(), step.copies(), calls);
+    const plan::Boundary update = plan::update_begin(plan.profile.flow, plan.program);
+    for (const plan::Boundary end : {update, update, plan.program.calls.end_index()}) {
+      const auto ran = run_step(plan.program, setting.arena.data(), step.compute(), step.copies(), end);
       EXPECT_TRUE(ran) << name << ": " << ran.error().message;
     }
   }
@@ -320,11 +319,10 @@ TEST(CheckedStep, ACopyThatIsNotMadeLeavesItsReaderWithoutContent) {
       const Outcome outcome = setting.checked(engine);
       plan.program = whole;
       ASSERT_FALSE(outcome.status) << name << ", copy " << i;
-      const plan::Residency& r = whole.residencies[static_cast<std::size_t>(whole.copies[i].residency)];
+      const plan::Residency& r = whole.residencies[whole.copies[i].residency];
       EXPECT_THAT(
           outcome.status.error().message,
-          HasSubstr("reads " + name_of_tensor(plan.profile.flow, whole.tensors[static_cast<std::size_t>(r.tensor)]) +
-                    " without content"));
+          HasSubstr("reads " + name_of_tensor(plan.profile.flow, whole.tensors[r.tensor]) + " without content"));
     }
   }
 }

@@ -29,7 +29,7 @@ constexpr std::int64_t block = 4096;
 class ScriptedCompute : public Compute {
  public:
   explicit ScriptedCompute(std::function<Status(int)> script) : script_(std::move(script)) {}
-  Status run(int call) override { return script_(call); }
+  Status run(plan::CallIndex call) override { return script_(call.value()); }
 
  private:
   std::function<Status(int)> script_;
@@ -68,15 +68,15 @@ plan::Program program_of(std::size_t calls, int tensors) {
   plan::Program program;
   program.calls.resize(calls);
   for (int i = 0; i < tensors; ++i) {
-    program.tensors.push_back({.cls = i, .layer = 1, .block = 2, .group = 0, .bytes = Bytes((i + 1) * block)});
-    program.residencies.push_back({.tensor = i, .offset = Bytes(10 * i * block)});
+    program.tensors.push_back(
+        {plan::ClassIndex(i), plan::LayerIndex(1), plan::BlockIndex(2), 0, Bytes((i + 1) * block)});
+    program.residencies.push_back({plan::TensorIndex(i), {}, {}, Bytes(10 * i * block)});
   }
   return program;
 }
 
 plan::Copy copy_of(int residency, Direction direction, int at, int before) {
-  return {
-      .residency = residency, .direction = direction, .tier = 0, .tier_offset = Bytes(0), .at = at, .before = before};
+  return {plan::ResidencyIndex(residency), direction, 0, Bytes(0), plan::Boundary(at), plan::Boundary(before)};
 }
 
 TEST(Executor, AtABoundaryWaitsComeFirstThenStartsThenTheCall) {
@@ -98,9 +98,10 @@ TEST(Executor, AtABoundaryWaitsComeFirstThenStartsThenTheCall) {
 
 TEST(Executor, ACopyIsOfItsResidencysTensorAtItsPlaces) {
   plan::Program program = program_of(2, 3);
-  program.copies = {
-      {.residency = 2, .direction = Direction::out, .tier = 1, .tier_offset = Bytes(5 * block), .at = 0, .before = 1},
-      {.residency = 1, .direction = Direction::in, .tier = 0, .tier_offset = Bytes(7 * block), .at = 1, .before = 2}};
+  program.copies = {copy_of(2, Direction::out, 0, 1), copy_of(1, Direction::in, 1, 2)};
+  program.copies[0].tier = 1;
+  program.copies[0].tier_offset = Bytes(5 * block);
+  program.copies[1].tier_offset = Bytes(7 * block);
   std::vector<std::string> log;
   RecordingEngine engine(log);
   ScriptedCompute compute([](int) { return Status(); });
@@ -174,16 +175,18 @@ struct RoundTrip {
     std::vector<plan::Copy> ins;
     for (int t = 0; t < tensors; ++t) {
       const Bytes bytes(static_cast<std::int64_t>(1 + random() % most_blocks) * block);
-      program.tensors.push_back({.cls = 0, .layer = 3, .block = t, .group = 0, .bytes = bytes});
+      program.tensors.push_back({plan::ClassIndex(0), plan::LayerIndex(3), plan::BlockIndex(t), 0, bytes});
       const int fetched = tensors - 1 - t, use = first_check + fetched;  // the order of fetches is reversed
-      const plan::Residency produced{t, t, t + slots, slot_offset(t % slots), plan::Origin::produced};
-      const plan::Residency returned{t, use - slots + 1, use + 1, slot_offset(slots + fetched % slots),
+      const plan::TensorIndex tensor(t);
+      const plan::Boundary made(t), used_at(use);
+      const plan::Residency produced{tensor, made, made + slots, slot_offset(t % slots), plan::Origin::produced};
+      const plan::Residency returned{tensor, used_at - slots + 1, used_at + 1, slot_offset(slots + fetched % slots),
                                      plan::Origin::fetched};
       Bytes& used = program.tier_bytes[static_cast<std::size_t>(t % 2)];
-      const auto residency = static_cast<int>(program.residencies.size());
+      const plan::ResidencyIndex residency = program.residencies.end_index();
       program.residencies.insert(program.residencies.end(), {produced, returned});
-      program.copies.push_back({residency, Direction::out, t % 2, used, t + 1, t + slots});
-      ins.push_back({residency + 1, Direction::in, t % 2, used, returned.begin, use});
+      program.copies.push_back({residency, Direction::out, t % 2, used, made + 1, made + slots});
+      ins.push_back({residency + 1, Direction::in, t % 2, used, returned.begin, used_at});
       used += bytes;
     }
     program.copies.insert(program.copies.end(), ins.rbegin(), ins.rend());
@@ -197,10 +200,10 @@ struct RoundTrip {
     return (static_cast<std::uint64_t>(step) << 48) + (static_cast<std::uint64_t>(tensor) << 32) + at;
   }
   [[nodiscard]] std::size_t words(int tensor) const {
-    return static_cast<std::size_t>(program.tensors[static_cast<std::size_t>(tensor)].bytes.value()) / 8;
+    return static_cast<std::size_t>(program.tensors[plan::TensorIndex(tensor)].bytes.value()) / 8;
   }
   std::byte* slot(int tensor, bool fetched) {
-    const auto residency = static_cast<std::size_t>(2 * tensor + (fetched ? 1 : 0));
+    const plan::ResidencyIndex residency(2 * tensor + (fetched ? 1 : 0));
     return arena.data() + program.residencies[residency].offset.value();
   }
 
@@ -281,9 +284,9 @@ TEST(Executor, SpansLieBetweenTheBoundariesOfTheProgram) {
     for (const auto* spans : {&report->copies_out, &report->copies_in})
       for (const Span& span : *spans) {
         const plan::Copy& copy = trip.program.copies[static_cast<std::size_t>(span.index)];
-        const auto at = static_cast<std::size_t>(copy.at), before = static_cast<std::size_t>(copy.before);
-        if (at > 0) {
-          EXPECT_GE(span.start, report->calls[at - 1].end) << "copy " << span.index;
+        const std::size_t start = at(copy.at.value()), before = at(copy.before.value());
+        if (start > 0) {
+          EXPECT_GE(span.start, report->calls[start - 1].end) << "copy " << span.index;
         }
         if (before < report->calls.size()) {
           EXPECT_LE(span.end, report->calls[before].start) << "copy " << span.index;
@@ -301,17 +304,18 @@ TEST(Executor, AFailedCallIsNamedAndNothingIsLeftInFlight) {
     RoundTrip trip(12, 3, seed);
     for (const auto& tier : trip.tiers) tier->delay(seed, std::chrono::microseconds(2000));
     const int call = static_cast<int>(5 + seed * 3);
-    auto& failing = trip.program.calls[static_cast<std::size_t>(call)];
-    failing.segment = 2, failing.phase = plan::Phase::backward, failing.layer = 4, failing.block = 9;
+    auto& failing = trip.program.calls[plan::CallIndex(call)];
+    failing.segment = plan::SegmentIndex(2), failing.phase = plan::Phase::backward;
+    failing.layer = plan::LayerIndex(4), failing.block = plan::BlockIndex(9);
     const auto report = trip.play_failing_at(call, {ErrorKind::interrupted, "stopped by hand"});
     const std::size_t ended = trip.copies_ended();
     ASSERT_FALSE(report);
     EXPECT_EQ(report.error().kind, ErrorKind::interrupted);
     EXPECT_EQ(report.error().message,
               "call " + std::to_string(call) + " (backward of segment 2, layer 4, block 9): stopped by hand");
-    const auto started =
-        static_cast<std::size_t>(std::count_if(trip.program.copies.begin(), trip.program.copies.end(),
-                                               [&](const plan::Copy& copy) { return copy.at <= call; }));
+    const auto started = static_cast<std::size_t>(
+        std::count_if(trip.program.copies.begin(), trip.program.copies.end(),
+                      [&](const plan::Copy& copy) { return copy.at <= plan::Boundary(call); }));
     EXPECT_EQ(ended, started);
     const auto next = trip.play();
     ASSERT_TRUE(next) << "the next step runs";
@@ -324,7 +328,7 @@ TEST(Executor, AFailedCopyIsNamedBeforeItsTensorIsUsed) {
   for (const Direction direction : {Direction::out, Direction::in}) {
     RoundTrip trip(12, 3, 5);
     const auto copy = std::find_if(trip.program.copies.begin(), trip.program.copies.end(), [&](const plan::Copy& c) {
-      return c.direction == direction && trip.program.residencies[static_cast<std::size_t>(c.residency)].tensor == 7;
+      return c.direction == direction && trip.program.residencies[c.residency].tensor == plan::TensorIndex(7);
     });
     trip.tiers[1]->fail_at(direction, copy->tier_offset.value(), "fake tier: broken block");
     int last_call = -1;
@@ -338,7 +342,7 @@ TEST(Executor, AFailedCopyIsNamedBeforeItsTensorIsUsed) {
     EXPECT_EQ(report.error().message,
               "copy " + std::to_string(copy - trip.program.copies.begin()) + " (class 0, layer 3, block 7, group 0, " +
                   (direction == Direction::out ? "out to" : "in from") + " tier 1): fake tier: broken block");
-    EXPECT_EQ(last_call, copy->before - 1);
+    EXPECT_EQ(last_call, copy->before.value() - 1);
     trip.tiers[1]->heal();
     trip.wrong_words = 0;
     EXPECT_TRUE(trip.play()) << "the engine keeps nothing of the failed step";

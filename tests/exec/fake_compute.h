@@ -20,15 +20,15 @@ class FakeCompute : public Compute {
  public:
   // Reads and writes one word of `stride` bytes: 8 are all, a page's worth is quick.
   FakeCompute(const plan::Plan& plan, std::byte* arena, std::int64_t stride = 8)
-      : plan_(plan), arena_(arena), stride_(stride), index_(plan.profile.flow), places_(index_, plan.program) {}
+      : plan_(plan), arena_(arena), stride_(stride), instances_(plan.profile.flow), places_(instances_, plan.program) {}
 
   // The content of lasting tensors before the first step, wherever they are between steps.
   Status initialise(const std::vector<TierStore*>& stores) {
     for (const plan::Residency& r : plan_.program.residencies)
       if (r.origin == plan::Origin::held) fill(arena_ + r.offset.value(), tensor(r).bytes.value(), seed(tensor(r)));
     for (const plan::Copy& copy : plan_.program.copies) {
-      const plan::Residency& r = plan_.program.residencies[static_cast<std::size_t>(copy.residency)];
-      if (!plan_.profile.flow.classes[static_cast<std::size_t>(tensor(r).cls)].lasting()) continue;
+      const plan::Residency& r = plan_.program.residencies[copy.residency];
+      if (!plan_.profile.flow.classes[tensor(r).cls].lasting()) continue;
       std::byte* memory = arena_ + r.offset.value();
       fill(memory, tensor(r).bytes.value(), seed(tensor(r)));
       const std::int64_t bytes = round_up(tensor(r).bytes, plan::copy_alignment).value();
@@ -37,12 +37,13 @@ class FakeCompute : public Compute {
     return {};
   }
 
-  Status run(int call) override {
-    const plan::Call& what = plan_.program.calls[static_cast<std::size_t>(call)];
-    const plan::Operands operands = plan::operands(plan_.profile.flow, index_, what);
+  Status run(plan::CallIndex call) override {
+    const plan::Call& what = plan_.program.calls[call];
+    const plan::Operands operands = plan::operands(plan_.profile.flow, instances_, what);
     const bool causal = what.phase != plan::Phase::backward;
     std::uint64_t all = 0;
-    for (const int part : {what.segment, causal ? 0 : 1, what.layer, std::max(what.block, 0), std::max(what.group, 0)})
+    for (const int part : {what.segment.value(), causal ? 0 : 1, what.layer.value(), std::max(what.block.value(), 0),
+                           std::max(what.group, 0)})
       all = mix(all ^ static_cast<std::uint64_t>(part));
     std::vector<std::uint64_t> up_to;  // of the reads, up to each block of a sequence
     for (const plan::Operand& operand : operands.reads)
@@ -55,7 +56,7 @@ class FakeCompute : public Compute {
     for (std::size_t i = 1; i < up_to.size(); ++i) up_to[i] = mix(up_to[i] ^ up_to[i - 1]);
     for (const plan::Operand& operand : operands.writes)
       each_block(call, operand, [&](std::byte* memory, std::int64_t bytes, int i) {
-        const plan::Tensor of = index_.tensor(operand.tensor);
+        const plan::Tensor of = instances_.tensor(operand.tensor);
         const bool prefix = causal && operand.sequence;
         fill(memory, bytes, seed(of) ^ (prefix ? up_to[static_cast<std::size_t>(i)] : all));
       });
@@ -88,17 +89,15 @@ class FakeCompute : public Compute {
       std::memcpy(memory + i, &word, static_cast<std::size_t>(std::min<std::int64_t>(8, bytes - i)));
     }
   }
-  [[nodiscard]] const plan::Tensor& tensor(const plan::Residency& r) const {
-    return plan_.program.tensors[static_cast<std::size_t>(r.tensor)];
-  }
+  [[nodiscard]] const plan::Tensor& tensor(const plan::Residency& r) const { return plan_.program.tensors[r.tensor]; }
   static std::uint64_t seed(const plan::Tensor& t) {
-    return mix(static_cast<std::uint64_t>(t.cls) << 40 ^ static_cast<std::uint64_t>(t.layer) << 20 ^
+    return mix(static_cast<std::uint64_t>(t.cls.value()) << 40 ^ static_cast<std::uint64_t>(t.layer.value()) << 20 ^
                static_cast<std::uint64_t>(t.group));
   }
 
   template <class Visit>
-  void each_block(int call, const plan::Operand& operand, Visit visit) const {
-    plan::Tensor tensor = index_.tensor(operand.tensor);
+  void each_block(plan::CallIndex call, const plan::Operand& operand, Visit visit) const {
+    plan::Tensor tensor = instances_.tensor(operand.tensor);
     std::byte* memory = arena_ + places_.of(operand.tensor, call).offset.value();
     for (int i = 0; i < operand.blocks; ++i, ++tensor.block) {
       const std::int64_t bytes = plan_.profile.flow.bytes_of(tensor.cls, tensor.block).value();
@@ -110,7 +109,7 @@ class FakeCompute : public Compute {
   const plan::Plan& plan_;
   std::byte* const arena_;
   const std::int64_t stride_;
-  const plan::TensorIndex index_;
+  const plan::Instances instances_;
   const plan::Places places_;
 };
 

@@ -40,7 +40,7 @@ inline Trial run_with_faults(const plan::Plan& plan, const Faults& faults, Secon
   Status status = compute.initialise({tier.get()});
   for (int step = 0; step < 2 && status; ++step) {
     const auto ran =
-        run_step(plan.program, arena.data(), compute, *copies, plan.program.calls.size(), plan.profile.flow);
+        run_step(plan.program, arena.data(), compute, *copies, plan.program.calls.end_index(), plan.profile.flow);
     if (!ran) status = tl::unexpected(ran.error());
   }
   if (!status) trial.error = status.error().message;

@@ -78,12 +78,11 @@ TEST(Watchdog, AStuckTierIsNamedWithTheTensorThatComputeWaitsFor) {
   constexpr std::int64_t block = 4096;
   plan::Program program;
   program.calls.resize(2);
-  program.tensors = {{.cls = 0, .layer = 3, .block = 5, .group = 0, .bytes = Bytes(block)}};
-  program.residencies = {{.tensor = 0, .end = 2, .offset = Bytes(0)}};
-  program.copies = {
-      {.residency = 0, .direction = plan::Direction::out, .tier_offset = Bytes(block), .at = 0, .before = 1}};
+  program.tensors = {{{}, plan::LayerIndex(3), plan::BlockIndex(5), 0, Bytes(block)}};
+  program.residencies = {{{}, plan::Boundary(0), plan::Boundary(2), Bytes(0)}};
+  program.copies = {{{}, plan::Direction::out, 0, Bytes(block), plan::Boundary(0), plan::Boundary(1)}};
   model::Dataflow flow;
-  flow.classes = {{"x1", Bytes(64)}};
+  flow.classes = {{"x1", model::TensorRole::residual, Bytes(64)}};
 
   auto made = std::make_unique<FakeTier>(2 * block);
   FakeTier& stuck = *made;
@@ -98,7 +97,7 @@ TEST(Watchdog, AStuckTierIsNamedWithTheTensorThatComputeWaitsFor) {
   std::vector<std::byte> arena(block);
   stuck.hold(plan::Direction::out);
   struct Nothing : Compute {
-    Status run(int) override { return {}; }
+    Status run(plan::CallIndex) override { return {}; }
   } compute;
   EXPECT_TRUE(run_step(program, arena.data(), compute, *copies)) << "what was released goes on";
   EXPECT_THAT(said, AllOf(HasSubstr("compute waits for copy 0 (x1, layer 3, block 5, out to tier 0)"),

@@ -16,6 +16,8 @@
 namespace memo::libtorch {
 namespace {
 
+constexpr model::LayerIndex first_layer(0);
+
 model::Shape tiny(const std::string& family) {
   model::Shape s = (*model::find_family(family, "test"))->defaults;
   s.hidden = 48;
@@ -212,10 +214,10 @@ TEST_P(SegmentMemory, SegmentsSaveTheirInputsOnly) {
   };
   const at::Tensor positions = at::arange(tokens);
   const at::Tensor x = as_leaf(random(48)), o0 = as_leaf(random(24)), o1 = as_leaf(random(24)), h = as_leaf(random(80));
-  saves({x}, [&] { return decoder.attn_in(0, x, positions); });
-  saves({o0, o1}, [&] { return decoder.attn_out(0, x.detach(), {o0, o1}); });
-  saves({x}, [&] { return decoder.mlp_in(0, x); });
-  saves({h}, [&] { return decoder.mlp_out(0, x.detach(), h); });
+  saves({x}, [&] { return decoder.attn_in(first_layer, x, positions); });
+  saves({o0, o1}, [&] { return decoder.attn_out(first_layer, x.detach(), {o0, o1}); });
+  saves({x}, [&] { return decoder.mlp_in(first_layer, x); });
+  saves({h}, [&] { return decoder.mlp_out(first_layer, x.detach(), h); });
 }
 
 TEST_P(SegmentMemory, HeadNormsSaveQueriesAndKeysToo) {
@@ -225,7 +227,7 @@ TEST_P(SegmentMemory, HeadNormsSaveQueriesAndKeysToo) {
   const SavedTensorScope scope(witness);
   const at::Tensor positions = at::arange(tokens);
   const at::Tensor x = as_leaf(random(48));
-  const Tensors outputs = decoder.attn_in(0, x, positions);
+  const Tensors outputs = decoder.attn_in(first_layer, x, positions);
   ASSERT_EQ(witness.saved.size(), 2u);
   EXPECT_TRUE(same_memory(witness.saved[0], x));
   EXPECT_EQ(witness.saved[1].sizes(), (std::vector<std::int64_t>{tokens, (4 + 2) * 12}));
@@ -235,7 +237,7 @@ TEST_P(SegmentMemory, NothingIsRecordedWithoutGradients) {
   const model::Shape shape = tiny("llama");
   const Decoder decoder(shape, 1, with_gradients(model::parameters(shape), random_values(shape, GetParam())));
   const at::NoGradGuard no_grad;
-  EXPECT_FALSE(decoder.mlp_in(0, as_leaf(random(48))).requires_grad());
+  EXPECT_FALSE(decoder.mlp_in(first_layer, as_leaf(random(48))).requires_grad());
 }
 
 // Sizes of what `work` allocates, in order.
@@ -281,15 +283,16 @@ TEST_P(SegmentMemory, SegmentsAllocateNothingHidden) {
   };
   // Forward: the normed input, raw q|k|v, a tensor for each group. Backward: raw's gradient, the normed input, the
   // result, sums of the norm's gradient.
-  expect(allocations([&] { return decoder.attn_in(0, x, positions); }), {bytes(48), bytes(96), bytes(48), bytes(48)});
-  expect(backward(decoder.attn_in(0, x, positions), {x}), {bytes(96), bytes(48), bytes(48), norm_sums});
+  expect(allocations([&] { return decoder.attn_in(first_layer, x, positions); }),
+         {bytes(48), bytes(96), bytes(48), bytes(48)});
+  expect(backward(decoder.attn_in(first_layer, x, positions), {x}), {bytes(96), bytes(48), bytes(48), norm_sums});
   // Forward: o of all groups, the result. Backward: a result for each group.
-  expect(allocations([&] { return decoder.attn_out(0, residual, {o0, o1}); }), {bytes(48), bytes(48)});
-  expect(backward({decoder.attn_out(0, residual, {o0, o1})}, {o0, o1}), {bytes(24), bytes(24)});
-  expect(allocations([&] { return decoder.mlp_in(0, x); }), {bytes(48), bytes(80)});
-  expect(backward({decoder.mlp_in(0, x)}, {x}), {bytes(48), bytes(48), norm_sums});
-  expect(allocations([&] { return decoder.mlp_out(0, residual, h); }), {bytes(40), bytes(48)});
-  expect(backward({decoder.mlp_out(0, residual, h)}, {h}), {bytes(40), bytes(80)});
+  expect(allocations([&] { return decoder.attn_out(first_layer, residual, {o0, o1}); }), {bytes(48), bytes(48)});
+  expect(backward({decoder.attn_out(first_layer, residual, {o0, o1})}, {o0, o1}), {bytes(24), bytes(24)});
+  expect(allocations([&] { return decoder.mlp_in(first_layer, x); }), {bytes(48), bytes(80)});
+  expect(backward({decoder.mlp_in(first_layer, x)}, {x}), {bytes(48), bytes(48), norm_sums});
+  expect(allocations([&] { return decoder.mlp_out(first_layer, residual, h); }), {bytes(40), bytes(48)});
+  expect(backward({decoder.mlp_out(first_layer, residual, h)}, {h}), {bytes(40), bytes(80)});
 }
 
 // A plan knows attention's requests at any length from two short ones: their number is fixed, sizes are linear.

@@ -61,7 +61,7 @@ inline StepOutcome run_step(const Decoder& decoder, const Sample& sample, std::i
   std::vector<LayerGraphs> layers(static_cast<std::size_t>(decoder.shape().layers));
   for (std::size_t i = 0; i < layers.size(); ++i) {
     LayerGraphs& layer = layers[i];
-    const int number = static_cast<int>(i);
+    const model::LayerIndex number(i);
     std::vector<Tensors> parts(groups);
     for (std::size_t b = 0; b < blocks; ++b) {
       const at::Tensor leaf = as_leaf(x[b]);

@@ -6,10 +6,12 @@
 #include <filesystem>
 #include <fstream>
 #include <random>
+#include <set>
 
 #include "memo/check/validate.h"
 #include "memo/plan/plan.h"
 #include "naive_plan.h"
+#include "synthetic_profile.h"
 #include "tiny_plan.h"
 
 namespace memo::plan {
@@ -71,22 +73,25 @@ void expect_equal(const Profile& a, const Profile& b) {
   EXPECT_EQ(a.flow.kinds, b.flow.kinds);
   EXPECT_EQ(a.flow.forward_layers, b.flow.forward_layers);
   ASSERT_EQ(a.flow.classes.size(), b.flow.classes.size());
-  for (std::size_t i = 0; i < a.flow.classes.size(); ++i) {
+  for (const ClassIndex i : a.flow.classes.indices()) {
     EXPECT_EQ(a.flow.classes[i].name, b.flow.classes[i].name);
+    EXPECT_EQ(a.flow.classes[i].role, b.flow.classes[i].role);
+    EXPECT_EQ(a.flow.classes[i].stage, b.flow.classes[i].stage);
     EXPECT_EQ(a.flow.classes[i].row, b.flow.classes[i].row);
     EXPECT_EQ(a.flow.classes[i].grouped, b.flow.classes[i].grouped);
     EXPECT_EQ(a.flow.classes[i].sequence, b.flow.classes[i].sequence);
   }
   ASSERT_EQ(a.flow.segments.size(), b.flow.segments.size());
-  for (std::size_t i = 0; i < a.flow.segments.size(); ++i) {
+  for (const SegmentIndex i : a.flow.segments.indices()) {
     EXPECT_EQ(a.flow.segments[i].name, b.flow.segments[i].name);
+    EXPECT_EQ(a.flow.segments[i].role, b.flow.segments[i].role);
     EXPECT_EQ(a.flow.segments[i].stage, b.flow.segments[i].stage);
     EXPECT_EQ(a.flow.segments[i].kind, b.flow.segments[i].kind);
     expect_equal(a.flow.segments[i].forward, b.flow.segments[i].forward);
     expect_equal(a.flow.segments[i].backward, b.flow.segments[i].backward);
   }
   ASSERT_EQ(a.traces.size(), b.traces.size());
-  for (std::size_t i = 0; i < a.traces.size(); ++i) {
+  for (const TraceIndex i : a.traces.indices()) {
     const Trace &s = a.traces[i], &t = b.traces[i];
     EXPECT_EQ(std::tie(s.segment, s.backward, s.tokens, s.seconds),
               std::tie(t.segment, t.backward, t.tokens, t.seconds));
@@ -148,7 +153,7 @@ TEST_F(PlanFile, ReadsAPlanAsItWasWritten) {
   Plan plan = tiny_plan();
   plan.strategy = "memo \"\\\n\xc3\xa9";
   plan.slots = 7;
-  plan.profile.traces[0].seconds = Seconds(0.1 + 0.2);  // needs all 17 digits
+  plan.profile.traces.front().seconds = Seconds(0.1 + 0.2);  // needs all 17 digits
   plan.predicted.stall = Seconds(5e-324);
   ASSERT_TRUE(write_plan(plan, path_).has_value());
   const Result<Plan> read = read_plan(path_);
@@ -164,17 +169,43 @@ TEST_F(PlanFile, ReadsAProfileAsItWasWritten) {
   expect_equal(*read, profile);
 }
 
+// A profile with a trace of every call, which allocates nothing.
+Profile bare_profile(const model::Dataflow& flow) {
+  Profile profile;
+  profile.flow = flow;
+  for (const SegmentIndex s : flow.segments.indices())
+    for (const bool backward : {false, true})
+      for (const Tokens tokens : std::set<Tokens>{flow.block, flow.block_tokens(flow.last_block()), flow.context})
+        profile.traces.push_back({s, backward, tokens, Seconds(1), {}});
+  return profile;
+}
+
+TEST_F(PlanFile, RolesAreThoseOfTheNamesInTheFile) {
+  const model::LayerShape layers{.layers = 2, .hidden = 64, .heads = 4, .kv_heads = 2, .head_dim = 16, .kinds = {0, 1}};
+  model::Dataflow alone = model::layers_dataflow(layers, 4, 2, 1, Tokens(64), Tokens(16));
+  alone.classes.push_back({"after (kind 1).saved2", model::TensorRole::saved, Bytes(4)});
+  model::Dataflow strange = tiny_flow();
+  strange.classes.push_back({"weights", model::TensorRole::other, Bytes(4)});
+  for (const model::Dataflow& flow : {synthetic_profile().flow, alone, strange}) {
+    ASSERT_TRUE(write_profile(bare_profile(flow), path_).has_value());
+    const Result<Profile> read = read_profile(path_);
+    ASSERT_TRUE(read.has_value()) << read.error().message;
+    expect_equal(*read, bare_profile(flow));
+    EXPECT_EQ(text().find("role"), std::string::npos);
+  }
+}
+
 TEST_F(PlanFile, FindsTracesBySegmentSideAndTokens) {
   const Profile profile = tiny_profile();
-  EXPECT_EQ(profile.trace_of(tiny_before, false, Tokens(2)), 4);
-  EXPECT_EQ(profile.trace_of(tiny_before, true, Tokens(1)), 7);
-  EXPECT_EQ(profile.trace_of(tiny_optimizer, false, Tokens(0)), 16);  // whatever the tokens
+  EXPECT_EQ(profile.trace_of(tiny_before, false, Tokens(2)), TraceIndex(4));
+  EXPECT_EQ(profile.trace_of(tiny_before, true, Tokens(1)), TraceIndex(7));
+  EXPECT_EQ(profile.trace_of(tiny_optimizer, false, Tokens(0)), TraceIndex(16));  // whatever the tokens
   EXPECT_DEATH(static_cast<void>(profile.trace_of(tiny_before, false, Tokens(3))), "trace of every call");
 }
 
 TEST_F(PlanFile, WritesNoPlanThatItWouldNotRead) {
   Plan plan = tiny_plan();
-  plan.program.copies[0].residency = 1000;
+  plan.program.copies[0].residency = ResidencyIndex(1000);
   const Status status = write_plan(plan, path_);
   ASSERT_FALSE(status.has_value());
   EXPECT_THAT(status.error().message, HasSubstr("not written, the plan is wrong: copy 0 is of residency 1000"));

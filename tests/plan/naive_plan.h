@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <map>
+#include <ranges>
 #include <tuple>
 #include <vector>
 
@@ -19,53 +20,55 @@ class NaivePlanner {
   Plan make() {
     plan_.strategy = "resident";
     using model::Stage;
-    const int layers = flow().layers, blocks = flow().blocks();
-    for (int b = 0; b < blocks; ++b) stage(Stage::embedding, false, 0, b), stage(Stage::before, false, 0, b);
-    for (int l = 0; l < layers; ++l) {
+    const LayerIndex first(0), last(flow().layers - 1);
+    const auto blocks = indices<BlockIndex>(flow().blocks());
+    for (const BlockIndex b : blocks) stage(Stage::embedding, false, first, b), stage(Stage::before, false, first, b);
+    for (LayerIndex l = first; l <= last; ++l) {
       core(false, l);
-      for (int b = 0; b < blocks; ++b) {
+      for (const BlockIndex b : blocks) {
         stage(Stage::after, false, l, b);
-        if (l + 1 < layers) stage(Stage::before, false, l + 1, b);
-        if (l + 1 == layers) stage(Stage::loss, false, loss_layer(), b), stage(Stage::after, true, l, b);
+        if (l < last) stage(Stage::before, false, l + 1, b);
+        if (l == last) stage(Stage::loss, false, loss_layer(), b), stage(Stage::after, true, l, b);
       }
     }
-    for (int l = layers - 1; l >= 0; --l) {
+    for (LayerIndex l = last; l >= first; --l) {
       core(true, l);
-      for (int b = blocks - 1; b >= 0; --b) {
+      for (const BlockIndex b : blocks | std::views::reverse) {
         stage(Stage::before, true, l, b);
-        if (l > 0) stage(Stage::after, true, l - 1, b);
-        if (l == 0) stage(Stage::embedding, true, 0, b);
+        if (l > first) stage(Stage::after, true, l - 1, b);
+        if (l == first) stage(Stage::embedding, true, first, b);
       }
     }
-    stage(Stage::optimizer, false, 0, -1);
+    stage(Stage::optimizer, false, first, BlockIndex::none());
     place();
     return std::move(plan_);
   }
 
  private:
-  using Key = std::tuple<int, int, int, int>;  // class, layer, group, block: blocks of a sequence are neighbours
+  using Key = std::tuple<ClassIndex, LayerIndex, int,
+                         BlockIndex>;  // class, layer, group, block: blocks of a sequence are neighbours
   struct Life {
-    int begin = 0, end = 0;
+    Boundary begin, end;
   };
 
   [[nodiscard]] const model::Dataflow& flow() const { return plan_.profile.flow; }
 
   // The loss reads the last layer's output by a shift from layer L - 1, or as the x of layer L.
-  [[nodiscard]] int loss_layer() const {
+  [[nodiscard]] LayerIndex loss_layer() const {
     for (const model::Segment& s : flow().segments)
-      if (s.stage == model::Stage::loss) return flow().layers - s.forward.reads.front().layer_shift;
-    return 0;
+      if (s.stage == model::Stage::loss) return LayerIndex(flow().layers) - s.forward.reads.front().layer_shift;
+    return LayerIndex(0);
   }
 
-  void stage(model::Stage stage, bool backward, int layer, int block, int group = -1) {
+  void stage(model::Stage stage, bool backward, LayerIndex layer, BlockIndex block, int group = -1) {
     const int count = static_cast<int>(flow().segments.size());
     for (int i = 0; i < count; ++i) {
-      const int s = backward ? count - 1 - i : i;
-      const model::Segment& segment = flow().segments[static_cast<std::size_t>(s)];
+      const SegmentIndex s(backward ? count - 1 - i : i);
+      const model::Segment& segment = flow().segments[s];
       if (segment.stage != stage) continue;
       const model::Side& side = backward ? segment.backward : segment.forward;
-      const int k = static_cast<int>(plan_.program.calls.size());
-      const Tokens tokens = block < 0 ? flow().context : flow().block_tokens(block);
+      const CallIndex k = plan_.program.calls.end_index();
+      const Tokens tokens = !block.exists() ? flow().context : flow().block_tokens(block);
       plan_.program.calls.push_back({s, backward ? Phase::backward : Phase::forward, layer, block, group,
                                      plan_.profile.trace_of(s, backward, tokens), Bytes(0)});
       for (const model::Use& use : side.reads)
@@ -75,15 +78,15 @@ class NaivePlanner {
     }
   }
 
-  void core(bool backward, int layer) {
-    for (int g = 0; g < flow().groups; ++g) stage(model::Stage::core, backward, layer, -1, g);
+  void core(bool backward, LayerIndex layer) {
+    for (int g = 0; g < flow().groups; ++g) stage(model::Stage::core, backward, layer, BlockIndex::none(), g);
   }
 
   template <class F>
-  void each(const model::Use& use, int layer, int block, int group, F f) const {
-    const bool grouped = flow().classes[static_cast<std::size_t>(use.cls)].grouped;
+  void each(const model::Use& use, LayerIndex layer, BlockIndex block, int group, F f) const {
+    const bool grouped = flow().classes[use.cls].grouped;
     for (int g = 0; g < (grouped ? flow().groups : 1); ++g)
-      for (int b = 0; b < flow().blocks(); ++b)
+      for (const BlockIndex b : indices<BlockIndex>(flow().blocks()))
         if ((!grouped || use.every_group || g == group) && (use.whole_sequence || b == block))
           f(Key{use.cls, layer + use.layer_shift, g, b});
   }
@@ -99,8 +102,8 @@ class NaivePlanner {
     for (const Trace& trace : plan_.profile.traces) {  // transients side by side, whatever their lives
       Transients layout;
       for (const Request& request : trace.requests) {
-        layout.offsets.push_back(request.cls >= 0 ? -1 : layout.bytes.value());
-        if (request.cls < 0) layout.bytes += round_up(request.bytes, 64);
+        layout.offsets.push_back(request.cls.exists() ? -1 : layout.bytes.value());
+        if (!request.cls.exists()) layout.bytes += round_up(request.bytes, 64);
       }
       workspace = std::max(workspace, layout.bytes);
       program.transients.push_back(std::move(layout));
@@ -109,10 +112,9 @@ class NaivePlanner {
     top += workspace;
     for (const auto& [key, life] : lives_) {
       const auto [cls, layer, group, block] = key;
-      const Bytes bytes = flow().classes[static_cast<std::size_t>(cls)].row * flow().block_tokens(block).value();
+      const Bytes bytes = flow().classes[cls].row * flow().block_tokens(block).value();
       program.tensors.push_back({cls, layer, block, group, bytes});
-      program.residencies.push_back(
-          {static_cast<int>(program.tensors.size()) - 1, life.begin, life.end, top, Origin::produced});
+      program.residencies.push_back({program.tensors.end_index() - 1, life.begin, life.end, top, Origin::produced});
       top += bytes;
     }
     program.arena = top;

@@ -18,6 +18,7 @@ struct SyntheticOptions {
 };
 
 inline Profile synthetic_profile(const SyntheticOptions& options = {}) {
+  using model::SegmentRole, model::TensorRole;
   model::Shape shape;
   shape.family = "llama";
   shape.hidden = options.hidden;
@@ -33,29 +34,29 @@ inline Profile synthetic_profile(const SyntheticOptions& options = {}) {
   profile.device = "made up";
   profile.flow = model::decoder_dataflow(shape, 4, options.groups, Tokens(options.context), Tokens(options.block));
   model::Dataflow& flow = profile.flow;
-  const int rstd = static_cast<int>(flow.classes.size());
-  flow.classes.push_back({"attn_in.saved0", Bytes(4)});
-  const auto saved = [&](const char* segment, int cls) {
-    flow.segments[static_cast<std::size_t>(flow.find_segment(segment))].backward.reads.push_back({cls});
+  const ClassIndex rstd = flow.classes.end_index();
+  flow.classes.push_back({"attn_in.saved0", TensorRole::saved, Bytes(4)});
+  const auto saved = [&](SegmentRole segment, ClassIndex cls) {
+    flow.segments[flow.find_segment(segment)].backward.reads.push_back({cls});
   };
-  flow.segments[static_cast<std::size_t>(flow.find_segment("attn_in"))].forward.writes.push_back({rstd});
-  saved("attn_in", flow.find_class("x"));
-  saved("attn_in", rstd);
-  flow.segments[static_cast<std::size_t>(flow.find_segment("attn_out"))].backward.reads.push_back(
-      {flow.find_class("o"), 0, false, true});
-  saved("mlp_in", flow.find_class("x1"));
-  saved("mlp_out", flow.find_class("h"));
+  flow.segments[flow.find_segment(SegmentRole::attn_in)].forward.writes.push_back({rstd});
+  saved(SegmentRole::attn_in, flow.find_class(TensorRole::hidden));
+  saved(SegmentRole::attn_in, rstd);
+  flow.segments[flow.find_segment(SegmentRole::attn_out)].backward.reads.push_back(
+      {flow.find_class(TensorRole::attention_output), 0, false, true});
+  saved(SegmentRole::mlp_in, flow.find_class(TensorRole::residual));
+  saved(SegmentRole::mlp_out, flow.find_class(TensorRole::mlp_inner));
 
-  const auto trace = [&](int segment, bool backward, Tokens tokens, double flop, std::int64_t transient) {
+  const auto trace = [&](SegmentIndex segment, bool backward, Tokens tokens, double flop, std::int64_t transient) {
     Trace made{segment, backward, tokens, Seconds(flop * (backward ? 2 : 1) / options.flops), {}};
-    made.requests = {{Bytes(transient), 0, 2, -1, 0}, {Bytes(transient / 2), 1, 3, -1, 0}};
+    made.requests = {{Bytes(transient), 0, 2}, {Bytes(transient / 2), 1, 3}};
     profile.traces.push_back(made);
   };
   const double h = static_cast<double>(options.hidden);
-  std::vector<Tokens> sizes{flow.block_tokens(0)};
-  if (flow.block_tokens(flow.blocks() - 1) != sizes[0]) sizes.push_back(flow.block_tokens(flow.blocks() - 1));
-  for (int s = 0; s < static_cast<int>(flow.segments.size()); ++s) {
-    const model::Segment& segment = flow.segments[static_cast<std::size_t>(s)];
+  std::vector<Tokens> sizes{flow.block_tokens(BlockIndex(0))};
+  if (flow.block_tokens(flow.last_block()) != sizes[0]) sizes.push_back(flow.block_tokens(flow.last_block()));
+  for (const SegmentIndex s : flow.segments.indices()) {
+    const model::Segment& segment = flow.segments[s];
     if (segment.stage == model::Stage::wait) {
       profile.traces.push_back({s, false, flow.context, Seconds(0), {}});
       continue;

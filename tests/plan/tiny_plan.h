@@ -11,44 +11,49 @@
 
 namespace memo::plan {
 
-enum TinyClass : int { tiny_x, tiny_q, tiny_o, tiny_s, tiny_h, tiny_d, tiny_d1, tiny_do, tiny_dq };
-enum TinySegment : int { tiny_embedding, tiny_before, tiny_core, tiny_after, tiny_loss, tiny_optimizer };
+inline constexpr ClassIndex tiny_x(0), tiny_q(1), tiny_o(2), tiny_s(3), tiny_h(4), tiny_d(5), tiny_d1(6), tiny_do(7),
+    tiny_dq(8);
+inline constexpr SegmentIndex tiny_embedding(0), tiny_before(1), tiny_core(2), tiny_after(3), tiny_loss(4),
+    tiny_optimizer(5);
 
 inline model::Dataflow tiny_flow() {
-  using model::Stage;
-  const auto block = [](int cls, int shift = 0) { return model::Use{cls, shift, false, false}; };
-  const auto groups = [](int cls) { return model::Use{cls, 0, false, true}; };
-  const auto sequence = [](int cls) { return model::Use{cls, 0, true, false}; };
+  using model::SegmentRole, model::Stage, model::TensorRole;
+  const auto block = [](ClassIndex cls, int shift = 0) { return model::Use{cls, shift, false, false}; };
+  const auto groups = [](ClassIndex cls) { return model::Use{cls, 0, false, true}; };
+  const auto sequence = [](ClassIndex cls) { return model::Use{cls, 0, true, false}; };
   model::Dataflow flow;
   flow.layers = 1;
   flow.groups = 2;
   flow.context = Tokens(3);
   flow.block = Tokens(2);
-  flow.classes = {{"x", Bytes(48)},
-                  {"q", Bytes(32), true, true},
-                  {"o", Bytes(32), true, true},
-                  {"s", Bytes(16)},
-                  {"h", Bytes(40)},
-                  {"d", Bytes(48)},
-                  {"d1", Bytes(48)},
-                  {"do", Bytes(32), true, true},
-                  {"dq", Bytes(32), true, true}};
+  flow.classes = {{"x", TensorRole::hidden, Bytes(48)},
+                  {"q", TensorRole::other, Bytes(32), true, true},
+                  {"o", TensorRole::attention_output, Bytes(32), true, true},
+                  {"s", TensorRole::other, Bytes(16)},
+                  {"h", TensorRole::mlp_inner, Bytes(40)},
+                  {"d", TensorRole::d_hidden, Bytes(48)},
+                  {"d1", TensorRole::d_residual, Bytes(48)},
+                  {"do", TensorRole::d_attention_output, Bytes(32), true, true},
+                  {"dq", TensorRole::d_query, Bytes(32), true, true}};
   flow.segments = {
-      {"embedding", Stage::embedding, {{}, {block(tiny_x)}}, {{block(tiny_d)}, {}}},
+      {"embedding", SegmentRole::embedding, Stage::embedding, {{}, {block(tiny_x)}}, {{block(tiny_d)}, {}}},
       {"before",
+       SegmentRole::before,
        Stage::before,
        {{block(tiny_x)}, {groups(tiny_q), block(tiny_s)}},
        {{block(tiny_x), block(tiny_s), groups(tiny_dq), block(tiny_d1)}, {block(tiny_d)}}},
       {"core",
+       SegmentRole::other,
        Stage::core,
        {{sequence(tiny_q)}, {sequence(tiny_o)}},
        {{sequence(tiny_do), sequence(tiny_q)}, {sequence(tiny_dq)}}},
       {"after",
+       SegmentRole::after,
        Stage::after,
        {{block(tiny_x), groups(tiny_o)}, {block(tiny_h), block(tiny_x, 1)}},
        {{block(tiny_d, 1), block(tiny_h)}, {groups(tiny_do), block(tiny_d1)}}},
-      {"loss", Stage::loss, {{block(tiny_x, 1)}, {block(tiny_d, 1)}}, {}},
-      {"optimizer", Stage::optimizer, {}, {}},
+      {"loss", SegmentRole::loss, Stage::loss, {{block(tiny_x, 1)}, {block(tiny_d, 1)}}, {}},
+      {"optimizer", SegmentRole::optimizer, Stage::optimizer, {}, {}},
   };
   return flow;
 }
@@ -58,31 +63,32 @@ inline Profile tiny_profile() {
   profile.model = "tiny, by hand";
   profile.device = "paper";
   profile.flow = tiny_flow();
-  for (const auto& [segment, backward] : std::vector<std::pair<int, bool>>{{tiny_embedding, false},
-                                                                           {tiny_embedding, true},
-                                                                           {tiny_before, false},
-                                                                           {tiny_before, true},
-                                                                           {tiny_after, false},
-                                                                           {tiny_after, true},
-                                                                           {tiny_loss, false}})
+  for (const auto& [segment, backward] : std::vector<std::pair<SegmentIndex, bool>>{{tiny_embedding, false},
+                                                                                    {tiny_embedding, true},
+                                                                                    {tiny_before, false},
+                                                                                    {tiny_before, true},
+                                                                                    {tiny_after, false},
+                                                                                    {tiny_after, true},
+                                                                                    {tiny_loss, false}})
     for (const int tokens : {2, 1}) profile.traces.push_back({segment, backward, Tokens(tokens), Seconds(0.1), {}});
   profile.traces.push_back({tiny_core, false, Tokens(3), Seconds(0.3), {}});
   profile.traces.push_back({tiny_core, true, Tokens(3), Seconds(0.7), {}});
   profile.traces.push_back({tiny_optimizer, false, Tokens(3), Seconds(1.0 / 3), {}});
   // before, forward, 2 tokens: two transients alive together, the output s, a third transient after the first died.
-  profile.traces[4].requests = {{Bytes(128), 0, 3}, {Bytes(60), 1, 5}, {Bytes(32), 2, 0, tiny_s}, {Bytes(64), 4, 6}};
+  profile.traces[TraceIndex(4)].requests = {
+      {Bytes(128), 0, 3}, {Bytes(60), 1, 5}, {Bytes(32), 2, 0, tiny_s}, {Bytes(64), 4, 6}};
   profile.fixed = {{"weights", Bytes(256)}, {"optimizer", Bytes(120)}};
   profile.tiers = {{"host", Bytes(8192), BytesPerSecond(1e9), BytesPerSecond(1.1e9), BytesPerSecond(0.7e9),
                     BytesPerSecond(0.8e9), 1.05, 64}};
   return profile;
 }
 
-inline int tiny_trace(const Profile& profile, int segment, bool backward, int tokens) {
-  for (std::size_t i = 0; i < profile.traces.size(); ++i)
+inline TraceIndex tiny_trace(const Profile& profile, SegmentIndex segment, bool backward, int tokens) {
+  for (const TraceIndex i : profile.traces.indices())
     if (profile.traces[i].segment == segment && profile.traces[i].backward == backward &&
         profile.traces[i].tokens == Tokens(tokens))
-      return static_cast<int>(i);
-  return -1;
+      return i;
+  return TraceIndex::none();
 }
 
 inline Plan tiny_plan() {
@@ -91,16 +97,17 @@ inline Plan tiny_plan() {
   plan.strategy = "memo";
   plan.device_limit = Bytes(8192);
   plan.profile = tiny_profile();
-  plan.placement = {{tiny_x, 0, 0, 1, 1, 0}, {tiny_q, 0, 2, 0, 0, 0}, {tiny_s, 0, 1, 0, 1, 0}};
+  constexpr LayerIndex layer(0);
+  plan.placement = {{tiny_x, layer, 0, 1, 1, 0}, {tiny_q, layer, 2, 0, 0, 0}, {tiny_s, layer, 1, 0, 1, 0}};
 
   Program& program = plan.program;
   program.arena = Bytes(5952);
   program.fixed = {{Bytes(0), Bytes(256)}, {Bytes(256), Bytes(128)}};
   program.transients.resize(plan.profile.traces.size());
-  program.transients[4] = {Bytes(192), {0, 128, -1, 0}};
+  program.transients[TraceIndex(4)] = {Bytes(192), {0, 128, -1, 0}};
 
   struct Row {  // block or group, -1 for neither
-    int segment;
+    SegmentIndex segment;
     Phase phase;
     int block, group;
   };
@@ -128,12 +135,13 @@ inline Plan tiny_plan() {
            {tiny_optimizer, forward, -1, -1},  // 20
        }) {
     const int tokens = row.block < 0 ? 3 : row.block == 0 ? 2 : 1;
-    const int trace = tiny_trace(plan.profile, row.segment, row.phase == backward, tokens);
-    program.calls.push_back({row.segment, row.phase, 0, row.block, row.group, trace, Bytes(384)});
+    const TraceIndex trace = tiny_trace(plan.profile, row.segment, row.phase == backward, tokens);
+    program.calls.push_back({row.segment, row.phase, layer, BlockIndex(row.block), row.group, trace, Bytes(384)});
   }
 
   struct Lies {  // a residency: tensor, boundaries, offset
-    int cls, layer, block, group, begin, end, offset;
+    ClassIndex cls;
+    int layer, block, group, begin, end, offset;
     Origin origin = Origin::produced;
   };
   for (const Lies& r : std::vector<Lies>{
@@ -175,18 +183,21 @@ inline Plan tiny_plan() {
            {tiny_d, 0, 1, 0, 16, 18, 1536},                  // 35
            {tiny_d, 0, 0, 0, 18, 20, 1536},                  // 36
        }) {
-    int tensor = 0;
-    for (; tensor < static_cast<int>(program.tensors.size()); ++tensor) {
-      const Tensor& t = program.tensors[static_cast<std::size_t>(tensor)];
-      if (t.cls == r.cls && t.layer == r.layer && t.block == r.block && t.group == r.group) break;
+    TensorIndex tensor;
+    for (; tensor < program.tensors.end_index(); ++tensor) {
+      const Tensor& t = program.tensors[tensor];
+      if (t.cls == r.cls && t.layer == LayerIndex(r.layer) && t.block == BlockIndex(r.block) && t.group == r.group)
+        break;
     }
-    if (tensor == static_cast<int>(program.tensors.size())) {
-      const std::int64_t row = plan.profile.flow.classes[static_cast<std::size_t>(r.cls)].row.value();
-      program.tensors.push_back({r.cls, r.layer, r.block, r.group, Bytes(row * (r.block == 0 ? 2 : 1))});
+    if (tensor == program.tensors.end_index()) {
+      const std::int64_t row = plan.profile.flow.classes[r.cls].row.value();
+      program.tensors.push_back(
+          {r.cls, LayerIndex(r.layer), BlockIndex(r.block), r.group, Bytes(row * (r.block == 0 ? 2 : 1))});
     }
-    program.residencies.push_back({tensor, r.begin, r.end, Bytes(r.offset), r.origin});
+    program.residencies.push_back({tensor, Boundary(r.begin), Boundary(r.end), Bytes(r.offset), r.origin});
   }
-  program.copies = {{0, Direction::out, 0, Bytes(0), 1, 7}, {1, Direction::in, 0, Bytes(0), 9, 12}};
+  program.copies = {{ResidencyIndex(0), Direction::out, 0, Bytes(0), Boundary(1), Boundary(7)},
+                    {ResidencyIndex(1), Direction::in, 0, Bytes(0), Boundary(9), Boundary(12)}};
   program.tier_bytes = {Bytes(4096)};
   plan.predicted = {Bytes(5952), Bytes(5600), Seconds(2.5), Seconds(0.1), Seconds(2.2), Bytes(96), Bytes(96), 1e-3};
   return plan;

@@ -14,6 +14,7 @@
 namespace memo::planner {
 namespace {
 
+using model::TensorRole;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
@@ -28,17 +29,15 @@ Plan paged_plan(const Profile& profile, Paged most, int layers, int slots, bool 
   plan.predicted.device_peak = plan.program.arena;
   plan.predicted.device_lower_bound = built.lower_bound;
   for (const Copy& copy : plan.program.copies) {
-    const int residency = plan.program.residencies[static_cast<std::size_t>(copy.residency)].tensor;
+    const TensorIndex tensor = plan.program.residencies[copy.residency].tensor;
     (copy.direction == Direction::out ? plan.predicted.bytes_out : plan.predicted.bytes_in) +=
-        plan.program.tensors[static_cast<std::size_t>(residency)].bytes;
+        plan.program.tensors[tensor].bytes;
   }
   return plan;
 }
 
 const std::string& class_of(const Plan& plan, const Copy& copy) {
-  const int tensor = plan.program.residencies[static_cast<std::size_t>(copy.residency)].tensor;
-  const int cls = plan.program.tensors[static_cast<std::size_t>(tensor)].cls;
-  return plan.profile.flow.classes[static_cast<std::size_t>(cls)].name;
+  return plan.profile.flow.classes[plan.program.tensors[plan.program.residencies[copy.residency].tensor].cls].name;
 }
 
 std::map<std::string, std::pair<int, int>> copies_of_classes(const Plan& plan) {  // in, out
@@ -74,7 +73,7 @@ TEST(Lasting, WhatIsPagedNeedsAFewLayersOnTheDeviceWhateverTheirNumber) {
     Bytes sum;
     for (const model::TensorClass& cls : profile.flow.classes)
       for (int kind = 0; kind < kinds; ++kind)
-        if (cls.name.starts_with(std::vector{"weights.", "gradients.", "optimizer."}[static_cast<std::size_t>(kind)]))
+        if (cls.role == std::vector{TensorRole::weights, TensorRole::gradients, TensorRole::optimizer}[at(kind)])
           sum += cls.layer_bytes;
     return sum;
   };
@@ -128,18 +127,18 @@ Copy& copy_of(Plan& plan, const char* cls, Direction direction) {
   return plan.program.copies[static_cast<std::size_t>(lasting_copy(plan, cls, direction))];
 }
 Residency& residency_of(Plan& plan, const char* cls) {
-  return plan.program.residencies[static_cast<std::size_t>(copy_of(plan, cls, Direction::in).residency)];
+  return plan.program.residencies[copy_of(plan, cls, Direction::in).residency];
 }
 
 // Of early updates: the parameters of layer 0 are used again after their update.
 TEST(Lasting, AnUpdateIsTheLastToUseItsParameters) {
   Plan plan = paged_plan(synthetic_profile({.layers = 3, .context = 4096}), Paged::weights, 3, 2, true);
   const auto is = [&](const Call& call, const char* segment) {
-    return plan.profile.flow.segments[static_cast<std::size_t>(call.segment)].name == segment;
+    return plan.profile.flow.segments[call.segment].name == segment;
   };
   const auto update = std::ranges::find_if(plan.program.calls, [&](const Call& c) { return is(c, "update.after"); });
-  ASSERT_EQ(update->layer, 2);
-  update->layer = 0;
+  ASSERT_EQ(update->layer, LayerIndex(2));
+  update->layer = LayerIndex(0);
   EXPECT_THAT(check::validate(plan), ::testing::Contains(HasSubstr("has updated")));
   plan.sequences = 2;
   EXPECT_THAT(check::validate(plan), ::testing::Contains(HasSubstr("comes after an update")));
@@ -164,9 +163,7 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{"AnotherPlace", [](Plan& p) { copy_of(p, "weights.after", Direction::in).tier_offset += Bytes(4096); },
               "a lasting tensor has one place"},
         Wrong{"Stale",
-              [](Plan& p) {
-                copy_of(p, "gradients.after", Direction::out).before = static_cast<int>(p.program.calls.size());
-              },
+              [](Plan& p) { copy_of(p, "gradients.after", Direction::out).before = p.program.calls.end_index(); },
               "its newest content need only be out by"},
         Wrong{"LostBeforeTheNextSequence",
               [](Plan& p) {
@@ -185,7 +182,7 @@ INSTANTIATE_TEST_SUITE_P(
               "is held, but from boundary"},
         Wrong{"UpdateTooEarly",
               [](Plan& p) {
-                const auto k = static_cast<std::size_t>(update_begin(p.profile.flow, p.program));
+                const CallIndex k = update_begin(p.profile.flow, p.program);
                 std::swap(p.program.calls[k], p.program.calls[k - 3]);
                 p.sequences = 2;
               },

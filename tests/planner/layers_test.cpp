@@ -24,20 +24,22 @@ plan::Profile layers_profile(double bandwidth, const model::LayerShape& shape, i
   for (model::Segment& segment : flow.segments) {
     if (!segment.has_backward() || segment.stage == model::Stage::core) continue;
     const bool before = segment.stage == model::Stage::before;
-    const int cls = static_cast<int>(flow.classes.size());
-    flow.classes.push_back({segment.name + ".saved0", Bytes((before ? 1028 : 9000) * (2 + segment.kind))});
+    const model::ClassIndex cls = flow.classes.end_index();
+    flow.classes.push_back(
+        {segment.name + ".saved0", model::TensorRole::saved, Bytes((before ? 1028 : 9000) * (2 + segment.kind))});
     segment.forward.writes.push_back({cls});
     segment.backward.reads.push_back({cls});
-    segment.backward.reads.push_back(before ? model::Use{flow.find_class("x")}
-                                            : model::Use{flow.find_class("o"), 0, false, true});
+    segment.backward.reads.push_back(
+        before ? model::Use{flow.find_class(model::TensorRole::hidden)}
+               : model::Use{flow.find_class(model::TensorRole::attention_output), 0, false, true});
   }
-  for (int s = 0; s < static_cast<int>(flow.segments.size()); ++s) {
-    const model::Stage stage = flow.segments[static_cast<std::size_t>(s)].stage;
+  for (const model::SegmentIndex s : flow.segments.indices()) {
+    const model::Stage stage = flow.segments[s].stage;
     for (const bool backward : {false, true}) {
-      if (backward && !flow.segments[static_cast<std::size_t>(s)].has_backward()) continue;
+      if (backward && !flow.segments[s].has_backward()) continue;
       const auto add = [&](Tokens tokens, double seconds) {
         profile.traces.push_back({s, backward, tokens, Seconds(backward ? 2 * seconds : seconds), {}});
-        if (stage != model::Stage::wait) profile.traces.back().requests = {{Bytes(1 << 20), 0, 1, -1, 0}};
+        if (stage != model::Stage::wait) profile.traces.back().requests = {{Bytes(1 << 20), 0, 1}};
       };
       if (stage == model::Stage::wait) add(flow.context, 0);
       if (stage == model::Stage::core) {
@@ -46,7 +48,7 @@ plan::Profile layers_profile(double bandwidth, const model::LayerShape& shape, i
           for (const int blocks : flow.prefixes()) add(flow.block * blocks, 0.1 * blocks * blocks / 64);
       }
       if (stage < model::Stage::core || stage == model::Stage::after)
-        add(flow.block, 0.01 * (2 + flow.segments[static_cast<std::size_t>(s)].kind));
+        add(flow.block, 0.01 * (2 + flow.segments[s].kind));
     }
   }
   if (bandwidth > 0) {
@@ -112,13 +114,13 @@ TEST(LayersAlone, AnyLimitIsKeptOrTheLeastThatWorksIsNamed) {
 TEST(LayersAlone, WhatLayersAreGivenIsKeptOrLeavesButIsNotComputedAgain) {
   const plan::Profile profile = layers_profile(0, 2, 6);
   const Bytes recomputed = valid_plan(profile, {"recompute", Bytes(0), 0}).predicted.device_peak;
-  const Bytes input = profile.flow.classes[static_cast<std::size_t>(profile.flow.find_class("x"))].row * 4096;
+  const Bytes input = profile.flow.classes[profile.flow.find_class(model::TensorRole::hidden)].row * 4096;
   EXPECT_TRUE(make_plan(profile, {"memo", recomputed, 0}).has_value());
   EXPECT_FALSE(make_plan(profile, {"memo", recomputed - input * 2, 0}).has_value());
 
   plan::Plan plan = valid_plan(profile, {"recompute", Bytes(0), 0});
   const auto again = std::ranges::find(plan.program.calls, plan::Phase::rerun, &plan::Call::phase);
-  again->segment = profile.flow.find_segment("input");
+  again->segment = profile.flow.find_segment(model::SegmentRole::input);
   EXPECT_THAT(check::validate(plan), testing::Contains(testing::HasSubstr("cannot be run again")));
 }
 
@@ -126,11 +128,13 @@ TEST(LayersAlone, WhatLayersAreGivenIsKeptOrLeavesButIsNotComputedAgain) {
 TEST(LayersAlone, WhatIsAfterAttentionIsComputedAgainOnlyBehindWhatIsBeforeIt) {
   const plan::Profile profile = layers_profile(0, 2, 6);
   const plan::Plan plan = valid_plan(profile, {"recompute", Bytes(0), 0});
-  const int before = profile.flow.find_segment("before"), after = profile.flow.find_segment("after");
-  std::set<std::pair<int, int>> begun;
+  const auto before = profile.flow.find_segment(model::SegmentRole::before),
+             after = profile.flow.find_segment(model::SegmentRole::after);
+  std::set<std::pair<model::LayerIndex, model::BlockIndex>> begun;
   int reruns = 0;
   for (const plan::Call& call : plan.program.calls) {
-    EXPECT_FALSE(call.segment == profile.flow.find_segment("input") && call.phase == plan::Phase::rerun);
+    EXPECT_FALSE(call.segment == profile.flow.find_segment(model::SegmentRole::input) &&
+                 call.phase == plan::Phase::rerun);
     if (call.phase != plan::Phase::rerun) continue;
     if (call.segment == before) begun.emplace(call.layer, call.block);
     if (call.segment != after) continue;
@@ -142,21 +146,21 @@ TEST(LayersAlone, WhatIsAfterAttentionIsComputedAgainOnlyBehindWhatIsBeforeIt) {
 }
 
 TEST(LayersAlone, OfSeveralKindsEachRunsItsOwnSegmentsAndHoldsItsOwnTensors) {
-  const std::vector<int> kinds{0, 1, 0, 2, 1};
+  const IndexedVector<model::LayerIndex, int> kinds{0, 1, 0, 2, 1};
   for (const double bandwidth : {0.0, 1e9})
     for (const std::string& strategy : strategies()) {
       if (bandwidth == 0 && (strategy == "offload" || strategy == "memo-alpha")) continue;
       const plan::Profile profile = layers_profile(bandwidth, {5, 256, 8, 4, 32, kinds}, 2);
       const plan::Plan free = valid_plan(profile, {strategy, Bytes(0), 0});
       for (const plan::Call& call : free.program.calls) {
-        const int kind = profile.flow.segments[static_cast<std::size_t>(call.segment)].kind;
-        EXPECT_TRUE(kind < 0 || kind == kinds[static_cast<std::size_t>(call.layer)]);
+        const int kind = profile.flow.segments[call.segment].kind;
+        EXPECT_TRUE(kind < 0 || kind == kinds[call.layer]);
       }
       for (const plan::Tensor& tensor : free.program.tensors) {
-        const std::string& name = profile.flow.classes[static_cast<std::size_t>(tensor.cls)].name;
+        const std::string& name = profile.flow.classes[tensor.cls].name;
         const std::size_t at = name.find("(kind ");
         if (at == std::string::npos) continue;
-        EXPECT_EQ(name[at + 6] - '0', kinds[static_cast<std::size_t>(tensor.layer)]) << name;
+        EXPECT_EQ(name[at + 6] - '0', kinds[tensor.layer]) << name;
       }
       if (strategy == "resident") valid_plan(profile, {"memo", free.predicted.device_peak / 8 * 7, 0});
     }
@@ -165,9 +169,9 @@ TEST(LayersAlone, OfSeveralKindsEachRunsItsOwnSegmentsAndHoldsItsOwnTensors) {
 TEST(LayersAlone, ACallOfALayerOfAnotherKindIsFound) {
   const plan::Profile profile = layers_profile(0, {2, 256, 8, 4, 32, {0, 1}}, 1);
   plan::Plan plan = valid_plan(profile, {"resident", Bytes(0), 0});
-  const int other = profile.flow.find_segment("before (kind 1)");
-  const auto call =
-      std::ranges::find(plan.program.calls, profile.flow.find_segment("before (kind 0)"), &plan::Call::segment);
+  const auto other = profile.flow.find_segment(model::SegmentRole::before, 1);
+  const auto call = std::ranges::find(plan.program.calls, profile.flow.find_segment(model::SegmentRole::before, 0),
+                                      &plan::Call::segment);
   call->segment = other;
   call->trace = profile.trace_of(other, false, Tokens(512));
   EXPECT_THAT(check::validate(plan), testing::Contains(testing::HasSubstr("its layer has no such call")));
@@ -176,8 +180,9 @@ TEST(LayersAlone, ACallOfALayerOfAnotherKindIsFound) {
 // As of a layer without a norm before attention.
 TEST(LayersAlone, AnInputThatNoBackwardReadsLeavesOnlyToBeComputedFromAgain) {
   plan::Profile profile = layers_profile(1e9, 2, 3);
-  auto& reads = profile.flow.segments[static_cast<std::size_t>(profile.flow.find_segment("before"))].backward.reads;
-  std::erase_if(reads, [&](const model::Use& use) { return use.cls == profile.flow.find_class("x"); });
+  auto& reads = profile.flow.segments[profile.flow.find_segment(model::SegmentRole::before)].backward.reads;
+  std::erase_if(reads,
+                [&](const model::Use& use) { return use.cls == profile.flow.find_class(model::TensorRole::hidden); });
   for (const std::string& strategy : strategies()) {
     const plan::Plan free = valid_plan(profile, {strategy, Bytes(0), 0});
     for (const int eighths : {7, 6, 5})
@@ -195,7 +200,7 @@ TEST(LayersAlone, TheFirstLayersMayHaveNoBackwardSide) {
       const plan::Profile profile = layers_profile(bandwidth, {5, 256, 8, 4, 32, {0, 0, 1, 1, 1}, {}, 2}, 2);
       const plan::Plan plan = valid_plan(profile, {strategy, Bytes(0), 0});
       for (const plan::Call& call : plan.program.calls)
-        EXPECT_TRUE(call.phase == plan::Phase::forward || call.layer >= 2) << call.layer;
+        EXPECT_TRUE(call.phase == plan::Phase::forward || call.layer >= model::LayerIndex(2)) << call.layer.value();
       const plan::Profile all = layers_profile(bandwidth, {5, 256, 8, 4, 32, {0, 0, 1, 1, 1}}, 2);
       EXPECT_LT(plan.predicted.step, valid_plan(all, {strategy, Bytes(0), 0}).predicted.step);
     }

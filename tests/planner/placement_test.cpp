@@ -9,10 +9,10 @@
 namespace memo::planner {
 namespace {
 
-const ClassPlacement& entry(const Placement& placement, int cls, int layer) {
+const ClassPlacement& entry(const Placement& placement, ClassIndex cls, LayerIndex layer) {
   for (const ClassPlacement& placed : placement.classes)
     if (placed.cls == cls && placed.layer == layer) return placed;
-  ADD_FAILURE() << "class " << cls << " of layer " << layer << " is not placed";
+  ADD_FAILURE() << "class " << cls.value() << " of layer " << layer.value() << " is not placed";
   static const ClassPlacement none;
   return none;
 }
@@ -23,15 +23,16 @@ TEST(Placement, EveryBlockHasOnePlaceAndTheLastLayerIsNeverPlaced) {
                                      place_optimal(profile, 0, Bytes(100 << 20))})
     for (const ClassPlacement& placed : placement.classes) {
       EXPECT_EQ(placed.recomputed + placed.swapped + placed.kept, profile.flow.blocks());
-      EXPECT_LT(placed.layer, profile.flow.layers - 1);
+      EXPECT_LT(placed.layer, LayerIndex(profile.flow.layers - 1));
     }
 }
 
 TEST(Placement, WhatOneSegmentWritesIsComputedAgainTogether) {
   const Profile profile = synthetic_profile({.bandwidth = 2e8});
   const Placement placement = place_optimal(profile, 0, Bytes(0));
-  const int qkv = profile.flow.find_class("qkv"), statistic = profile.flow.find_class("attn_in.saved0");
-  for (int layer = 0; layer + 1 < profile.flow.layers; ++layer)
+  const ClassIndex qkv = profile.flow.find_class(model::TensorRole::qkv),
+                   statistic = profile.flow.find_class(model::TensorRole::saved);
+  for (const LayerIndex layer : indices<LayerIndex>(profile.flow.layers - 1))
     EXPECT_EQ(entry(placement, qkv, layer).recomputed, entry(placement, statistic, layer).recomputed);
 }
 
@@ -59,8 +60,8 @@ TEST(Placement, KeepsWithinItsBudget) {
   for (const std::int64_t budget : {std::int64_t{0}, std::int64_t{50} << 20, std::int64_t{400} << 20}) {
     std::int64_t kept = 0;
     for (const ClassPlacement& placed : place_optimal(profile, 0, Bytes(budget)).classes)
-      if (profile.flow.classes[static_cast<std::size_t>(placed.cls)].row > Bytes(4))
-        kept += placed.kept * (profile.flow.classes[static_cast<std::size_t>(placed.cls)].row * 1024).value();
+      if (profile.flow.classes[placed.cls].row > Bytes(4))
+        kept += placed.kept * (profile.flow.classes[placed.cls].row * 1024).value();
     EXPECT_LE(kept, budget);
     EXPECT_EQ(kept > 0, budget > 0);
   }

@@ -49,16 +49,16 @@ INSTANTIATE_TEST_SUITE_P(Shapes, EveryStrategy,
 TEST(Planner, ASegmentThatSavesMoreThanTheNextLayersInputIsComputedAgain) {
   plan::Profile profile = synthetic_profile();
   model::Dataflow& flow = profile.flow;
-  model::Segment& segment = flow.segments[static_cast<std::size_t>(flow.find_segment("mlp_out"))];
-  segment.forward.writes.push_back({static_cast<int>(flow.classes.size())});
-  segment.backward.reads.push_back({static_cast<int>(flow.classes.size())});
-  flow.classes.push_back({"mlp_out.saved", Bytes(1536 * 4)});
+  model::Segment& segment = flow.segments[flow.find_segment(model::SegmentRole::mlp_out)];
+  segment.forward.writes.push_back({flow.classes.end_index()});
+  segment.backward.reads.push_back({flow.classes.end_index()});
+  flow.classes.push_back({"mlp_out.saved", model::TensorRole::saved, Bytes(1536 * 4)});
   for (const std::string& strategy : strategies()) {
     const plan::Plan plan = plan_or_fail(profile, {strategy, Bytes(0), 0});
     expect_valid(plan);
     if (strategy != "recompute" && strategy != "offload") continue;
     EXPECT_TRUE(std::ranges::any_of(plan.program.calls, [&](const plan::Call& call) {
-      return call.segment == flow.find_segment("mlp_out") && call.phase == plan::Phase::rerun;
+      return call.segment == flow.find_segment(model::SegmentRole::mlp_out) && call.phase == plan::Phase::rerun;
     }));
   }
 }
@@ -145,7 +145,8 @@ TEST(Planner, RecomputesTheAttentionOfEarlyTokensWhenTheTierIsShort) {
     EXPECT_LE(plan.program.tier_bytes.front(), shorter.capacity);
     EXPECT_GE(plan.predicted.step.value(), before * 0.995) << share;
     before = plan.predicted.step.value();
-    const int blocks = profile.flow.blocks(), o = profile.flow.find_class("o");
+    const int blocks = profile.flow.blocks();
+    const auto o = profile.flow.find_class(model::TensorRole::attention_output);
     for (const plan::ClassPlacement& placed : plan.placement)
       partly += placed.cls == o && placed.recomputed > 0 && placed.recomputed < blocks;
   }
@@ -163,7 +164,7 @@ TEST(Planner, StoresTheInputOfEveryKthLayerWhereThoseOfAllAreTooMany) {
   EXPECT_LT(memo, least(profile, "recompute"));
   const plan::Plan plan = plan_or_fail(profile, {"memo", memo, 0});
   expect_valid(plan);
-  const int x = profile.flow.find_class("x");
+  const auto x = profile.flow.find_class(model::TensorRole::hidden);
   EXPECT_TRUE(std::ranges::any_of(plan.placement, [&](const auto& p) { return p.cls == x && p.recomputed > 0; }));
 }
 
@@ -173,9 +174,8 @@ TEST(Planner, AStepOfSeveralSequencesRunsTheOptimizerOnce) {
   const plan::Plan three = plan_or_fail(profile, {"offload", Bytes(0), 2, 3});
   expect_valid(three);
   double optimizer = 0;  // of all parameters
-  for (auto k = static_cast<std::size_t>(plan::update_begin(profile.flow, one.program)); k < one.program.calls.size();
-       ++k)
-    optimizer += profile.traces[static_cast<std::size_t>(one.program.calls[k].trace)].seconds.value();
+  for (auto k = plan::update_begin(profile.flow, one.program); k < one.program.calls.end_index(); ++k)
+    optimizer += profile.traces[one.program.calls[k].trace].seconds.value();
   EXPECT_NEAR(three.predicted.step.value(), 3 * one.predicted.step.value() - 2 * optimizer, 1e-9);
   EXPECT_NEAR(three.predicted.step_lower_bound.value(), 3 * one.predicted.step_lower_bound.value() - 2 * optimizer,
               1e-9);

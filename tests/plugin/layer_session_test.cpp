@@ -16,8 +16,11 @@
 namespace memo::plugin {
 namespace {
 
+using model::BlockIndex, model::LayerIndex;
+
 constexpr std::int64_t hidden = 64, heads = 4, kv_heads = 2, dim = 16, block = 64;
 constexpr int layers = 3;
+constexpr LayerIndex first_layer(0), last(layers - 1);
 
 struct Weights {
   at::Tensor q, k, v, out, up, down;
@@ -37,14 +40,14 @@ class Layers final : public LayerCalls {
                          weight(heads * dim, hidden), weight(hidden, 2 * hidden), weight(2 * hidden, hidden)});
   }
 
-  AtAttention before(int layer, int of_block, const at::Tensor& x) override {
-    const Weights& w = weights[static_cast<std::size_t>(layer)];
+  AtAttention before(LayerIndex layer, BlockIndex of_block, const at::Tensor& x) override {
+    const Weights& w = weights[layer];
     waiting_[{layer, of_block}] = x.unsqueeze(0).squeeze(0);  // a view, as of a batch
     const auto by_head = [](const at::Tensor& rows) { return rows.unflatten(1, {-1, dim}).transpose(0, 1); };
     return {by_head(at::matmul(x, w.q)), by_head(at::matmul(x, w.k)), by_head(at::matmul(x, w.v)), 0,
             std::make_shared<libtorch::OwnMask>(libtorch::OwnMask{{}, window})};
   }
-  AtOutput after(int layer, int of_block, const at::Tensor& o) override {
+  AtOutput after(LayerIndex layer, BlockIndex of_block, const at::Tensor& o) override {
     const at::Tensor x = waiting_.extract({layer, of_block}).mapped();
     if (fails) throw std::runtime_error("out of luck");
     at::Tensor y = end(layer, x, o.flatten(1));
@@ -56,8 +59,8 @@ class Layers final : public LayerCalls {
   void end_exchange() override {}
   void forget() override { waiting_.clear(); }
 
-  at::Tensor whole(int layer, const at::Tensor& x) const {
-    const Weights& w = weights[static_cast<std::size_t>(layer)];
+  at::Tensor whole(LayerIndex layer, const at::Tensor& x) const {
+    const Weights& w = weights[layer];
     const auto by_head = [](const at::Tensor& rows) { return rows.unflatten(1, {-1, dim}).transpose(0, 1); };
     const std::int64_t group = heads / kv_heads;
     const at::Tensor q = by_head(at::matmul(x, w.q)), k = by_head(at::matmul(x, w.k)).repeat_interleave(group, 0);
@@ -68,19 +71,19 @@ class Layers final : public LayerCalls {
     return end(layer, x, at::matmul(at::softmax(scores, -1), v).transpose(0, 1).flatten(1));
   }
 
-  std::vector<Weights> weights;
-  std::vector<int> kinds{0, 0, 0};  // of the layers; those of kind 1 do more behind attention
+  IndexedVector<LayerIndex, Weights> weights;
+  IndexedVector<LayerIndex, int> kinds{0, 0, 0};  // of the layers; those of kind 1 do more behind attention
   std::int64_t window = 0;
   bool fails = false, grows = false;
 
  private:
-  at::Tensor end(int layer, const at::Tensor& x, const at::Tensor& o) const {
-    const Weights& w = weights[static_cast<std::size_t>(layer)];
+  at::Tensor end(LayerIndex layer, const at::Tensor& x, const at::Tensor& o) const {
+    const Weights& w = weights[layer];
     const at::Tensor middle = x + at::matmul(o, w.out);
     const at::Tensor y = middle + at::matmul(at::relu(at::matmul(middle, w.up)), w.down);
-    return kinds[static_cast<std::size_t>(layer)] == 1 ? y + at::tanh(y) : y;
+    return kinds[layer] == 1 ? y + at::tanh(y) : y;
   }
-  std::map<std::pair<int, int>, at::Tensor> waiting_;
+  std::map<std::pair<LayerIndex, BlockIndex>, at::Tensor> waiting_;
 };
 
 struct Outcome {
@@ -96,7 +99,7 @@ class LayerSessions : public ::testing::Test {
     options.shape.forward_layers = forward_layers;
     std::vector<LayerExample> examples;  // layer k is of kind k
     for (int kind = 0; kind < options.shape.kind_count(); ++kind)
-      examples.push_back({at::randn({2 * block, hidden}), calls.weights[static_cast<std::size_t>(kind)].all()});
+      examples.push_back({at::randn({2 * block, hidden}), calls.weights[LayerIndex(kind)].all()});
     auto made = LayerProfiler::open(options, std::move(examples), calls, *device);
     EXPECT_TRUE(made.has_value()) << (made ? "" : made.error().message);
     return *std::move(made);
@@ -114,16 +117,16 @@ class LayerSessions : public ::testing::Test {
   Outcome step(LayerSession& session) {
     at::Tensor x = input;
     Outcome outcome;
-    for (int l = 0; l < layers; ++l) {
+    for (const LayerIndex l : indices<LayerIndex>(layers)) {
       auto outputs = session.forward(l, x);
       if (!outputs) throw std::runtime_error(outputs.error().message);
       x = outputs->hidden;
-      if (l + 1 == layers) outcome.tensors = {x, outputs->besides.at(0)};
+      if (l == last) outcome.tensors = {x, outputs->besides.at(0)};
     }
     at::Tensor d = d_output;
-    for (int l = layers - 1; l >= 0; --l) {
-      const at::Tensor d_sums = l + 1 == layers ? d_besides : at::zeros_like(d_besides);
-      auto gradients = session.backward(l, d, {d_sums}, calls.weights[static_cast<std::size_t>(l)].all());
+    for (LayerIndex l = last; l.exists(); --l) {
+      const at::Tensor d_sums = l == last ? d_besides : at::zeros_like(d_besides);
+      auto gradients = session.backward(l, d, {d_sums}, calls.weights[l].all());
       if (!gradients) throw std::runtime_error(gradients.error().message);
       d = gradients->hidden;
       outcome.tensors.insert(outcome.tensors.end(), gradients->parameters.begin(), gradients->parameters.end());
@@ -134,11 +137,11 @@ class LayerSessions : public ::testing::Test {
   Outcome expected() {
     const at::Tensor x = input.clone().set_requires_grad(true);
     at::Tensor y = x;
-    for (int l = 0; l < layers; ++l) y = calls.whole(l, y);
+    for (const LayerIndex l : indices<LayerIndex>(layers)) y = calls.whole(l, y);
     const at::Tensor sums = y.sum(1, true);
     std::vector<at::Tensor> wanted;
-    for (int l = layers - 1; l >= 0; --l)
-      for (const at::Tensor& weight : calls.weights[static_cast<std::size_t>(l)].all()) wanted.push_back(weight);
+    for (LayerIndex l = last; l.exists(); --l)
+      for (const at::Tensor& weight : calls.weights[l].all()) wanted.push_back(weight);
     wanted.push_back(x);
     Outcome outcome{{y.detach(), sums.detach()}};
     for (const at::Tensor& g : torch::autograd::grad({y, sums}, wanted, {d_output, d_besides}))
@@ -202,32 +205,32 @@ TEST_F(LayerSessions, OfSeveralKindsGiveWhatTheLayersGive) {
 TEST_F(LayerSessions, TheFirstLayersMayHaveNoBackwardSide) {
   calls.kinds = {0, 1, 1};
   LayerProfiler from = profiler(1);
-  const auto alone = from.try_layer(0, calls, input, {}, calls.weights[0].all());
+  const auto alone = from.try_layer(0, calls, input, {}, calls.weights[first_layer].all());
   ASSERT_TRUE(alone.has_value()) << alone.error().message;
   EXPECT_FALSE(alone->gradients.hidden.defined());
   for (const char* strategy : {"resident", "offload"}) {
     const auto session = open(from, strategy);
     for (int steps = 0; steps < 2; ++steps) {
-      const auto first = session->forward(0, input);
+      const auto first = session->forward(first_layer, input);
       ASSERT_TRUE(first.has_value()) << first.error().message;
       at::Tensor x = first->hidden;
       EXPECT_TRUE(at::equal(x, alone->outputs.hidden));
-      EXPECT_LE((x - calls.whole(0, input)).norm().item<double>(), 1e-5 * x.norm().item<double>());
-      for (int l = 1; l < layers; ++l) {
+      EXPECT_LE((x - calls.whole(first_layer, input)).norm().item<double>(), 1e-5 * x.norm().item<double>());
+      for (LayerIndex l(1); l <= last; ++l) {
         const auto outputs = session->forward(l, x);
         ASSERT_TRUE(outputs.has_value()) << outputs.error().message;
         x = outputs->hidden;
       }
       at::Tensor d = d_output;
-      for (int l = layers - 1; l > 0; --l) {
-        const auto gradients =
-            session->backward(l, d, {at::zeros_like(d_besides)}, calls.weights[static_cast<std::size_t>(l)].all());
+      for (LayerIndex l = last; l > first_layer; --l) {
+        const auto gradients = session->backward(l, d, {at::zeros_like(d_besides)}, calls.weights[l].all());
         ASSERT_TRUE(gradients.has_value()) << gradients.error().message;
         d = gradients->hidden;
       }
       EXPECT_TRUE(session->report().has_value());
-      const at::Tensor in = calls.whole(0, input).detach().set_requires_grad(true);
-      const at::Tensor exact = torch::autograd::grad({calls.whole(2, calls.whole(1, in))}, {in}, {d_output})[0];
+      const at::Tensor in = calls.whole(first_layer, input).detach().set_requires_grad(true);
+      const at::Tensor exact =
+          torch::autograd::grad({calls.whole(last, calls.whole(LayerIndex(1), in))}, {in}, {d_output})[0];
       EXPECT_LE((d - exact).norm().item<double>(), 1e-5 * exact.norm().item<double>());
     }
     EXPECT_EQ(session->departure_count(), 0);
@@ -238,13 +241,13 @@ TEST_F(LayerSessions, AFailedStepNamesItsCallAndTheNextOneIsWhole) {
   LayerProfiler from = profiler();
   const auto session = open(from, "offload");
   calls.fails = true;
-  const auto failed = session->forward(0, input);
+  const auto failed = session->forward(first_layer, input);
   ASSERT_FALSE(failed.has_value());
   EXPECT_NE(failed.error().message.find("after (layer 0, block 0): out of luck"), std::string::npos)
       << failed.error().message;
   calls.fails = false;
   expect_near(step(*session), expected());
-  ASSERT_TRUE(session->forward(0, input).has_value());  // abandoned
+  ASSERT_TRUE(session->forward(first_layer, input).has_value());  // abandoned
   expect_near(step(*session), expected());
 }
 
@@ -252,7 +255,7 @@ TEST_F(LayerSessions, WhatDepartsFromItsRecordEndsTheStep) {
   LayerProfiler from = profiler();
   const auto session = open(from, "resident");
   calls.grows = true;
-  const auto failed = session->forward(0, input);
+  const auto failed = session->forward(first_layer, input);
   ASSERT_FALSE(failed.has_value());
   EXPECT_NE(failed.error().message.find("does not allocate what was recorded"), std::string::npos);
 }
@@ -260,11 +263,11 @@ TEST_F(LayerSessions, WhatDepartsFromItsRecordEndsTheStep) {
 TEST_F(LayerSessions, LayersComeInOrder) {
   LayerProfiler from = profiler();
   const auto session = open(from, "resident");
-  EXPECT_FALSE(session->forward(1, input).has_value());
-  ASSERT_TRUE(session->forward(0, input).has_value());
-  EXPECT_FALSE(session->forward(2, input).has_value());
-  EXPECT_FALSE(session->backward(2, d_output, {}, {}).has_value());
-  EXPECT_FALSE(session->forward(0, at::randn({7 * block, hidden})).has_value());  // longer than its plan
+  EXPECT_FALSE(session->forward(LayerIndex(1), input).has_value());
+  ASSERT_TRUE(session->forward(first_layer, input).has_value());
+  EXPECT_FALSE(session->forward(LayerIndex(2), input).has_value());
+  EXPECT_FALSE(session->backward(LayerIndex(2), d_output, {}, {}).has_value());
+  EXPECT_FALSE(session->forward(first_layer, at::randn({7 * block, hidden})).has_value());  // longer than its plan
 }
 
 TEST_F(LayerSessions, PlansForOtherLayersAreRefused) {

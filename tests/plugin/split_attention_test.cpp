@@ -47,8 +47,8 @@ class Board {
 class RankCalls final : public LayerCalls {
  public:
   RankCalls(Board& board, int ranks, int rank) : board_(board), ranks_(ranks), rank_(rank) {}
-  AtAttention before(int, int, const at::Tensor&) override { return {}; }
-  AtOutput after(int, int, const at::Tensor&) override { return {}; }
+  AtAttention before(model::LayerIndex, model::BlockIndex, const at::Tensor&) override { return {}; }
+  AtOutput after(model::LayerIndex, model::BlockIndex, const at::Tensor&) override { return {}; }
   [[nodiscard]] int ranks() const override { return ranks_; }
   void begin_exchange(const at::Tensor& out, const at::Tensor& in) override {
     board_.give(rank_, begun_++, in);

@@ -14,22 +14,21 @@ TEST(Occupancy, OfTheTinyPlan) {
   ASSERT_EQ(live.device.size(), plan.program.calls.size());
   EXPECT_EQ(live.fixed, plan.profile.fixed[0].bytes + plan.profile.fixed[1].bytes);
   // Call 0 writes x of block 0, 2 tokens of 48 bytes.
-  const plan::Call& first = plan.program.calls[0];
-  EXPECT_EQ(live.device[0],
-            live.fixed + Bytes(96) + plan.program.transients[static_cast<std::size_t>(first.trace)].bytes);
+  const plan::Call& first = plan.program.calls.front();
+  EXPECT_EQ(live.device.front(), live.fixed + Bytes(96) + plan.program.transients[first.trace].bytes);
   // x of block 0 is on the tier from its copy at 1 until it is back at 12.
   ASSERT_EQ(live.tiers.size(), 1U);
-  EXPECT_EQ(live.tiers[0][0], Bytes(0));
-  EXPECT_EQ(live.tiers[0][1], Bytes(4096));
-  EXPECT_EQ(live.tiers[0][11], Bytes(4096));
-  EXPECT_EQ(live.tiers[0][12], Bytes(0));
+  EXPECT_EQ(live.tiers[0][plan::Boundary(0)], Bytes(0));
+  EXPECT_EQ(live.tiers[0][plan::Boundary(1)], Bytes(4096));
+  EXPECT_EQ(live.tiers[0][plan::Boundary(11)], Bytes(4096));
+  EXPECT_EQ(live.tiers[0][plan::Boundary(12)], Bytes(0));
 }
 
 TEST(Occupancy, ThePeakIsThePlannersLowerBound) {
   for (const char* strategy : {"resident", "recompute", "offload"}) {
     const plan::Plan plan = planned(plan::synthetic_profile(), strategy);
     const Occupancy live = occupancy(plan);
-    const Bytes peak = live.device[static_cast<std::size_t>(live.peak)];
+    const Bytes peak = live.device[live.peak];
     EXPECT_EQ(peak, plan.predicted.device_lower_bound) << strategy;
     EXPECT_LE(peak, plan.program.arena);
     const Bytes parts =

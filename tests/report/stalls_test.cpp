@@ -30,8 +30,11 @@ TEST(Stalls, NameTheCopyThatEndedLast) {
   plan::Program program;
   program.calls.resize(2);
   program.tensors.resize(2);
-  program.residencies = {{0, 0, 1, Bytes(0), plan::Origin::fetched}, {1, 0, 1, Bytes(0), plan::Origin::fetched}};
-  program.copies = {{0, plan::Direction::in, 0, Bytes(0), 0, 1}, {1, plan::Direction::in, 0, Bytes(0), 0, 1}};
+  const plan::Boundary begin(0), end(1);
+  for (const plan::TensorIndex t : program.tensors.indices()) {
+    program.residencies.push_back({t, begin, end, Bytes(0), plan::Origin::fetched});
+    program.copies.push_back({program.residencies.end_index() - 1, plan::Direction::in, 0, Bytes(0), begin, end});
+  }
   sim::Timeline timeline;
   timeline.calls = {{0, 0, 1}, {1, 1.5, 2}};
   timeline.copies_in = {{0, 0, 0.5}, {1, 0.5, 1.5}};
@@ -39,7 +42,7 @@ TEST(Stalls, NameTheCopyThatEndedLast) {
   const std::vector<Stall> found = stalls(program, timeline);
   ASSERT_EQ(found.size(), 1U);
   EXPECT_EQ(found[0].copy, 1);
-  EXPECT_EQ(found[0].boundary, 1);
+  EXPECT_EQ(found[0].boundary, end);
   EXPECT_DOUBLE_EQ(found[0].start, 1);
   EXPECT_DOUBLE_EQ(found[0].seconds.value(), 0.5);
 }

@@ -96,7 +96,8 @@ TEST_F(RunFolder, AFolderWithoutAPlanIsNone) {
 
 TEST_F(RunFolder, AWrongPlanIsRefused) {
   plan::Plan plan = plan::tiny_plan();
-  plan.program.residencies[1].offset = plan.program.residencies[2].offset / 4096 * 4096;
+  auto& residencies = plan.program.residencies;
+  residencies[plan::ResidencyIndex(1)].offset = residencies[plan::ResidencyIndex(2)].offset / 4096 * 4096;
   ASSERT_TRUE(plan::write_plan(plan, folder_ / "plan.json").has_value());
   EXPECT_NE(refusal().find("plan.json: the plan is wrong"), std::string::npos);
 }

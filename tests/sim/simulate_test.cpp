@@ -13,16 +13,17 @@ struct Machine {
   plan::Program program;
 
   explicit Machine(double slowdown = 1) {
-    profile.flow.classes = {{"a", Bytes(1)}};
-    profile.traces = {{0, false, Tokens(1), Seconds(1), {}}};
+    profile.flow.classes = {{"a", model::TensorRole::other, Bytes(1)}};
+    profile.traces.push_back({{}, false, Tokens(1), Seconds(1), {}});
     profile.tiers = {{"disk", Bytes(1 << 20), BytesPerSecond(100), BytesPerSecond(100), BytesPerSecond(50),
                       BytesPerSecond(50), slowdown, 1}};
     program.calls.resize(3);
   }
   void copy(Direction direction, std::int64_t bytes, int at, int before) {
-    program.tensors.push_back({0, 0, 0, 0, Bytes(bytes)});
-    program.residencies.push_back({static_cast<int>(program.tensors.size()) - 1, 0, 3, Bytes(0)});
-    program.copies.push_back({static_cast<int>(program.residencies.size()) - 1, direction, 0, Bytes(0), at, before});
+    program.tensors.push_back({{}, {}, {}, 0, Bytes(bytes)});
+    program.residencies.push_back({program.tensors.end_index() - 1, plan::Boundary(0), plan::Boundary(3), Bytes(0)});
+    program.copies.push_back(
+        {program.residencies.end_index() - 1, direction, 0, Bytes(0), plan::Boundary(at), plan::Boundary(before)});
   }
   [[nodiscard]] Timeline play() const { return simulate(profile, program); }
 };
@@ -71,8 +72,8 @@ TEST(Simulate, DirectionsShareTheTier) {
 
 TEST(Simulate, LongStepsEnd) {  // the clock of a step of days is coarser than a short call
   Machine machine(1.1);
-  machine.profile.traces.push_back({0, false, Tokens(1), Seconds(1e6), {}});
-  machine.program.calls[0].trace = 1;
+  machine.profile.traces.push_back({{}, false, Tokens(1), Seconds(1e6), {}});
+  machine.program.calls.front().trace = plan::TraceIndex(1);
   machine.copy(Direction::out, 1, 1, 2);
   machine.copy(Direction::in, 3, 1, 3);
   EXPECT_NEAR(machine.play().step.value(), 1e6 + 2, 1);

@@ -29,7 +29,7 @@ constexpr int steps_measured = 3;                // at least; the first pays for
 constexpr int most_steps_measured = 8;           // of short contexts, whose steps tell little each
 constexpr double seconds_measured = 2;
 
-using Key = std::tuple<int, bool, std::int64_t>;  // segment, backward, tokens
+using Key = std::tuple<plan::SegmentIndex, bool, std::int64_t>;  // segment, backward, tokens
 
 class Profiler {
  public:
@@ -52,7 +52,7 @@ class Profiler {
     for (const Tokens context : contexts()) MEMO_CHECKED(measure(context));
     MEMO_TRY(const Length length, usual_length());
     for (plan::Trace& trace : profile.traces) {
-      const auto stage = profile.flow.segments[static_cast<std::size_t>(trace.segment)].stage;
+      const auto stage = profile.flow.segments[trace.segment].stage;
       double seconds = 0;
       if (stage == model::Stage::core) {
         seconds = attention_seconds(attention_[{trace.segment, trace.backward}], part_of(length, trace.tokens));
@@ -145,7 +145,7 @@ class Profiler {
     MEMO_TRY(auto session, Session::open(std::move(plan), one_layer_, job_, device_));
     MEMO_CHECKED(run_on(device_, [&] { return session->state().initialise(job_.seed); }));
     const std::vector<Sample> samples{make_sample(at::randint(shape_.vocab, {context.value() + 1}, at::kLong))};
-    std::map<std::pair<int, bool>, std::vector<double>> core;
+    std::map<std::pair<plan::SegmentIndex, bool>, std::vector<double>> core;
     double spent = 0;
     for (int step = 1; step <= steps_measured || (step <= most_steps_measured && spent < seconds_measured); ++step) {
       MEMO_TRY(const StepResult result, session->step(samples, step, 0.0));
@@ -153,9 +153,9 @@ class Profiler {
       if (step == 1) continue;
       for (const exec::Span& span : result.report.calls) {
         const plan::Program& program = session->plan().program;
-        const plan::Call& call = program.calls[static_cast<std::size_t>(span.index)];
-        const plan::Trace& trace = session->plan().profile.traces[static_cast<std::size_t>(call.trace)];
-        const auto stage = small.flow.segments[static_cast<std::size_t>(call.segment)].stage;
+        const plan::Call& call = program.calls[plan::CallIndex(span.index)];
+        const plan::Trace& trace = session->plan().profile.traces[call.trace];
+        const auto stage = small.flow.segments[call.segment].stage;
         const double seconds = span.end - span.start;
         if (stage == model::Stage::core) {
           core[{call.segment, trace.backward}].push_back(seconds);
@@ -179,7 +179,7 @@ class Profiler {
   Tokens block_;
   int groups_ = 1, element_bytes_ = 4;
   std::map<Key, std::vector<double>> seconds_;
-  std::map<std::pair<int, bool>, std::vector<std::pair<Length, double>>> attention_;
+  std::map<std::pair<plan::SegmentIndex, bool>, std::vector<std::pair<Length, double>>> attention_;
 };
 
 }  // namespace

@@ -18,7 +18,7 @@
 namespace memo::libtorch {
 namespace {
 
-using model::Stage;
+using model::BlockIndex, model::ClassIndex, model::LayerIndex, model::SegmentIndex, model::Stage;
 
 struct OperandTensor {
   model::Use use;
@@ -26,17 +26,19 @@ struct OperandTensor {
   at::Tensor tensor;
 };
 
+using Traces = IndexedVector<plan::TraceIndex, plan::Trace>;
+
 class Recorder {
  public:
   Recorder(model::Dataflow& flow, Segments& segments, ComputeDtype dtype, std::span<const std::byte> parameters,
            at::Device device)
       : flow_(flow), segments_(segments), dtype_(dtype), parameters_(parameters), device_(device) {}
 
-  Result<std::vector<plan::Trace>> run() {
-    std::vector<Tokens> sizes{flow_.block_tokens(0)};
-    if (flow_.block_tokens(flow_.blocks() - 1) != sizes[0]) sizes.push_back(flow_.block_tokens(flow_.blocks() - 1));
-    for (int s = 0; s < static_cast<int>(flow_.segments.size()); ++s) {
-      const Stage stage = flow_.segments[at(s)].stage;
+  Result<Traces> run() {
+    std::vector<Tokens> sizes{flow_.block_tokens(BlockIndex(0))};
+    if (flow_.block_tokens(flow_.last_block()) != sizes[0]) sizes.push_back(flow_.block_tokens(flow_.last_block()));
+    for (const SegmentIndex s : flow_.segments.indices()) {
+      const Stage stage = flow_.segments[s].stage;
       if (stage == Stage::wait) {
         traces_.push_back({s, false, flow_.context, Seconds(0), {}});
       } else if (stage == Stage::update || stage == Stage::optimizer) {
@@ -54,7 +56,7 @@ class Recorder {
 
  private:
   at::Tensor operand(const model::Use& use, Tokens tokens) const {
-    const model::TensorClass& cls = flow_.classes[at(use.cls)];
+    const model::TensorClass& cls = flow_.classes[use.cls];
     const auto written = written_.find({use.cls, tokens.value()});
     if (written != written_.end()) return written->second;
     const at::ScalarType dtype = dtype_.of(cls);
@@ -64,8 +66,8 @@ class Recorder {
   std::vector<OperandTensor> operands(const std::vector<model::Use>& uses, Tokens tokens) const {
     std::vector<OperandTensor> result;
     for (const model::Use& use : uses) {
-      if (flow_.classes[at(use.cls)].lasting()) continue;  // the decoder has it
-      const int groups = use.every_group && flow_.classes[at(use.cls)].grouped ? flow_.groups : 1;
+      if (flow_.classes[use.cls].lasting()) continue;  // the decoder has it
+      const int groups = use.every_group && flow_.classes[use.cls].grouped ? flow_.groups : 1;
       for (int g = 0; g < groups; ++g) result.push_back({use, g, operand(use, tokens)});
     }
     return result;
@@ -77,18 +79,18 @@ class Recorder {
   }
   Where block_of(Tokens tokens, const model::Segment& segment) const {
     const at::Tensor ids = at::zeros({tokens.value()}, at::dtype(at::kLong).device(device_));
-    const auto layer = std::ranges::find(flow_.kinds, segment.kind) - flow_.kinds.begin();  // the first of the kind
-    return {.layer = segment.kind < 0 ? 0 : static_cast<int>(layer),
-            .block = 0,
+    const auto first = std::ranges::find(flow_.kinds, segment.kind) - flow_.kinds.begin();  // layer of the kind
+    return {.layer = LayerIndex(segment.kind < 0 ? 0 : static_cast<int>(first)),
+            .block = BlockIndex(0),
             .tokens = ids,
             .targets = ids,
             .positions = ids};
   }
 
-  Status record_block(int s, Tokens tokens) {
-    model::Segment& segment = flow_.segments[at(s)];
-    const bool first_size = tokens == flow_.block_tokens(0);
-    const std::vector<OperandTensor> reads = operands(table_reads(segment, false), tokens);
+  Status record_block(SegmentIndex s, Tokens tokens) {
+    model::Segment& segment = flow_.segments[s];
+    const bool first_size = tokens == flow_.block_tokens(BlockIndex(0));
+    const std::vector<OperandTensor> reads = operands(table_reads(s, false), tokens);
     const Where where = block_of(tokens, segment);
     Witness& witness = *witnesses_.emplace_back(std::make_unique<Witness>(parameters_));
     Graph graph;
@@ -97,7 +99,7 @@ class Recorder {
       std::vector<at::Tensor> outputs;
       RecordingScope recording(device_.type(), segments_.least_planned());
       outputs = segments_.forward(s, where, tensors(reads), &graph);
-      if (first_size) MEMO_CHECKED(add_saved(segment, tokens, reads, outputs, witness.storages(), recording.events()));
+      if (first_size) MEMO_CHECKED(add_saved(s, tokens, reads, outputs, witness.storages(), recording.events()));
       MEMO_CHECKED(
           add_trace(s, false, tokens, recording.events(), outputs, segment.forward.writes, witness.storages()));
       // What someone else's code allocates may hang on values.
@@ -105,7 +107,7 @@ class Recorder {
         written_[{segment.forward.writes.front().cls, tokens.value()}] = outputs.front();
     }
     if (!segment.has_backward()) return {};
-    const std::vector<OperandTensor> gradients = operands(table_reads(segment, true), tokens);
+    const std::vector<OperandTensor> gradients = operands(table_reads(s, true), tokens);
     std::vector<at::Tensor> results;
     RecordingScope recording(device_.type(), segments_.least_planned());
     results = segments_.backward(s, where, tensors(gradients), graph);
@@ -114,18 +116,20 @@ class Recorder {
   }
 
   // The table's own reads, without those that were added for saved tensors.
-  std::vector<model::Use> table_reads(const model::Segment& segment, bool backward) const {
+  std::vector<model::Use> table_reads(SegmentIndex s, bool backward) const {
+    const model::Segment& segment = flow_.segments[s];
     const std::vector<model::Use>& uses = backward ? segment.backward.reads : segment.forward.reads;
-    const auto saved = saved_uses_.find(segment.name);
+    const auto saved = saved_uses_.find(s);
     const std::size_t added = backward && saved != saved_uses_.end() ? saved->second : 0;
     return {uses.begin(), uses.end() - static_cast<std::ptrdiff_t>(added)};
   }
 
   // Which tensors a segment's graph keeps: its operands, and others, for which the table gets new classes.
-  Status add_saved(model::Segment& segment, Tokens tokens, const std::vector<OperandTensor>& reads,
+  Status add_saved(SegmentIndex s, Tokens tokens, const std::vector<OperandTensor>& reads,
                    const std::vector<at::Tensor>& outputs, const std::vector<const void*>& storages,
                    const std::vector<AllocationEvent>& events) {
-    std::size_t& added = saved_uses_[segment.name];
+    model::Segment& segment = flow_.segments[s];
+    std::size_t& added = saved_uses_[s];
     std::set<const void*> seen;
     const auto read_back = [&](const model::Use& use) {
       auto& list = segment.backward.reads;
@@ -156,8 +160,9 @@ class Recorder {
             fmt::format("{}: backward needs a tensor there that was computed before attention", segment.name));
       if (made == events.rend() && segments_.foreign()) continue;
       MEMO_CHECK(made != events.rend(), "what a segment saves is an operand, a parameter or its own");
-      const int cls = static_cast<int>(flow_.classes.size());
+      const ClassIndex cls = flow_.classes.end_index();
       flow_.classes.push_back({fmt::format("{}.saved{}", segment.name, segment.forward.writes.size() - table_writes),
+                               model::TensorRole::saved,
                                Bytes((made->bytes.value() + tokens.value() - 1) / tokens.value())});
       segment.forward.writes.push_back({cls});
       read_back({cls});
@@ -166,7 +171,7 @@ class Recorder {
   }
 
   // Turns events into requests: those that hold an output or a saved tensor are named by their class.
-  Status add_trace(int s, bool backward, Tokens tokens, const std::vector<AllocationEvent>& events,
+  Status add_trace(SegmentIndex s, bool backward, Tokens tokens, const std::vector<AllocationEvent>& events,
                    const std::vector<at::Tensor>& outputs, const std::vector<model::Use>& writes,
                    const std::vector<const void*>& saved) {
     plan::Trace trace{s, backward, tokens, Seconds(0), requests(events)};
@@ -174,18 +179,18 @@ class Recorder {
     std::size_t request = 0;
     for (const AllocationEvent& event : events)
       if (event.is_malloc) last[event.address] = request++;
-    const auto name_request = [&](const void* storage, int cls, int group) {
+    const auto name_request = [&](const void* storage, ClassIndex cls, int group) {
       const auto found = last.find(storage);
       if (found == last.end()) return false;
       trace.requests[found->second].cls = cls;
       trace.requests[found->second].group = group;
       return true;
     };
-    const std::string where = flow_.segments[at(s)].name;
+    const std::string where = flow_.segments[s].name;
     std::size_t i = 0;
     for (const model::Use& use : writes) {
       if (i >= outputs.size()) break;
-      const int groups = use.every_group && flow_.classes[at(use.cls)].grouped ? flow_.groups : 1;
+      const int groups = use.every_group && flow_.classes[use.cls].grouped ? flow_.groups : 1;
       for (int g = 0; g < groups; ++g, ++i)
         if (!name_request(outputs[i].storage().data(), use.cls, g))
           return run_time_error(fmt::format("profile: segment {} returns memory that it did not allocate", where));
@@ -195,20 +200,20 @@ class Recorder {
     for (const at::Tensor& output : outputs) named.insert(output.storage().data());
     std::size_t next = 0;
     for (const model::Use& use : writes) {
-      if (flow_.classes[at(use.cls)].name.find(".saved") == std::string::npos) continue;
+      if (flow_.classes[use.cls].role != model::TensorRole::saved) continue;
       while (next < saved.size() && (last.count(saved[next]) == 0 || !named.insert(saved[next]).second)) ++next;
       if (next == saved.size() || !name_request(saved[next], use.cls, 0))
         return run_time_error(fmt::format("profile: segment {} does not save the same at every block size", where));
     }
-    if (segments_.foreign() && !backward && flow_.segments[at(s)].stage == Stage::before)
+    if (segments_.foreign() && !backward && flow_.segments[s].stage == Stage::before)
       for (const auto& [address, number] : last) {
         plan::Request& alive = trace.requests[number];
-        if (alive.cls >= 0 || alive.dies > 0) continue;
+        if (alive.cls.exists() || alive.dies > 0) continue;
         alive.dies = static_cast<int>(events.size());
-        suspended_[flow_.segments[at(s)].kind].insert(address);
+        suspended_[flow_.segments[s].kind].insert(address);
       }
     for (const plan::Request& r : trace.requests)
-      if (r.cls < 0 && r.dies == 0)
+      if (!r.cls.exists() && r.dies == 0)
         return run_time_error(
             fmt::format("profile: segment {} keeps {} bytes that it does not name", where, r.bytes.value()));
     traces_.push_back(std::move(trace));
@@ -221,7 +226,7 @@ class Recorder {
     for (std::size_t e = 0; e < events.size(); ++e) {
       if (events[e].is_malloc) {
         live[events[e].address] = result.size();
-        result.push_back({events[e].bytes, static_cast<int>(e), 0, -1, 0});
+        result.push_back({.bytes = events[e].bytes, .born = static_cast<int>(e)});
       } else if (const auto found = live.find(events[e].address); found != live.end()) {
         result[found->second].dies = static_cast<int>(e);
         live.erase(found);
@@ -231,14 +236,14 @@ class Recorder {
   }
 
   // Core attention at two lengths; requests at the context are extrapolated.
-  Status record_core(int s) {
-    const Tokens block = flow_.block_tokens(0);
+  Status record_core(SegmentIndex s) {
+    const Tokens block = flow_.block_tokens(BlockIndex(0));
     const std::int64_t unit = std::max<std::int64_t>(block.value(), 1024);
     const Tokens small(std::min(unit, flow_.context.value())), large(std::min(2 * unit, flow_.context.value()));
     const std::size_t before = traces_.size();
     for (const Tokens tokens : {small, large}) {
       for (const bool backward : {false, true}) {
-        const model::Side& side = backward ? flow_.segments[at(s)].backward : flow_.segments[at(s)].forward;
+        const model::Side& side = backward ? flow_.segments[s].backward : flow_.segments[s].forward;
         const std::vector<OperandTensor> reads = operands(side.reads, tokens);
         std::vector<at::Tensor> results;
         Graph none;
@@ -276,19 +281,19 @@ class Recorder {
   ComputeDtype dtype_;
   std::span<const std::byte> parameters_;
   at::Device device_;
-  std::vector<plan::Trace> traces_;
-  std::map<std::pair<int, std::int64_t>, at::Tensor>
+  Traces traces_;
+  std::map<std::pair<ClassIndex, std::int64_t>, at::Tensor>
       written_;                                      // operands by class and tokens; else constants are given
   std::vector<std::unique_ptr<Witness>> witnesses_;  // which outlive their graphs
   // What foreign calls before attention left behind, not by name, of each kind of layers.
   std::map<int, std::set<const void*>> suspended_;
-  std::map<std::string, std::size_t> saved_uses_;  // how many reads were added to a segment's backward side
+  std::map<SegmentIndex, std::size_t> saved_uses_;  // how many reads were added to a segment's backward side
 };
 
 }  // namespace
 
-Result<std::vector<plan::Trace>> record(model::Dataflow& flow, Segments& segments, ComputeDtype dtype,
-                                        std::span<const std::byte> parameters, at::Device device) {
+Result<Traces> record(model::Dataflow& flow, Segments& segments, ComputeDtype dtype,
+                      std::span<const std::byte> parameters, at::Device device) {
   return Recorder(flow, segments, dtype, parameters, device).run();
 }
 

@@ -13,7 +13,8 @@ namespace memo::libtorch {
 // The traces have no times. `dtype` is the compute dtype; `parameters` the memory of the model's state, unless the
 // segments are foreign: then whatever a call neither reads nor makes is someone else's. Runs on `device`, as work of
 // it.
-Result<std::vector<plan::Trace>> record(model::Dataflow& flow, Segments& segments, ComputeDtype dtype,
-                                        std::span<const std::byte> parameters, at::Device device);
+Result<IndexedVector<plan::TraceIndex, plan::Trace>> record(model::Dataflow& flow, Segments& segments,
+                                                            ComputeDtype dtype, std::span<const std::byte> parameters,
+                                                            at::Device device);
 
 }  // namespace memo::libtorch

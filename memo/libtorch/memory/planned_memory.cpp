@@ -6,48 +6,46 @@
 #include "memo/base/index.h"
 
 namespace memo::libtorch {
-namespace {}  // namespace
 
 PlannedMemory::PlannedMemory(const plan::Plan& plan, std::byte* arena) : plan_(plan), arena_(arena) {
   const plan::Program& program = plan.program;
   const model::Dataflow& flow = plan.profile.flow;
-  const plan::TensorIndex index(flow);
-  const plan::Places places(index, program);
-  const auto add = [&](const std::vector<plan::Operand>& list, int call) {
+  const plan::Instances instances(flow);
+  const plan::Places places(instances, program);
+  const auto add = [&](const std::vector<plan::Operand>& list, plan::CallIndex call) {
     begin_.push_back(operands_.size());
     for (const plan::Operand& operand : list) {
-      const plan::Tensor tensor = index.tensor(operand.tensor);
+      const plan::Tensor tensor = instances.tensor(operand.tensor);
       const Tokens tokens = operand.blocks == flow.blocks() ? flow.context
                             : operand.sequence              ? flow.block * operand.blocks
                                                             : flow.block_tokens(tensor.block);
-      if (flow.classes[at(tensor.cls)].lasting()) continue;  // where it always is: memo/libtorch/run/session.cpp
+      if (flow.classes[tensor.cls].lasting()) continue;  // where it always is: memo/libtorch/run/session.cpp
       operands_.push_back({operand.tensor, arena_ + places.of(operand.tensor, call).offset.value(),
-                           flow.classes[at(tensor.cls)].row * tokens.value(), tokens.value(), tensor.cls,
-                           tensor.group});
+                           flow.classes[tensor.cls].row * tokens.value(), tokens.value(), tensor.cls, tensor.group});
     }
   };
-  for (std::size_t k = 0; k < program.calls.size(); ++k) {
-    const plan::Operands used = plan::operands(flow, index, program.calls[k]);
-    add(used.reads, static_cast<int>(k));
-    add(used.writes, static_cast<int>(k));
+  for (const plan::CallIndex k : program.calls.indices()) {
+    const plan::Operands used = plan::operands(flow, instances, program.calls[k]);
+    add(used.reads, k);
+    add(used.writes, k);
   }
   begin_.push_back(operands_.size());
 }
 
-std::span<const PlannedOperand> PlannedMemory::slice(int call, int side) const {
-  const std::size_t i = 2 * at(call) + at(side);
+std::span<const PlannedOperand> PlannedMemory::slice(plan::CallIndex call, int side) const {
+  const std::size_t i = 2 * at(call.value()) + at(side);
   return {operands_.data() + begin_[i], begin_[i + 1] - begin_[i]};
 }
 
-std::vector<PlannedRequest> PlannedMemory::requests(int call) const {
-  const plan::Call& what = plan_.program.calls[at(call)];
-  const plan::Trace& trace = plan_.profile.traces[at(what.trace)];
-  const plan::Transients& transients = plan_.program.transients[at(what.trace)];
+std::vector<PlannedRequest> PlannedMemory::requests(plan::CallIndex call) const {
+  const plan::Call& what = plan_.program.calls[call];
+  const plan::Trace& trace = plan_.profile.traces[what.trace];
+  const plan::Transients& transients = plan_.program.transients[what.trace];
   std::vector<PlannedRequest> result;
   result.reserve(trace.requests.size());
   for (std::size_t r = 0; r < trace.requests.size(); ++r) {
     const plan::Request& request = trace.requests[r];
-    if (request.cls < 0) {
+    if (!request.cls.exists()) {
       result.push_back({request.bytes, arena_ + what.workspace.value() + transients.offsets[r], false});
       continue;
     }

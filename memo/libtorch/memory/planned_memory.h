@@ -13,24 +13,25 @@
 namespace memo::libtorch {
 
 struct PlannedOperand {
-  int tensor = 0;  // TensorIndex
+  plan::InstanceIndex tensor;
   std::byte* address = nullptr;
   Bytes bytes;
   std::int64_t tokens = 0;  // rows: of the block, or of the whole sequence
-  int cls = 0, group = 0;
+  plan::ClassIndex cls;
+  int group = 0;
 };
 
 class PlannedMemory {
  public:
   PlannedMemory(const plan::Plan& plan, std::byte* arena);
 
-  [[nodiscard]] std::span<const PlannedOperand> reads(int call) const { return slice(call, 0); }
-  [[nodiscard]] std::span<const PlannedOperand> writes(int call) const { return slice(call, 1); }
+  [[nodiscard]] std::span<const PlannedOperand> reads(plan::CallIndex call) const { return slice(call, 0); }
+  [[nodiscard]] std::span<const PlannedOperand> writes(plan::CallIndex call) const { return slice(call, 1); }
   // In the order in which the call allocates.
-  [[nodiscard]] std::vector<PlannedRequest> requests(int call) const;
+  [[nodiscard]] std::vector<PlannedRequest> requests(plan::CallIndex call) const;
 
  private:
-  [[nodiscard]] std::span<const PlannedOperand> slice(int call, int side) const;
+  [[nodiscard]] std::span<const PlannedOperand> slice(plan::CallIndex call, int side) const;
   const plan::Plan& plan_;
   std::byte* arena_;
   std::vector<PlannedOperand> operands_;

@@ -89,7 +89,6 @@ struct Decoder::Impl {
     }
     return result;
   }
-  [[nodiscard]] const Layer& at_layer(int i) const { return layers[static_cast<std::size_t>(i)]; }
   [[nodiscard]] GroupHeads group_heads() const {
     return {shape.heads / groups, shape.kv_heads / groups, shape.head_dim};
   }
@@ -122,7 +121,7 @@ struct Decoder::Impl {
   std::unordered_map<std::string, Parameter> named;  // while the constructor runs
   Parameter embedding, positions, head;
   Norm final_norm;
-  std::vector<Layer> layers;
+  IndexedVector<model::LayerIndex, Layer> layers;
 };
 
 Decoder::Decoder(const model::Shape& shape, int groups, std::vector<Parameter> parameters)
@@ -147,22 +146,23 @@ void Decoder::embedding_backward(const at::Tensor& tokens, const at::Tensor& pos
   add_rows(positions, d, position_gradient);
 }
 
-std::vector<at::Tensor> Decoder::attn_in(int layer, const at::Tensor& x, const at::Tensor& positions) const {
-  const Layer& l = impl_->at_layer(layer);
+std::vector<at::Tensor> Decoder::attn_in(model::LayerIndex layer, const at::Tensor& x,
+                                         const at::Tensor& positions) const {
+  const Layer& l = impl_->layers[layer];
   return norm_heads(x, l.attn_norm, l.qkv, l.heads, positions);
 }
 
-at::Tensor Decoder::attn_out(int layer, const at::Tensor& x, const std::vector<at::Tensor>& o) const {
-  return add_heads(x, o, impl_->at_layer(layer).out);
+at::Tensor Decoder::attn_out(model::LayerIndex layer, const at::Tensor& x, const std::vector<at::Tensor>& o) const {
+  return add_heads(x, o, impl_->layers[layer].out);
 }
 
-at::Tensor Decoder::mlp_in(int layer, const at::Tensor& x1) const {
-  const Layer& l = impl_->at_layer(layer);
+at::Tensor Decoder::mlp_in(model::LayerIndex layer, const at::Tensor& x1) const {
+  const Layer& l = impl_->layers[layer];
   return norm_linear(x1, l.mlp_norm, l.mlp_in);
 }
 
-at::Tensor Decoder::mlp_out(int layer, const at::Tensor& x1, const at::Tensor& h) const {
-  return add_activated(x1, h, impl_->shape.activation, impl_->at_layer(layer).mlp_out);
+at::Tensor Decoder::mlp_out(model::LayerIndex layer, const at::Tensor& x1, const at::Tensor& h) const {
+  return add_activated(x1, h, impl_->shape.activation, impl_->layers[layer].mlp_out);
 }
 
 std::tuple<at::Tensor, at::Tensor> Decoder::attention(const at::Tensor& qkv,

@@ -35,13 +35,13 @@ class Decoder {
   void embedding_backward(const at::Tensor& tokens, const at::Tensor& positions, const at::Tensor& d) const;
 
   // Differentiable in x: qkv_g [T, (Hg + 2 Kg) D] per group, columns q|k|v head by head, rotated.
-  std::vector<at::Tensor> attn_in(int layer, const at::Tensor& x, const at::Tensor& positions) const;
+  std::vector<at::Tensor> attn_in(model::LayerIndex layer, const at::Tensor& x, const at::Tensor& positions) const;
   // Differentiable in o (o_g [T, Hg D] per group), not in the residual x: x1 = x + out(o) [T, h].
-  at::Tensor attn_out(int layer, const at::Tensor& x, const std::vector<at::Tensor>& o) const;
+  at::Tensor attn_out(model::LayerIndex layer, const at::Tensor& x, const std::vector<at::Tensor>& o) const;
   // Differentiable in x1: h [T, 2F] gate|up, or [T, F].
-  at::Tensor mlp_in(int layer, const at::Tensor& x1) const;
+  at::Tensor mlp_in(model::LayerIndex layer, const at::Tensor& x1) const;
   // Differentiable in h, not in the residual x1: x of the next layer [T, h].
-  at::Tensor mlp_out(int layer, const at::Tensor& x1, const at::Tensor& h) const;
+  at::Tensor mlp_out(model::LayerIndex layer, const at::Tensor& x1, const at::Tensor& h) const;
 
   // Causal attention of one group: qkv_g [S, (Hg + 2 Kg) D] -> o_g [S, Hg D], lse_g [S, Hg] float32; inside of the
   // model's window, and of each document where `starts` has some (attention_mask.h).

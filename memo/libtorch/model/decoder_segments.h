@@ -16,35 +16,20 @@ class DecoderSegments final : public Segments {
   using Update = std::function<void(const StateGroup&)>;
   DecoderSegments(const model::Dataflow& flow, const Decoder& decoder, Update update);
 
-  std::vector<at::Tensor> forward(int segment, const Where& where, const std::vector<at::Tensor>& reads,
+  std::vector<at::Tensor> forward(model::SegmentIndex segment, const Where& where, const std::vector<at::Tensor>& reads,
                                   Graph* graph) override;
-  std::vector<at::Tensor> backward(int segment, const Where& where, const std::vector<at::Tensor>& reads,
-                                   Graph& graph) override;
+  std::vector<at::Tensor> backward(model::SegmentIndex segment, const Where& where,
+                                   const std::vector<at::Tensor>& reads, Graph& graph) override;
   [[nodiscard]] double loss() const override { return loss_sum.value(); }
 
   LossSum loss_sum;       // of the loss calls since it was reset
   double loss_scale = 1;  // of a target's loss in gradients: 1 / the number of targets of a step
 
  private:
-  enum class Kind {
-    embedding,
-    attn_in,
-    attention,
-    attn_out,
-    mlp_in,
-    mlp_out,
-    loss,
-    update_before,
-    update_after,
-    optimizer,
-    wait
-  };
-  [[nodiscard]] Kind kind(int segment) const { return kinds_[static_cast<std::size_t>(segment)]; }
-  // Whether a backward call of the segment follows autograd's graph.
-  [[nodiscard]] bool has_graph(int segment) const;
+  [[nodiscard]] model::SegmentRole role(model::SegmentIndex segment) const { return flow_.segments[segment].role; }
+  [[nodiscard]] bool has_graph(model::SegmentIndex segment) const;
 
-  std::vector<Kind> kinds_;
-  int groups_;
+  const model::Dataflow& flow_;
   const Decoder& decoder_;
   Update update_;
 };

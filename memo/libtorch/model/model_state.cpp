@@ -42,7 +42,7 @@ WholeState::WholeState(const model::Shape& shape, job::DType dtype) {
     offsets_.emplace_back(group, offsets);
   };
   add({});
-  for (int layer = 0; layer < static_cast<int>(shape.layers); ++layer)
+  for (const model::LayerIndex layer : indices<model::LayerIndex>(static_cast<int>(shape.layers)))
     for (const model::Stage stage : {model::Stage::before, model::Stage::after}) add({layer, stage});
 }
 
@@ -78,7 +78,7 @@ ModelState::ModelState(const model::Shape& shape, job::DType dtype,
 }
 
 StateGroup ModelState::group_of(std::size_t i) const {
-  return specs_[i].layer < 0 ? StateGroup{} : StateGroup{specs_[i].layer, specs_[i].stage};
+  return !specs_[i].layer.exists() ? StateGroup{} : StateGroup{specs_[i].layer, specs_[i].stage};
 }
 
 std::vector<std::size_t> ModelState::members(const StateGroup& group) const {
@@ -100,7 +100,7 @@ void ModelState::cast(std::size_t i) {
 
 Status ModelState::bring(std::size_t i) {
   const StateGroup group = group_of(i);
-  if (pager_ == nullptr || group.layer < 0 || brought_ == group) return {};
+  if (pager_ == nullptr || !group.layer.exists() || brought_ == group) return {};
   MEMO_CHECKED(pager_->fetch(group));
   brought_ = group;
   return {};
@@ -113,7 +113,7 @@ Status ModelState::change(const std::function<Status(std::size_t i)>& change) {
     cast(i);
     const StateGroup group = group_of(i);
     const bool last = i + 1 == specs_.size() || group_of(i + 1) != group;
-    if (pager_ != nullptr && group.layer >= 0 && last) MEMO_CHECKED(pager_->store(group));
+    if (pager_ != nullptr && group.layer.exists() && last) MEMO_CHECKED(pager_->store(group));
   }
   return {};
 }

@@ -22,7 +22,7 @@ at::ScalarType scalar_type(job::DType dtype);
 
 // Parameters that come and go together: those of one layer's stage (before or after), or of no layer.
 struct StateGroup {
-  int layer = -1;
+  model::LayerIndex layer = model::LayerIndex::none();
   model::Stage stage = model::Stage::embedding;
   auto operator<=>(const StateGroup&) const = default;
 };

@@ -25,8 +25,16 @@ bool is_one_node(const Graph& graph) {
 }  // namespace
 
 at::ScalarType ComputeDtype::of(const model::TensorClass& cls) const {
-  if (cls.name == "lse" || cls.name.find(".saved") != std::string::npos) return at::kFloat;
-  return cls.grouped ? attention : rows;
+  switch (cls.element()) {
+    case model::Element::compute:
+      return rows;
+    case model::Element::attention:
+      return attention;
+    case model::Element::float32:
+    case model::Element::bytes:
+      break;
+  }
+  return at::kFloat;
 }
 
 std::size_t Segments::least_planned() const { return foreign() ? libtorch::least_planned : 0; }

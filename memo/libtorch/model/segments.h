@@ -41,8 +41,8 @@ struct ComputeDtype {
 
 // Which part of the sequence a call works on.
 struct Where {
-  int layer = 0;
-  int block = -1;        // -1: all
+  model::LayerIndex layer;
+  model::BlockIndex block = model::BlockIndex::none();  // none: all
   at::Tensor tokens;     // [T] int64, of the block; undefined where the calls are of layers alone
   at::Tensor targets;    // [T] int64, of the block; < 0: no loss there
   at::Tensor positions;  // [T] int64, of the block's tokens in their documents
@@ -54,11 +54,11 @@ class Segments {
  public:
   virtual ~Segments() = default;
   // Forward side of a segment; also a rerun. `graph`, when given, receives what backward needs.
-  virtual std::vector<at::Tensor> forward(int segment, const Where& where, const std::vector<at::Tensor>& reads,
-                                          Graph* graph) = 0;
+  virtual std::vector<at::Tensor> forward(model::SegmentIndex segment, const Where& where,
+                                          const std::vector<at::Tensor>& reads, Graph* graph) = 0;
   // Backward side. `reads` are the table's reads; those beyond the gradients belong to autograd's saved tensors.
-  virtual std::vector<at::Tensor> backward(int segment, const Where& where, const std::vector<at::Tensor>& reads,
-                                           Graph& graph) = 0;
+  virtual std::vector<at::Tensor> backward(model::SegmentIndex segment, const Where& where,
+                                           const std::vector<at::Tensor>& reads, Graph& graph) = 0;
   // So far in this step.
   [[nodiscard]] virtual double loss() const { return 0; }
   // Someone else's code runs inside of forward calls: autograd may keep tensors that are not of the dataflow, which

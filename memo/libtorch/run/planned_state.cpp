@@ -8,19 +8,18 @@
 namespace memo::libtorch {
 namespace {
 
-// Which group and region a class of the dataflow holds.
-struct Piece {
-  model::Stage stage;
-  std::size_t kind;
-};
-
-std::map<int, Piece> pieces(const model::Dataflow& flow) {
-  static constexpr const char* kinds[] = {"weights", "gradients", "optimizer"};
-  std::map<int, Piece> result;
-  for (const auto& [stage, name] : {std::pair(model::Stage::before, ".before"), {model::Stage::after, ".after"}})
-    for (std::size_t kind = 0; kind < 3; ++kind)
-      result[flow.find_class(std::string(kinds[kind]) + name)] = {stage, kind};
-  return result;
+// Which of a group's regions a class holds; none when it holds no state.
+std::optional<std::size_t> region_of(const model::TensorClass& cls) {
+  switch (cls.role) {
+    case model::TensorRole::weights:
+      return 0;
+    case model::TensorRole::gradients:
+      return 1;
+    case model::TensorRole::optimizer:
+      return 2;
+    default:
+      return {};
+  }
 }
 
 }  // namespace
@@ -28,19 +27,19 @@ std::map<int, Piece> pieces(const model::Dataflow& flow) {
 PlannedState::PlannedState(const plan::Plan& plan, std::byte* arena, exec::CopyEngine& engine) : engine_(engine) {
   const plan::Program& program = plan.program;
   for (std::size_t kind = 0; kind < 3; ++kind) regions_[{}][kind] = arena + program.fixed[kind].offset.value();
-  const std::map<int, Piece> piece_of = pieces(plan.profile.flow);
   std::set<std::pair<StateGroup, std::size_t>> paged;  // a tensor has many copies, to one place
   const auto find = [&](const plan::Tensor& tensor) -> std::optional<std::pair<StateGroup, std::size_t>> {
-    const auto piece = piece_of.find(tensor.cls);
-    if (piece == piece_of.end()) return {};
-    return std::pair(StateGroup{tensor.layer, piece->second.stage}, piece->second.kind);
+    const model::TensorClass& cls = plan.profile.flow.classes[tensor.cls];
+    const auto region = region_of(cls);
+    if (!region) return {};
+    return std::pair(StateGroup{tensor.layer, cls.stage}, *region);
   };
   for (const plan::Residency& r : program.residencies)
-    if (const auto found = find(program.tensors[static_cast<std::size_t>(r.tensor)]))
+    if (const auto found = find(program.tensors[r.tensor]))
       regions_[found->first][found->second] = arena + r.offset.value();
   for (const plan::Copy& copy : program.copies) {
-    const plan::Residency& r = program.residencies[static_cast<std::size_t>(copy.residency)];
-    const plan::Tensor& tensor = program.tensors[static_cast<std::size_t>(r.tensor)];
+    const plan::Residency& r = program.residencies[copy.residency];
+    const plan::Tensor& tensor = program.tensors[r.tensor];
     const auto found = find(tensor);
     if (!found || !paged.insert(*found).second) continue;
     paged_[found->first].push_back({exec::name_of_tensor(plan.profile.flow, tensor),

@@ -36,17 +36,17 @@ Runner::Runner(const plan::Plan& plan, std::byte* arena, Segments& segments, Com
 
 void Runner::find_gradients() {
   std::map<StateGroup, int> number;
-  for (std::size_t k = 0; k < plan_.program.calls.size(); ++k) {
+  for (const plan::CallIndex k : plan_.program.calls.indices()) {
     const plan::Call& call = plan_.program.calls[k];
-    const model::Stage stage = plan_.profile.flow.segments[at(call.segment)].stage;
+    const model::Stage stage = plan_.profile.flow.segments[call.segment].stage;
     const bool adds =
         call.phase == plan::Phase::backward && (stage == model::Stage::before || stage == model::Stage::after);
     gradients_of_.push_back(-1);
     if (!adds) continue;
     const StateGroup group{call.layer, stage};
     const auto [found, is_new] = number.try_emplace(group, static_cast<int>(gradients_.size()));
-    if (is_new) gradients_.push_back({group, static_cast<int>(k), 0});
-    gradients_[at(found->second)].last = static_cast<int>(k);
+    if (is_new) gradients_.push_back({group, k, k});
+    gradients_[at(found->second)].last = k;
     gradients_of_.back() = found->second;
   }
 }
@@ -61,7 +61,7 @@ void Runner::begin_sequence(const Sample& sample, bool first) {
   device_.run([&] { sample_ = {here(sample.tokens), here(sample.targets), here(sample.positions), sample.starts}; });
 }
 
-Status Runner::run(int call) {
+Status Runner::run(plan::CallIndex call) {
   try {
     device_.run([&] { run_call(call); });
     return {};
@@ -72,21 +72,22 @@ Status Runner::run(int call) {
   }
 }
 
-void Runner::run_call(int call) {
-  const plan::Call& what = plan_.program.calls[at(call)];
+void Runner::run_call(plan::CallIndex call) {
+  const plan::Call& what = plan_.program.calls[call];
   current_ = call;
   const std::int64_t departures_before = departure_count_;
   const bool backward = what.phase == plan::Phase::backward;
-  const auto& segment = plan_.profile.flow.segments[at(what.segment)];
+  const auto& segment = plan_.profile.flow.segments[what.segment];
   // Reads that the table got from saved tensors come last; only autograd asks for them, through unpack.
-  const Gradients* gradients = gradients_of_[at(call)] < 0 ? nullptr : &gradients_[at(gradients_of_[at(call)])];
+  const int number = gradients_of_[call];
+  const Gradients* gradients = number < 0 ? nullptr : &gradients_[at(number)];
   if (gradients && first_sequence_ && gradients->first == call) state_->zero_gradients(gradients->group);
   std::vector<at::Tensor> reads;
   for (const PlannedOperand& operand : memory_.reads(call)) reads.push_back(view(operand));
   const Where place = where(what);
-  const std::int64_t key = (static_cast<std::int64_t>(what.segment) * (plan_.profile.flow.layers + 1) + what.layer) *
+  const std::int64_t key = (std::int64_t{what.segment.value()} * (plan_.profile.flow.layers + 1) + what.layer.value()) *
                                plan_.profile.flow.blocks() +
-                           std::max(what.block, 0);
+                           std::max(what.block.value(), 0);
   const std::vector<PlannedRequest> requests = memory_.requests(call);
   PlannedScope planned(requests, device_.of_tensors().type(), segments_.least_planned());
   {
@@ -121,10 +122,10 @@ void Runner::look_for_not_finite(bool look) {
 }
 
 // `measured`: the gradients that are complete now.
-void Runner::look_at_results(int call, const Gradients* measured) {
+void Runner::look_at_results(plan::CallIndex call, const Gradients* measured) {
   for (const PlannedOperand& operand : memory_.writes(call))
     if (!all_finite(view(operand))) {
-      not_finite_ = fmt::format("'{}' of {}", plan_.profile.flow.classes[at(operand.cls)].name, name(call));
+      not_finite_ = fmt::format("'{}' of {}", plan_.profile.flow.classes[operand.cls].name, name(call));
       return;
     }
   if (!std::isfinite(segments_.loss())) {
@@ -135,13 +136,13 @@ void Runner::look_at_results(int call, const Gradients* measured) {
 }
 
 // Results lie where the plan says, or are moved there when the call departed from it.
-void Runner::settle(int call, const std::vector<at::Tensor>& results) {
+void Runner::settle(plan::CallIndex call, const std::vector<at::Tensor>& results) {
   const auto writes = memory_.writes(call);
   MEMO_CHECK(results.size() <= writes.size(), "a call writes what its table says");
   for (std::size_t i = 0; i < results.size(); ++i) {
     if (results[i].const_data_ptr() == writes[i].address) continue;
     note(call, fmt::format("class {} was not allocated at its planned address",
-                           plan_.profile.flow.classes[at(writes[i].cls)].name));
+                           plan_.profile.flow.classes[writes[i].cls].name));
     const at::Tensor whole = results[i].contiguous();
     MEMO_CHECK(static_cast<std::int64_t>(whole.nbytes()) <= writes[i].bytes.value(), "a result has its class's size");
     tensor_at(writes[i].address, whole.sizes(), whole.scalar_type(), whole.device()).copy_(whole);
@@ -153,10 +154,10 @@ Where Runner::where(const plan::Call& call) const {
   result.layer = call.layer;
   result.block = call.block;
   result.starts = sample_.starts;
-  if (call.block >= 0 && sample_.tokens.defined()) {
+  if (call.block.exists() && sample_.tokens.defined()) {
     const model::Dataflow& flow = plan_.profile.flow;
     const std::int64_t tokens = flow.block_tokens(call.block).value();
-    const std::int64_t first = call.block * flow.block.value();
+    const std::int64_t first = call.block.value() * flow.block.value();
     result.tokens = sample_.tokens.narrow(0, first, tokens);
     result.targets = sample_.targets.narrow(0, first, tokens);
     result.positions = sample_.positions.narrow(0, first, tokens);
@@ -165,7 +166,7 @@ Where Runner::where(const plan::Call& call) const {
 }
 
 at::Tensor Runner::view(const PlannedOperand& operand) const {
-  const model::TensorClass& cls = plan_.profile.flow.classes[at(operand.cls)];
+  const model::TensorClass& cls = plan_.profile.flow.classes[operand.cls];
   const at::ScalarType dtype = dtype_.of(cls);
   const std::int64_t columns = cls.row.value() / static_cast<std::int64_t>(c10::elementSize(dtype));
   return tensor_at(operand.address, {operand.tokens, columns}, dtype, device_.of_tensors());
@@ -185,7 +186,7 @@ std::optional<std::any> Runner::pack(const at::Tensor& tensor) {
 }
 
 // What someone else's code saves and lets go of within the call is a transient; the rest is not of the plan.
-void Runner::check_held(int call) {
+void Runner::check_held(plan::CallIndex call) {
   for (const auto& seen : std::exchange(held_, {}))
     if (const auto held = seen.lock())
       note(call, fmt::format("autograd keeps {} bytes that the plan does not know", held->tensor.nbytes()));
@@ -207,17 +208,17 @@ at::Tensor Runner::unpack(const std::any& handle) {
   MEMO_CHECK(false, "a backward call reads what its forward call saved");
 }
 
-void Runner::note(int call, const std::string& what) {
+void Runner::note(plan::CallIndex call, const std::string& what) {
   ++departure_count_;
   if (departures_.size() < departures_kept) departures_.push_back(fmt::format("{}: {}", name(call), what));
 }
 
-std::string Runner::name(int call) const {
-  const plan::Call& what = plan_.program.calls[at(call)];
+std::string Runner::name(plan::CallIndex call) const {
+  const plan::Call& what = plan_.program.calls[call];
   static constexpr const char* phases[] = {"", " backward", " again"};
-  return fmt::format("{}{} (layer {}, {} {})", plan_.profile.flow.segments[at(what.segment)].name,
-                     phases[static_cast<int>(what.phase)], what.layer, what.block >= 0 ? "block" : "head group",
-                     what.block >= 0 ? what.block : what.group);
+  return fmt::format("{}{} (layer {}, {} {})", plan_.profile.flow.segments[what.segment].name,
+                     phases[static_cast<int>(what.phase)], what.layer, what.block.exists() ? "block" : "head group",
+                     what.block.exists() ? what.block.value() : what.group);
 }
 
 }  // namespace memo::libtorch

@@ -32,7 +32,7 @@ class Runner final : public exec::Compute, private SavedTensorKeeper {
   // Calls that follow work on `sample`, which has no tokens where calls are of layers alone; on the first one of a step
   // if `first`.
   void begin_sequence(const Sample& sample, bool first);
-  Status run(int call) override;
+  Status run(plan::CallIndex call) override;
 
   // What the last call that failed threw, once; else null.
   [[nodiscard]] std::exception_ptr take_exception() { return std::exchange(exception_, nullptr); }
@@ -47,14 +47,14 @@ class Runner final : public exec::Compute, private SavedTensorKeeper {
 
  private:
   struct Saved {  // a saved tensor, by the planned tensor it lies in
-    int tensor;
+    plan::InstanceIndex tensor;
     std::int64_t byte_offset;
     std::vector<std::int64_t> sizes, strides;
     at::ScalarType dtype;
   };
   struct Gradients {  // of a group: the calls that add to them
     StateGroup group;
-    int first = -1, last = -1;
+    plan::CallIndex first, last;
   };
   struct Held {  // a saved tensor that lies elsewhere, as autograd holds it
     Held(at::Tensor saved, std::int64_t at_version) : tensor(std::move(saved)), version(at_version) {}
@@ -64,15 +64,15 @@ class Runner final : public exec::Compute, private SavedTensorKeeper {
   std::optional<std::any> pack(const at::Tensor& tensor) override;
   at::Tensor unpack(const std::any& handle) override;
 
-  void run_call(int call);
+  void run_call(plan::CallIndex call);
   [[nodiscard]] Where where(const plan::Call& call) const;
   [[nodiscard]] at::Tensor view(const PlannedOperand& operand) const;
-  void check_held(int call);
-  void settle(int call, const std::vector<at::Tensor>& results);
+  void check_held(plan::CallIndex call);
+  void settle(plan::CallIndex call, const std::vector<at::Tensor>& results);
   void find_gradients();
-  void look_at_results(int call, const Gradients* measured);
-  void note(int call, const std::string& what);
-  [[nodiscard]] std::string name(int call) const;
+  void look_at_results(plan::CallIndex call, const Gradients* measured);
+  void note(plan::CallIndex call, const std::string& what);
+  [[nodiscard]] std::string name(plan::CallIndex call) const;
 
   const plan::Plan& plan_;
   PlannedMemory memory_;
@@ -81,10 +81,10 @@ class Runner final : public exec::Compute, private SavedTensorKeeper {
   ModelState* state_;
   Device& device_;
   std::vector<Gradients> gradients_;
-  std::vector<int> gradients_of_;  // per call, into gradients_, or -1
-  Sample sample_;                  // of the sequence, on the device
+  IndexedVector<plan::CallIndex, int> gradients_of_;  // into gradients_, or -1
+  Sample sample_;                                     // of the sequence, on the device
   bool first_sequence_ = true;
-  int current_ = -1;
+  plan::CallIndex current_;
   std::vector<std::weak_ptr<const Held>> held_;  // transients of the call that autograd saved
   std::exception_ptr exception_;
   bool looks_ = false;

@@ -115,11 +115,10 @@ Result<StepResult> Session::step(const std::vector<Sample>& samples, std::int64_
   s.segments.loss_scale = 1.0 / static_cast<double>(targets);
   for (std::size_t i = 0; i < samples.size(); ++i) {
     s.runner.begin_sequence(samples[i], i == 0);
-    const std::size_t calls = i + 1 < samples.size()
-                                  ? static_cast<std::size_t>(plan::update_begin(s.plan.profile.flow, s.plan.program))
-                                  : s.plan.program.calls.size();
+    const plan::Boundary end = i + 1 < samples.size() ? plan::update_begin(s.plan.profile.flow, s.plan.program)
+                                                      : s.plan.program.calls.end_index();
     MEMO_TRY(exec::StepReport report,
-             exec::run_step(s.plan.program, s.arena.data(), compute, copies, calls, s.plan.profile.flow));
+             exec::run_step(s.plan.program, s.arena.data(), compute, copies, end, s.plan.profile.flow));
     report.step += result.report.step;
     report.stall += result.report.stall;
     report.copy_cpu += result.report.copy_cpu;

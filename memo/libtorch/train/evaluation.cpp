@@ -23,8 +23,8 @@ std::vector<Slice> slices(std::int64_t tokens, std::int64_t block) {
   return all;
 }
 
-void layer_forward(const Decoder& decoder, int layer, const std::vector<Slice>& blocks, const at::Tensor& positions,
-                   at::Tensor& x) {
+void layer_forward(const Decoder& decoder, model::LayerIndex layer, const std::vector<Slice>& blocks,
+                   const at::Tensor& positions, at::Tensor& x) {
   const auto groups = static_cast<std::size_t>(decoder.groups());
   std::vector<at::Tensor> qkv(groups), o(groups);
   for (const Slice& block : blocks) {
@@ -59,7 +59,7 @@ at::Tensor window_losses(const Decoder& decoder, const at::Tensor& window, Token
     if (!x.defined()) x = at::empty({tokens, rows.size(1)}, rows.options());
     part.of(x).copy_(rows);
   }
-  for (int layer = 0; layer < static_cast<int>(decoder.shape().layers); ++layer)
+  for (const auto layer : indices<model::LayerIndex>(static_cast<int>(decoder.shape().layers)))
     layer_forward(decoder, layer, blocks, sample.positions, x);
   at::Tensor losses = at::empty({tokens}, at::kFloat);
   for (const Slice& part : blocks) part.of(losses).copy_(decoder.token_losses(part.of(x), part.of(sample.targets)));

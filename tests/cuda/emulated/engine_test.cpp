@@ -111,7 +111,7 @@ TEST(EngineInAStep, TheReportTellsWhenCallsRanOnTheGpu) {
   Gpu gpu({.pace = Pace::late});
   struct Sleep : exec::Compute {
     explicit Sleep(cudaStream_t on) : stream(on) {}
-    Status run(int) override {
+    Status run(plan::CallIndex) override {
       return check(cudaLaunchHostFunc(
                        stream, [](void*) { std::this_thread::sleep_for(call_time); }, nullptr),
                    "run");

@@ -112,7 +112,7 @@ TEST(CudaErrors, StagingThatCannotBeRegistered) {
 // Whichever call of a step is the first to fail, the step ends with the reason, and nothing hangs.
 TEST(CudaErrors, ALostDeviceEndsTheStep) {
   struct Nothing : exec::Compute {
-    Status run(int) override { return {}; }
+    Status run(plan::CallIndex) override { return {}; }
   } compute;
   const plan::Plan plan = swapped_plan(2);
   for (const bool registered : {true, false})

@@ -98,8 +98,8 @@ class PlantedInAProgram : public testing::Test {
     EXPECT_GT(wrong_words(right, wrong.program, Tier::registered, plant), 0);
     EXPECT_FALSE(check::validate(wrong).empty()) << "and the validator names it";
   }
-  [[nodiscard]] int tensor(const plan::Copy& copy) const {
-    return right.program.residencies[static_cast<std::size_t>(copy.residency)].tensor;
+  [[nodiscard]] plan::TensorIndex tensor(const plan::Copy& copy) const {
+    return right.program.residencies[copy.residency].tensor;
   }
 
   plan::Plan right = swapped_plan(1), wrong = right;
