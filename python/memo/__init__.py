@@ -16,10 +16,10 @@ except ImportError as error:
     raise ImportError(f"{error} (memo is built for one minor version of torch, and this is {torch.__version__}: after a "
                       "change of torch, install memo again)") from error
 from memo.attaching import attach, attached, attachment, detach, report
+from memo.attachment import Attachment
+from memo.block_greenlet import attention
 from memo.errors import UnsupportedModel
 from memo.ranks import split_sequence
-from memo.running import Attachment
-from memo.suspension import attention
 
 __all__ = ["Attachment", "Plan", "UnsupportedModel", "__version__", "attach", "attached", "attachment", "attention", "detach",
            "report", "split_sequence"]

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from memo import _core
+from memo.attachment import Attachment, attachment_of
 from memo.own_model import OwnModel
 from memo.planning import Planning
-from memo.running import Attachment, attachment_of
 from memo.transformers_model import TransformersModel
 
 

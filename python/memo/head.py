@@ -34,12 +34,12 @@ class TiledHead:
         head = self._linears()[0]
         return 4 * (TILE * head.out_features * (2 if self._capped else 1) + head.weight.numel())
 
-    def patch(self, forwards):
+    def patch(self, patching):
         """At every step, since heads are resized, replaced and wrapped."""
         for head in self._linears():
             if head not in self._patched:
                 self._patched.append(head)
-                forwards.replace(head, functools.partial(self._run, head))
+                patching.replace(head, functools.partial(self._run, head))
 
     @staticmethod
     def _run(head, forward):

@@ -6,9 +6,9 @@ import functools
 
 import torch
 
-from memo import _core, captured, layers, look
+from memo import _core, layers, look, router_outputs
 from memo.errors import UnsupportedModel
-from memo.forwards import Forwards
+from memo.patching import Patching
 
 _TRACED = 64  # tokens of the block by which layers are told apart
 
@@ -51,20 +51,20 @@ class Kinds:
     examples: list
     data_dependent: list
     draws: bool
-    captures: tuple  # keys of what the model collects from inside of layers (memo/captured.py)
+    router_outputs: tuple  # keys of what the model collects from inside of layers (memo/router_outputs.py)
 
 
 def find(planning, state, tokens) -> Kinds:
     """Runs the model on so many tokens, and its layers on a block each."""
-    found, forwards, keys = [], Forwards(), []  # [(signature, structure, example, draws)], a layer each
+    found, patching, keys = [], Patching(), []  # [(signature, structure, example, draws)], a layer each
 
     def watch(i, layer, forward):
         def run(*args, **kwargs):
             hidden, args, kwargs = layers.hidden_of(layer, args, kwargs)
-            keys[:] = state.captures or captured.wanted()
+            keys[:] = state.router_outputs or router_outputs.wanted()
             if len(found) == i:
                 example = Example(i, hidden.detach(), args, kwargs)
-                signature, draws = _trace(planning, state._replace(captures=tuple(keys)), example)
+                signature, draws = _trace(planning, state._replace(router_outputs=tuple(keys)), example)
                 if all(signature != other[0] for other in found):
                     example.hidden = example.hidden.clone()
                 found.append((signature, look.structure(layer), example, draws))
@@ -72,14 +72,14 @@ def find(planning, state, tokens) -> Kinds:
         return run
 
     for i, layer in enumerate(planning.layers):
-        forwards.replace(layer, functools.partial(watch, i, layer))
-    before, planning.own_forward = planning.own_forward, forwards.below
+        patching.replace(layer, functools.partial(watch, i, layer))
+    before, planning.own_forward = planning.own_forward, patching.below
     try:
         with torch.no_grad():
             planning.kind.example(tokens)
     finally:
         planning.own_forward = before
-        forwards.restore()
+        patching.restore()
     if not found:
         raise UnsupportedModel(f"{type(planning.kind.owner).__name__} did not run its layers")
     if len(found) != len(planning.layers):
@@ -117,7 +117,7 @@ def _find_heads(planning, few, state, tokens):
     planning.heads_are(query.shape[::2], key.shape[::2])
 
 
-def _group(found, captures):
+def _group(found, keys):
     # A layer whose few tokens happened to allocate alike is data dependent where one of the same structure is.
     dependent = {structure for signature, structure, *_ in found if signature[1] is None}
     signatures = [(s[0], None if structure in dependent else s[1], s[2]) for s, structure, *_ in found]
@@ -126,4 +126,4 @@ def _group(found, captures):
     for example in examples:
         example.hidden = example.hidden.clone()
     return Kinds([unique.index(one) for one in signatures], examples, [one[1] is None for one in unique],
-                 any(draws for *_, draws in found), captures)
+                 any(draws for *_, draws in found), keys)

@@ -8,11 +8,11 @@ import inspect
 
 import torch
 
-from memo import _core, autocast, captured, devices, ranks
+from memo import _core, autocast, devices, ranks, router_outputs
+from memo.block_greenlet import BlockGreenlet
 from memo.documents import of_flash_arguments
 from memo.errors import UnsupportedModel
 from memo.masks import Mask, Masks, of_transformers
-from memo.suspension import Block
 
 _CACHES = ("past_key_values", "past_key_value", "layer_past")
 _DOCUMENTS = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")  # of attention, which is not the layer's
@@ -177,18 +177,18 @@ class Calls:
         """The layer's parameters that blocks give gradients of."""
         return self._leaves[layer].wanted
 
-    def capture(self, keys):
-        """What the model's own hooks collect from inside of layers in this step (memo/captured.py)."""
+    def collect(self, keys):
+        """What the model's own hooks collect from inside of layers in this step (memo/router_outputs.py)."""
         self._keys = keys
 
     def before(self, layer, block, x):
         given = self._arguments[layer][block]
         if (layer, block) in self._waiting:
             self._waiting.pop((layer, block)).end()
-        waiting = Block(lambda hidden: self._forwards[layer](hidden, **given))
+        waiting = BlockGreenlet(lambda hidden: self._forwards[layer](hidden, **given))
         waiting.tokens = (layer, block * x.shape[0], (block + 1) * x.shape[0])
         waiting.gr_context = contextvars.copy_context()
-        waiting.captured = captured.apart(waiting.gr_context, self._keys)
+        waiting.router_outputs = router_outputs.apart(waiting.gr_context, self._keys)
         came = self._switch(layer, waiting, x)
         if waiting.dead:
             raise UnsupportedModel(f"{self.names[layer]} does not call its attention by transformers' interface")
@@ -225,9 +225,9 @@ class Calls:
             y = y[0]
         if y.shape[:-1] != (1, o.shape[0]):
             raise UnsupportedModel(f"{self.names[layer]} changes the shape of its hidden states")
-        self.counts = [len(tensors) for tensors in waiting.captured.values()]
-        return y[0], [captured.rows(self.names[layer], tensor, y.shape[1])
-                      for tensors in waiting.captured.values() for tensor in tensors]
+        self.counts = [len(tensors) for tensors in waiting.router_outputs.values()]
+        return y[0], [router_outputs.rows(self.names[layer], tensor, y.shape[1])
+                      for tensors in waiting.router_outputs.values() for tensor in tensors]
 
     def begin_exchange(self, out, given):
         self._exchanges.append(torch.distributed.all_to_all_single(out, given, group=self._group, async_op=True))

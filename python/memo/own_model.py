@@ -4,7 +4,7 @@ import contextlib
 
 import torch
 
-from memo import suspension
+from memo import block_greenlet
 from memo.errors import UnsupportedModel
 
 
@@ -31,7 +31,7 @@ class OwnModel:
         handle = self.layers[0].register_forward_pre_hook(lambda module, args: hidden.append(args[0].shape[-1]))
         try:
             with torch.no_grad():
-                seen = suspension.look(lambda: self.example(8))
+                seen = block_greenlet.look(lambda: self.example(8))
         finally:
             handle.remove()
         shapes, self.windows = [call[:3] for call in seen], [call[3] for call in seen]

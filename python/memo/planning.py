@@ -7,7 +7,7 @@ import typing
 
 import torch
 
-from memo import _core, autocast, captured, checking, devices, kinds, layers, ranks
+from memo import _core, autocast, checking, devices, kinds, layers, ranks, router_outputs
 from memo.look import look
 
 _PROFILED = 2048  # tokens, about, of the profile's longest run
@@ -16,11 +16,11 @@ _KEPT = 4  # states whose profiles are kept
 
 
 class State(typing.NamedTuple):
-    """What layers allocate by, besides their input."""
+    """What layers allocate by, extra_outputs their input."""
 
     version: int           # of the layers (memo/look.py)
     dtype: object          # of autocast, or None
-    captures: tuple        # what is collected from inside of layers (memo/captured.py)
+    router_outputs: tuple        # what is collected from inside of layers (memo/router_outputs.py)
     forward_layers: int    # the first layers, whose gradients nobody wants
 
 
@@ -46,9 +46,9 @@ class Planning:
         with devices.same_random(self.device):
             self.head = kind.head()
         state = self.state_before_steps()
-        self.captures = self.kinds_of(state).captures
-        if self.captures:  # they were not known before
-            self._kinds[state._replace(captures=self.captures)] = self._kinds.pop(state)
+        self.router_outputs = self.kinds_of(state).router_outputs
+        if self.router_outputs:  # they were not known before
+            self._kinds[state._replace(router_outputs=self.router_outputs)] = self._kinds.pop(state)
 
     # ---- the model as it is now
 
@@ -105,12 +105,12 @@ class Planning:
         return self.forward_layers(self.kind.inputs_train()) < len(self.layers)
 
     def state_now(self, hidden_trains) -> State:
-        return State(self.version, autocast.state(self.device.type), captured.wanted(), self.forward_layers(hidden_trains))
+        return State(self.version, autocast.state(self.device.type), router_outputs.wanted(), self.forward_layers(hidden_trains))
 
     def state_before_steps(self) -> State:
         """Of the steps that are expected: their hidden states want gradients where embeddings do."""
         forward_layers = self.forward_layers(self.kind.inputs_train())
-        return State(self.version, autocast.state(self.device.type), getattr(self, "captures", ()),
+        return State(self.version, autocast.state(self.device.type), getattr(self, "router_outputs", ()),
                      forward_layers if forward_layers < len(self.layers) else 0)
 
     @contextlib.contextmanager
@@ -157,17 +157,17 @@ class Planning:
             named = layers.arguments(chosen[i], one.args, one.kwargs)
             cut = layers.Arguments(1, tokens, -(-tokens // block) * block, block)
             calls.set(i, cut.blocks(calls.names[i], named), cut.masks)
-        calls.capture(state.captures)
+        calls.collect(state.router_outputs)
         return calls
 
     def kinds_of(self, state) -> kinds.Kinds:
         if state not in self._kinds:
             tokens = min(self.blocks, max(2, _PROFILED // self.block)) * self.block
-            with devices.same_random(self.device), captured.nothing():
+            with devices.same_random(self.device), router_outputs.nothing():
                 found = kinds.find(self, state, tokens)
                 if self._checks:
-                    profiler, _ = self._profiler(state._replace(captures=found.captures), found, split=False)
-                    checking.check(self, state._replace(captures=found.captures), found, profiler)
+                    profiler, _ = self._profiler(state._replace(router_outputs=found.router_outputs), found, split=False)
+                    checking.check(self, state._replace(router_outputs=found.router_outputs), found, profiler)
             self._kinds[state] = found
             if state.version == self.version:  # what layers set up in their first forward is no change
                 self._look = self._look_now()

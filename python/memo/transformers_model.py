@@ -4,7 +4,7 @@ import contextlib
 
 import torch
 
-from memo import masks, suspension
+from memo import block_greenlet, masks
 from memo.errors import UnsupportedModel
 from memo.head import TiledHead
 
@@ -30,7 +30,7 @@ class TransformersModel:
         self.kv_heads = getattr(config, "num_key_value_heads", None) or self.heads
         self.head_dim = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         self._keeps_cache = self._checkpointed = False  # in the plain model's call; checkpointing turns caches off
-        suspension.register()
+        block_greenlet.register()
 
     def find_layers(self):
         """The decoder layers as they are now, and the module that runs them."""
@@ -87,7 +87,7 @@ class TransformersModel:
         """Within, layers leave at their attention, and masks are what it takes (memo/masks.py)."""
         configs, before, outside = self.configs, [config._attn_implementation for config in self.configs], self._outside
         self._outside = outside or before
-        _put_attention(configs, [suspension.NAME] * len(configs))
+        _put_attention(configs, [block_greenlet.NAME] * len(configs))
         try:
             with masks.instead_of(self._outside[0], packing=not self._keeps_cache):
                 yield

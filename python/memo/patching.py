@@ -5,7 +5,7 @@ import functools
 import inspect
 
 
-class Forwards:
+class Patching:
     def __init__(self):
         self._before, self._active = {}, True  # module -> {name: (its own value or None, values of ours)}
 

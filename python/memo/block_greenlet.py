@@ -12,7 +12,7 @@ NAME = "memo"  # of the attention implementation in transformers
 _seen = None  # (heads, kv_heads, head_dim, window) of calls outside of blocks, while someone looks
 
 
-class Block(greenlet):
+class BlockGreenlet(greenlet):
     """A token block on its way through a layer. It is left at the layer's attention, and goes on from there."""
 
     def end(self):
@@ -30,7 +30,7 @@ def attention(query, key, value, scale=None, window=None, softcap=None):
     The one call that a model of one's own makes to be attached (`memo.attach(model, layers=...)`). In a layer that runs
     by token blocks, the block waits here until attention over the whole sequence has been computed.
     """
-    if isinstance(getcurrent(), Block):
+    if isinstance(getcurrent(), BlockGreenlet):
         return _leave(query, key, value, scale, softcap, window).transpose(1, 2)
     if _seen is not None:
         _seen.append((query.shape[1], key.shape[1], query.shape[-1], window or 0))
@@ -80,7 +80,7 @@ def _of_transformers(module, query, key, value, attention_mask=None, dropout=0.0
                      softcap=None, **kwargs):
     """transformers' AttentionInterface. Inside of blocks only: outside of them the model's own is in place. The window is what
     flash attention goes by, of others the mask says it."""
-    if not isinstance(getcurrent(), Block):
+    if not isinstance(getcurrent(), BlockGreenlet):
         raise UnsupportedModel("a cache that the model makes around its decoder is not supported in a training step")
     if dropout:
         raise UnsupportedModel(f"dropout {dropout} of attention's weights is not supported; set it to 0")

@@ -5,9 +5,9 @@ import warnings
 
 import torch
 
-from memo import _core, captured, layers
+from memo import _core, layers, router_outputs
 from memo.errors import UnsupportedModel
-from memo.forwards import Forwards
+from memo.patching import Patching
 from memo.trl_tiles import TrlTiles
 
 _ATTRIBUTE = "_memo_attachment"
@@ -58,25 +58,25 @@ class Attachment:
         self._session = self._open = None
 
     def patch(self):
-        self._forwards = Forwards()
-        self._forwards.put(self.owner, _ATTRIBUTE, self)
-        self._forwards.replace(self.owner, self._run_owner)
+        self._patching = Patching()
+        self._patching.put(self.owner, _ATTRIBUTE, self)
+        self._patching.replace(self.owner, self._run_owner)
         self._kind.own_forward = functools.partial(type(self.owner).forward, self.owner)
         self._patch_layers()
         for module in self._kind.around():
-            self._forwards.replace(module, self._run_around)
+            self._patching.replace(module, self._run_around)
         if self._head:
-            self._head.patch(self._forwards)
+            self._head.patch(self._patching)
 
     def _patch_layers(self):
-        self._of_layers = Forwards()
-        self._planning.own_forward = self._of_layers.below
+        self._layer_patching = Patching()
+        self._planning.own_forward = self._layer_patching.below
         for i, layer in enumerate(self.layers):
-            self._of_layers.replace(layer, functools.partial(self._run_layer, i))
+            self._layer_patching.replace(layer, functools.partial(self._run_layer, i))
 
     def unpatch(self):
-        self._of_layers.restore()
-        self._forwards.restore()
+        self._layer_patching.restore()
+        self._patching.restore()
         self._kind.own_forward = None
         self._trl_tiles.restore()
         self._close()
@@ -89,7 +89,7 @@ class Attachment:
         if not changed:
             return
         if [*map(id, self.layers)] != [*map(id, self._planning.layers)]:
-            self._of_layers.restore()
+            self._layer_patching.restore()
             self._planning.own_forward = lambda layer: layer.forward
             self._meet_layers()
             self._patch_layers()
@@ -115,7 +115,7 @@ class Attachment:
                 self._look_again()
             self._trl_tiles.shrink()
             if self._head:
-                self._head.patch(self._forwards)
+                self._head.patch(self._patching)
             random = torch.get_rng_state()
             while True:
                 self._running = True
@@ -151,7 +151,7 @@ class Attachment:
             raise ValueError(f"memo: {error}") from None
         finally:
             self._running = True
-        self._calls.capture(state.captures)
+        self._calls.collect(state.router_outputs)
         draws = planning.draws(state) or session.drew  # some draw in steps alone
         seed = int(torch.randint(2**62, ()).item()) if draws else 0
         self._step = (session, state, layers.Arguments(batch, length, context, self.block, planning.group), seed)
@@ -169,9 +169,9 @@ class Attachment:
             step = _LayerStep(self._planning, session, state, i, self.names[i], seed, self._calls.leaves(i))
             try:
                 if i < state.forward_layers:
-                    y, *besides = step.forward(hidden)
+                    y, *extra_outputs = step.forward(hidden)
                 else:
-                    y, *besides = _Layer.apply(step, hidden, *self._planning.parameters(i))
+                    y, *extra_outputs = _Layer.apply(step, hidden, *self._planning.parameters(i))
             except _core.Failed as error:
                 behind_attention = session.departures[0] > 0 and session.departures[1][-1].startswith("after")
                 if behind_attention and self._planning.becomes_data_dependent(state, i):
@@ -181,8 +181,8 @@ class Attachment:
                 raise ValueError(f"{self.names[i]}: {error}") from None
             if i == len(self.layers) - 1 and y.requires_grad:
                 cut.masks.watch(y)
-            if besides:
-                captured.give(state.captures, self._calls.counts, besides)
+            if extra_outputs:
+                router_outputs.give(state.router_outputs, self._calls.counts, extra_outputs)
             return (y,) if self._calls.returns_tuple else y
         return run
 
@@ -224,13 +224,13 @@ class _LayerStep:
 
     def forward(self, hidden):
         with self.planning.around(self.state, self.layer, leaves=self.leaves):
-            y, besides = self.session.forward(self.layer, hidden.detach().reshape(-1, hidden.shape[-1]), self.seed)
+            y, extra_outputs = self.session.forward(self.layer, hidden.detach().reshape(-1, hidden.shape[-1]), self.seed)
         self.step = self.session.step
         if self.layer == len(self.planning.layers) - 1:
             self.look = self.planning.look_within_step()
-        return y.view(hidden.shape), *besides
+        return y.view(hidden.shape), *extra_outputs
 
-    def backward(self, d, d_besides):
+    def backward(self, d, d_extra_outputs):
         if self.session.step != self.step:
             raise RuntimeError("memo: the model ran forward again before backward; one step at a time")
         if self.look is not None and self.look != self.planning.look_within_step():
@@ -238,7 +238,7 @@ class _LayerStep:
                                "what is computed again would not be what forward computed")
         try:
             with self.planning.around(self.state, self.layer, leaves=self.leaves), layers.noted(self.name):
-                d_hidden, gradients = self.session.backward(self.layer, d.reshape(-1, d.shape[-1]), d_besides, self.leaves)
+                d_hidden, gradients = self.session.backward(self.layer, d.reshape(-1, d.shape[-1]), d_extra_outputs, self.leaves)
         except (_core.BadInput, _core.Failed) as error:
             raise RuntimeError(f"{self.name}: {error}") from None
         return d_hidden.view(d.shape), gradients
@@ -252,6 +252,6 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, d, *d_besides):
-        d_hidden, gradients = ctx.step.backward(d, list(d_besides))
+    def backward(ctx, d, *d_extra_outputs):
+        d_hidden, gradients = ctx.step.backward(d, list(d_extra_outputs))
         return None, d_hidden, *gradients
