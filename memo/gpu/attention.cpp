@@ -31,15 +31,15 @@ struct Operands {
 
 // Query rows [first, last) and the keys of the documents that they are in. Causality is that of the last rows.
 Operands operands(const at::Tensor& qkv, const GroupHeads& h, const Mask& mask, QueryRange range) {
-  std::vector<std::int64_t> starts{0};
-  for (const std::int64_t start : mask.starts)
-    if (0 < start && start < range.last) starts.push_back(start);
-  starts.push_back(range.last);
+  std::vector<std::int64_t> document_starts{0};
+  for (const std::int64_t start : mask.document_starts)
+    if (0 < start && start < range.last) document_starts.push_back(start);
+  document_starts.push_back(range.last);
   std::vector<int> q{0}, k{0};
   Operands result;
   std::int64_t first_key = 0;
-  for (std::size_t d = 0; d + 1 < starts.size(); ++d) {
-    const std::int64_t begin = std::max(starts[d], range.first), end = starts[d + 1];
+  for (std::size_t d = 0; d + 1 < document_starts.size(); ++d) {
+    const std::int64_t begin = std::max(document_starts[d], range.first), end = document_starts[d + 1];
     if (begin >= end) {
       first_key = end;
       continue;
@@ -47,7 +47,7 @@ Operands operands(const at::Tensor& qkv, const GroupHeads& h, const Mask& mask, 
     q.push_back(static_cast<int>(end - range.first));
     k.push_back(static_cast<int>(end - first_key));
     result.longest_q = std::max(result.longest_q, end - begin);
-    result.longest_k = std::max(result.longest_k, end - starts[d]);
+    result.longest_k = std::max(result.longest_k, end - document_starts[d]);
   }
   if (q.size() > 2) {
     const UnplannedScope other_sizes_each_time(at::kCUDA);
@@ -92,8 +92,12 @@ std::optional<std::int64_t> behind(const Mask& mask) {
   return mask.window > 0 ? std::optional<std::int64_t>(0) : std::nullopt;
 }
 
-std::tuple<at::Tensor, at::Tensor> causal_attention_on_gpu(const at::Tensor& qkv, const GroupHeads& heads,
-                                                           const Mask& mask, std::optional<QueryRange> given) {
+}  // namespace
+
+namespace on_gpu {
+
+std::tuple<at::Tensor, at::Tensor> causal_attention(const at::Tensor& qkv, const GroupHeads& heads, const Mask& mask,
+                                                    std::optional<QueryRange> given) {
   MEMO_CHECK(qkv.scalar_type() == at::kBFloat16, "attention on a GPU is of bfloat16");
   MEMO_CHECK(heads.softcap == 0, "attention on a GPU has no soft cap");
   const QueryRange range = given.value_or(QueryRange{0, qkv.size(0)});
@@ -110,9 +114,9 @@ std::tuple<at::Tensor, at::Tensor> causal_attention_on_gpu(const at::Tensor& qkv
   return {o, lse};
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> causal_attention_backward_on_gpu(
-    const at::Tensor& d_o, const at::Tensor& qkv, const at::Tensor& o, const at::Tensor& lse, const GroupHeads& heads,
-    const Mask& mask) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor> causal_attention_backward(const at::Tensor& d_o, const at::Tensor& qkv,
+                                                                         const at::Tensor& o, const at::Tensor& lse,
+                                                                         const GroupHeads& heads, const Mask& mask) {
   const std::int64_t tokens = qkv.size(0);
   const Operands x = operands(qkv, heads, mask, {0, tokens});
   const auto whole = [&](const at::Tensor& rows) { return x.whole(heads_at(rows, 0, heads.queries, heads.dim)); };
@@ -130,11 +134,11 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> causal_attention_backward_on_gpu(
   return result;
 }
 
-}  // namespace
+}  // namespace on_gpu
 
 void attention_on_gpu(libtorch::Kernels& table) {
-  table.causal_attention = causal_attention_on_gpu;
-  table.causal_attention_backward = causal_attention_backward_on_gpu;
+  table.causal_attention = on_gpu::causal_attention;
+  table.causal_attention_backward = on_gpu::causal_attention_backward;
 }
 
 }  // namespace memo::gpu

@@ -20,8 +20,8 @@ struct AtAttention {
 };
 
 struct AtOutput {
-  at::Tensor y;                     // [T, h]
-  std::vector<at::Tensor> besides;  // [T, any]: what else the rest of the model takes from the layer, router logits
+  at::Tensor y;                           // [T, h]
+  std::vector<at::Tensor> extra_outputs;  // [T, any] each: router logits, which the model collects
 };
 
 class LayerCalls {

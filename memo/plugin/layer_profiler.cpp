@@ -187,7 +187,7 @@ Result<LayerTrial> LayerProfiler::try_layer(int kind, LayerCalls& calls, const a
   LayerTrial trial;
   MEMO_TRY(trial.outputs, session->forward(0, hidden));
   if (!d_output.defined()) return trial;
-  MEMO_TRY(trial.gradients, session->backward(0, d_output, zeros_like(trial.outputs.besides), parameters));
+  MEMO_TRY(trial.gradients, session->backward(0, d_output, zeros_like(trial.outputs.extra_outputs), parameters));
   return trial;
 }
 
@@ -205,7 +205,7 @@ Status LayerProfiler::measure(Tokens context) {
     }
     for (int kind = flow.layers - 1; kind >= flow.forward_layers; --kind) {
       const LayerOutputs& given = outputs[static_cast<std::size_t>(kind)];
-      MEMO_CHECKED(session->backward(kind, noise(given.hidden, 2), zeros_like(given.besides),
+      MEMO_CHECKED(session->backward(kind, noise(given.hidden, 2), zeros_like(given.extra_outputs),
                                      examples_[static_cast<std::size_t>(kind)].parameters));
     }
     if (step == 0 || !session->report()) continue;

@@ -158,9 +158,10 @@ std::vector<at::Tensor> LayerSegments::go_on(const libtorch::Where& where, const
     const at::Tensor o = reads[g].unflatten(1, {heads_.queries, heads_.dim});
     groups.push_back(at::GradMode::is_enabled() ? libtorch::leaf(o, graph) : o);
   }
-  auto [y, besides] = calls_.after(where.layer, where.block, groups.size() == 1 ? groups.front() : at::cat(groups, 1));
-  besides.insert(besides.begin(), y);
-  return besides;
+  auto [y, extra_outputs] =
+      calls_.after(where.layer, where.block, groups.size() == 1 ? groups.front() : at::cat(groups, 1));
+  extra_outputs.insert(extra_outputs.begin(), y);
+  return extra_outputs;
 }
 
 void LayerSegments::after(const libtorch::Where& where, const std::vector<at::Tensor>& reads, libtorch::Graph& graph,

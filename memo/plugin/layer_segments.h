@@ -41,7 +41,7 @@ class LayerSegments final : public libtorch::Segments {
                                   libtorch::Graph* graph) override;
   std::vector<at::Tensor> backward(int segment, const libtorch::Where& where, const std::vector<at::Tensor>& reads,
                                    libtorch::Graph& graph) override;
-  [[nodiscard]] bool foreign() const override { return true; }
+  [[nodiscard]] bool external() const override { return true; }
 
  private:
   struct Attention {  // of a layer, as a block said that came there

@@ -148,7 +148,7 @@ Result<LayerOutputs> LayerSession::forward(int layer, const at::Tensor& hidden) 
 }
 
 Result<LayerGradients> LayerSession::backward(int layer, const at::Tensor& d_output,
-                                              const std::vector<at::Tensor>& d_besides,
+                                              const std::vector<at::Tensor>& d_extra_outputs,
                                               const std::vector<at::Tensor>& parameters) {
   Impl& s = *impl_;
   if (!s.run || s.run->ended())
@@ -157,7 +157,7 @@ Result<LayerGradients> LayerSession::backward(int layer, const at::Tensor& d_out
     return bad_input(fmt::format("backward of layer {} was called where it does not follow", layer));
   const at::Tensor d_hidden = at::empty({s.context(), d_output.size(1)}, d_output.options());
   std::vector<at::Tensor> d_outputs{padded(d_output, s.context())};
-  for (const at::Tensor& d : d_besides) d_outputs.push_back(padded(d, s.context()));
+  for (const at::Tensor& d : d_extra_outputs) d_outputs.push_back(padded(d, s.context()));
   s.segments.begin_backward(std::move(d_outputs), d_hidden, parameters);
   const Status ran = s.advance(s.ends.backward[static_cast<std::size_t>(layer)]);
   LayerGradients result{d_hidden.narrow(0, 0, d_output.size(0)), s.segments.take_gradients()};

@@ -20,8 +20,8 @@
 namespace memo::plugin {
 
 struct LayerOutputs {
-  at::Tensor hidden;                // [N, h]
-  std::vector<at::Tensor> besides;  // [N, any] (memo/plugin/layer_calls.h)
+  at::Tensor hidden;                      // [N, h]
+  std::vector<at::Tensor> extra_outputs;  // [N, any] (memo/plugin/layer_calls.h)
 };
 
 struct LayerGradients {
@@ -45,7 +45,7 @@ class LayerSession {
   Result<LayerOutputs> forward(int layer, const at::Tensor& hidden);
   // Layers come in reverse, down to the first that has a backward side (Dataflow::forward_layers); gradients of all
   // that `forward` gave. `parameters`: those of the layer that gradients are wanted for.
-  Result<LayerGradients> backward(int layer, const at::Tensor& d_output, const std::vector<at::Tensor>& d_besides,
+  Result<LayerGradients> backward(int layer, const at::Tensor& d_output, const std::vector<at::Tensor>& d_extra_outputs,
                                   const std::vector<at::Tensor>& parameters);
   // How many steps were begun: a backward belongs to the step of its forward only while this is unchanged.
   [[nodiscard]] std::int64_t step() const;

@@ -192,16 +192,17 @@ PYBIND11_MODULE(_core, module) {
           py::arg("plan"), py::arg("calls"), py::arg("watch"));
 
   py::class_<libtorch::OwnMask, std::shared_ptr<libtorch::OwnMask>>(module, "Mask")
-      .def(py::init([](std::vector<std::int64_t> starts, std::int64_t window, const std::optional<at::Tensor>& hidden,
-                       std::int64_t row) {
-             libtorch::OwnMask mask{std::move(starts), window, {}, row};
+      .def(py::init([](std::vector<std::int64_t> document_starts, std::int64_t window,
+                       const std::optional<at::Tensor>& hidden, std::int64_t row) {
+             libtorch::OwnMask mask{std::move(document_starts), window, {}, row};
              if (hidden) {
                const at::Tensor bytes = hidden->to(at::kCPU, at::kByte).contiguous();
                mask.hidden.assign(bytes.data_ptr<std::uint8_t>(), bytes.data_ptr<std::uint8_t>() + bytes.numel());
              }
              return mask;
            }),
-           py::kw_only(), py::arg("starts"), py::arg("window") = 0, py::arg("hidden") = py::none(), py::arg("row") = 0)
+           py::kw_only(), py::arg("document_starts"), py::arg("window") = 0, py::arg("hidden") = py::none(),
+           py::arg("row") = 0)
       .def(
           "with_window",
           [](const libtorch::OwnMask& mask, std::int64_t window) {
@@ -210,7 +211,7 @@ PYBIND11_MODULE(_core, module) {
             return result;
           },
           py::arg("window"))
-      .def_readonly("starts", &libtorch::OwnMask::starts)
+      .def_readonly("document_starts", &libtorch::OwnMask::document_starts)
       .def_readonly("window", &libtorch::OwnMask::window)
       .def_readonly("hidden", &libtorch::OwnMask::hidden);
 
@@ -220,18 +221,18 @@ PYBIND11_MODULE(_core, module) {
           [](Session& s, int layer, const at::Tensor& hidden, std::uint64_t seed) {
             s.calls->seed(seed);
             LayerOutputs outputs = s.calls->value_of(unlocked([&] { return s.session->forward(layer, hidden); }));
-            return py::make_tuple(outputs.hidden, list_of(outputs.besides));
+            return py::make_tuple(outputs.hidden, list_of(outputs.extra_outputs));
           },
           py::arg("layer"), py::arg("hidden"), py::arg("seed"))
       .def(
           "backward",
-          [](Session& s, int layer, const at::Tensor& d_output, const std::vector<at::Tensor>& d_besides,
+          [](Session& s, int layer, const at::Tensor& d_output, const std::vector<at::Tensor>& d_extra_outputs,
              const std::vector<at::Tensor>& parameters) {
             LayerGradients result = s.calls->value_of(
-                unlocked([&] { return s.session->backward(layer, d_output, d_besides, parameters); }));
+                unlocked([&] { return s.session->backward(layer, d_output, d_extra_outputs, parameters); }));
             return py::make_tuple(result.hidden, list_of(result.parameters));
           },
-          py::arg("layer"), py::arg("d_output"), py::arg("d_besides"), py::arg("parameters"))
+          py::arg("layer"), py::arg("d_output"), py::arg("d_extra_outputs"), py::arg("parameters"))
       .def_property_readonly("drew", [](const Session& s) { return s.calls->drew(); })
       .def_property_readonly("step", [](const Session& s) { return s.session->step(); })
       .def_property_readonly("device_peak", [](const Session& s) { return s.session->device_peak().value(); })

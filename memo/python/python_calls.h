@@ -70,7 +70,7 @@ inline void raise_again(const std::exception_ptr& thrown) {
   }
 }
 
-// An object with before(layer, block, x) -> (q, k, v, softcap, Mask), after(layer, block, o) -> (y, [besides]),
+// An object with before(layer, block, x) -> (q, k, v, softcap, Mask), after(layer, block, o) -> (y, [extra_outputs]),
 // begin_exchange(out, given), end_exchange(), forget() and ranks.
 class PythonCalls final : public LayerCalls {
  public:

@@ -93,16 +93,17 @@ class Profiler:
         """watch: whether check mode watches the first step."""
 
 class Mask:
-    """Which keys queries see: none behind themselves, none before their document's first token (starts, ascending from 0; none:
-    one document), the last `window` ones (0: all), none where hidden is true. row: of a query that sees none, the output is 0
-    (row 0), or the mean of the values of its row of so many tokens."""
+    """Which keys each query sees: those of its own document up to itself, at most the last `window` of them (0: all), and no
+    hidden ones. document_starts: first tokens of documents, ascending from 0; empty: one document. hidden: true for keys that
+    no query sees. row: the output of a query that sees no key is 0 (row 0), or the mean of the values in its row of `row`
+    tokens."""
 
     def __init__(
-        self, *, starts: Sequence[int], window: int = 0, hidden: Tensor | None = None, row: int = 0
+        self, *, document_starts: Sequence[int], window: int = 0, hidden: Tensor | None = None, row: int = 0
     ) -> None: ...
     def with_window(self, window: int) -> Mask: ...
     @property
-    def starts(self) -> list[int]: ...
+    def document_starts(self) -> list[int]: ...
     @property
     def window(self) -> int: ...
     @property
@@ -114,7 +115,7 @@ class Session:
     def forward(self, layer: int, hidden: Tensor, seed: int) -> tuple[Tensor, list[Tensor]]:
         """(tokens, hidden) -> the same shape, and what else the layer gives. seed: of the step's random numbers."""
     def backward(
-        self, layer: int, d_output: Tensor, d_besides: Sequence[Tensor], parameters: Sequence[Tensor]
+        self, layer: int, d_output: Tensor, d_extra_outputs: Sequence[Tensor], parameters: Sequence[Tensor]
     ) -> tuple[Tensor, list[Tensor | None]]:
         """Gradients of the layer's input and of its parameters."""
     @property

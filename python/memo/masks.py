@@ -135,21 +135,21 @@ class Masks:
             return
         count, row, apart = self.batch * self.length, 0, "a split sequence is one document: no padding, packing or second row"
         if mask is None:
-            starts, window, hidden = range(0, count, self.length), 0, None
+            document_starts, window, hidden = range(0, count, self.length), 0, None
         else:
             sight = mask.read(self.length * self.ranks)
             if self.ranks > 1 and sight.hidden is not None:
                 raise ValueError(apart)
-            starts, window, blind = documents_and_window(sight)
+            document_starts, window, blind = documents_and_window(sight)
             hidden = sight.hidden.flatten() if sight.hidden is not None and bool(sight.hidden.any()) else None
             row = self.length if sight.even and bool(blind.any()) else 0
             if hidden is not None and mask.device.type == "cuda":
-                self._check_gpu(starts, hidden, blind)
-        starts = {*starts, *documents} | ({count} if count < self.context else set())
-        starts = sorted(starts) if len(starts) > 1 else []
-        if self.ranks > 1 and starts:
+                self._check_gpu(document_starts, hidden, blind)
+        document_starts = {*document_starts, *documents} | ({count} if count < self.context else set())
+        document_starts = sorted(document_starts) if len(document_starts) > 1 else []
+        if self.ranks > 1 and document_starts:
             raise ValueError(apart)
-        core = _core.Mask(starts=starts, window=window, hidden=hidden, row=row)
+        core = _core.Mask(document_starts=document_starts, window=window, hidden=hidden, row=row)
         self._cores[id(mask)] = mask, {0: core, window: core}
 
     def core(self, mask: Mask | None, window: int) -> _core.Mask:
@@ -167,12 +167,12 @@ class Masks:
         if self.unsure is not None:
             hidden.register_hook(check)
 
-    def _check_gpu(self, starts, hidden, blind):
+    def _check_gpu(self, document_starts, hidden, blind):
         """Flash attention takes documents and a window: what padding there is lies before or behind a document's tokens."""
         count = len(hidden)
         query = torch.arange(count, device=hidden.device)
         ends = torch.full_like(query, count)
-        begins = torch.tensor(starts[1:], device=query.device, dtype=torch.long)
+        begins = torch.tensor(document_starts[1:], device=query.device, dtype=torch.long)
         ends[begins - 1] = begins
         ends = ends.flip(0).cummin(0).values.flip(0)
         next_seen = torch.where(hidden, count, query).flip(0).cummin(0).values.flip(0)

@@ -30,7 +30,7 @@ def causal(batch, tokens, device) -> torch.Tensor:
 def of_function(function, vmap, batch, tokens, device, looks=_LOOKS) -> torch.Tensor:
     """The first key that each query sees, [batch, tokens], of a mask function (batch, head, query, key) -> whether it sees it;
     refused where that is no range of keys that ends at the query. vmap: the function takes single indices. looks: at so many keys
-    of each query, besides the ends of what it sees."""
+    of each query, extra_outputs the ends of what it sees."""
     row = torch.arange(batch, device=device).repeat_interleave(tokens)
     query = torch.arange(tokens, device=device).repeat(batch)
     head = torch.zeros((), dtype=torch.long, device=device)
@@ -138,9 +138,9 @@ def documents_and_window(sight: Sight) -> tuple[list[int], int, torch.Tensor]:
     if sight.blind is not None:
         blind = blind | sight.blind.flatten()
     sighted = ~blind
-    starts, window = begins | (first == query) & sighted, 0
+    document_starts, window = begins | (first == query) & sighted, 0
     for _ in range(2):
-        document = torch.where(starts, query, 0).cummax(0).values
+        document = torch.where(document_starts, query, 0).cummax(0).values
         limited = sighted & (first != behind[document])
         low = document
         if bool(limited.any()):
@@ -148,8 +148,8 @@ def documents_and_window(sight: Sight) -> tuple[list[int], int, torch.Tensor]:
             low = torch.maximum(document, query - window + 1)
         wrong = torch.where(blind, behind[low] <= query, behind[low] != first)
         if not bool(wrong.any()):
-            return starts.nonzero().flatten().tolist(), window, blind
+            return document_starts.nonzero().flatten().tolist(), window, blind
         # Padding whose queries see nothing is a document of its own where it follows tokens.
-        starts = starts | wrong & blind & ~seen
+        document_starts = document_starts | wrong & blind & ~seen
     row, at = divmod(int(wrong.nonzero()[0]), tokens)
     raise UnsupportedModel(f"an attention mask that is no documents, window and padding: token {at} of row {row}")

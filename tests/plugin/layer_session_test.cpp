@@ -118,11 +118,11 @@ class LayerSessions : public ::testing::Test {
       auto outputs = session.forward(l, x);
       if (!outputs) throw std::runtime_error(outputs.error().message);
       x = outputs->hidden;
-      if (l + 1 == layers) outcome.tensors = {x, outputs->besides.at(0)};
+      if (l + 1 == layers) outcome.tensors = {x, outputs->extra_outputs.at(0)};
     }
     at::Tensor d = d_output;
     for (int l = layers - 1; l >= 0; --l) {
-      const at::Tensor d_sums = l + 1 == layers ? d_besides : at::zeros_like(d_besides);
+      const at::Tensor d_sums = l + 1 == layers ? d_extra_outputs : at::zeros_like(d_extra_outputs);
       auto gradients = session.backward(l, d, {d_sums}, calls.weights[static_cast<std::size_t>(l)].all());
       if (!gradients) throw std::runtime_error(gradients.error().message);
       d = gradients->hidden;
@@ -141,7 +141,7 @@ class LayerSessions : public ::testing::Test {
       for (const at::Tensor& weight : calls.weights[static_cast<std::size_t>(l)].all()) wanted.push_back(weight);
     wanted.push_back(x);
     Outcome outcome{{y.detach(), sums.detach()}};
-    for (const at::Tensor& g : torch::autograd::grad({y, sums}, wanted, {d_output, d_besides}))
+    for (const at::Tensor& g : torch::autograd::grad({y, sums}, wanted, {d_output, d_extra_outputs}))
       outcome.tensors.push_back(g);
     return outcome;
   }
@@ -155,7 +155,8 @@ class LayerSessions : public ::testing::Test {
 
   std::unique_ptr<libtorch::Device> device = libtorch::cpu_device();
   Layers calls;
-  at::Tensor input = at::randn({350, hidden}), d_output = at::randn({350, hidden}), d_besides = at::randn({350, 1});
+  at::Tensor input = at::randn({350, hidden}), d_output = at::randn({350, hidden}),
+             d_extra_outputs = at::randn({350, 1});
 };
 
 TEST_F(LayerSessions, GiveWhatTheLayersGiveWhereverTensorsAreMeanwhile) {
@@ -220,8 +221,8 @@ TEST_F(LayerSessions, TheFirstLayersMayHaveNoBackwardSide) {
       }
       at::Tensor d = d_output;
       for (int l = layers - 1; l > 0; --l) {
-        const auto gradients =
-            session->backward(l, d, {at::zeros_like(d_besides)}, calls.weights[static_cast<std::size_t>(l)].all());
+        const auto gradients = session->backward(l, d, {at::zeros_like(d_extra_outputs)},
+                                                 calls.weights[static_cast<std::size_t>(l)].all());
         ASSERT_TRUE(gradients.has_value()) << gradients.error().message;
         d = gradients->hidden;
       }

@@ -34,7 +34,8 @@ void check(const at::Tensor& qkv, const GroupHeads& h, const Mask& mask) {
   MEMO_CHECK(h.keys > 0 && h.queries % h.keys == 0, "query heads share key heads evenly");
   MEMO_CHECK(qkv.size(1) == (h.queries + 2 * h.keys) * h.dim, "qkv has the columns of its heads");
   MEMO_CHECK(qkv.size(0) <= std::numeric_limits<std::int32_t>::max(), "attention counts tokens in 32 bits");
-  MEMO_CHECK(std::is_sorted(mask.starts.begin(), mask.starts.end()), "documents start one after the other");
+  MEMO_CHECK(std::is_sorted(mask.document_starts.begin(), mask.document_starts.end()),
+             "documents start one after the other");
 }
 
 at::Tensor floats(at::IntArrayRef sizes) { return at::empty(sizes, at::TensorOptions().dtype(at::kFloat)); }

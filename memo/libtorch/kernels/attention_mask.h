@@ -19,7 +19,8 @@ struct GroupHeads {
 };
 
 struct Mask {
-  std::span<const std::int64_t> starts = {};  // first tokens of packed documents, ascending from 0; none: one document
+  std::span<const std::int64_t> document_starts =
+      {};                                     // first tokens of packed documents, ascending from 0; none: one document
   std::int64_t window = 0;                    // a query sees the last so many keys, itself included; 0: all
   std::span<const std::uint8_t> hidden = {};  // by key, 1: nobody sees it; keys beyond its end are seen
   // What a query gives that sees no key: 0: nothing, o = 0; else the mean of the values of its row, which is one of
@@ -29,11 +30,11 @@ struct Mask {
 
 // A mask with memory of its own.
 struct OwnMask {
-  std::vector<std::int64_t> starts = {};
+  std::vector<std::int64_t> document_starts = {};
   std::int64_t window = 0;
   std::vector<std::uint8_t> hidden = {};
   std::int64_t row = 0;
-  operator Mask() const { return {starts, window, hidden, row}; }  // NOLINT(google-explicit-constructor)
+  operator Mask() const { return {document_starts, window, hidden, row}; }  // NOLINT(google-explicit-constructor)
 };
 
 class Visibility {
@@ -43,13 +44,13 @@ class Visibility {
   // Query i sees keys [first_key(i), i] but for hidden ones.
   [[nodiscard]] std::int64_t first_key(std::int64_t query) const {
     const auto next = next_start(query);
-    const std::int64_t document = next == mask_.starts.begin() ? 0 : *(next - 1);
+    const std::int64_t document = next == mask_.document_starts.begin() ? 0 : *(next - 1);
     return std::max(document, mask_.window > 0 ? query - mask_.window + 1 : 0);
   }
   // Queries [key, end_query(key)) see the key, if it is not hidden.
   [[nodiscard]] std::int64_t end_query(std::int64_t key) const {
     const auto next = next_start(key);
-    const std::int64_t end = next == mask_.starts.end() ? tokens_ : std::min(*next, tokens_);
+    const std::int64_t end = next == mask_.document_starts.end() ? tokens_ : std::min(*next, tokens_);
     return mask_.window > 0 ? std::min(end, key + mask_.window) : end;
   }
 
@@ -74,7 +75,7 @@ class Visibility {
 
  private:
   [[nodiscard]] std::span<const std::int64_t>::iterator next_start(std::int64_t token) const {
-    return std::upper_bound(mask_.starts.begin(), mask_.starts.end(), token);
+    return std::upper_bound(mask_.document_starts.begin(), mask_.document_starts.end(), token);
   }
   Mask mask_;
   std::int64_t tokens_;

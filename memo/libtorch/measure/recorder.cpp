@@ -101,7 +101,7 @@ class Recorder {
       MEMO_CHECKED(
           add_trace(s, false, tokens, recording.events(), outputs, segment.forward.writes, witness.storages()));
       // What someone else's code allocates may hang on values.
-      if (segments_.foreign() && segment.forward.reads.empty() && !outputs.empty())
+      if (segments_.external() && segment.forward.reads.empty() && !outputs.empty())
         written_[{segment.forward.writes.front().cls, tokens.value()}] = outputs.front();
     }
     if (!segment.has_backward()) return {};
@@ -154,7 +154,7 @@ class Recorder {
       if (made == events.rend() && suspended_[segment.kind].contains(storage))
         return bad_input(
             fmt::format("{}: backward needs a tensor there that was computed before attention", segment.name));
-      if (made == events.rend() && segments_.foreign()) continue;
+      if (made == events.rend() && segments_.external()) continue;
       MEMO_CHECK(made != events.rend(), "what a segment saves is an operand, a parameter or its own");
       const int cls = static_cast<int>(flow_.classes.size());
       flow_.classes.push_back({fmt::format("{}.saved{}", segment.name, segment.forward.writes.size() - table_writes),
@@ -200,7 +200,7 @@ class Recorder {
       if (next == saved.size() || !name_request(saved[next], use.cls, 0))
         return run_time_error(fmt::format("profile: segment {} does not save the same at every block size", where));
     }
-    if (segments_.foreign() && !backward && flow_.segments[at(s)].stage == Stage::before)
+    if (segments_.external() && !backward && flow_.segments[at(s)].stage == Stage::before)
       for (const auto& [address, number] : last) {
         plan::Request& alive = trace.requests[number];
         if (alive.cls >= 0 || alive.dies > 0) continue;
@@ -280,7 +280,7 @@ class Recorder {
   std::map<std::pair<int, std::int64_t>, at::Tensor>
       written_;                                      // operands by class and tokens; else constants are given
   std::vector<std::unique_ptr<Witness>> witnesses_;  // which outlive their graphs
-  // What foreign calls before attention left behind, not by name, of each kind of layers.
+  // What external calls before attention left behind, not by name, of each kind of layers.
   std::map<int, std::set<const void*>> suspended_;
   std::map<std::string, std::size_t> saved_uses_;  // how many reads were added to a segment's backward side
 };

@@ -166,14 +166,15 @@ at::Tensor Decoder::mlp_out(int layer, const at::Tensor& x1, const at::Tensor& h
 }
 
 std::tuple<at::Tensor, at::Tensor> Decoder::attention(const at::Tensor& qkv,
-                                                      std::span<const std::int64_t> starts) const {
-  return causal_attention(qkv, impl_->group_heads(), {starts, impl_->shape.sliding_window});
+                                                      std::span<const std::int64_t> document_starts) const {
+  return causal_attention(qkv, impl_->group_heads(), {document_starts, impl_->shape.sliding_window});
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> Decoder::attention_backward(const at::Tensor& d_o, const at::Tensor& qkv,
-                                                                           const at::Tensor& o, const at::Tensor& lse,
-                                                                           std::span<const std::int64_t> starts) const {
-  return causal_attention_backward(d_o, qkv, o, lse, impl_->group_heads(), {starts, impl_->shape.sliding_window});
+std::tuple<at::Tensor, at::Tensor, at::Tensor> Decoder::attention_backward(
+    const at::Tensor& d_o, const at::Tensor& qkv, const at::Tensor& o, const at::Tensor& lse,
+    std::span<const std::int64_t> document_starts) const {
+  return causal_attention_backward(d_o, qkv, o, lse, impl_->group_heads(),
+                                   {document_starts, impl_->shape.sliding_window});
 }
 
 at::Tensor Decoder::loss(const at::Tensor& x, const at::Tensor& targets, double scale, LossSum& loss_sum) const {

@@ -44,12 +44,13 @@ class Decoder {
   at::Tensor mlp_out(int layer, const at::Tensor& x1, const at::Tensor& h) const;
 
   // Causal attention of one group: qkv_g [S, (Hg + 2 Kg) D] -> o_g [S, Hg D], lse_g [S, Hg] float32; inside of the
-  // model's window, and of each document where `starts` has some (attention_mask.h).
-  std::tuple<at::Tensor, at::Tensor> attention(const at::Tensor& qkv, std::span<const std::int64_t> starts = {}) const;
+  // model's window, and of each document where `document_starts` has some (attention_mask.h).
+  std::tuple<at::Tensor, at::Tensor> attention(const at::Tensor& qkv,
+                                               std::span<const std::int64_t> document_starts = {}) const;
   // Gradients dq_g [S, Hg D], dk_g, dv_g [S, Kg D] from do_g [S, Hg D].
-  std::tuple<at::Tensor, at::Tensor, at::Tensor> attention_backward(const at::Tensor& d_o, const at::Tensor& qkv,
-                                                                    const at::Tensor& o, const at::Tensor& lse,
-                                                                    std::span<const std::int64_t> starts = {}) const;
+  std::tuple<at::Tensor, at::Tensor, at::Tensor> attention_backward(
+      const at::Tensor& d_o, const at::Tensor& qkv, const at::Tensor& o, const at::Tensor& lse,
+      std::span<const std::int64_t> document_starts = {}) const;
 
   // Final norm, LM head and cross entropy, forward and backward together, in tiles of rows so that no transient is
   // larger than a few MiB: adds each token's loss (natural log) to `loss_sum` and returns d = scale * d(loss_sum)/dx

@@ -38,7 +38,7 @@ std::vector<at::Tensor> DecoderSegments::forward(int segment, const Where& where
       out = decoder_.attn_in(where.layer, leaf(reads[0], kept), where.positions);
       break;
     case Kind::attention: {
-      auto [o, lse] = decoder_.attention(reads[0], where.starts);
+      auto [o, lse] = decoder_.attention(reads[0], where.document_starts);
       return {o, lse};
     }
     case Kind::attn_out: {
@@ -87,7 +87,7 @@ std::vector<at::Tensor> DecoderSegments::backward(int segment, const Where& wher
       return {d.add_(reads[3 * groups])};
     }
     case Kind::attention: {
-      auto [dq, dk, dv] = decoder_.attention_backward(reads[0], reads[1], reads[2], reads[3], where.starts);
+      auto [dq, dk, dv] = decoder_.attention_backward(reads[0], reads[1], reads[2], reads[3], where.document_starts);
       return {dq, dk, dv};
     }
     case Kind::attn_out:

@@ -29,7 +29,7 @@ at::ScalarType ComputeDtype::of(const model::TensorClass& cls) const {
   return cls.grouped ? attention : rows;
 }
 
-std::size_t Segments::least_planned() const { return foreign() ? libtorch::least_planned : 0; }
+std::size_t Segments::least_planned() const { return external() ? libtorch::least_planned : 0; }
 
 at::Tensor leaf(const at::Tensor& tensor, Graph& graph) {
   graph.leaves.push_back(tensor.detach().set_requires_grad(true));

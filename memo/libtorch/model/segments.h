@@ -47,7 +47,7 @@ struct Where {
   at::Tensor targets;    // [T] int64, of the block; < 0: no loss there
   at::Tensor positions;  // [T] int64, of the block's tokens in their documents
   // Documents of the whole sequence (memo/libtorch/kernels/attention_mask.h).
-  std::span<const std::int64_t> starts = {};
+  std::span<const std::int64_t> document_starts = {};
 };
 
 class Segments {
@@ -64,7 +64,7 @@ class Segments {
   // Someone else's code runs inside of forward calls: autograd may keep tensors that are not of the dataflow, which
   // stay where they are, small allocations are not planned, and transients of the stage before attention may be alive,
   // though unused, when a call has ended.
-  [[nodiscard]] virtual bool foreign() const { return false; }
+  [[nodiscard]] virtual bool external() const { return false; }
   [[nodiscard]] std::size_t least_planned() const;  // bytes
 };
 

@@ -58,7 +58,9 @@ void Runner::begin_sequence(const Sample& sample, bool first) {
   if (!sample.tokens.defined()) return;
   MEMO_CHECK(sample.tokens.numel() == plan_.profile.flow.context.value(), "a sample has the plan's context");
   const auto here = [&](const at::Tensor& tensor) { return tensor.to(device_.of_tensors(), /*non_blocking=*/true); };
-  device_.run([&] { sample_ = {here(sample.tokens), here(sample.targets), here(sample.positions), sample.starts}; });
+  device_.run([&] {
+    sample_ = {here(sample.tokens), here(sample.targets), here(sample.positions), sample.document_starts};
+  });
 }
 
 Status Runner::run(int call) {
@@ -105,13 +107,13 @@ void Runner::run_call(int call) {
   reads.clear();
   if (gradients && gradients->last == call) state_->measure_gradients(gradients->group);
   if (looks_ && not_finite_.empty()) look_at_results(call, gradients && gradients->last == call ? gradients : nullptr);
-  const bool may_outlive = segments_.foreign() && !backward && segment.stage == model::Stage::before;
+  const bool may_outlive = segments_.external() && !backward && segment.stage == model::Stage::before;
   for (const Departure& departure : planned.finish())
     if (!(departure.kind == Departure::Kind::outlived && may_outlive)) note(call, describe(departure));
   if (planned.unused() > 0 && !(state_ && state_->refused()))
     note(call, fmt::format("{} planned requests were not made", planned.unused()));
   // What someone else's code keeps may lie where the plan has other things.
-  if (segments_.foreign() && departure_count_ > departures_before)
+  if (segments_.external() && departure_count_ > departures_before)
     throw std::runtime_error("it does not allocate what was recorded: " + departures_.back());
 }
 
@@ -152,7 +154,7 @@ Where Runner::where(const plan::Call& call) const {
   Where result;
   result.layer = call.layer;
   result.block = call.block;
-  result.starts = sample_.starts;
+  result.document_starts = sample_.document_starts;
   if (call.block >= 0 && sample_.tokens.defined()) {
     const model::Dataflow& flow = plan_.profile.flow;
     const std::int64_t tokens = flow.block_tokens(call.block).value();
@@ -178,7 +180,7 @@ std::optional<std::any> Runner::pack(const at::Tensor& tensor) {
       if (data >= operand.address && data < operand.address + operand.bytes.value())
         return Saved{operand.tensor, data - operand.address, tensor.sizes().vec(), tensor.strides().vec(),
                      tensor.scalar_type()};
-  if (segments_.foreign() && !in_arena(data)) return std::nullopt;
+  if (segments_.external() && !in_arena(data)) return std::nullopt;
   auto held = std::make_shared<const Held>(tensor, static_cast<std::int64_t>(tensor._version()));
   held_.push_back(held);
   return std::any(std::move(held));
@@ -203,7 +205,7 @@ at::Tensor Runner::unpack(const std::any& handle) {
       return tensor_at(operand.address + saved.byte_offset, saved.sizes, saved.strides, saved.dtype,
                        device_.of_tensors());
   // Someone else's graph may lead anywhere.
-  if (segments_.foreign()) throw std::runtime_error("backward needs a tensor that another call saved");
+  if (segments_.external()) throw std::runtime_error("backward needs a tensor that another call saved");
   MEMO_CHECK(false, "a backward call reads what its forward call saved");
 }
 
