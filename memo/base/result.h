@@ -1,5 +1,5 @@
-// Expected failures are values. `Error` carries what the command line needs: an exit code and one line that says
-// what, where and what to do.
+// Expected failures are values. An `Error` carries what the command line needs: an exit code, and one line that says
+// what failed, where, and what to do.
 #pragma once
 
 #include <string>

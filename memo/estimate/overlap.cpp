@@ -1,3 +1,4 @@
+// Searches by bisection over contexts.
 #include "memo/estimate/overlap.h"
 
 #include "memo/estimate/profile.h"

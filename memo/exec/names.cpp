@@ -1,3 +1,4 @@
+// Words for tensors, calls and copies.
 #include "memo/exec/names.h"
 
 #include <fmt/format.h>

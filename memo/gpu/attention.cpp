@@ -1,4 +1,4 @@
-// Attention of a GPU: LibTorch's flash attention.
+// Attention on a GPU, by LibTorch's flash attention.
 #include <ATen/ops/_flash_attention_backward.h>
 #include <ATen/ops/_flash_attention_forward.h>
 #include <ATen/ops/empty.h>
@@ -15,21 +15,22 @@
 namespace memo::gpu {
 namespace {
 
-using namespace libtorch;  // what kernels are given
+using namespace libtorch;  // the types of kernels' arguments
 
 at::Tensor heads_at(const at::Tensor& rows, std::int64_t first, std::int64_t count, std::int64_t dim) {
   return rows.narrow(1, first * dim, count * dim).unflatten(1, {count, dim});
 }
 
-// q, k and v as flash attention takes them: [1, tokens, heads, dim], or without the 1 where documents are apart, with
-// the first row of each in q and k, and the number of rows.
+// q, k and v in flash attention's form: [1, tokens, heads, dim]; or, where documents are apart, without the first
+// dimension, and with each document's first row in q and in k, and the length of the longest.
 struct Operands {
   at::Tensor q, k, v, starts_q, starts_k;
   std::int64_t longest_q = 0, longest_k = 0;
   [[nodiscard]] at::Tensor whole(const at::Tensor& rows) const { return starts_q.defined() ? rows : rows.unsqueeze(0); }
 };
 
-// Query rows [first, last) and the keys of the documents that they are in. Causality is that of the last rows.
+// The operands for query rows [first, last) and the keys of their documents. The causal mask is aligned to the last
+// rows.
 Operands operands(const at::Tensor& qkv, const GroupHeads& h, const Mask& mask, QueryRange range) {
   std::vector<std::int64_t> document_starts{0};
   for (const std::int64_t start : mask.document_starts)
@@ -64,9 +65,9 @@ Operands operands(const at::Tensor& qkv, const GroupHeads& h, const Mask& mask, 
   return result;
 }
 
-// Flash attention knows no hidden keys. Those that are not at the end of a document, where only hidden tokens come
-// after them, are refused before (python/memo/masks.py); here queries that see no key get what backward finds every P
-// to be 0 with.
+// Flash attention has no hidden keys. Padding at the end of a document needs none, because only hidden tokens come
+// after it; python/memo/masks.py refuses other padding. This function gives queries that see no key an o of 0, and an
+// lse from which backward computes a P of 0.
 void blind(const Mask& mask, const QueryRange& range, const at::Tensor& o, const at::Tensor& lse) {
   const std::vector<std::int64_t> queries = Visibility(mask, range.last).blind_queries();
   for (auto begin = queries.begin(); begin != queries.end();) {

@@ -1,3 +1,4 @@
+// Takes tensors to the launches of memo/kernels and to LibTorch's products.
 #include "memo/gpu/kernels.h"
 
 #include <ATen/ops/addmm.h>
@@ -14,13 +15,13 @@
 namespace memo::gpu {
 namespace {
 
-using namespace libtorch;  // what kernels are given
+using namespace libtorch;  // the types of kernels' arguments
 
 cudaStream_t stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
 
 kernels::Rows size_of(const at::Tensor& tensor) { return {tensor.size(0), tensor.size(1)}; }
 
-// f(T{}), which launches kernels, with the element's type as they know it.
+// Calls f(T{}), which launches kernels, with the kernels' type for the tensor's elements.
 template <class F>
 void with_type(const at::Tensor& tensor, const F& f) {
   MEMO_CHECK(tensor.scalar_type() == at::kFloat || tensor.scalar_type() == at::kBFloat16,
@@ -63,7 +64,7 @@ kernels::Heads<T> heads_of(const Heads& h, std::int64_t rows, std::int64_t count
   return result;
 }
 
-// A group's query heads, or its key heads: where they lie in the group's rows and in all heads' rows.
+// Where a group's query heads, or its key heads, lie in the group's rows and in the rows of all heads.
 struct Part {
   std::int64_t count, in_group, in_all;
   const std::optional<Norm>& norm;
@@ -194,7 +195,7 @@ void gather_rows(const at::Tensor& tokens, const at::Tensor& embedding, const at
   if (table.defined()) x.add_(table.index_select(0, positions));
 }
 
-// Sorted by token, so that each sum has one order.
+// index_put_ sorts by token, so each sum has one order.
 void add_rows(const at::Tensor& tokens, const at::Tensor& d, at::Tensor& gradient) {
   gradient.index_put_({tokens}, d.to(at::kFloat), /*accumulate=*/true);
 }

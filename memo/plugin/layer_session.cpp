@@ -1,3 +1,4 @@
+// Plays a program in parts, each up to the last call of a layer's forward or backward side.
 #include "memo/plugin/layer_session.h"
 
 #include <ATen/ops/empty.h>
@@ -17,7 +18,7 @@
 namespace memo::plugin {
 namespace {
 
-// Behind the last call of each layer's forward side, and of its backward side.
+// For each layer, the number of calls up to the end of its forward side, and of its backward side.
 struct LayerEnds {
   std::vector<std::size_t> forward, backward;
 };
@@ -35,8 +36,8 @@ LayerEnds layer_ends(const plan::Plan& plan) {
   return ends;
 }
 
-// All rows of the plan's context: calls have the same shapes whatever the length. What is added is seen by no token
-// before it.
+// Rows padded to the plan's context, so that calls have the same shapes at every length. Padding comes last, where no
+// token before it sees it.
 at::Tensor padded(const at::Tensor& rows, std::int64_t context) {
   if (rows.size(0) == context) return rows.contiguous();
   at::Tensor all = at::zeros({context, rows.size(1)}, rows.options());
@@ -97,7 +98,7 @@ struct LayerSession::Impl {
   std::optional<exec::StepReport> report;
   std::optional<exec::CheckReport> check;
   std::int64_t step = 0;
-  int next = 0;  // layer
+  int next = 0;  // the layer that is expected next
   bool forward_ended = false;
 };
 

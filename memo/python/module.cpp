@@ -1,5 +1,6 @@
-// memo._core: the executor and planner for the Python package (python/memo). Failures are BadInput, a ValueError, where
-// the input was bad or nothing fits, else Failed, a RuntimeError; what a layer's own code raises arrives as itself.
+// memo._core: the executor and planner for the Python package (python/memo). A failure is BadInput, a ValueError, where
+// the input was bad or nothing fits, and otherwise Failed, a RuntimeError; an exception of a layer's own code passes
+// through unchanged.
 #include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
 #include <torch/version.h>
@@ -25,7 +26,7 @@ namespace py = pybind11;
 namespace memo::python {
 namespace {
 
-// Opened once for tensors at `place`, and never closed: sessions that Python leaves to its end use it.
+// Opened once for tensors at `place`, and never closed: sessions that Python ends at exit still use it.
 libtorch::Device& device_at(at::Device place) {
   static auto& opened = *new std::map<at::DeviceType, std::unique_ptr<libtorch::Device>>;
   auto& device = opened[place.type()];
@@ -52,7 +53,7 @@ struct Session {
   std::unique_ptr<LayerSession> session;
 };
 
-// None where a tensor is undefined.
+// An undefined tensor becomes None.
 py::list list_of(const std::vector<at::Tensor>& tensors) {
   py::list result;
   for (const at::Tensor& tensor : tensors) result.append(tensor.defined() ? py::cast(tensor) : py::none());
@@ -80,7 +81,7 @@ PYBIND11_MODULE(_core, module) {
   using namespace memo;
   using namespace memo::plugin;
   using namespace memo::python;
-  // LibTorch's C++ interface changes between minor versions, sometimes without a missing symbol to tell.
+  // LibTorch's C++ interface changes between minor versions, sometimes without a missing symbol that would show it.
   const std::string built_for = std::to_string(TORCH_VERSION_MAJOR) + "." + std::to_string(TORCH_VERSION_MINOR);
   const auto here = py::module_::import("torch").attr("__version__").cast<std::string>();
   if (!here.starts_with(built_for + ".")) throw py::import_error("built for torch " + built_for);
@@ -135,7 +136,7 @@ PYBIND11_MODULE(_core, module) {
            py::arg("disk_limit"), py::arg("windows"), py::arg("dtype"), py::arg("attention"), py::arg("kinds"),
            py::arg("data_dependent"), py::arg("forward_layers"));
 
-  // (before, after, whether random numbers were drawn) of the calls' layer 0 (memo/plugin/layer_profiler.h).
+  // Returns (before, after, whether random numbers were drawn) for layer 0 of the calls (memo/plugin/layer_profiler.h).
   module.def(
       "trace_layer",
       [](const LayerOptions& options, const at::Tensor& hidden, const std::vector<at::Tensor>& parameters,

@@ -1,3 +1,4 @@
+// Sums residencies, transients and extents over boundaries.
 #include "memo/report/occupancy.h"
 
 #include <algorithm>

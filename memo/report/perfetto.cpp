@@ -1,3 +1,4 @@
+// Events of streams, stalls and memory in the trace's JSON.
 #include "memo/report/perfetto.h"
 
 #include <fmt/format.h>
@@ -63,7 +64,7 @@ class Process {
                    time * 1e6, bytes.value());
   }
 
-  // A counter holds its value until the next one, so equal neighbours are one.
+  // Keeps only changes: a counter holds its value until the next event.
   void counters() {
     const Occupancy live = occupancy(plan_);
     series("device bytes", live.device);

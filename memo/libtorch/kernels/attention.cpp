@@ -1,3 +1,4 @@
+// The CPU's attention: memory and threads for the kernels of attention_kernels.h.
 #include "memo/libtorch/kernels/attention.h"
 
 #include <ATen/Parallel.h>
@@ -20,7 +21,7 @@ namespace {
 
 using attention::Rows;
 
-// bfloat16 as the kernels know it.
+// The kernels' type for bfloat16.
 template <class T>
 using Element = std::conditional_t<std::is_same_v<T, float>, float, std::uint16_t>;
 
@@ -40,7 +41,7 @@ void check(const at::Tensor& qkv, const GroupHeads& h, const Mask& mask) {
 
 at::Tensor floats(at::IntArrayRef sizes) { return at::empty(sizes, at::TensorOptions().dtype(at::kFloat)); }
 
-// f(task, work) for tasks 0, 1, ..., begun in this order by as many threads as there are.
+// Calls f(task, work) for tasks 0, 1, ..., begun in this order by as many threads as there are.
 template <class F>
 void for_tasks(std::int64_t tasks, std::int64_t work_floats, const F& f) {
   const std::int64_t threads = at::get_num_threads();

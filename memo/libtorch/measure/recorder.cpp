@@ -1,3 +1,4 @@
+// Runs the calls, reads their allocation events, and turns these into traces and classes of saved tensors.
 #include "memo/libtorch/measure/recorder.h"
 
 #include <ATen/ops/empty.h>
@@ -64,7 +65,7 @@ class Recorder {
   std::vector<OperandTensor> operands(const std::vector<model::Use>& uses, Tokens tokens) const {
     std::vector<OperandTensor> result;
     for (const model::Use& use : uses) {
-      if (flow_.classes[at(use.cls)].lasting()) continue;  // the decoder has it
+      if (flow_.classes[at(use.cls)].lasting()) continue;  // the segments hold it
       const int groups = use.every_group && flow_.classes[at(use.cls)].grouped ? flow_.groups : 1;
       for (int g = 0; g < groups; ++g) result.push_back({use, g, operand(use, tokens)});
     }
@@ -77,7 +78,8 @@ class Recorder {
   }
   Where block_of(Tokens tokens, const model::Segment& segment) const {
     const at::Tensor ids = at::zeros({tokens.value()}, at::dtype(at::kLong).device(device_));
-    const auto layer = std::ranges::find(flow_.kinds, segment.kind) - flow_.kinds.begin();  // the first of the kind
+    // The first layer of the kind.
+    const auto layer = std::ranges::find(flow_.kinds, segment.kind) - flow_.kinds.begin();
     return {.layer = segment.kind < 0 ? 0 : static_cast<int>(layer),
             .block = 0,
             .tokens = ids,
@@ -100,7 +102,7 @@ class Recorder {
       if (first_size) MEMO_CHECKED(add_saved(segment, tokens, reads, outputs, witness.storages(), recording.events()));
       MEMO_CHECKED(
           add_trace(s, false, tokens, recording.events(), outputs, segment.forward.writes, witness.storages()));
-      // What someone else's code allocates may hang on values.
+      // The allocations of external code may depend on values, so backward gets the real ones.
       if (segments_.external() && segment.forward.reads.empty() && !outputs.empty())
         written_[{segment.forward.writes.front().cls, tokens.value()}] = outputs.front();
     }
@@ -113,7 +115,7 @@ class Recorder {
     return add_trace(s, true, tokens, recording.events(), results, segment.backward.writes, {});
   }
 
-  // The table's own reads, without those that were added for saved tensors.
+  // The reads of the original table, without those that were added for saved tensors.
   std::vector<model::Use> table_reads(const model::Segment& segment, bool backward) const {
     const std::vector<model::Use>& uses = backward ? segment.backward.reads : segment.forward.reads;
     const auto saved = saved_uses_.find(segment.name);
@@ -121,7 +123,8 @@ class Recorder {
     return {uses.begin(), uses.end() - static_cast<std::ptrdiff_t>(added)};
   }
 
-  // Which tensors a segment's graph keeps: its operands, and others, for which the table gets new classes.
+  // Finds the tensors that a segment's graph keeps. Operands become reads of backward; others become new classes of the
+  // table.
   Status add_saved(model::Segment& segment, Tokens tokens, const std::vector<OperandTensor>& reads,
                    const std::vector<at::Tensor>& outputs, const std::vector<const void*>& storages,
                    const std::vector<AllocationEvent>& events) {
@@ -165,12 +168,12 @@ class Recorder {
     return {};
   }
 
-  // Turns events into requests: those that hold an output or a saved tensor are named by their class.
+  // Turns events into requests; requests that hold an output or a saved tensor get its class.
   Status add_trace(int s, bool backward, Tokens tokens, const std::vector<AllocationEvent>& events,
                    const std::vector<at::Tensor>& outputs, const std::vector<model::Use>& writes,
                    const std::vector<const void*>& saved) {
     plan::Trace trace{s, backward, tokens, Seconds(0), requests(events)};
-    std::map<const void*, std::size_t> last;  // the request that lives at an address at the end
+    std::map<const void*, std::size_t> last;  // the last request at each address
     std::size_t request = 0;
     for (const AllocationEvent& event : events)
       if (event.is_malloc) last[event.address] = request++;
@@ -190,7 +193,7 @@ class Recorder {
         if (!name_request(outputs[i].storage().data(), use.cls, g))
           return run_time_error(fmt::format("profile: segment {} returns memory that it did not allocate", where));
     }
-    // Saved classes follow the table's writes, in the order in which autograd saved them.
+    // Classes of saved tensors follow the table's writes, in the order in which autograd saved the tensors.
     std::set<const void*> named;
     for (const at::Tensor& output : outputs) named.insert(output.storage().data());
     std::size_t next = 0;
@@ -230,7 +233,7 @@ class Recorder {
     return result;
   }
 
-  // Core attention at two lengths; requests at the context are extrapolated.
+  // Records core attention at two lengths, and extrapolates its requests to the context.
   Status record_core(int s) {
     const Tokens block = flow_.block_tokens(0);
     const std::int64_t unit = std::max<std::int64_t>(block.value(), 1024);
@@ -278,11 +281,11 @@ class Recorder {
   at::Device device_;
   std::vector<plan::Trace> traces_;
   std::map<std::pair<int, std::int64_t>, at::Tensor>
-      written_;                                      // operands by class and tokens; else constants are given
-  std::vector<std::unique_ptr<Witness>> witnesses_;  // which outlive their graphs
-  // What external calls before attention left behind, not by name, of each kind of layers.
+      written_;  // operands by class and tokens; operands that are missing are constants
+  std::vector<std::unique_ptr<Witness>> witnesses_;  // each outlives its graph
+  // By kind of layers: addresses of transients that external calls before attention left alive.
   std::map<int, std::set<const void*>> suspended_;
-  std::map<std::string, std::size_t> saved_uses_;  // how many reads were added to a segment's backward side
+  std::map<std::string, std::size_t> saved_uses_;  // by segment: the number of reads added to its backward side
 };
 
 }  // namespace

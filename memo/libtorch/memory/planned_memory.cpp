@@ -1,3 +1,4 @@
+// Operands and requests of each call, read off the plan's residencies and traces.
 #include "memo/libtorch/memory/planned_memory.h"
 
 #include <algorithm>
@@ -6,7 +7,6 @@
 #include "memo/base/index.h"
 
 namespace memo::libtorch {
-namespace {}  // namespace
 
 PlannedMemory::PlannedMemory(const plan::Plan& plan, std::byte* arena) : plan_(plan), arena_(arena) {
   const plan::Program& program = plan.program;

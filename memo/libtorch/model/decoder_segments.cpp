@@ -1,3 +1,4 @@
+// Maps segments of the table, by their names, to functions of the decoder.
 #include "memo/libtorch/model/decoder_segments.h"
 
 #include <ATen/core/grad_mode.h>

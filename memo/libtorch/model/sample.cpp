@@ -1,3 +1,4 @@
+// Targets and positions of a window of tokens, by its documents.
 #include "memo/libtorch/model/sample.h"
 
 #include <ATen/ops/arange.h>

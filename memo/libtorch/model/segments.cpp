@@ -1,3 +1,4 @@
+// Leaves, roots and gradients of a call's graph.
 #include "memo/libtorch/model/segments.h"
 
 #include <ATen/core/grad_mode.h>
@@ -11,7 +12,8 @@
 namespace memo::libtorch {
 namespace {
 
-// A segment of one node runs on this thread, whose allocations are planned: the engine would run a GPU's on another.
+// Whether the graph is a single node. Such a node is called on this thread, whose allocations are planned: on a GPU,
+// autograd's engine would take it to another thread.
 bool is_one_node(const Graph& graph) {
   const auto& node = graph.roots.front().function;
   for (std::size_t i = 0; i < graph.roots.size(); ++i)

@@ -1,3 +1,4 @@
+// Regions of each group of the state, and the copies that bring paged groups in and out between steps.
 #include "memo/libtorch/run/planned_state.h"
 
 #include <optional>
@@ -8,7 +9,7 @@
 namespace memo::libtorch {
 namespace {
 
-// Which group and region a class of the dataflow holds.
+// The group and region that a class of the dataflow belongs to.
 struct Piece {
   model::Stage stage;
   std::size_t kind;
@@ -29,7 +30,7 @@ PlannedState::PlannedState(const plan::Plan& plan, std::byte* arena, exec::CopyE
   const plan::Program& program = plan.program;
   for (std::size_t kind = 0; kind < 3; ++kind) regions_[{}][kind] = arena + program.fixed[kind].offset.value();
   const std::map<int, Piece> piece_of = pieces(plan.profile.flow);
-  std::set<std::pair<StateGroup, std::size_t>> paged;  // a tensor has many copies, to one place
+  std::set<std::pair<StateGroup, std::size_t>> paged;  // a set, since a tensor has many copies, all to one place
   const auto find = [&](const plan::Tensor& tensor) -> std::optional<std::pair<StateGroup, std::size_t>> {
     const auto piece = piece_of.find(tensor.cls);
     if (piece == piece_of.end()) return {};
@@ -63,7 +64,7 @@ Status PlannedState::move(std::vector<Paged>& pieces, plan::Direction direction)
     if (const Status moved = engine_.wait(ticket); result && !moved)
       result = fail(moved.error().kind, paged->name + ": " + moved.error().message);
   const Status drained = engine_.drain();
-  engine_.take_spans(direction);  // of no step
+  engine_.take_spans(direction);  // these spans belong to no step
   return result ? drained : result;
 }
 

@@ -1,3 +1,5 @@
+// One call from views of its operands to settled results, and the translation of saved tensors to planned ones and
+// back.
 #include "memo/libtorch/run/runner.h"
 
 #include <fmt/format.h>
@@ -15,7 +17,7 @@ namespace {
 
 constexpr std::size_t departures_kept = 20;
 
-// Of a contiguous tensor. Infinities and NaN are what has all bits of the exponent.
+// For a contiguous tensor: infinities and NaN are the values whose exponent bits are all set.
 bool all_finite(const at::Tensor& tensor) {
   if (!tensor.is_cpu()) return tensor.isfinite().all().item<bool>();
   const auto finite = [&]<class Word>(Word exponent) {
@@ -80,7 +82,7 @@ void Runner::run_call(int call) {
   const std::int64_t departures_before = departure_count_;
   const bool backward = what.phase == plan::Phase::backward;
   const auto& segment = plan_.profile.flow.segments[at(what.segment)];
-  // Reads that the table got from saved tensors come last; only autograd asks for them, through unpack.
+  // The table's reads end with those added for saved tensors; only autograd asks for them, through unpack.
   const Gradients* gradients = gradients_of_[at(call)] < 0 ? nullptr : &gradients_[at(gradients_of_[at(call)])];
   if (gradients && first_sequence_ && gradients->first == call) state_->zero_gradients(gradients->group);
   std::vector<at::Tensor> reads;
@@ -112,7 +114,7 @@ void Runner::run_call(int call) {
     if (!(departure.kind == Departure::Kind::outlived && may_outlive)) note(call, describe(departure));
   if (planned.unused() > 0 && !(state_ && state_->refused()))
     note(call, fmt::format("{} planned requests were not made", planned.unused()));
-  // What someone else's code keeps may lie where the plan has other things.
+  // External code may keep a tensor at an address that the plan has given to another.
   if (segments_.external() && departure_count_ > departures_before)
     throw std::runtime_error("it does not allocate what was recorded: " + departures_.back());
 }
@@ -122,7 +124,7 @@ void Runner::look_for_not_finite(bool look) {
   not_finite_.clear();
 }
 
-// `measured`: the gradients that are complete now.
+// `measured`: gradients that are complete with this call.
 void Runner::look_at_results(int call, const Gradients* measured) {
   for (const PlannedOperand& operand : memory_.writes(call))
     if (!all_finite(view(operand))) {
@@ -136,7 +138,7 @@ void Runner::look_at_results(int call, const Gradients* measured) {
   }
 }
 
-// Results lie where the plan says, or are moved there when the call departed from it.
+// Moves each result to its planned place, unless it was allocated there.
 void Runner::settle(int call, const std::vector<at::Tensor>& results) {
   const auto writes = memory_.writes(call);
   MEMO_CHECK(results.size() <= writes.size(), "a call writes what its table says");
@@ -186,7 +188,8 @@ std::optional<std::any> Runner::pack(const at::Tensor& tensor) {
   return std::any(std::move(held));
 }
 
-// What someone else's code saves and lets go of within the call is a transient; the rest is not of the plan.
+// A tensor that external code saves and releases within the call is a transient; one that it still keeps is a
+// departure.
 void Runner::check_held(int call) {
   for (const auto& seen : std::exchange(held_, {}))
     if (const auto held = seen.lock())
@@ -204,7 +207,7 @@ at::Tensor Runner::unpack(const std::any& handle) {
     if (operand.tensor == saved.tensor)
       return tensor_at(operand.address + saved.byte_offset, saved.sizes, saved.strides, saved.dtype,
                        device_.of_tensors());
-  // Someone else's graph may lead anywhere.
+  // A graph of external code may lead to any tensor.
   if (segments_.external()) throw std::runtime_error("backward needs a tensor that another call saved");
   MEMO_CHECK(false, "a backward call reads what its forward call saved");
 }
