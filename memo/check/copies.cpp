@@ -1,4 +1,4 @@
-// Does every copy move what is there, in time, to and from places of its own?
+// Checks that every copy moves existing content, in time, between places that belong to its tensor.
 #include <algorithm>
 #include <array>
 
@@ -54,7 +54,7 @@ class CopyCheck {
     return fmt::format("copy {} ({} of {}, tier {})", c, copy(c).direction == Direction::out ? "out" : "in",
                        name_of_tensor(plan_, residency(c).tensor), tier(c).name);
   }
-  // Where the copy's bytes end on the tier.
+  // The end of the copy's bytes on the tier.
   [[nodiscard]] std::int64_t extent_end(int c) const {
     const Bytes bytes = program_.tensors[static_cast<std::size_t>(residency(c).tensor)].bytes;
     return (copy(c).tier_offset + round_up(bytes, copy_alignment)).value();
@@ -113,8 +113,8 @@ class CopyCheck {
 
   static bool same_extent(const Copy& a, const Copy& b) { return a.tier == b.tier && a.tier_offset == b.tier_offset; }
 
-  // An extent is taken from the start of the write to the end of the last fetch of what was written; that of a lasting
-  // tensor always.
+  // An extent is occupied from the start of the write to the end of the last fetch of its content; a persistent
+  // tensor's extent is always occupied.
   void check_extents() {
     for (int t = 0; t < static_cast<int>(program_.tier_bytes.size()); ++t) {
       std::vector<int> outs;

@@ -1,4 +1,5 @@
-// Do the operands of every call lie in the arena when it runs: written or fetched before, whole sequences contiguous?
+// Checks that the operands of every call lie in the arena when it runs: written or fetched before, whole sequences
+// contiguous.
 #include <algorithm>
 #include <unordered_map>
 
@@ -40,7 +41,7 @@ class DataCheck {
   }
 
  private:
-  // Ranges are those of check_structure: 12 bits of class, 16 of layer, 24 of block, 12 of group.
+  // check_structure has checked the ranges: 12 bits of class, 16 of layer, 24 of block, 12 of group.
   static std::uint64_t key(int cls, int layer, int block, int group) {
     return (static_cast<std::uint64_t>(cls) << 52) | (static_cast<std::uint64_t>(layer) << 36) |
            (static_cast<std::uint64_t>(block) << 12) | static_cast<std::uint64_t>(group);
@@ -83,8 +84,8 @@ class DataCheck {
       for (int g = 0; g < flow_.groups && !failures_.full(); ++g) check_buffer(k, use, g, write);
   }
 
-  // One operand: a block, or all blocks end to end. A tensor may have several residencies at a boundary (a rerun writes
-  // again what is still kept): any chain of them that is contiguous will do.
+  // Checks one operand: a block, or all blocks end to end. A tensor may have several residencies at a boundary, since a
+  // rerun writes blocks that are also kept: any contiguous chain of residencies is accepted.
   void check_buffer(int k, const Use& use, int group, bool write) {
     const Call& call = program_.calls[static_cast<std::size_t>(k)];
     const int layer = call.layer + use.layer_shift;
@@ -106,7 +107,7 @@ class DataCheck {
     }
   }
 
-  // Moves each of `ends_` (where a chain of blocks may end) past `tensor`; false when a failure was reported.
+  // Moves each of `ends_` (possible ends of a chain of blocks) past `tensor`; false when a failure was reported.
   bool extend(int k, int tensor, bool write, bool first) {
     const std::int64_t bytes = program_.tensors[static_cast<std::size_t>(tensor)].bytes.value();
     std::size_t candidates = 0;

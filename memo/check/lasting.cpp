@@ -1,5 +1,5 @@
-// Lasting tensors are changed in place and outlive the step: has each one address, one place on its tier, and there the
-// newest content whenever it is fetched and when the step ends?
+// Checks persistent tensors, which are changed in place and outlive the step: each must have one address, one place on
+// its tier, and there its newest content whenever it is fetched and when the step ends.
 #include <algorithm>
 
 #include "memo/check/parts.h"

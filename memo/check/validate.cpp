@@ -55,10 +55,10 @@ bool lasting(const Plan& plan, int tensor) {
 
 namespace {
 
-// Predictions count the bytes of tensors, or those of whole copies.
+// Predictions may count the bytes of tensors, or those of whole copies.
 void check_moved(const Plan& plan, Direction direction, Bytes predicted, Failures& failures) {
   const auto add = [](std::int64_t sum, Bytes more) { return std::min(sum + more.value(), 2 * max_bytes); };
-  // What starts before the update is done for every sequence.
+  // Copies and calls that start before the update happen for every sequence.
   const int update = first_update(plan);
   std::int64_t tensors = 0, copies = 0;
   for (const Copy& copy : plan.program.copies) {
@@ -74,8 +74,7 @@ void check_moved(const Plan& plan, Direction direction, Bytes predicted, Failure
                  direction == Direction::out ? "out" : "in", tensors, copies);
 }
 
-// Blocks that a placement calls swapped are the ones that are written out; streamed ones that are computed again may
-// be.
+// Swapped blocks must be written out; streamed blocks that are recomputed may be.
 void check_placement(const Plan& plan, Failures& failures) {
   const Program& program = plan.program;
   const model::Dataflow& flow = plan.profile.flow;
@@ -128,7 +127,7 @@ void check_sums(const Plan& plan, Failures& failures) {
   if (p.device_lower_bound > arena)
     failures.add("the lower bound of the device peak, {} bytes, is over the arena of {} bytes",
                  p.device_lower_bound.value(), arena.value());
-  // A step of 0: not simulated yet.
+  // A predicted step of 0 means that the plan was not simulated yet.
   if (p.step > Seconds(0) && p.step.value() < p.step_lower_bound.value() * (1 - 1e-9))
     failures.add("the predicted step of {} s is under its own lower bound of {} s", p.step.value(),
                  p.step_lower_bound.value());

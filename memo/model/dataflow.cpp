@@ -1,3 +1,4 @@
+// The tables of a decoder and of layers alone, and look-ups in a table.
 #include "memo/model/dataflow.h"
 
 #include <algorithm>
@@ -18,7 +19,7 @@ Use block_of(int cls, int layer_shift = 0) { return {cls, layer_shift, false, fa
 Use groups_of(int cls) { return {cls, 0, false, true}; }
 Use sequence_of(int cls) { return {cls, 0, true, false}; }
 
-// Of one head group, by the numbers of its classes.
+// The segment for core attention of one head group, by the numbers of its classes.
 Segment core_attention(int qkv, int o, int lse, int d_o, int dq, int dk, int dv) {
   return {"attention",
           Stage::core,

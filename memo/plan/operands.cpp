@@ -1,3 +1,4 @@
+// Numbers instances, expands uses, and finds residencies.
 #include "memo/plan/operands.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// Which tensors a call reads and writes: the dataflow's table expanded for one call.
+// The tensors that a call reads and writes: the dataflow's table expanded for one call.
 #pragma once
 
 #include <vector>
@@ -8,7 +8,7 @@
 
 namespace memo::plan {
 
-// Numbers every instance (class, layer, block, group) of a dataflow. Layers run to L inclusive: x and d have L + 1.
+// Numbers every instance (class, layer, block, group) of a dataflow. Layers go up to L: x and d have L + 1.
 class TensorIndex {
  public:
   explicit TensorIndex(const model::Dataflow& flow);
@@ -22,7 +22,7 @@ class TensorIndex {
   int size_ = 0;
 };
 
-// One operand of a call: a tensor, or so many blocks of a sequence from this one, its block 0, on.
+// One operand of a call: a tensor, or several blocks of a sequence, from this tensor, its block 0, on.
 struct Operand {
   int tensor = 0;
   bool sequence = false;
@@ -35,12 +35,12 @@ struct Operands {
 
 Operands operands(const model::Dataflow& flow, const TensorIndex& index, const Call& call);
 
-// Where a program has its tensors while a call runs.
+// The places of a program's tensors during a call.
 class Places {
  public:
   Places(const TensorIndex& index, const Program& program);
-  // Of the residencies that hold the tensor (of the index) at the call's boundary, the first in the program's list.
-  // Aborts when there is none, which no validated plan has of an operand.
+  // The first residency in the program's list that holds the tensor (of the index) at the call's boundary. Aborts when
+  // there is none, which a validated plan excludes for operands.
   [[nodiscard]] const Residency& of(int tensor, int call) const;
 
  private:

@@ -1,4 +1,5 @@
-// Ranges of everything in a plan: after this, indices may be followed and small sums of bytes cannot overflow.
+// Checks the ranges of all numbers in a plan: afterwards indices may be followed, and small sums of bytes cannot
+// overflow.
 #include <cmath>
 #include <limits>
 
@@ -82,7 +83,7 @@ void check_call(const Plan& plan, int k, Failures& failures) {
   const bool blocks = over_blocks(segment.stage), groups = segment.stage == model::Stage::core;
   if (call.phase < Phase::forward || call.phase > Phase::rerun)
     failures.add("call {} ({}) has phase {}", k, segment.name, static_cast<int>(call.phase));
-  // Segments that run once a step name the layer of their operands: 0 for the embedding, up to L for the loss.
+  // Segments that run once a step have the layer of their operands: 0 for the embedding, up to L for the loss.
   if (call.layer < 0 || call.layer >= flow.layers + (flow.each_layer(call.segment) ? 0 : 1))
     failures.add("call {} ({}) is of layer {} of {}", k, segment.name, call.layer, flow.layers);
   const bool some = groups && call.phase == Phase::rerun && call.block > 0;  // of a sequence's blocks

@@ -1,4 +1,4 @@
-// profile.json (docs/formats.md).
+// Reads and writes profile.json (docs/formats.md).
 #include "memo/plan/profile_json.h"
 
 #include <fmt/format.h>
@@ -225,7 +225,7 @@ Profile profile_from(const JsonCursor& object) {
 }
 
 int Profile::trace_of(int segment, bool backward, Tokens tokens) const {
-  // The optimizer runs once a step, whatever the number of tokens.
+  // The optimizer runs once a step, for any number of tokens.
   const bool any = flow.segments[static_cast<std::size_t>(segment)].stage == model::Stage::optimizer;
   for (std::size_t i = 0; i < traces.size(); ++i)
     if (traces[i].segment == segment && traces[i].backward == backward && (any || traces[i].tokens == tokens))

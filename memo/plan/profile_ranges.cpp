@@ -1,4 +1,4 @@
-// Ranges of everything in a profile, so that later code can index, add and multiply without asking again.
+// Checks the ranges of all numbers in a profile, so that later code can index, add and multiply without checks.
 #include <algorithm>
 #include <cmath>
 #include <set>

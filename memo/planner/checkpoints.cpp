@@ -1,3 +1,4 @@
+// Changes a placement to groups of layers.
 #include "memo/planner/checkpoints.h"
 
 namespace memo::planner {

@@ -1,3 +1,4 @@
+// Finds the uses of persistent tensors, and makes stays of them.
 #include "memo/planner/lasting.h"
 
 #include <algorithm>
@@ -77,7 +78,7 @@ class LastingBuilder {
     }
   }
 
-  // Swapped layers take slots in turn.
+  // Adds the stays of swapped layers, which take slots in turn.
   void page(int cls) {
     std::vector<Stay> stays;
     int layers = 0;

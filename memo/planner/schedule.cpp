@@ -1,3 +1,4 @@
+// Lists the calls of a whole step or of layers alone, pass by pass.
 #include "memo/planner/schedule.h"
 
 #include <algorithm>
@@ -111,21 +112,21 @@ class CallBuilder {
       if (flow_.segments[s].stage == stage) found.push_back(static_cast<int>(s));
     return found;
   }
-  // Those of a layer's kind.
+  // The segments of the stage for this layer's kind.
   std::vector<int> segments(Stage stage, int layer) const {
     std::vector<int> found = segments(stage);
     if (layer < flow_.layers) std::erase_if(found, [&](int s) { return !flow_.in_layer(s, layer); });
     return found;
   }
 
-  // A segment is run again when any of its outputs of that block was placed as recompute.
+  // A segment runs again when the placement recomputes any of its outputs of that block.
   bool reruns(int segment, int layer, int block) const {
     const auto& writes = flow_.segments[static_cast<std::size_t>(segment)].forward.writes;
     return std::ranges::any_of(writes, [&](const model::Use& use) {
       return use.layer_shift == 0 && placement_.place(use.cls, layer, block) == PlacementMap::Place::recompute;
     });
   }
-  // How many blocks of core attention's outputs are computed again.
+  // The number of blocks for which core attention runs again.
   int core_reruns(int layer) const {
     int most = 0;
     for (int s : segments(Stage::core))
@@ -154,7 +155,7 @@ class CallBuilder {
     close();
   }
 
-  // One pass that updates the parameters of some stages and layers.
+  // Adds one pass that updates the parameters of some stages and layers.
   void update(const std::vector<std::pair<Stage, int>>& of) {
     const std::vector<int> updates = segments(Stage::update);
     if (updates.empty()) return;
@@ -172,7 +173,7 @@ class CallBuilder {
     if (placement_.any_streamed() && static_cast<int>(result_.calls.size()) == result_.passes.back().begin) wait();
     add(segment, phase, layer, block, group);
   }
-  // What was written before may be out after the first of two calls, and fetched during the second.
+  // Adds two calls: earlier tensors are written out after the first, and may be fetched during the second.
   void wait() {
     for (int waits = 0; waits < 2; ++waits) add(segments(Stage::wait).at(0), Phase::forward, 0, -1, -1);
   }
@@ -206,7 +207,7 @@ class CallBuilder {
         close();
       }
   }
-  // Layers of one checkpoint (memo/planner/checkpoints.h).
+  // Whether the layer continues its predecessor's group of one checkpoint (memo/planner/checkpoints.h).
   bool again(int layer) const { return input_recomputed(flow_, placement_, layer); }
   bool in_group(int layer) const { return again(layer) || again(layer + 1); }
   void rerun_group(int last) {

@@ -1,3 +1,4 @@
+// Finds the tensors that cross passes, and marks them streamed or paged.
 #include "memo/planner/streaming.h"
 
 #include <algorithm>
@@ -11,7 +12,7 @@ namespace {
 using model::Dataflow;
 using model::Stage;
 
-// Numbers the passes of a step (memo/model/dataflow.h draws them): the one in which a side of a layer's stage runs.
+// The number of the pass in which a side of a layer's stage runs (memo/model/dataflow.h draws the passes).
 int pass_of(const Dataflow& flow, Stage stage, bool backward, int layer) {
   const int turn = 2 * flow.layers;
   if (flow.layers_alone()) {

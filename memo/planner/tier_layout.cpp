@@ -1,3 +1,4 @@
+// Bundles blocks, and packs bundles by their times on the tier.
 #include "memo/planner/tier_layout.h"
 
 #include <algorithm>
@@ -8,8 +9,8 @@
 namespace memo::planner {
 namespace {
 
-// Tensors of one class, layer, head group and life, all of them computed again or none: they come and go together. A
-// lasting one is alone.
+// Blocks of one class, layer, head group and life that are all recomputed or all not: they are on the tier at the same
+// time. A persistent tensor is a bundle by itself.
 struct Bundle {
   int begin = std::numeric_limits<int>::max(), end = 0;  // boundaries: the first write starts, the last fetch has ended
   std::vector<std::pair<int, int>> members;              // (tensor, life), in the order of blocks

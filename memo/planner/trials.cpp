@@ -1,3 +1,4 @@
+// One trial: the program, its timeline, and the comparison with the best so far.
 #include "memo/planner/trials.h"
 
 #include <fmt/format.h>
@@ -71,7 +72,7 @@ Result<plan::Plan> Trials::finish() {
   return plan;
 }
 
-// What comes before the update is done for each sequence, the rest once.
+// Calls before the update run for each sequence, the others once.
 void Trials::predict(plan::Plan& plan, Seconds alone) const {
   const sim::Timeline& once = best_->timeline;
   const int more = request_.sequences - 1;

@@ -1,5 +1,6 @@
 // Takes over every CPU allocation of LibTorch (c10::SetCPUAllocator), to record it or to serve it at a planned address.
 // This is one of the two places with global state, because LibTorch's allocator is global; scopes are per thread.
+//
 // An allocation of 0 bytes has no memory: it is not recorded, planned, counted or freed.
 #pragma once
 
