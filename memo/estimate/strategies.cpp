@@ -1,4 +1,4 @@
-// The presets.
+// The presets of the systems: which parallelism, recomputation and offloading each one uses.
 #include "memo/estimate/strategies.h"
 
 #include <fmt/format.h>

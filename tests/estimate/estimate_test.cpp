@@ -1,3 +1,4 @@
+// Estimates: plans of modelled profiles are proved, sums add up, and setups that cannot be are refused.
 #include "memo/estimate/estimate.h"
 
 #include <gmock/gmock.h>

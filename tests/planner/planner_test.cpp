@@ -1,3 +1,4 @@
+// Plans of every strategy: valid, within their limits, none slower than its peers, and the smallest limit is named.
 #include "memo/planner/planner.h"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,6 @@
-// What stays free behind a rectangle that is so wide, so that neighbours are apart where there is room: a 20th at most.
+// Draws rectangles onto pixels, quickly also where many of them share a pixel.
+
+// The gap behind a rectangle of this width, so that neighbours are apart where there is room: at most a 20th of the width.
 const gapAfter = (wide, scale) => (wide > 5 * scale ? Math.min(0.75 * scale, wide / 20) : 0);
 
 // Rectangles onto pixels with exact coverage: a pixel that many small rectangles share gets the mean of their colours, so
