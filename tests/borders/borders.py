@@ -9,7 +9,8 @@ from pathlib import Path
 
 SOURCES = (".h", ".cpp", ".cu")
 OPENED = ("memo/", "python/", "tests/", "benchmarks/", "scripts/", "cmake/")  # whose sources say what they are for
-COMMENTS = {".h": "// ", ".cpp": "// ", ".cu": "// ", ".js": "// ", ".py": '"""', ".pyi": '"""', ".cmake": "# ", "CMakeLists.txt": "# "}
+COMMENTS = {".h": "// ", ".cpp": "// ", ".cu": "// ", ".js": "// ", ".py": '"""', ".pyi": '"""', ".cmake": "# ",
+            "CMakeLists.txt": "# "}
 NAMED = re.compile(r"`([\w./*-]+\.(?:h|cpp|cu|py|js|cmake|md|sh))`|\]\(([\w./-]+\.\w+)(?:#[\w-]*)?\)")
 MOST_FILES, MOST_LINES = 42, 0.2
 
@@ -41,7 +42,8 @@ def room(path, rooms):
 def faults(root):
     """A line for each thing that is not as the table and the documents say."""
     rooms, files = table(root), tracked(root)
-    return [*_order(rooms), *_includes(root, rooms, files), *_sizes(root, files), *_documents(root, files), *openings(root, files)]
+    return [*_order(rooms), *_includes(root, rooms, files), *_sizes(root, files), *_documents(root, files),
+            *openings(root, files)]
 
 
 def _order(rooms):
@@ -117,7 +119,8 @@ def openings(root, files):
     """Sources that do not open with a sentence on what they are for, and those that only repeat their header's."""
     opening = {}
     for file in files:
-        if file == "CMakeLists.txt" or file.startswith(OPENED) and (file.endswith(tuple(COMMENTS)) or file.startswith("scripts/")):
+        source = file.endswith(tuple(COMMENTS)) or file.startswith("scripts/")
+        if file == "CMakeLists.txt" or source and file.startswith(OPENED):
             opening[file] = _opening(file, (Path(root) / file).read_text())
             if not re.match(r"(\S+\s+){2,}\S*[.:]", opening[file]):
                 yield f"{file}: does not open with a sentence that says what it is for"

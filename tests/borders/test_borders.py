@@ -1,5 +1,5 @@
-"""Folders use those that the table of docs/architecture.md allows, documents name what is there, and sources say what they are for;
-planted faults are found."""
+"""Folders use those that the table of docs/architecture.md allows, documents name what is there, and sources open with their
+purpose; planted faults are found."""
 
 import shutil
 from pathlib import Path
