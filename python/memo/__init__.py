@@ -3,8 +3,8 @@
     import memo
     memo.attach(model, context=16384, device_limit="2GiB", disk="/var/tmp")
 
-The model's forward and backward then run its own decoder layers by token blocks, and every tensor that backward needs
-stays in memory, leaves for the disk or is computed again as a plan says. See `attach`.
+The model then runs its own decoder layers by token blocks, forward and backward. A plan decides for every tensor that backward
+needs whether it stays in memory, is swapped to the disk or is computed again. See `attach`.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""An attached model: its layers as they run by plans."""
+"""The Attachment of a model: it puts itself around the model's layers, and runs them by plans."""
 
 import functools
 import warnings
@@ -14,29 +14,29 @@ _ATTRIBUTE = "_memo_attachment"
 
 
 def attachment_of(model):
-    """The Attachment of a model, also below or above wrappers, or None: it is known where the layers are run."""
+    """The Attachment of a model, also below or above wrappers, or None. It is an attribute of the module that runs the layers."""
     return next((module.__dict__[_ATTRIBUTE] for module in model.modules() if _ATTRIBUTE in module.__dict__), None)
 
 
 class Attachment:
-    """A model's plans. `plan` is that of the longest length so far; `last` tells of the last step."""
+    """A model's plans. `plan` is the plan of the last step, or of the attached context before the first; `last` has its times."""
 
     def __init__(self, planning, plan):
         self._planning, self._kind = planning, planning.kind
         self.model, self.owner, self.block = self._kind.model, self._kind.owner, planning.block
         self._running, self._session, self._open, self._calls = False, None, None, None
-        self._checks = {}  # of plans that were watched, by what they are for
+        self._checks = {}  # check mode's reports by (state, blocks)
         self._meet_layers()
         state = planning.state_before_steps()
         if plan is None:
             self.plan = planning.plan_of(state, planning.blocks)
         else:
             planning.give(plan)
-            self._session_for(state, planning.blocks * self.block)  # refuses one for other layers
+            self._session_for(state, planning.blocks * self.block)  # refuses a plan for other layers
         self._head, self._trl_tiles = planning.head, TrlTiles()
 
     def _meet_layers(self):
-        """The layers as planning has them now."""
+        """Takes over the layers that planning has found."""
         planning = self._planning
         self.layers, self.names = planning.layers, planning.names
         self._calls = layers.Calls(self.names, self.layers, [planning.own_forward(layer) for layer in self.layers],
@@ -46,8 +46,8 @@ class Attachment:
         blocks = self._planning.blocks_for(tokens)
         if self._open != (state, blocks):
             self.plan = self._planning.plan_of(state, blocks)
-            self._close()  # its memory first
-            self._meet_layers()  # calls of its own: a session that ends later lets go of its own blocks alone
+            self._close()  # frees its memory before another session takes some
+            self._meet_layers()  # new calls, since the old session, when it ends later, must drop only its own blocks
             self._session = self._planning.open(state, self.plan, self._calls, (state, blocks) not in self._checks)
             self._open = (state, blocks)
         return self._session, blocks * self.block
@@ -82,10 +82,10 @@ class Attachment:
         self._close()
 
     def _look_again(self):
-        """Before a step: plans of the layers as they are now; layers that were put in place of others are attached."""
+        """Called before a step: makes plans for changed layers, and attaches layers that have replaced others."""
         changed = self._planning.look_again()
         if self._planning.trains():
-            self._planning.kinds_of(self._planning.state_before_steps())  # refused before the step begins, if at all
+            self._planning.kinds_of(self._planning.state_before_steps())  # may refuse, which must be before the step begins
         if not changed:
             return
         if [*map(id, self.layers)] != [*map(id, self._planning.layers)]:
@@ -122,7 +122,7 @@ class Attachment:
                 try:
                     with self._kind.our_attention():
                         return forward(*args, **kwargs)
-                except _Unplanned:  # of this step nothing is left: it begins again
+                except _Unplanned:  # the step has left nothing behind: it begins again
                     self._session = self._open = None
                     torch.set_rng_state(random)
                 except _ModelsOwn:
@@ -130,17 +130,17 @@ class Attachment:
                     return forward(*args, **kwargs)
                 finally:
                     self._running = False
-        return torch.compiler.disable(run)  # torch.compile leaves out what runs by a plan
+        return torch.compiler.disable(run)  # torch.compile must not trace code that runs by a plan
 
     def _begin(self, hidden):
-        """Of the first layer: the session that this step runs by."""
+        """Called by the first layer: opens the session of this step."""
         planning = self._planning
         if hidden.device != planning.device:
             raise ValueError(f"the model was moved from {planning.device} to {hidden.device}; attach it there")
         batch, length = hidden.shape[:2]
         state = planning.state_now(hidden.requires_grad)
         if state.forward_layers == len(self.layers):
-            raise _ModelsOwn  # nobody wants gradients of layers
+            raise _ModelsOwn  # no layer needs gradients
         self._running = False
         try:
             with self._kind.own_attention():
@@ -152,7 +152,7 @@ class Attachment:
         finally:
             self._running = True
         self._calls.collect(state.router_outputs)
-        draws = planning.draws(state) or session.drew  # some draw in steps alone
+        draws = planning.draws(state) or session.drew  # some layers draw only in steps
         seed = int(torch.randint(2**62, ()).item()) if draws else 0
         self._step = (session, state, layers.Arguments(batch, length, context, self.block, planning.group), seed)
 
@@ -188,12 +188,12 @@ class Attachment:
 
     @property
     def last(self):
-        """Of the last whole step: seconds from its begin to its end, seconds that compute waited, bytes out and in."""
+        """Times of the last whole step: seconds from begin to end, seconds that compute waited, bytes out and in."""
         return self._session.last if self._session else None
 
     @property
     def checked(self):
-        """Of the plan's first step, which is watched: accesses, conflicts (all ordered by events), poisoned bytes."""
+        """Check mode's report of the plan's first step: accesses, conflicts (all ordered by events), poisoned bytes."""
         return self._checks.get(self._open) or (self._session.check if self._session else None)
 
     @property
@@ -203,20 +203,20 @@ class Attachment:
 
     @property
     def departures(self):
-        """How often calls departed from the plan, and where first."""
+        """The number of departures from the plan, and descriptions of the first ones."""
         return self._session.departures if self._session else (0, [])
 
 
 class _Unplanned(Exception):
-    """A layer allocated otherwise than planned, and there is another plan for that."""
+    """A layer's allocations departed from its plan, and another plan allows for that."""
 
 
 class _ModelsOwn(Exception):
-    """A step that the model's own code runs."""
+    """A step that the model's own code must run."""
 
 
 class _LayerStep:
-    """A layer in a step."""
+    """One layer's forward and backward in one step."""
 
     def __init__(self, planning, session, state, layer, name, seed, leaves):
         self.planning, self.session, self.state, self.layer, self.name = planning, session, state, layer, name
