@@ -1,4 +1,4 @@
-// The tables behind the pictures: the same content as numbers.
+// Tables with the numbers behind the pictures.
 
 function kindsTable({ data, kinds }) {
   const peak = [...data.fixed.map(({ bytes }) => bytes), ...data.classes.map(({ at_peak }) => at_peak), data.transients_at_peak];
