@@ -52,8 +52,8 @@ def windows(parts, size, overlap):
         yield start, text
 
 
-# Where windows meet. The library's steps run from left to right, and usually depend only on nearby characters. `reach` finds out for
-# a step whether this is true, and how near these characters are.
+# Where windows meet. The library's steps run from left to right, and usually depend only on nearby characters. `reach` finds out
+# for a step whether this is true, and how near these characters are.
 
 _ATOM = re.compile(
     r"(\[\^?\]?(?:\\.|\[(?:\\.|[^\]\\])*\]|[^\[\]\\])*\]|\\[pP]\{[^}]*\}|\\x\{[^}]*\}|\\.|\(\?[^:=!>)]*[:=!>)]|.)"
@@ -103,7 +103,7 @@ def described(step):
 
 
 def reach(step):
-    """The most words that a step of a normalizer or pre-tokenizer examines, or None if there is no bound."""
+    """The most words that a step of a normalizer or pre-tokenizer examines, or None without a bound."""
     if step["type"] in ("Split", "Replace"):
         ((kind, pattern),) = step["pattern"].items()
         return pattern_reach(pattern) if kind == "Regex" else len(pattern)
@@ -129,7 +129,7 @@ class Window:
         self._offsets, self._words = encoding.offsets, encoding.word_ids
 
     def tokens(self, begin, end):
-        """The index of the first token in these characters, and for each token there: id, place, whether it begins a word."""
+        """The index of the first token in these characters; and of each token there id, place, and whether it begins a word."""
         first, last = (bisect.bisect_left(self._offsets, (place - self.start,)) for place in (begin, end))
         return first, [
             (self.ids[i], *(self.start + place for place in self._offsets[i]), i == 0 or self._words[i] != self._words[i - 1])

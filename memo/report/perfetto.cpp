@@ -79,7 +79,7 @@ class Process {
 
   [[nodiscard]] std::string call_name(int index) const {
     const plan::Call& call = plan_.program.calls[at(index)];
-    const char* phase = call.phase == plan::Phase::forward ? "" : call.phase == plan::Phase::backward ? "'" : " again";
+    const char* phase = call.phase == plan::Phase::forward ? "" : call.phase == plan::Phase::backward ? "'" : " rerun";
     std::string name = plan_.profile.flow.segments[at(call.segment)].name + phase;
     if (plan_.profile.flow.each_layer(call.segment)) name += fmt::format(" layer {}", call.layer);
     if (call.block >= 0) name += fmt::format(" block {}", call.block);

@@ -219,7 +219,7 @@ void Runner::note(int call, const std::string& what) {
 
 std::string Runner::name(int call) const {
   const plan::Call& what = plan_.program.calls[at(call)];
-  static constexpr const char* phases[] = {"", " backward", " again"};
+  static constexpr const char* phases[] = {"", " backward", " rerun"};
   return fmt::format("{}{} (layer {}, {} {})", plan_.profile.flow.segments[at(what.segment)].name,
                      phases[static_cast<int>(what.phase)], what.layer, what.block >= 0 ? "block" : "head group",
                      what.block >= 0 ? what.block : what.group);

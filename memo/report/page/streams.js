@@ -113,6 +113,6 @@ function streamsLegend(subject) {
   const chip = (colour, text) => element("span", { class: "chip" }, element("i", { style: `background:${rgb(colour)}` }), text);
   const again = subject.program["call.phase"].includes(2);
   return [chip(colours.forward, "forward"), chip(colours.forwardCore, "its attention"), chip(colours.backward, "backward"),
-    chip(colours.backwardCore, "its attention"), again ? chip(colours.rerun, "computed again") : null,
+    chip(colours.backwardCore, "its attention"), again ? chip(colours.rerun, "reruns") : null,
     chip(colours.out, "copy out"), chip(colours.in, "copy in"), chip(colours.stall, "stall")].filter(Boolean);
 }

@@ -1,6 +1,6 @@
 // Prepares a plan or run for drawing: kinds of memory, rectangles, streams and clocks as flat arrays.
 
-const phaseNames = ["forward", "backward", "again"];
+const phaseNames = ["forward", "backward", "rerun"];
 
 async function openSubject(data) {
   const program = await readColumns(data.program);
