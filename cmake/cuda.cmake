@@ -5,7 +5,7 @@ set(cuda_folders ${site_packages}/nvidia/cu13 ENV CUDA_HOME /usr/local/cuda)
 find_path(CUDA_HEADERS crt/host_defines.h PATHS ${cuda_folders} PATH_SUFFIXES include NO_DEFAULT_PATH REQUIRED)
 add_library(cuda_headers INTERFACE)
 target_include_directories(cuda_headers SYSTEM INTERFACE ${CUDA_HEADERS} ${CUDA_HEADERS}/cccl)
-# nvcc compiles memo/kernels where there is one. With a LibTorch of CUDA too, the command trains on a GPU.
+# nvcc, if present, compiles memo/kernels. If LibTorch also has CUDA, the command trains on a GPU.
 include(CheckLanguage)
 check_language(CUDA)
 if(CMAKE_CUDA_COMPILER)
@@ -13,7 +13,7 @@ if(CMAKE_CUDA_COMPILER)
   set(CMAKE_CUDA_STANDARD 17)
   enable_language(CUDA)
 endif()
-# What links with NVIDIA's runtime asks for it: the target cuda_runtime.
+# Targets that link with NVIDIA's runtime use the target cuda_runtime.
 function(memo_cuda_runtime)
   if(TARGET cuda_runtime)
     return()

@@ -1,7 +1,7 @@
 # Third-party libraries: Debian's packages, and wheels from PyPI (torch, highsbox) found through MEMO_PYTHON.
 
-# An unpacked bundle (scripts/bundle) brings them along. Its headers are searched last, as /usr/include is: LibTorch's come with
-# an fmt of their own.
+# An unpacked bundle (scripts/bundle) includes these libraries. Its headers are searched last, like /usr/include, since LibTorch's
+# headers include an fmt of their own.
 set(third_party ${CMAKE_SOURCE_DIR}/third_party)
 if(EXISTS ${third_party})
   list(PREPEND CMAKE_PREFIX_PATH ${third_party})

@@ -1,5 +1,5 @@
-# LibTorch on a GPU. MEMO_GPU: the command and the Python package have it, which takes nvcc and a LibTorch built with CUDA.
-# Without the latter its sources are compiled all the same, so that they stay right, and linked into nothing.
+# LibTorch on a GPU. MEMO_GPU is on if there are nvcc and a LibTorch built with CUDA; the command and the Python package then
+# support GPUs. Otherwise the sources are still compiled, so that they stay correct, but linked into nothing.
 set(MEMO_GPU OFF)
 if(CMAKE_CUDA_COMPILER)
   add_library(memo_kernels STATIC memo/kernels/launch.cu)
@@ -20,7 +20,7 @@ if(MEMO_GPU)
   memo_cuda_runtime()
   memo_device(gpu memo_gpu_memory memo_kernels cuda_headers torch_cuda c10_cuda cuda_runtime)
 else()
-  # A LibTorch without CUDA lacks this header, which its others include.
+  # A LibTorch without CUDA lacks this header, which its other headers include.
   set(torch_cuda_headers ${CMAKE_BINARY_DIR}/torch_cuda)
   file(WRITE ${torch_cuda_headers}/c10/cuda/impl/cuda_cmake_macros.h "#pragma once\n#define C10_CUDA_BUILD_SHARED_LIBS\n")
   file(GLOB gpu_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/memo/gpu/*.cpp)

@@ -1,5 +1,5 @@
-# What the wheel holds beside python/memo. Libraries of torch and highsbox are found where pip installs them beside it; torch also
-# where it lies now: pip may install somewhere else than where torch is (--user, --target).
+# The files of the wheel besides python/memo. Libraries of torch and highsbox are found where pip installs them beside the wheel;
+# torch also at its present place, since pip may install elsewhere (--user, --target).
 execute_process(COMMAND ${MEMO_PYTHON} -c "import os, sysconfig as s; print(os.path.relpath(s.get_path('platlib'), s.get_path('scripts')))"
                 OUTPUT_VARIABLE from_scripts OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
 function(memo_install target folder site_packages)

@@ -1,6 +1,5 @@
 """Tests marked `slow` are left to `make test-all` (CONTRIBUTING.md names them): --slow runs them too, --only-slow them alone."""
 
-import pytest
 
 
 def pytest_addoption(parser):

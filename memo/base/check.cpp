@@ -1,3 +1,4 @@
+// Prints the broken invariant and aborts.
 #include "memo/base/check.h"
 
 #include <cstdio>

@@ -1,4 +1,4 @@
-// A broken invariant aborts with the invariant's name. Never used for bad input: that is a Result.
+// Aborts on a broken invariant, with the invariant's name. Never used for bad input: that is a Result.
 #pragma once
 
 namespace memo {

@@ -1,3 +1,4 @@
+// Reads, replaces and checks files, and words what went wrong.
 #include "memo/base/file.h"
 
 #include <fcntl.h>
@@ -27,7 +28,7 @@ tl::unexpected<Error> failed(const Path& path, const char* doing) {
   return run_time_error(fmt::format("{}: cannot {}: {}", path.string(), doing, reason()));
 }
 
-// A new file in the folder of `path`, whatever else is there.
+// Creates a new file in the folder of `path`, under a name that nothing has.
 Result<std::pair<int, Path>> create_beside(const Path& path) {
   for (int n = 0;; ++n) {
     Path temporary = path.parent_path() / fmt::format(".memo-{}-{}", ::getpid(), n);
@@ -57,7 +58,7 @@ std::optional<std::string> dangling(const Path& path) {
                      fs::read_symlink(path, ignored).string());
 }
 
-// An error when no file can be put in the place of what is there.
+// An error when `path` cannot be replaced by a file.
 Status check_place(const Path& path) {
   std::error_code ignored;
   if (fs::exists(path, ignored) && !fs::is_regular_file(path, ignored))
@@ -66,7 +67,7 @@ Status check_place(const Path& path) {
   return link ? bad_input(*link + "; name another file") : Status();
 }
 
-// Why there is no folder at `path`, as far as what is on the way to it tells.
+// The reason why there is no folder at `path`, as far as its parents tell.
 std::optional<std::string> in_the_way(const Path& path) {
   Path at;
   for (const Path& part : path) {
@@ -185,7 +186,7 @@ Result<T> json_field(const nlohmann::json& object, const char* key, const Path& 
     return bad_input(fmt::format("{}: '{}' has the wrong type ({})", where.string(), key, found->type_name()));
   };
   if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) {
-    // The library would cast what is no integer, or too large for one.
+    // Checked here, since the library would cast a number that is no integer or too large.
     if (!found->is_number_integer()) return wrong();
     if (found->is_number_unsigned() ? !std::in_range<T>(found->template get<std::uint64_t>())
                                     : !std::in_range<T>(found->template get<std::int64_t>()))

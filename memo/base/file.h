@@ -1,5 +1,4 @@
-// Files as values: whole reads, atomic writes that replace nothing of others, JSON with the file's name in every
-// message.
+// Files as values: whole reads, atomic writes that replace only Memo's own files, and JSON whose errors name the file.
 #pragma once
 
 #include <filesystem>
@@ -16,27 +15,28 @@ using Path = std::filesystem::path;
 using Progress = std::function<void()>;  // called whenever a part of long work is done
 
 Result<std::string> read_text(const Path& path);
-// Of a file that open() refused with `error`: a cache of downloads holds links, whose file may be gone.
+// The error for a file that open() refused with `error`. It knows that a download cache holds links to files that may
+// be gone.
 std::string why_not_opened(const Path& path, int error);
-// Writes beside `path` under a name that nothing has, fsyncs, renames over it and fsyncs the folder: `path` is the old
-// text or the new, never half. Of a symbolic link the file that it names.
+// Writes a new file beside `path`, fsyncs it, renames it to `path` and fsyncs the folder: `path` holds the old text or
+// the new one, never half. If `path` is a symbolic link, the file that it names is replaced.
 Status write_atomically(const Path& path, std::string_view text);
 
-// What Memo's own files are known by, so that it replaces no others.
+// A kind of Memo's own files, recognised by content, so that Memo replaces no other files.
 struct FileKind {
-  const char* name;           // "a plan"
-  const char* begins;         // every file of the kind begins so,
-  const char* contains = "";  // and has this in its first 4096 bytes
+  const char* name;           // as messages say: "a plan"
+  const char* begins;         // first bytes of every file of the kind
+  const char* contains = "";  // also in its first 4096 bytes
 };
-// An error when what is at `path` is neither empty nor of the kind. For long work: asked before it begins.
+// An error when the file at `path` is neither empty nor of the kind. For long work: ask before it begins.
 Status check_replaceable(const Path& path, const FileKind& kind);
-// write_atomically, after check_replaceable.
+// Calls check_replaceable, then write_atomically.
 Status replace_file(const Path& path, std::string_view text, const FileKind& kind);
 
 Status make_folder(const Path& path);
-// The error of make_folder, or of writing into the folder, as far as it can be told without making anything.
+// The error that make_folder, or a write into the folder, would give, as far as it can be told without making anything.
 Status check_folder(const Path& path);
-// All of it to an open file. False: errno says why.
+// Writes all of it to an open file. False: errno has the reason.
 bool write_all(int fd, std::string_view bytes);
 Result<nlohmann::json> read_json(const Path& path);
 

@@ -1,6 +1,7 @@
-// The bodies of the library fmt, for the one source that compiles them: fmt.cpp here, and libtorch/memory/fmt.cpp for the
-// version that LibTorch's headers bring. All other sources use fmt's headers without bodies (no FMT_HEADER_ONLY), and each
-// compiles seconds faster. Debian's shared library is not linked, since a wheel would need it where it is installed.
+// The bodies of the library fmt, for the one source that compiles them: fmt.cpp here, and libtorch/memory/fmt.cpp for
+// the version that LibTorch's headers bring. All other sources use fmt's headers without bodies (no FMT_HEADER_ONLY),
+// and each compiles seconds faster. Debian's shared library is not linked, since a wheel would need it where it is
+// installed.
 #pragma once
 
 #include <fmt/format-inl.h>

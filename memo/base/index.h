@@ -43,10 +43,37 @@ class Index {
   int value_ = 0;
 };
 
-// The first `count` of a kind, to loop over; backwards with std::views::reverse.
+// Consecutive indices, to loop over. (Clang 14 takes no std::views::iota of GCC's library.)
 template <class I>
-constexpr auto indices(int count) {
-  return std::views::iota(I(), I(count));
+class IndexRange {
+ public:
+  class Iterator {
+   public:
+    using value_type = I;
+    using difference_type = int;
+    constexpr Iterator() = default;
+    constexpr explicit Iterator(I at) : at_(at) {}
+    constexpr I operator*() const { return at_; }
+    constexpr Iterator& operator++() { return ++at_, *this; }
+    constexpr Iterator operator++(int) { return Iterator(at_++); }
+    friend constexpr bool operator==(Iterator, Iterator) = default;
+
+   private:
+    I at_;
+  };
+  constexpr IndexRange(I first, I end) : first_(first), end_(end) {}
+  [[nodiscard]] constexpr Iterator begin() const { return Iterator(first_); }
+  [[nodiscard]] constexpr Iterator end() const { return Iterator(end_); }
+  [[nodiscard]] constexpr bool empty() const { return first_ == end_; }
+
+ private:
+  I first_, end_;
+};
+
+// The first `count` of a kind.
+template <class I>
+constexpr IndexRange<I> indices(int count) {
+  return {I(), I(count)};
 }
 
 // A list whose elements are asked for by index of one kind.
@@ -62,13 +89,17 @@ class IndexedVector : public std::vector<T> {
 
   // Behind the last: the index of what is added next.
   [[nodiscard]] constexpr I end_index() const { return I(this->size()); }
-  [[nodiscard]] constexpr auto indices() const { return std::views::iota(I(), end_index()); }
+  [[nodiscard]] constexpr IndexRange<I> indices() const { return {I(), end_index()}; }
 };
 
 // Containers of what has no index type of its own are counted by std::size_t.
 constexpr std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
 }  // namespace memo
+
+// Its iterators hold their index, so they outlive it.
+template <class I>
+inline constexpr bool std::ranges::enable_borrowed_range<memo::IndexRange<I>> = true;
 
 template <class Tag>
 struct fmt::formatter<memo::Index<Tag>> : fmt::formatter<int> {

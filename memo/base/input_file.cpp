@@ -1,3 +1,4 @@
+// Opens regular files, and reads or maps them.
 #include "memo/base/input_file.h"
 
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-// Files as bytes: read at an offset, or mapped. For files larger than memory, and from strangers.
+// Files as bytes, read at an offset or mapped: for files larger than memory, and files that others wrote.
 #pragma once
 
 #include <cstddef>
@@ -19,7 +19,7 @@ class InputFile {
   ~InputFile();
 
   [[nodiscard]] std::int64_t size() const { return size_; }
-  // Fills `into` from `offset`. Fails when the file ends first.
+  // Fills `into` with the bytes from `offset` on. Fails when the file ends first.
   Status read(std::int64_t offset, std::span<std::byte> into) const;
 
  private:
@@ -27,20 +27,20 @@ class InputFile {
   InputFile(Path path, int fd, std::int64_t size) : path_(std::move(path)), fd_(fd), size_(size) {}
   Path path_;
   int fd_;
-  std::int64_t size_;  // when it was opened
+  std::int64_t size_;  // at the time it was opened
 };
 
-// The bytes of a whole file, brought into memory as they are touched. The file must not shrink while it is mapped.
+// A whole file as bytes, read into memory when they are touched. The file must not shrink while it is mapped.
 class MappedFile {
  public:
   static Result<MappedFile> map(const Path& path);
-  static Result<MappedFile> map(int fd, std::int64_t size);  // of an open file
+  static Result<MappedFile> map(int fd, std::int64_t size);  // maps an open file
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&&) = delete;
   ~MappedFile();
 
   [[nodiscard]] std::span<const std::byte> bytes() const { return {data_, size_}; }
-  // Lets go of the memory of every page; they come back from the file when they are touched.
+  // Releases the memory of every page; touching a page reads it from the file again.
   void release() const;
 
  private:

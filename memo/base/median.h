@@ -1,4 +1,4 @@
-// The middle of some measurements.
+// The median of measurements.
 #pragma once
 
 #include <algorithm>
@@ -7,7 +7,7 @@
 
 namespace memo {
 
-// Of at least one value; of an even number, the upper middle.
+// Takes at least one value; of an even number, returns the upper middle.
 inline double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());

@@ -1,4 +1,5 @@
-// The library's parser and writer know finite numbers alone. The others pass them as strings that begin with a NUL.
+// Replaces Infinity, -Infinity and NaN by strings that begin with a NUL on the way to the library's parser and writer,
+// which know finite numbers alone.
 #include "memo/base/python_json.h"
 
 #include <fmt/format.h>
@@ -28,7 +29,7 @@ constexpr std::array<Special, 3> specials{
 std::string marked(std::string_view name) { return fmt::format("{}{}", '\0', name); }
 std::string as_json(std::string_view name) { return fmt::format("\"\\u0000{}\"", name); }
 
-// Names outside of strings become strings.
+// Turns names outside of strings into strings.
 std::string with_strings(std::string_view text) {
   std::string result;
   bool in_string = false;
@@ -58,7 +59,7 @@ std::optional<double> special_value(const json& value) {
   return std::nullopt;
 }
 
-// f(number or string) of the whole document, which may nest deeper than the stack does.
+// Calls f for every number and string of the document, without recursion, since it may nest deeper than the stack.
 template <class F>
 void for_leaves(json& document, const F& f) {
   std::vector<json*> waiting{&document};

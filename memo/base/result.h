@@ -1,10 +1,13 @@
-// Expected failures are values. `Error` carries what the command line needs: an exit code and one line that says
-// what, where and what to do.
+// Expected failures are values. An `Error` carries what the command line needs: an exit code, and one line that says
+// what failed, where, and what to do.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <tl/expected.hpp>
 #include <utility>
+
+#include "memo/base/units.h"
 
 namespace memo {
 
@@ -14,6 +17,7 @@ enum class ErrorKind : int { bad_input = 2, infeasible = 3, time_limit = 4, run_
 struct Error {
   ErrorKind kind = ErrorKind::bad_input;
   std::string message;
+  std::optional<Bytes> smallest_limit = {};  // of the device, that works where the given one does not
 };
 
 template <class T>

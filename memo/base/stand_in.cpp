@@ -1,3 +1,4 @@
+// Git LFS pointers and web pages, by their first bytes.
 #include "memo/base/stand_in.h"
 
 #include <fmt/format.h>

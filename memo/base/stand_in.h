@@ -1,4 +1,4 @@
-// What lies in a file's place when a download went wrong.
+// Recognises files that lie in a file's place when a download went wrong.
 #pragma once
 
 #include <cstddef>
@@ -7,9 +7,10 @@
 
 namespace memo {
 
-constexpr std::size_t stand_in_bytes = 512;  // that tell
+constexpr std::size_t stand_in_bytes = 512;  // bytes of a file that suffice
 
-// What a file is that begins with `head` instead of what it is named, and what to do; "" if nothing shows.
+// Says what a file is that begins with `head` instead of the content its name promises, and what to do; "" if it looks
+// right.
 std::string stand_in(std::string_view head);
 
 }  // namespace memo

@@ -1,3 +1,4 @@
+// Parses and prints sizes, times and rates, and finds near names.
 #include "memo/base/text.h"
 
 #include <fmt/format.h>
@@ -30,14 +31,14 @@ Result<Bytes> parse_bytes(std::string_view text) {
                                                {"GiB", 1073741824.},
                                                {"TiB", 1099511627776.},
                                                {"kB", 1e3},
-                                               {"KB", 1e3},  // as MB and GB are written
+                                               {"KB", 1e3},  // written like MB and GB
                                                {"MB", 1e6},
                                                {"GB", 1e9},
                                                {"TB", 1e12}}};
   const auto* found = std::find_if(units.begin(), units.end(), [&](const Unit& u) { return u.name == unit; });
   const auto is_size = [&] {
     if (error != std::errc() || found == units.end() || !(number >= 0) || number * found->factor > 9e18) return false;
-    return found->factor > 1 || text.find('.') == std::string_view::npos;  // there are no parts of a byte
+    return found->factor > 1 || text.find('.') == std::string_view::npos;  // a fraction of a byte is refused
   };
   if (!is_size()) return bad_input(fmt::format("'{}' is not a size; write for example \"512MiB\" or \"1.5GiB\"", text));
   return Bytes(static_cast<std::int64_t>(std::llround(number * found->factor)));

@@ -1,3 +1,4 @@
+// Walks over a TOML text, and tells strings and comments from the rest.
 #include "memo/base/toml_text.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// Strong units: a number of bytes is never added to a number of tokens.
+// Units as types: a number of bytes is never added to a number of tokens.
 #pragma once
 
 #include <compare>

@@ -1,4 +1,4 @@
-// The version of the command and of everything it writes. CMakeLists.txt's project() names the same one.
+// The version of the command and of every file it writes. project() in CMakeLists.txt has the same one.
 #pragma once
 
 namespace memo {

@@ -1,4 +1,4 @@
-// Is every call of the step there, once, with the trace that was measured for it?
+// Checks that every call of the step is there, once, with the trace that was measured for it.
 #include <algorithm>
 
 #include "memo/check/parts.h"
@@ -34,7 +34,7 @@ class Step {
     return first_[at(2 * call.segment.value() + (call.phase == Phase::backward ? 1 : 0))] +
            std::int64_t{layer} * positions(flow_, stage) + position;
   }
-  // Whether a step has the call: layers are of kinds, and the first ones may have no backward side.
+  // Whether a step has the call: layers are of kinds, and the first layers may have no backward side.
   [[nodiscard]] bool has(SegmentIndex segment, bool backward, LayerIndex layer) const {
     if (!flow_.layered(segment)) return true;
     const int kind = flow_.segments[segment].kind;
@@ -69,19 +69,19 @@ class Step {
   std::int64_t size_ = 0;
 };
 
-// An update is the last to use the parameters of its layer and stage.
+// Checks that an update is the last call that uses the parameters of its layer and stage.
 class Updated {
  public:
   explicit Updated(const model::Dataflow& flow)
       : flow_(flow), by_(flow.classes.size(), Layers(at(flow.layers) + 1, CallIndex::none())) {}
-  // The update before that used what call k uses, or none.
+  // The update before call k that changed what k uses, or none.
   CallIndex before(const Call& call, CallIndex k) {
     const model::Segment& segment = flow_.segments[call.segment];
     const model::Side& side = call.phase == Phase::backward ? segment.backward : segment.forward;
     CallIndex found = CallIndex::none();
     for (const auto* uses : {&side.reads, &side.writes})
       for (const model::Use& use : *uses) {
-        if (!flow_.classes[use.cls].lasting()) continue;
+        if (!flow_.classes[use.cls].persistent()) continue;
         const LayerIndex layer = call.layer + use.layer_shift;
         Layers& layers = by_[use.cls];
         if (!layer.within(layers.size())) continue;  // check_data reports it
@@ -118,7 +118,7 @@ void check_calls(const Plan& plan, Failures& failures) {
   const model::Dataflow& flow = plan.profile.flow;
   const IndexedVector<CallIndex, Call>& calls = plan.program.calls;
   const Step step(flow);
-  // The table below is hardly larger than the plan itself.
+  // This table is not much larger than the plan itself.
   const std::int64_t kinds = flow.kinds.empty() ? 1 : 1 + std::ranges::max(flow.kinds);
   if (step.size() > 2 * kinds * static_cast<std::int64_t>(calls.size()) + 1024) {
     failures.add("a step has at least {} calls, the plan has {}", step.size(), calls.size());
@@ -150,8 +150,8 @@ void check_calls(const Plan& plan, Failures& failures) {
     if (!flow.each_layer(call.segment) && layer != call.layer)
       failures.add("{}: earlier calls of this segment are of layer {}", name_of_call(plan, k), layer);
     if (call.phase == Phase::rerun) {
-      // The loss adds to gradients in its forward side, updates change the weights, and what layers alone are given
-      // comes once.
+      // Calls that cannot run again: the loss adds to gradients in its forward side, updates change the weights, and
+      // the inputs of layers alone are given once.
       const bool given = flow.layers_alone() && segment.stage == Stage::before && segment.forward.reads.empty();
       if (segment.stage == Stage::loss || updates(plan, k) || given)
         failures.add("{} cannot be run again", name_of_call(plan, k));

@@ -1,4 +1,4 @@
-// Does every copy move what is there, in time, to and from places of its own?
+// Checks that every copy moves existing content, in time, between places that belong to its tensor.
 #include <algorithm>
 #include <array>
 
@@ -53,7 +53,7 @@ class CopyCheck {
     return fmt::format("copy {} ({} of {}, tier {})", c, copy(c).direction == Direction::out ? "out" : "in",
                        name_of_tensor(plan_, residency(c).tensor), tier(c).name);
   }
-  // Where the copy's bytes end on the tier.
+  // The end of the copy's bytes on the tier.
   [[nodiscard]] std::int64_t extent_end(int c) const {
     const Bytes bytes = program_.tensors[residency(c).tensor].bytes;
     return (copy(c).tier_offset + round_up(bytes, copy_alignment)).value();
@@ -86,7 +86,7 @@ class CopyCheck {
     if (residency(c).end < copy(c).before)
       failures_.add("{} need only end by boundary {}, its residency ends at {}", name(c), copy(c).before,
                     residency(c).end);
-    if (lasting(plan_, residency(c).tensor)) return;  // validate_lasting.cpp
+    if (persistent(plan_, residency(c).tensor)) return;  // validate_persistent.cpp
     const Copy* written = nullptr;  // the last copy out to this extent that has ended, else one to it, else any
     int source = -1;
     for (int o = first_out_[residency(c).tensor]; o >= 0; o = next_out_[at(o)]) {
@@ -111,20 +111,20 @@ class CopyCheck {
 
   static bool same_extent(const Copy& a, const Copy& b) { return a.tier == b.tier && a.tier_offset == b.tier_offset; }
 
-  // An extent is taken from the start of the write to the end of the last fetch of what was written; that of a lasting
-  // tensor always.
+  // An extent is occupied from the start of the write to the end of the last fetch of its content; a persistent
+  // tensor's extent is always occupied.
   void check_extents() {
     for (int t = 0; t < static_cast<int>(program_.tier_bytes.size()); ++t) {
       std::vector<int> outs;
       std::vector<Rectangle> taken;
-      IndexedVector<TensorIndex, bool> seen(program_.tensors.size(), false);  // lasting tensors
+      IndexedVector<TensorIndex, bool> seen(program_.tensors.size(), false);  // persistent tensors
       for (int c = 0; c < copies() && !failures_.full(); ++c) {
         if (copy(c).tier != t) continue;
         const TensorIndex tensor = residency(c).tensor;
-        if (lasting(plan_, tensor) ? seen[tensor] : copy(c).direction != Direction::out) continue;
+        if (persistent(plan_, tensor) ? seen[tensor] : copy(c).direction != Direction::out) continue;
         seen[tensor] = true;
         outs.push_back(c);
-        if (lasting(plan_, tensor))
+        if (persistent(plan_, tensor))
           taken.push_back({0, program_.calls.end_index().value() + 1, copy(c).tier_offset.value(), extent_end(c)});
         else
           taken.push_back({copy(c).at.value(), std::max(copy(c).before, needed_until_[at(c)]).value(),

@@ -1,4 +1,5 @@
-// Do the operands of every call lie in the arena when it runs: written or fetched before, whole sequences contiguous?
+// Checks that the operands of every call lie in the arena when it runs: written or fetched before, whole sequences
+// contiguous.
 #include <algorithm>
 #include <span>
 #include <unordered_map>
@@ -42,7 +43,7 @@ class DataCheck {
   }
 
  private:
-  // Ranges are those of check_structure: 12 bits of class, 16 of layer, 24 of block, 12 of group.
+  // check_structure has checked the ranges: 12 bits of class, 16 of layer, 24 of block, 12 of group.
   static std::uint64_t key(ClassIndex cls, LayerIndex layer, BlockIndex block, int group) {
     return (static_cast<std::uint64_t>(cls.value()) << 52) | (static_cast<std::uint64_t>(layer.value()) << 36) |
            (static_cast<std::uint64_t>(block.value()) << 12) | static_cast<std::uint64_t>(group);
@@ -73,7 +74,7 @@ class DataCheck {
 
   [[nodiscard]] bool holds(ResidencyIndex residency, CallIndex k, bool write) const {
     const Residency& r = program_.residencies[residency];
-    if (write && !lasting(plan_, r.tensor)) return r.origin == Origin::produced && r.begin == k;
+    if (write && !persistent(plan_, r.tensor)) return r.origin == Origin::produced && r.begin == k;
     return r.begin <= k && k < r.end && ready_[residency] <= k;
   }
 
@@ -88,12 +89,12 @@ class DataCheck {
       for (int g = 0; g < flow_.groups && !failures_.full(); ++g) check_buffer(k, use, g, write);
   }
 
-  // One operand: a block, or all blocks end to end. A tensor may have several residencies at a boundary (a rerun writes
-  // again what is still kept): any chain of them that is contiguous will do.
+  // Checks one operand: a block, or all blocks end to end. A tensor may have several residencies at a boundary, since a
+  // rerun writes blocks that are also kept: any contiguous chain of residencies is accepted.
   void check_buffer(CallIndex k, const Use& use, int group, bool write) {
     const Call& call = program_.calls[k];
     const LayerIndex layer = call.layer + use.layer_shift;
-    const bool one = flow_.classes[use.cls].lasting();
+    const bool one = flow_.classes[use.cls].persistent();
     const BlockIndex from = use.whole_sequence || one ? BlockIndex(0) : call.block;
     const BlockIndex to = !use.whole_sequence          ? from + 1
                           : call.block > BlockIndex(0) ? call.block
@@ -113,7 +114,7 @@ class DataCheck {
     }
   }
 
-  // Moves each of `ends_` (where a chain of blocks may end) past `tensor`; false when a failure was reported.
+  // Moves each of `ends_` (possible ends of a chain of blocks) past `tensor`; false when a failure was reported.
   bool extend(CallIndex k, TensorIndex tensor, bool write, bool first) {
     const std::int64_t bytes = program_.tensors[tensor].bytes.value();
     std::size_t candidates = 0;
@@ -146,21 +147,21 @@ class DataCheck {
   void note_write(CallIndex k, TensorIndex tensor) {
     CallIndex& writer = written_[tensor];
     const bool rerun = program_.calls[k].phase == Phase::rerun;
-    if (!rerun && writer.exists() && !lasting(plan_, tensor))
+    if (!rerun && writer.exists() && !persistent(plan_, tensor))
       failures_.add("{} writes {}, which {} wrote already", name_of_call(plan_, k), name_of_tensor(plan_, tensor),
                     name_of_call(plan_, writer));
     if (!writer.exists()) writer = k;
   }
 
   void explain_write(CallIndex k, TensorIndex tensor) {
-    if (lasting(plan_, tensor)) return explain_read(k, tensor);
+    if (persistent(plan_, tensor)) return explain_read(k, tensor);
     failures_.add("{} writes {}, but no residency of it begins at boundary {}", name_of_call(plan_, k),
                   name_of_tensor(plan_, tensor), k);
   }
 
   void explain_read(CallIndex k, TensorIndex tensor) {
     const std::string reads = fmt::format("{} reads {}", name_of_call(plan_, k), name_of_tensor(plan_, tensor));
-    if (!written_[tensor].exists() && !lasting(plan_, tensor)) {
+    if (!written_[tensor].exists() && !persistent(plan_, tensor)) {
       failures_.add("{} before any call has written it", reads);
       return;
     }

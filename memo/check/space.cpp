@@ -1,5 +1,5 @@
-// Does anything overlap? Everything in the arena is a rectangle of boundaries by addresses; everything in a workspace
-// is one of events by offsets.
+// Checks for overlaps: in the arena, of rectangles of boundaries by addresses; in a workspace, of rectangles of events
+// by offsets.
 #include <algorithm>
 #include <map>
 
@@ -7,8 +7,8 @@
 
 namespace memo::check {
 
-// Sweeps over time and keeps what is alive ordered by address: a newcomer can only overlap its two neighbours, as those
-// that are alive do not overlap each other. A newcomer that overlaps is reported and left out.
+// Sweeps over time and keeps live rectangles ordered by address. Live rectangles do not overlap, so a new one can only
+// overlap its two neighbours. A new one that overlaps is reported and left out.
 void find_overlaps(const std::vector<Rectangle>& rectangles, const std::function<bool(int, int)>& found) {
   struct Event {
     int time;
@@ -83,13 +83,13 @@ void check_transients(const Plan& plan, TraceIndex trace_index, Failures& failur
   });
 }
 
-// Everything in the arena: residencies, then workspaces, then fixed regions.
+// All rectangles in the arena: residencies, then workspaces, then fixed regions.
 class Arena {
  public:
   explicit Arena(const Plan& plan) : plan_(plan), program_(plan.program) {
     const int boundaries = program_.calls.end_index().value();
     rectangles_.reserve(program_.residencies.size() + program_.calls.size() + program_.fixed.size());
-    // Copies move whole units: a residency that is copied owns the last one in full.
+    // Copies move whole units: a residency with a copy owns its last unit in full.
     IndexedVector<ResidencyIndex, std::int64_t> unit(program_.residencies.size(), 1);
     for (const Copy& copy : program_.copies) unit[copy.residency] = copy_alignment;
     for (const ResidencyIndex i : program_.residencies.indices()) {

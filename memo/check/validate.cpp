@@ -47,16 +47,16 @@ CallIndex first_update(const Plan& plan) {
   return call;
 }
 
-bool lasting(const Plan& plan, TensorIndex tensor) {
-  return plan.profile.flow.classes[plan.program.tensors[tensor].cls].lasting();
+bool persistent(const Plan& plan, TensorIndex tensor) {
+  return plan.profile.flow.classes[plan.program.tensors[tensor].cls].persistent();
 }
 
 namespace {
 
-// Predictions count the bytes of tensors, or those of whole copies.
+// Predictions may count the bytes of tensors, or those of whole copies.
 void check_moved(const Plan& plan, Direction direction, Bytes predicted, Failures& failures) {
   const auto add = [](std::int64_t sum, Bytes more) { return std::min(sum + more.value(), 2 * max_bytes); };
-  // What starts before the update is done for every sequence.
+  // Copies and calls that start before the update happen for every sequence.
   const CallIndex update = first_update(plan);
   std::int64_t tensors = 0, copies = 0;
   for (const Copy& copy : plan.program.copies) {
@@ -72,8 +72,7 @@ void check_moved(const Plan& plan, Direction direction, Bytes predicted, Failure
                  direction == Direction::out ? "out" : "in", tensors, copies);
 }
 
-// Blocks that a placement calls swapped are the ones that are written out; streamed ones that are computed again may
-// be.
+// Swapped blocks must be written out; streamed blocks that are recomputed may be.
 void check_placement(const Plan& plan, Failures& failures) {
   const Program& program = plan.program;
   const model::Dataflow& flow = plan.profile.flow;
@@ -96,7 +95,7 @@ void check_placement(const Plan& plan, Failures& failures) {
     const ClassPlacement& p = plan.placement[slot];
     const int block = t.block.value();
     if (block >= p.recomputed && block < p.recomputed + p.swapped && copy.tier == p.tier)
-      written[slot] = flow.classes[p.cls].lasting() ? 1 : written[slot] + 1;
+      written[slot] = flow.classes[p.cls].persistent() ? 1 : written[slot] + 1;
     else if (block >= p.recomputed || !p.streamed || copy.tier != p.tier)
       failures.add("{} is written to tier {}, its placement swaps blocks {} to {} to tier {}", name_of_tensor(plan, id),
                    copy.tier, p.recomputed, p.recomputed + p.swapped, p.tier);
@@ -126,7 +125,7 @@ void check_sums(const Plan& plan, Failures& failures) {
   if (p.device_lower_bound > arena)
     failures.add("the lower bound of the device peak, {} bytes, is over the arena of {} bytes",
                  p.device_lower_bound.value(), arena.value());
-  // A step of 0: not simulated yet.
+  // A predicted step of 0 means that the plan was not simulated yet.
   if (p.step > Seconds(0) && p.step.value() < p.step_lower_bound.value() * (1 - 1e-9))
     failures.add("the predicted step of {} s is under its own lower bound of {} s", p.step.value(),
                  p.step_lower_bound.value());
@@ -139,7 +138,7 @@ std::vector<std::string> validate(const Plan& plan, std::size_t most) {
   Failures failures(most);
   check_structure(plan, failures);
   if (!failures.lines().empty()) return failures.lines();
-  for (const auto check : {check_calls, check_data, check_copies, check_lasting, check_space, check_sums})
+  for (const auto check : {check_calls, check_data, check_copies, check_persistent, check_space, check_sums})
     if (!failures.full()) check(plan, failures);
   return failures.lines();
 }

@@ -1,4 +1,4 @@
-// Whether a plan holds: checked without anything of what made it.
+// The independent validator: checks a plan without any code that makes plans.
 #pragma once
 
 #include <cstddef>
@@ -10,13 +10,13 @@
 
 namespace memo::check {
 
-// The independent validator. Empty when the plan holds; else one line per failure, at most `most` lines.
-// Checks: residencies, workspaces and fixed regions that overlap in time and address or leave the arena; a tensor read
-// before it is written or fetched, or after its residency ends; blocks of a sequence that are not contiguous; a fetch
-// of what was never written out or whose write has not ended; a copy that ends after its use; a tier over capacity or
-// tier extents that overlap; misaligned copies; an arena over the limit; transients that overlap.
+// Returns one line for each failure, at most `most` lines; empty when the plan holds. It finds: residencies, workspaces
+// and fixed regions that overlap in time and address or leave the arena; a tensor that is read before it is written or
+// fetched, or after its residency ends; blocks of a sequence that are not contiguous; a fetch of a tensor that was
+// never written out or whose write has not ended; a copy that ends after its use; a tier over capacity or tier extents
+// that overlap; misaligned copies; an arena over the limit; transients that overlap.
 std::vector<std::string> validate(const plan::Plan& plan, std::size_t most = 20);
-// The first failure as an error.
+// The first failure, as an error.
 Status must_hold(const plan::Plan& plan);
 
 }  // namespace memo::check

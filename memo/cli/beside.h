@@ -1,4 +1,4 @@
-// What lies beside the command, wherever it was installed.
+// Finds files beside the command, wherever it was installed.
 #pragma once
 
 #include "memo/base/file.h"

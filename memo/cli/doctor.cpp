@@ -1,4 +1,4 @@
-// memo doctor: what this machine offers, and what about it will hurt, each with the fix.
+// memo doctor: shows the machine's resources, and for each problem how to fix it.
 #include <fmt/format.h>
 
 #include <memory>

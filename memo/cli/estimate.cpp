@@ -1,4 +1,4 @@
-// memo estimate: what fits and how fast it would be on GPUs that are not here, planned and simulated like a run.
+// memo estimate: what fits on GPUs that are not here, and how fast it would be, planned and simulated like a run.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -28,13 +28,13 @@ struct EstimateOptions {
   std::int64_t context = 0, batch = 0, block = 0;
   std::optional<std::string> recompute;
   std::optional<int> zero;
-  std::vector<int> gpus{8, 16, 32, 64};  // of a sweep
+  std::vector<int> gpus{8, 16, 32, 64};  // numbers of GPUs in a sweep
   int tensor = 0, ring = 0, ulysses = 0, pipeline = 0, data = 0;
   double price = 0;
   bool fp8 = false, float32 = false, offload_inputs = false, search = false, sweep = false, json = false;
 };
 
-// "A800x8": the GPU and how many.
+// Reads "A800x8": the GPU and how many.
 std::pair<std::string, int> split_hardware(const std::string& text) {
   const std::size_t x = text.rfind('x');
   int count = 0;
@@ -146,7 +146,7 @@ Status predict(const EstimateOptions& options) {
 
 Status sweep(const EstimateOptions& options) {
   MEMO_TRY(const on_paper::Task task, task_of(options));
-  constexpr std::int64_t grain = 65536;  // tokens
+  constexpr std::int64_t grain = 65536;  // multiples of the longest context, in tokens
   if (!options.out.empty()) MEMO_CHECKED(check_replaceable(options.out, sweep_csv_kind));
   if (!options.plot.empty()) MEMO_CHECKED(check_replaceable(options.plot, sweep_page_kind));
   MEMO_TRY(const auto cells, on_paper::sweep(task, searched(), options.gpus, Tokens(grain)));

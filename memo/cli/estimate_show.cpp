@@ -1,3 +1,4 @@
+// Words and numbers of an estimate, a search and a sweep.
 #include "memo/cli/estimate_show.h"
 
 #include <fmt/format.h>
@@ -45,7 +46,7 @@ nlohmann::json estimate_json(const estimate::Found& found, double price) {
        {{"attention", e.split.attention},
         {"matmul", e.split.matmul},
         {"memory", e.split.memory},
-        {"recompute", e.split.recompute},
+        {"recompute", e.split.reruns},
         {"collectives", e.split.collectives},
         {"stalls", e.split.stalls},
         {"bubble", e.split.bubble},
@@ -76,7 +77,7 @@ std::string estimate_text(const estimate::Found& found, double price) {
   const estimate::StepSplit& s = e.split;
   for (const auto& [name, seconds] :
        {std::pair("attention", s.attention), std::pair("products", s.matmul), std::pair("other kernels", s.memory),
-        std::pair("recomputation", s.recompute), std::pair("collectives", s.collectives),
+        std::pair("recomputation", s.reruns), std::pair("collectives", s.collectives),
         std::pair("waits for copies", s.stalls), std::pair("pipeline bubble", s.bubble), std::pair("update", s.update)})
     if (seconds > 1e-3 * e.step.value())
       text += fmt::format("  {:<15}{} ({:.1f} %)\n", name, format_seconds(Seconds(seconds)),
@@ -94,7 +95,7 @@ std::string why_not(const estimate::Found& found, const estimate::Outcome& outco
   if (!e.fits) return fmt::format("{} does not fit: {}\n", who, e.reason);
   const double slower = outcome.best.front().estimate.tokens_per_second_gpu / e.tokens_per_second_gpu;
   const std::pair<double, const char*> costs[] = {
-      {e.split.recompute, "recomputation"},     {e.split.collectives, "collectives"},
+      {e.split.reruns, "recomputation"},        {e.split.collectives, "collectives"},
       {e.split.stalls, "waits for copies"},     {e.split.bubble, "the pipeline's bubble"},
       {e.split.memory, "element-wise kernels"}, {e.split.update, "updates"}};
   const auto [seconds, what] = *std::ranges::max_element(costs, {}, [](const auto& cost) { return cost.first; });

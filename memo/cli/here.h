@@ -1,4 +1,4 @@
-// This machine as an entry of the estimator's table.
+// Describes this machine as an entry of the estimator's table of hardware.
 #pragma once
 
 #include "memo/base/file.h"
@@ -7,7 +7,8 @@
 
 namespace memo::cli {
 
-// Measures compute by a model's widths and the disk of a folder for some seconds; an error in a build without LibTorch.
+// Measures compute at a model's widths, and the disk of a folder, for some seconds; an error in a build without
+// LibTorch.
 Result<estimate::Hardware> measure_here(const Path& disk, const model::Shape& shape);
 
 }  // namespace memo::cli

@@ -1,3 +1,4 @@
+// The signal handler and its counters.
 #include "memo/cli/interrupts.h"
 
 #include <unistd.h>
@@ -13,8 +14,8 @@ namespace {
 std::atomic<int> interrupt_count{0};  // a signal handler can only reach globals
 std::atomic<unsigned> seen{0};        // bits: 1 SIGINT or SIGTERM, 2 SIGUSR1, 4 SIGUSR2
 
-// Of signals that come several times for one event, none: a terminal that closes sends SIGHUP itself and has the shell
-// send another, and the kernel repeats SIGXCPU every second.
+// No bit for signals that come several times for one event: a closing terminal sends SIGHUP and has the shell send
+// another, and the kernel repeats SIGXCPU every second.
 unsigned bit_of(int signal) {
   switch (signal) {
     case SIGINT:
@@ -30,18 +31,18 @@ unsigned bit_of(int signal) {
 }
 
 void on_interrupt(int signal) {
-  const int error = errno;  // of what was interrupted
+  const int error = errno;  // errno of the interrupted code
   const unsigned bit = bit_of(signal);
   if ((seen.fetch_or(bit) & bit) != 0) ::_exit(static_cast<int>(ErrorKind::interrupted));
   if (interrupt_count.fetch_add(1) == 0) {
     constexpr char text[] = "\nends after what is under way; once more to end at once\n";
-    const ssize_t ignored = ::write(STDERR_FILENO, text, sizeof text - 1);  // fails on a terminal that is gone
+    const ssize_t ignored = ::write(STDERR_FILENO, text, sizeof text - 1);  // fails if the terminal is gone
     (void)ignored;
   }
   errno = error;
 }
 
-// What the parent process ignores stays ignored, as nohup does with SIGHUP.
+// Leaves signals ignored that the parent process ignores, as nohup does with SIGHUP.
 void ask_at(int signal) {
   struct sigaction now {};
   if (::sigaction(signal, nullptr, &now) == 0 && now.sa_handler == SIG_IGN) return;

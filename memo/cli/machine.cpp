@@ -1,3 +1,4 @@
+// Values from /proc, /sys and cgroups, and short measurements.
 #include "memo/cli/machine.h"
 
 #include <fmt/format.h>
@@ -39,7 +40,7 @@ Bytes meminfo(const std::string& text, const std::string& key) {
   return Bytes(kilobytes * 1024);
 }
 
-// cgroup version 2, then 1; "max" or a number beyond the machine's memory is no limit.
+// Version 2 of cgroups, then 1; "max" or a number above the machine's memory means no limit.
 std::optional<Bytes> container_limit(Bytes total) {
   for (const char* file : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
     std::istringstream text(text_of(file));
@@ -70,13 +71,13 @@ bool has_io_uring() {
 
 BytesPerSecond measure_memory_copy() {
   const auto bytes = static_cast<std::size_t>(test_size.value());
-  std::vector<char> from(bytes, 1), to(bytes, 2);  // written: no page is missing later
+  std::vector<char> from(bytes, 1), to(bytes, 2);  // written to, so that all pages exist
   double best = std::numeric_limits<double>::infinity();
   for (int i = 0; i < 5; ++i) {
     const auto start = std::chrono::steady_clock::now();
     std::memcpy(to.data(), from.data(), bytes);
     best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-    from[static_cast<std::size_t>(i)] = to[bytes - 1];  // the copy is used
+    from[static_cast<std::size_t>(i)] = to[bytes - 1];  // uses the copy
   }
   return BytesPerSecond(static_cast<double>(bytes) / best);
 }

@@ -1,4 +1,4 @@
-// What the machine says of itself, and what its memory and disk do when asked to.
+// Reads the machine's description, and measures its memory and disk.
 #pragma once
 
 #include <optional>
@@ -11,11 +11,11 @@
 namespace memo::cli {
 
 struct Machine {
-  int cores = 0;  // that this process may use
+  int cores = 0;  // available to this process
   Bytes memory_total, memory_available;
-  std::optional<Bytes> memory_limit;  // of the container
-  BytesPerSecond memory_copy;         // one thread
-  std::optional<Bytes> locked_limit;  // none: unlimited
+  std::optional<Bytes> memory_limit;  // the container's
+  BytesPerSecond memory_copy;         // by one thread
+  std::optional<Bytes> locked_limit;  // none: no limit
   int numa_nodes = 1;
   std::string huge_pages;  // "always", "madvise" or "never"; empty where the kernel does not tell
   bool io_uring = false;
@@ -25,13 +25,13 @@ Machine look_at_machine();
 
 struct Disk {
   Bytes free;
-  exec::TierRates rates;               // with idle cores
+  exec::TierRates rates;               // while cores are idle
   exec::TierRates rates_with_compute;  // while every core computes
 };
-// Writes and reads a file of 256 MiB in `folder` past the page cache, for a few seconds.
+// Writes and reads a file of 256 MiB in `folder`, bypassing the page cache, for a few seconds.
 Result<Disk> measure_disk(const Path& folder, int cores);
 
-// Core dumps of this process hold none of its memory from now on.
+// From now on, core dumps of this process hold none of its memory.
 Status keep_memory_from_core_dumps();
 
 }  // namespace memo::cli

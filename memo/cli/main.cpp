@@ -36,7 +36,7 @@ std::vector<std::string> flags(const CLI::App& app) {
   return names;
 }
 
-// What was not understood comes first: it is often why something else is missing.
+// Reports arguments that were not understood first: they often explain why something else is missing.
 int usage_error(const CLI::App& app, const CLI::ParseError& error) {
   const auto chosen = app.get_subcommands();
   const CLI::App& at = chosen.empty() ? app : *chosen.front();
@@ -91,9 +91,9 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   using memo::ErrorKind;
   using memo::cli::report;
-  // A reader that went away (memo ... | head) ends the output, not the work.
+  // If the reader goes away (memo ... | head), only the output ends, not the work.
   std::signal(SIGPIPE, SIG_IGN);
-  std::signal(SIGXFSZ, SIG_IGN);  // a limit on the size of files fails the write
+  std::signal(SIGXFSZ, SIG_IGN);  // so that a limit on file sizes fails the write
   try {
     const int code = memo::cli::run(argc, argv);
     if (std::fflush(stdout) != 0 && errno != EPIPE && code == 0)

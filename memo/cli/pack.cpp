@@ -40,7 +40,7 @@ const char* name_of(pack::Outcome outcome) {
   return "timeout";
 }
 
-// Of the bound; 0 for no buffers.
+// Bytes over the bound, as a share of it; 0 without buffers.
 double gap_of(const pack::Packing& packing) {
   if (packing.peak == packing.lower_bound) return 0;
   return static_cast<double>(packing.peak - packing.lower_bound) / static_cast<double>(packing.lower_bound);
@@ -67,7 +67,7 @@ void print(const pack::Packing& packing, std::size_t buffers, bool json) {
   fmt::print("time         {}\nbuffers      {}\n", format_seconds(Seconds(packing.seconds)), buffers);
 }
 
-// A table without offsets is somebody's input.
+// Refuses to overwrite a table without offsets: it may be an input.
 Status check_output(const Path& out) {
   std::error_code ignored;
   if (!std::filesystem::exists(out, ignored) || std::filesystem::is_empty(out, ignored)) return {};
@@ -77,7 +77,8 @@ Status check_output(const Path& out) {
                                out.string()));
 }
 
-// What to ask for instead of a capacity that cannot do: the bound, or the best packing of a short search.
+// A capacity that can be reached, to name in place of one that cannot: the bound, or the best packing of a short
+// search.
 Error infeasible(const Arguments& arguments, const pack::Csv& csv, pack::Options options, std::int64_t lower_bound) {
   const std::int64_t capacity = *options.capacity;
   options.capacity.reset();
@@ -109,7 +110,7 @@ Status run_pack(const Arguments& arguments) {
   MEMO_TRY(const pack::Csv csv, pack::read_csv(arguments.in));
   options.stop = &interrupts();
   const pack::Packing packing = pack::pack(csv.instance, options);
-  // The file first: whoever reads the summary finds it.
+  // Writes the file first, so that it exists when the summary is read.
   const bool answered = packing.outcome == pack::Outcome::optimal || packing.outcome == pack::Outcome::feasible;
   if (answered && !arguments.out.empty())
     MEMO_CHECKED(write_atomically(arguments.out, pack::format_csv(csv, packing.offsets)));

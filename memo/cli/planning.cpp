@@ -1,3 +1,4 @@
+// Reads, measures and retries until a plan fits, and prints its placement.
 #include "memo/cli/planning.h"
 
 #include <fmt/format.h>
@@ -43,8 +44,7 @@ Result<plan::Plan> plan_for(const job::Job& job, const plan::Profile& profile, c
 
 namespace {
 
-// What is left to try for a job whose plan does not fit, coarse to fine: it costs speed, and other sums give other
-// bits.
+// Variants to try for a job whose plan does not fit, coarse to fine. They cost speed, and their sums have other bits.
 std::vector<job::Job> finer(const job::Job& job, const model::Dataflow& flow, std::int64_t key_heads) {
   constexpr Tokens least_block(128);
   std::vector<job::Job> result;
@@ -87,7 +87,7 @@ struct Counts {
   std::int64_t recomputed = 0, swapped = 0, kept = 0;
 };
 
-// Blocks of all layers by class, in the order of the table.
+// Numbers of blocks over all layers by class, in the table's order.
 std::vector<std::pair<std::string, Counts>> placement_table(const plan::Plan& plan) {
   IndexedVector<model::ClassIndex, std::pair<std::string, Counts>> table;
   for (const model::TensorClass& cls : plan.profile.flow.classes) table.emplace_back(cls.name, Counts{});

@@ -1,3 +1,4 @@
+// Looks beside the command, at the build's interpreter, and on PATH.
 #include "memo/cli/python.h"
 
 #include <unistd.h>

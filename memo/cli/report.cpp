@@ -1,4 +1,4 @@
-// memo report RUN|PLAN...: plans and runs as one page to look at, and as a trace for Perfetto.
+// memo report RUN|PLAN...: shows plans and runs on one page, and as a trace for Perfetto.
 #include <fmt/format.h>
 
 #include <cstdio>

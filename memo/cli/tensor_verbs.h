@@ -1,5 +1,5 @@
-// The verbs that need LibTorch, as both commands tell of them: memo, which begins without it, and memo-tensors, which
-// runs them.
+// Names and help of the verbs that need LibTorch. Both commands list them: memo, which starts without LibTorch, and
+// memo-tensors, which runs them.
 #pragma once
 
 namespace memo::cli {

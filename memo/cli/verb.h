@@ -1,5 +1,6 @@
-// One file a verb: each adds its subcommand to the app and sets `action` when it was chosen. Verbs that need LibTorch
-// lie in cli/torch, of the command memo-tensors; memo itself has cli/light in their place, which hands over to it.
+// One file for each verb: it adds its subcommand to the app, and sets `action` when the verb was chosen. Verbs that
+// need LibTorch lie in cli/torch, which the command memo-tensors has; memo has cli/light instead, which hands over to
+// memo-tensors.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -18,7 +19,7 @@ void add_report(CLI::App& app, Action& action);
 void add_estimate(CLI::App& app, Action& action);
 void add_pack(CLI::App& app, Action& action);
 
-// Those that need LibTorch: profile, train, compare and eval.
+// Adds the verbs that need LibTorch: profile, train, compare and eval.
 void add_tensor_verbs(CLI::App& app, Action& action);
 
 }  // namespace memo::cli

@@ -1,3 +1,4 @@
+// Maps token files, tokenizes text files, and reads windows over both.
 #include "memo/corpus/dataset.h"
 
 #include <fmt/format.h>
@@ -31,7 +32,7 @@ Status not_empty(const Path& file, std::int64_t tokens) {
   return tokens > 0 ? Status() : bad_input(fmt::format("{}: is empty; remove it from data.files", file.string()));
 }
 
-// An end token that no text can have would leave all documents joined.
+// Refuses an end token that no text can have, since it would leave all documents joined.
 Status check_end_token(const job::DataSource& source, std::int64_t vocab) {
   if (source.end_token >= vocab)
     return bad_input(
@@ -92,7 +93,7 @@ Result<Dataset> Dataset::open(const job::DataSource& source, std::int64_t vocab,
   return dataset;
 }
 
-// The largest token of a part that is not empty. What it reads of a mapped file does not stay in memory.
+// The largest token of a part that is not empty. Releases the pages of a mapped file after reading them.
 std::int64_t Dataset::largest(const TokenIds& part) {
   constexpr std::int64_t chunk = 1 << 23;
   std::int64_t most = 0;
@@ -123,7 +124,7 @@ std::vector<std::int64_t> Dataset::document_starts(std::int64_t start, std::int6
   if (!apart_) return {};
   std::vector<std::int64_t> starts{0};
   const std::vector<std::int64_t> tokens = window(start, length);
-  std::int64_t end = 0;  // of a part
+  std::int64_t end = 0;  // of the current part
   std::size_t part = 0;
   for (std::int64_t t = 0; t + 1 < length; ++t) {
     while (end <= start + t) end += parts_[part++].tokens;

@@ -1,3 +1,4 @@
+// Known formats by ending and signature, and a test for text.
 #include "memo/corpus/text_file.h"
 
 #include <fmt/format.h>
@@ -18,9 +19,9 @@ using namespace std::string_view_literals;
 
 struct Format {
   std::string_view name;
-  std::vector<std::string_view> endings;  // of the file's name
-  std::string_view begin;                 // its bytes; empty: told by the name alone
-  std::string_view end;                   // and its last ones
+  std::vector<std::string_view> endings;  // endings of a file's name
+  std::string_view begin;                 // first bytes of the file; empty: recognised by name alone
+  std::string_view end;                   // and last bytes
   std::string_view advice;
 };
 

@@ -1,4 +1,4 @@
-// Files that are given as text but hold something else: their bytes would become tokens all the same.
+// Refuses files that are given as text but hold something else, since their bytes would be trained on as tokens.
 #pragma once
 
 #include "memo/base/file.h"
@@ -6,7 +6,7 @@
 
 namespace memo::corpus {
 
-// Refuses what is compressed, a table, an array, ... by its name and by how it begins, and says what to do.
+// Refuses compressed files, tables, arrays and others by name and first bytes, and says what to do.
 Status check_text_file(const Path& file);
 
 }  // namespace memo::corpus

@@ -1,3 +1,4 @@
+// Looks for kept ids, and otherwise runs the tokenizer.
 #include "memo/corpus/text_tokens.h"
 
 #include <fmt/format.h>
@@ -8,7 +9,7 @@
 namespace memo::corpus {
 namespace {
 
-// What changes when someone writes to the file.
+// Attributes of a file that change when someone writes to it.
 std::array<std::int64_t, 4> state_of(const Path& file) {
   struct stat about {};
   if (::stat(file.c_str(), &about) != 0) return {};
@@ -32,7 +33,7 @@ Result<TokenIds> TextTokens::of(const Path& text) {
   if (auto ids = read_tokens(kept, origin)) return *std::move(ids);
 
   std::optional<Path> keep;
-  if (how_.keep && !is_foreign(kept)) keep = kept;
+  if (how_.keep && !is_external(kept)) keep = kept;
   MEMO_TRY(TokenWriter writer, TokenWriter::create(keep, text));
   how_.note(fmt::format("{}: to tokens by tokenizers {}, {}", text.string(), process_.version(),
                         writer.keeps() ? "kept for the next run in " + kept.filename().string() : "in memory only"));

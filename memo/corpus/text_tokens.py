@@ -1,8 +1,8 @@
-"""Text files to token ids by the tokenizers library. `memo` runs this beside itself (memo/corpus/tokenizer_process.h).
+"""Turns text files into token ids by the tokenizers library. `memo` runs this as a process (memo/corpus/tokenizer_process.h).
 
 python -c THIS TOKENIZER END_TOKEN writes the library's version and a zero byte. Then, for each path that standard input names,
 ended by a zero byte, it writes the bytes of an id (2 or 4), runs of ids, each behind its length in bytes, and a length of 0.
-These integers have 4 bytes; all is little endian. What cannot be done is one line on standard error and exit code 2.
+These integers have 4 bytes; everything is little endian. A failure is one line on standard error and exit code 2.
 """
 
 import bisect
@@ -23,13 +23,13 @@ WINDOW, OVERLAP = 1 << 18, 1 << 14  # characters that are encoded at a time, and
 
 
 class Refusal(Exception):
-    """What the user has to change."""
+    """A failure that the user can fix; the message says how."""
 
 
 def read_text(path):
     """The text of a file, in parts."""
     decoder = codecs.getincrementaldecoder("utf-8")()
-    begin, part = 0, b"."  # `begin`: of what is decoded next, in the file
+    begin, part = 0, b"."  # `begin`: where the bytes decoded next begin in the file
     with open(path, "rb") as file:
         while part:
             part = file.read(1 << 20)
@@ -52,8 +52,8 @@ def windows(parts, size, overlap):
         yield start, text
 
 
-# Where windows meet. The library's steps run from left to right, and what they do at a place depends on what is near it. Of
-# which patterns that is true, and how near, is what `reach` finds out.
+# Where windows meet. The library's steps run from left to right, and usually depend only on nearby characters. `reach` finds out
+# for a step whether this is true, and how near these characters are.
 
 _ATOM = re.compile(
     r"(\[\^?\]?(?:\\.|\[(?:\\.|[^\]\\])*\]|[^\[\]\\])*\]|\\[pP]\{[^}]*\}|\\x\{[^}]*\}|\\.|\(\?[^:=!>)]*[:=!>)]|.)"
@@ -71,10 +71,10 @@ def letters():
 
 
 def pattern_reach(pattern):
-    """How many words (_WORD) a search for the pattern looks at, at most, or None when that has no bound.
+    """The most words (_WORD) that a search for the pattern examines, or None if there is no bound.
 
-    What a pattern repeats is a run of a class of characters. When the class has no letters, or neither blank nor line break,
-    a run ends within a word.
+    A repeated part of a pattern matches a run of a class of characters. If the class has no letters, or neither blank nor line
+    break, a run ends within a word.
     """
     import tokenizers
 
@@ -95,7 +95,7 @@ def pattern_reach(pattern):
 
 
 def described(step):
-    """A normalizer or pre-tokenizer as tokenizer.json has it: a list of steps."""
+    """The steps of a normalizer or pre-tokenizer, as in tokenizer.json."""
     if step is None:
         return []
     about = json.loads(step.__getstate__())
@@ -103,7 +103,7 @@ def described(step):
 
 
 def reach(step):
-    """The same of a step."""
+    """The most words that a step of a normalizer or pre-tokenizer examines, or None without a bound."""
     if step["type"] in ("Split", "Replace"):
         ((kind, pattern),) = step["pattern"].items()
         return pattern_reach(pattern) if kind == "Regex" else len(pattern)
@@ -111,7 +111,7 @@ def reach(step):
 
 
 def makes_words(normalizers, pre_tokenizers):
-    """Whether a pre-tokenizer ever splits."""
+    """Whether the pre-tokenizers split text into words at all."""
     if not pre_tokenizers:
         return False
     (first, *more), last = pre_tokenizers, normalizers[-1:]
@@ -122,14 +122,14 @@ def makes_words(normalizers, pre_tokenizers):
 
 
 class Window:
-    """A part of the text that was encoded by itself."""
+    """A part of the text, encoded separately."""
 
     def __init__(self, start, text, encoding):
         self.start, self.text, self.ids = start, text, encoding.ids
         self._offsets, self._words = encoding.offsets, encoding.word_ids
 
     def tokens(self, begin, end):
-        """The number of the first token in these characters, and what each of those there is: id, place, does it begin a word."""
+        """The index of the first token in these characters; and of each token there id, place, and whether it begins a word."""
         first, last = (bisect.bisect_left(self._offsets, (place - self.start,)) for place in (begin, end))
         return first, [
             (self.ids[i], *(self.start + place for place in self._offsets[i]), i == 0 or self._words[i] != self._words[i - 1])
@@ -156,7 +156,7 @@ class Encoder:
 
     @functools.cached_property
     def _reach(self):
-        """How many words all steps together look at."""
+        """The number of words that all steps together examine."""
         added = max((len(token.content) for token in self._tokenizer.get_added_tokens_decoder().values()), default=0)
         steps = list(itertools.chain(*self._steps))
         hidden = [step["type"] in _HIDE_BLANKS for step in steps]
@@ -171,7 +171,7 @@ class Encoder:
         return [Window(*window, encoding) for window, encoding in zip(windows, encodings)]
 
     def _seam(self, left, right):
-        """The number of a token of each: both are the same, and all before it is the left window's."""
+        """An index into each window's tokens at which both agree; tokens before it are taken from the left window."""
         quarter = self._overlap // 4
         if min(len(_WORD.findall(text)) for text in (left.text[-quarter:], right.text[:quarter])) < self._reach:
             return None
@@ -190,7 +190,7 @@ class Encoder:
             text = first[0][1] + "".join(text[self._overlap :] for _, text in itertools.chain(first[1:], waiting))
             first, waiting = [(0, text)], iter(())
         waiting = itertools.chain(first, waiting)
-        left, sent = None, 0  # a window, and how many of its tokens were given out
+        left, sent = None, 0  # a window, and the number of its tokens that were returned
         while True:
             count = self._at_once if left is None else max(self._at_once, len(left.text) // self._window)
             encoded = self._encode(list(itertools.islice(waiting, count)))
@@ -212,7 +212,7 @@ class Encoder:
 
 
 def requested(requests):
-    """The paths, as they come."""
+    """Paths from standard input, one by one."""
     path = b""
     while byte := requests.read(1):
         if byte == b"\0":

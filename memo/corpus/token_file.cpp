@@ -1,3 +1,4 @@
+// The format of kept ids, their checks, and writing without a name until the end.
 #include "memo/corpus/token_file.h"
 
 #include <fcntl.h>
@@ -28,7 +29,7 @@ struct Header {
 };
 static_assert(sizeof(Header) == 72 && std::is_trivially_copyable_v<Header>);
 
-// Calls visit(pieces of `bytes`), in order. What was read of the mapping does not stay in memory.
+// Calls visit(pieces of `bytes`), in order. Releases the mapping's pages after each piece.
 template <class Visit>
 void for_each_chunk(const MappedFile& mapped, std::span<const std::byte> bytes, Visit visit) {
   for (; !bytes.empty(); bytes = bytes.subspan(std::min(chunk, bytes.size()))) {
@@ -37,7 +38,7 @@ void for_each_chunk(const MappedFile& mapped, std::span<const std::byte> bytes, 
   }
 }
 
-// Who cannot read the text must not read its tokens.
+// Permissions that hide the tokens from users who cannot read the text.
 mode_t mode_beside(const Path& text) {
   struct stat about {};
   return ::stat(text.c_str(), &about) == 0 && (about.st_mode & S_IROTH) != 0 ? 0644 : 0600;
@@ -62,14 +63,14 @@ Path token_file_of(const Path& text, const Hash128& tokenizer) {
   return text.string() + "." + hex16(tokenizer[0]) + ".tokens";
 }
 
-bool is_foreign(const Path& token_file) {
+bool is_external(const Path& token_file) {
   std::error_code ignored;
   if (!std::filesystem::exists(std::filesystem::symlink_status(token_file, ignored))) return false;
   if (!std::filesystem::is_regular_file(std::filesystem::symlink_status(token_file, ignored))) return true;
   std::array<char, magic.size()> begin{};
   const auto file = InputFile::open(token_file);
   if (!file) return true;
-  const auto size = std::min(begin.size(), static_cast<std::size_t>(file->size()));  // an empty file is nobody's
+  const auto size = std::min(begin.size(), static_cast<std::size_t>(file->size()));  // an empty file may be replaced
   return !file->read(0, std::as_writable_bytes(std::span(begin).first(size))) ||
          !std::equal(begin.begin(), begin.begin() + size, magic.begin());
 }
@@ -132,8 +133,8 @@ Status TokenWriter::move_to_memory() {
   return {};
 }
 
-// A name that is taken is one of Memo's, whose ids are of another text: it gets the new file. Without a name all goes
-// on.
+// Gives the file its name. A file of this name is Memo's, with the ids of an older text, and is replaced. Failing to
+// name it changes nothing else.
 void TokenWriter::give_name() {
   const std::string here = fmt::format("/proc/self/fd/{}", file_.get());
   const auto link = [&](const Path& name) {

@@ -1,4 +1,4 @@
-// Token ids of a text, in a file beside it for the next run (docs/formats.md), or in memory alone.
+// Token ids of a text, kept in a file beside it for the next run (docs/formats.md), or in memory alone.
 #pragma once
 
 #include <xxhash.h>
@@ -16,35 +16,36 @@
 
 namespace memo::corpus {
 
-// Integers behind one another in a file or in memory.
+// An array of integers in a file or in memory.
 struct TokenIds {
   MappedFile memory;
   std::int64_t tokens;
   int width;               // bytes of each: 1, 2 or 4
-  std::size_t offset = 0;  // of the first
+  std::size_t offset = 0;  // of the first integer
 };
 
 using Hash128 = std::array<std::uint64_t, 2>;  // XXH3, 128 bits
-// What ids were made of.
+// The text and tokenizer that ids were made from.
 struct TokenOrigin {
   Hash128 text, tokenizer;
   bool operator==(const TokenOrigin&) const = default;
 };
 
-// Of the bytes of a file, and `more`.
+// Hash of a file's bytes followed by `more`.
 Result<Hash128> hash_file(const Path& file, std::string_view more = {});
 
-// Where the ids of a text by this tokenizer are kept: NAME.16 DIGITS.tokens, beside the text.
+// The file that keeps the ids of a text by this tokenizer: NAME.16 DIGITS.tokens, beside the text.
 Path token_file_of(const Path& text, const Hash128& tokenizer);
-// Whether there is a file that is none of Memo's.
-bool is_foreign(const Path& token_file);
-// The ids, if they are of this origin and whole.
+// Whether a file is there that Memo did not write.
+bool is_external(const Path& token_file);
+// The kept ids, if they have this origin and are complete.
 std::optional<TokenIds> read_tokens(const Path& token_file, const TokenOrigin& origin);
 
-// Ids as they come. On the disk they have a name only when all are there; with no room there, they go on in memory.
+// Writes ids as they come. The file on the disk gets its name only when all ids are written; if the disk is full, the
+// ids go to memory.
 class TokenWriter {
  public:
-  // `keep`: the file that they are to be found in, for those who may read `text`; or none.
+  // `keep`: the file to keep them in, readable by those who may read `text`; none: memory.
   static Result<TokenWriter> create(const std::optional<Path>& keep, const Path& text);
 
   [[nodiscard]] bool keeps() const { return keep_.has_value(); }
@@ -60,7 +61,7 @@ class TokenWriter {
   Status move_to_memory();
   void give_name();
 
-  std::optional<Path> keep_;  // none: in memory
+  std::optional<Path> keep_;  // none: ids go to memory
   Descriptor file_;
   std::int64_t size_ = 0;
   std::unique_ptr<XXH3_state_t, FreeState> hash_;

@@ -1,3 +1,4 @@
+// Starts the process, speaks its protocol, and turns its exceptions into errors.
 #include "memo/corpus/tokenizer_process.h"
 
 #include <fcntl.h>
@@ -31,7 +32,7 @@ Result<Pipe> make_pipe() {
   return Pipe{Descriptor(ends[0]), Descriptor(ends[1])};
 }
 
-// The last line: of an exception that is what happened.
+// The last line, which in a traceback is the exception itself.
 std::string last_line(int fd) {
   std::string text(4096, '\0');
   const off_t size = ::lseek(fd, 0, SEEK_END), begin = std::max<off_t>(0, size - static_cast<off_t>(text.size()));
@@ -49,7 +50,7 @@ Result<TokenizerProcess> TokenizerProcess::start(const Path& python, const Path&
   process.python_ = python;
   process.requests_ = std::move(requests.write);
   process.answers_ = std::move(answers.read);
-  process.complaints_ = Descriptor(::memfd_create("complaints", MFD_CLOEXEC));  // unlike a pipe, it is never full
+  process.complaints_ = Descriptor(::memfd_create("complaints", MFD_CLOEXEC));  // unlike a pipe, it never fills up
 
   posix_spawn_file_actions_t streams;
   posix_spawn_file_actions_init(&streams);
@@ -69,7 +70,7 @@ Result<TokenizerProcess> TokenizerProcess::start(const Path& python, const Path&
                     "install both, or give token ids in *.bin",
                     python.string(), std::strerror(error)));
   }
-  // Its ends close here, so that reading ends when it does.
+  // The other ends close here, so that reading ends when the process does.
   requests.read = Descriptor();
   answers.write = Descriptor();
   for (char letter = 0; process.read(&letter, 1);) {

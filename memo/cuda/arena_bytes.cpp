@@ -1,3 +1,4 @@
+// Fills by cudaMemset, and strided reads through registered memory.
 #include "memo/cuda/arena_bytes.h"
 
 #include <algorithm>

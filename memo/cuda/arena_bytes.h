@@ -1,4 +1,4 @@
-// Check mode's view of the GPU's memory (memo/exec/checked_step.h).
+// Lets check mode fill and read the GPU's memory (memo/exec/checked_step.h).
 #pragma once
 
 #include <memory>
@@ -8,7 +8,7 @@
 
 namespace memo::cuda {
 
-// Fills and reads in the order of the compute stream; the host waits for what it reads. The device must outlive it.
+// Fills and reads in the order of the compute stream; the host waits for each read. The device must outlive it.
 Result<std::unique_ptr<exec::ArenaBytes>> arena_bytes(const Device& device);
 
 }  // namespace memo::cuda

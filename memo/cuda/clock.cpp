@@ -1,3 +1,4 @@
+// Anchors, and times of events relative to them.
 #include "memo/cuda/clock.h"
 
 #include <algorithm>

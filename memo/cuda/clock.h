@@ -1,4 +1,4 @@
-// Times of events on the host's clock: an anchor is an event whose host time is known.
+// Times of events on the host's clock, relative to an anchor: an event whose host time is known.
 #pragma once
 
 #include <chrono>
@@ -9,16 +9,16 @@ namespace memo::cuda {
 
 class Clock {
  public:
-  // Waits for what `stream` was given.
+  // Waits for all work that `stream` was given.
   static Result<Clock> start(cudaStream_t stream);
 
   // Seconds since the clock was made.
   [[nodiscard]] double now() const { return std::chrono::duration<double>(Steady::now() - epoch_).count(); }
-  // A new anchor, on a stream that has nothing to do. The runtime tells times between events as floats of milliseconds,
-  // so an anchor is good for minutes.
+  // Makes a new anchor, on a stream that has no work. The runtime tells times between events as floats of milliseconds,
+  // so an anchor is precise for some minutes.
   Status anchor(cudaStream_t stream);
-  // When an event that has ended was reached. The host knows that this was not before `earliest`: where the anchor says
-  // otherwise, it lies later than was thought.
+  // When an event that has ended was reached. The host knows that this was not before `earliest`; if the anchor gives
+  // an earlier time, the anchor is corrected.
   Result<double> at(cudaEvent_t event, double earliest);
 
  private:

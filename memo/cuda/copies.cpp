@@ -1,3 +1,4 @@
+// The copy engine of a GPU: a lane for each direction, and the moments of compute.
 #include "memo/cuda/copies.h"
 
 #include <utility>
@@ -22,7 +23,7 @@ class CudaCopyEngine final : public exec::CopyEngine {
   CudaCopyEngine(const CudaCopyEngine&) = delete;
   CudaCopyEngine& operator=(const CudaCopyEngine&) = delete;
   ~CudaCopyEngine() override {
-    if (out_ && in_) (void)drain();  // nobody is left to be told
+    if (out_ && in_) (void)drain();  // an error has no receiver any more
   }
 
   Status open(const StagingSize& staging) {
@@ -62,7 +63,7 @@ class CudaCopyEngine final : public exec::CopyEngine {
  private:
   Lane& lane(plan::Direction direction) { return direction == plan::Direction::out ? *out_ : *in_; }
 
-  // Sleeps until all that the three streams were given has ended.
+  // Sleeps until the work of all three streams has ended.
   Status end_of_streams() {
     for (const cudaStream_t stream : {device_.compute(), device_.out(), device_.in()}) {
       MEMO_CHECKED(check(cudaEventRecord(drained_.get(), stream), "note the end of a step"));
@@ -76,7 +77,7 @@ class CudaCopyEngine final : public exec::CopyEngine {
   Clock clock_;
   Moments moments_;
   const Event drained_;
-  std::unique_ptr<Lane> out_, in_;  // last: their threads use the rest
+  std::unique_ptr<Lane> out_, in_;  // last, since their threads use the other members
 };
 
 }  // namespace

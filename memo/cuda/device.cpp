@@ -1,3 +1,4 @@
+// Opens the GPU and its streams, with errors that say what to do.
 #include "memo/cuda/device.h"
 
 #include <fmt/format.h>
@@ -29,7 +30,7 @@ Result<Device> Device::open(Compute compute) {
     MEMO_CHECKED(check(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking), "make a stream"));
     stream->reset(made);
   }
-  // Drivers older than the attribute refuse the question.
+  // Older drivers return an error for this attribute.
   if (cudaDeviceGetAttribute(&device.host_node_, cudaDevAttrHostNumaId, 0) != cudaSuccess) {
     (void)cudaGetLastError();
     device.host_node_ = -1;

@@ -1,4 +1,4 @@
-// The GPU: its three streams and its memory.
+// A GPU: its three streams and its memory.
 #pragma once
 
 #include <cstddef>
@@ -15,24 +15,25 @@ struct FreeDevice {
 };
 using DeviceMemory = std::unique_ptr<std::byte, FreeDevice>;
 
-// One GPU. None of the streams that it makes waits for the legacy default stream nor is waited for by it.
+// One GPU. The streams that it makes are not synchronised with the legacy default stream.
 class Device {
  public:
   enum class Compute { own_stream, legacy_default_stream };
-  // The only GPU that the process sees (CUDA_VISIBLE_DEVICES). Fails where there is none, more than one, or a slice of
-  // one (MIG).
+  // Opens the only GPU that the process sees (CUDA_VISIBLE_DEVICES). Fails where there is none, more than one, or a
+  // slice of one (MIG).
   static Result<Device> open(Compute compute = Compute::own_stream);
 
   [[nodiscard]] const std::string& name() const { return name_; }
-  // Compute capability, 10 times the major number and the minor.
+  // 10 times the major number of the compute capability, plus the minor one.
   [[nodiscard]] int capability() const { return capability_; }
   [[nodiscard]] cudaStream_t compute() const { return compute_.get(); }
   [[nodiscard]] cudaStream_t out() const { return out_.get(); }
   [[nodiscard]] cudaStream_t in() const { return in_.get(); }
-  // The node of the host's memory that is nearest to the GPU; -1: the host has one, or the driver does not know.
+  // The node of the host's memory that is nearest to the GPU; -1 where the host has only one, or the driver does not
+  // tell.
   [[nodiscard]] int host_node() const { return host_node_; }
 
-  // Memory of the GPU, exactly `bytes`, in one piece, aligned to 256.
+  // Memory of the GPU: exactly `bytes`, in one piece, aligned to 256.
   static Result<DeviceMemory> allocate(Bytes bytes);
 
  private:

@@ -1,3 +1,4 @@
+// Takes events from the pool, and turns passed ones into times.
 #include "memo/cuda/events.h"
 
 #include <algorithm>
@@ -45,7 +46,7 @@ void Moments::gather(Clock& clock) {
 
 Status Moments::finish(Clock& clock) {
   gather(clock);
-  pending_.clear();  // of a stream that failed
+  pending_.clear();  // events of a failed stream
   return std::exchange(status_, {});
 }
 

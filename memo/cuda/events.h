@@ -1,4 +1,4 @@
-// Events that are used again and again, and the moments of a stream that they tell.
+// A pool of events that are used again, and the moments at which a stream reaches them.
 #pragma once
 
 #include <deque>
@@ -9,7 +9,7 @@
 
 namespace memo::cuda {
 
-// Events with times. Another one is made only when more are in use than ever before.
+// Events with times. A new one is made only when more are in use than ever before.
 class EventPool {
  public:
   static Result<EventPool> of(int count);
@@ -23,15 +23,16 @@ class EventPool {
 // Whether the event has ended; does not wait for it.
 Result<bool> has_ended(cudaEvent_t event);
 
-// When a stream had ended what it was given, at each `note`.
+// The moments at which a stream had ended all earlier work, one for each `note`.
 class Moments {
  public:
   static Result<Moments> of(cudaStream_t stream);
 
   void note(Clock& clock);
-  // Learns the times of those that have come.
+  // Reads the times of the moments that have passed.
   void gather(Clock& clock);
-  // Of all, when the stream has ended what it was given. The first failure since the last finish.
+  // Reads the times of all moments; the stream must have ended its work. Returns the first failure since the last
+  // finish.
   Status finish(Clock& clock);
   std::vector<double> take() { return std::exchange(times_, {}); }
 
@@ -44,7 +45,7 @@ class Moments {
   EventPool events_;
   struct Moment {
     Event event;
-    double noted = 0;  // on the host: it is not earlier
+    double noted = 0;  // host time of the note, which the moment cannot precede
   };
   std::deque<Moment> pending_;
   std::vector<double> times_;

@@ -1,3 +1,4 @@
+// Maps, places, touches and registers host memory.
 #include "memo/cuda/host_memory.h"
 
 #include <fmt/format.h>
@@ -22,7 +23,7 @@ namespace {
 constexpr std::size_t huge_page = std::size_t{2} << 20;
 constexpr std::size_t small_page = 4096;
 
-// `bytes` at a multiple of a huge page. Newer kernels begin large mappings there by themselves.
+// Maps `bytes` at a multiple of a huge page. Newer kernels align large mappings so by themselves.
 std::byte* map_aligned(std::size_t bytes) {
   const std::size_t more = bytes + huge_page;
   void* memory = ::mmap(nullptr, more, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -35,8 +36,8 @@ std::byte* map_aligned(std::size_t bytes) {
   return begin + head;
 }
 
-// Preferred, not bound: a tier larger than its node goes on to the next one instead of failing. Without effect where
-// the kernel or a container forbids it: the pages are then where the kernel puts them.
+// Prefers the node without binding to it: a tier larger than its node goes on to the next node instead of failing.
+// Where the kernel or a container forbids this, it has no effect, and the kernel chooses the node.
 void prefer_node(std::byte* memory, std::size_t bytes, int node) {
   constexpr int word = 8 * sizeof(unsigned long);
   std::array<unsigned long, 16> mask{};
@@ -45,9 +46,9 @@ void prefer_node(std::byte* memory, std::size_t bytes, int node) {
   (void)::syscall(SYS_mbind, memory, bytes, MPOL_PREFERRED, mask.data(), mask.size() * word, 0);
 }
 
-// Brings every page into being. The kernel clears them, which one thread does at a few GB a second.
+// Brings every page into being. The kernel clears each page, which one thread does at a few GB a second.
 void touch(std::byte* memory, std::size_t bytes) {
-  constexpr std::size_t share = std::size_t{256} << 20;  // not worth a thread below
+  constexpr std::size_t share = std::size_t{256} << 20;  // too little work for a thread of its own
   const std::size_t most = std::clamp(std::thread::hardware_concurrency(), 1u, 16u);
   const std::size_t count = std::clamp<std::size_t>(bytes / share, 1, most);
   const std::size_t pages = (bytes + small_page - 1) / small_page;
@@ -83,7 +84,7 @@ Result<HostMemory> HostMemory::map(const Device& device, Bytes bytes, std::strin
     return run_time_error(fmt::format("{}: cannot map {} of host memory: {}; lower [memory] host_limit", purpose,
                                       format_bytes(bytes), std::strerror(errno)));
   result.memory_ = {memory, UnmapHost{size}};
-  (void)::madvise(memory, size, MADV_HUGEPAGE);  // a wish: small pages serve too
+  (void)::madvise(memory, size, MADV_HUGEPAGE);  // advice; small pages work too
   prefer_node(memory, size, device.host_node());
   touch(memory, size);
   const cudaError_t registered = cudaHostRegister(memory, size, cudaHostRegisterDefault);

@@ -16,10 +16,10 @@ struct UnmapHost {
   void operator()(std::byte* memory) const;
 };
 
-// Pages of 2 MiB are asked for, on the host's node nearest to the GPU, and all are there from the start.
+// Asks for pages of 2 MiB on the host's node nearest to the GPU. All pages exist from the start.
 class HostMemory {
  public:
-  // `purpose` names it in errors.
+  // `purpose` names the memory in errors.
   static Result<HostMemory> map(const Device& device, Bytes bytes, std::string_view purpose);
 
   [[nodiscard]] std::byte* data() const { return memory_.get(); }
@@ -28,7 +28,7 @@ class HostMemory {
   std::unique_ptr<std::byte, UnmapHost> memory_;
 };
 
-// Registered host memory as a tier: bytes move between it and the GPU without the host's help.
+// A tier of registered host memory, which the GPU reads and writes without the host's help.
 Result<std::unique_ptr<exec::TierStore>> host_tier(const Device& device, Bytes bytes);
 
 }  // namespace memo::cuda

@@ -1,3 +1,4 @@
+// Merges, submits and times the copies of one direction.
 #include "memo/cuda/lane.h"
 
 #include <algorithm>
@@ -10,7 +11,7 @@ namespace {
 
 using exec::CopyRequest;
 
-// Longer ones are no faster, and what waits for a part waits longer.
+// Longer transfers are no faster, and delay whoever waits for their first part.
 constexpr Bytes most_merged(std::int64_t{8} << 20);
 
 bool neighbours(const CopyRequest& a, const CopyRequest& b) {
@@ -65,7 +66,7 @@ void Lane::submit() {
     if (const Status status = submit_one(submitted_, ordered); !status) fail(submitted_, status.error());
 }
 
-// `ordered`: the stream already waits for all that compute was given.
+// `ordered`: the stream already waits for all earlier work of compute.
 Status Lane::submit_one(std::size_t number, bool& ordered) {
   Transfer& t = transfers_[number];
   const CopyRequest& r = t.request;
@@ -100,7 +101,7 @@ Status Lane::submit_one(std::size_t number, bool& ordered) {
   return {};
 }
 
-// On the thread of the staging.
+// Called on the staging thread.
 void Lane::staged(std::size_t number, double start, double end, Status status) {
   const std::lock_guard lock(mutex_);
   Transfer& t = transfers_[number];
@@ -153,8 +154,8 @@ std::vector<exec::Span> Lane::take_spans() {
   return std::exchange(spans_, {});
 }
 
-// Spans of the transfers that have ended, in order, up to the first that has not; their events are free again. Where
-// `streams` failed, what has not ended has failed with it.
+// Notes the spans of transfers that have ended, in order, up to the first that has not, and frees their events. Where
+// `streams` failed, transfers that have not ended have failed too.
 void Lane::gather(const Status& streams) {
   for (; gathered_ < submitted_; ++gathered_) {
     Transfer& t = transfers_[gathered_];
@@ -181,8 +182,8 @@ Status Lane::time(Transfer& t) {
   return {};
 }
 
-// Copies that moved at once share their time by bytes. The thread of the staging works on a copy while the one before
-// it still moves; the time that both take counts for the first.
+// Copies that moved as one share its time in proportion to their bytes. The staging thread begins a copy while the one
+// before it still moves; their common time counts for the earlier one.
 void Lane::note_spans(std::size_t number) {
   const Transfer& t = transfers_[number];
   double start = std::max(t.start_time, last_end_);

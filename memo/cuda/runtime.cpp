@@ -1,3 +1,4 @@
+// Words for the runtime's errors, with advice.
 #include "memo/cuda/runtime.h"
 
 #include <fmt/format.h>

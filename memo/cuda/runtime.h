@@ -1,4 +1,5 @@
-// The CUDA runtime as values: handles that free themselves, results that say in one line what failed and what to do.
+// The CUDA runtime as values: handles that free themselves, and results that say in one line what failed and what to
+// do.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -17,11 +18,11 @@ struct Destroy {
 using Stream = std::unique_ptr<CUstream_st, Destroy>;
 using Event = std::unique_ptr<CUevent_st, Destroy>;
 
-// A run-time error "cannot `doing`: ..." unless `result` is success. The runtime's own note of it is cleared, so that
-// other users of the runtime do not take it for theirs.
+// A run-time error "cannot `doing`: ..." unless `result` is success. Clears the runtime's own record of the error, so
+// that other users of the runtime do not take it for theirs.
 Status check(cudaError_t result, std::string_view doing);
 
-// `flags` as of cudaEventCreateWithFlags.
+// `flags`: those of cudaEventCreateWithFlags.
 Result<Event> make_event(unsigned flags);
 
 }  // namespace memo::cuda

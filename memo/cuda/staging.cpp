@@ -1,3 +1,4 @@
+// The staging thread: cuts copies into pieces, and runs each piece's two halves.
 #include "memo/cuda/staging.h"
 
 #include <algorithm>
@@ -54,7 +55,7 @@ void Staging::work() {
     }
     return;
   }
-  std::deque<Piece> filling;  // slots that the GPU fills, oldest first
+  std::deque<Piece> filling;  // slots that the GPU is filling, oldest first
   while (true) {
     while (filling.size() < slots_.size()) {
       const std::optional<Piece> piece = take(filling.empty());
@@ -70,7 +71,8 @@ void Staging::work() {
   }
 }
 
-// The next piece, in the next slot. None when all is cut and the thread should not `sleep`, or is to stop.
+// Takes the next piece, with the next slot. None when there is no piece and the thread should not `sleep`, or must
+// stop.
 std::optional<Staging::Piece> Staging::take(bool sleep) {
   std::unique_lock lock(mutex_);
   if (sleep) wake_.wait(lock, [&] { return cut_ < queue_.size() || stopping_; });
@@ -84,7 +86,7 @@ std::optional<Staging::Piece> Staging::take(bool sleep) {
   return piece;
 }
 
-// Nothing more is done for a copy that has failed.
+// After a failure, the rest of a copy is skipped.
 void Staging::step(const Piece& piece, Status (Staging::*action)(const Piece&)) {
   if (piece.work->status) piece.work->status = (this->*action)(piece);
 }

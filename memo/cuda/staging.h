@@ -1,4 +1,4 @@
-// Copies of one direction between the GPU and a tier that it cannot reach: a thread moves them in pieces through slots
+// Copies of one direction between the GPU and a tier that it cannot reach. A thread moves them in pieces through slots
 // of registered memory, so that the GPU fills (or empties) one slot while the tier works on another.
 #pragma once
 
@@ -17,8 +17,8 @@
 namespace memo::cuda {
 
 struct StagingSize {
-  Bytes slot{std::int64_t{8} << 20};  // what keeps the disk tier's ring busy; a multiple of 4096
-  int slots = 4;                      // of a direction
+  Bytes slot{std::int64_t{8} << 20};  // large enough for the disk tier's ring; a multiple of 4096
+  int slots = 4;                      // per direction
 };
 
 class Staging {
@@ -26,30 +26,30 @@ class Staging {
   struct Job {
     exec::CopyRequest request;
     exec::TierStore* tier = nullptr;
-    cudaEvent_t after = nullptr;  // the copy begins after it
-    cudaEvent_t end = nullptr;    // in: recorded behind the copy
+    cudaEvent_t after = nullptr;  // the copy begins after this event
+    cudaEvent_t end = nullptr;    // direction in: recorded after the copy
     std::int64_t number = 0;
   };
-  // Called on the thread when a copy has ended (out), or when all of it was given to the stream (in).
+  // Called on the thread when a copy has ended (out), or when all its pieces were given to the stream (in).
   using Done = std::function<void(std::int64_t number, double start, double end, Status)>;
 
-  // `now`: the clock of the times that `done` is told.
+  // `now`: the clock for the times in `done`.
   static Result<std::unique_ptr<Staging>> open(const Device& device, plan::Direction direction, const StagingSize& size,
                                                std::function<double()> now, Done done);
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;
-  ~Staging();  // what was put still ends
+  ~Staging();  // finishes the copies that were put
 
   void put(const Job& job);
 
  private:
   struct Slot {
     std::byte* memory = nullptr;
-    Event moved;  // the GPU's last copy to or from it
+    Event moved;  // ends with the GPU's last copy to or from the slot
   };
   struct Work {
     Job job;
-    std::int64_t cut = 0;  // bytes that are in pieces already
+    std::int64_t cut = 0;  // bytes that were cut into pieces
     double start = 0;
     Status status;
   };
@@ -80,12 +80,12 @@ class Staging {
   const Done done_;
   std::size_t next_slot_ = 0;
 
-  std::mutex mutex_;  // guards all below, but for the thread
+  std::mutex mutex_;  // guards all members below, except the thread
   std::condition_variable wake_;
-  std::deque<Work> queue_;  // in order; what is cut whole stays until it is finished
-  std::size_t cut_ = 0;     // how many of the queue are cut whole
+  std::deque<Work> queue_;  // in order; a copy stays until all its pieces are done
+  std::size_t cut_ = 0;     // number of copies at its front that were cut whole
   bool stopping_ = false;
-  std::thread thread_;  // last: it uses the rest
+  std::thread thread_;  // last, since it uses the other members
 };
 
 }  // namespace memo::cuda

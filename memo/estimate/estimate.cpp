@@ -1,3 +1,4 @@
+// Chooses the plan's strategy, and adds up time and memory around the simulated micro-batch.
 #include "memo/estimate/estimate.h"
 
 #include <fmt/format.h>
@@ -12,7 +13,7 @@
 namespace memo::estimate {
 namespace {
 
-// What PyTorch's caching allocator reserves over what is allocated, while there is room.
+// Factor between bytes that PyTorch's caching allocator reserves and bytes allocated, while there is room.
 constexpr double caching = 1.06;
 
 std::string planner_strategy(const Setup& setup) {
@@ -24,13 +25,13 @@ std::string planner_strategy(const Setup& setup) {
 
 Bytes times(Bytes bytes, double k) { return Bytes(static_cast<std::int64_t>(static_cast<double>(bytes.value()) * k)); }
 
-// Time of the calls of a plan by kind; a rerun's goes to recomputation.
+// Time of a plan's calls by cause; reruns count as recomputation.
 StepSplit split_of(const Modelled& modelled, const plan::Plan& plan) {
   StepSplit sum;
   for (const plan::Call& call : plan.program.calls) {
     const Split& split = modelled.splits[call.trace];
     if (call.phase == plan::Phase::rerun) {
-      sum.recompute += split.total();
+      sum.reruns += split.total();
       continue;
     }
     sum.attention += split.attention, sum.matmul += split.matmul, sum.memory += split.memory;
@@ -41,8 +42,8 @@ StepSplit split_of(const Modelled& modelled, const plan::Plan& plan) {
 }
 
 void multiply(StepSplit& split, double k) {
-  for (double* part : {&split.attention, &split.matmul, &split.memory, &split.recompute, &split.collectives,
-                       &split.stalls, &split.bubble, &split.update})
+  for (double* part : {&split.attention, &split.matmul, &split.memory, &split.reruns, &split.collectives, &split.stalls,
+                       &split.bubble, &split.update})
     *part *= k;
 }
 
@@ -60,7 +61,8 @@ Result<Estimate> estimate(const Setup& setup, bool any_plan) {
   planner::Request request;
   request.strategy = strategy;
   request.any_plan = any_plan;
-  if (setup.by_alpha()) request.slots = 2 * modelled.profile.flow.blocks();  // two rounding buffers, each a layer's
+  // Two rounding buffers, each of a layer's size.
+  if (setup.by_alpha()) request.slots = 2 * modelled.profile.flow.blocks();
   if (strategy == "memo") request.device_limit = room;
   Result<plan::Plan> plan = planner::make_plan(modelled.profile, request);
   if (!plan) {
@@ -82,7 +84,7 @@ Result<Estimate> estimate(const Setup& setup, bool any_plan) {
   } else {
     holds(*plan);
   }
-  const Bytes least = result.allocated + runtime;  // near the limit the allocator gives back what it has spare
+  const Bytes least = result.allocated + runtime;  // near the limit, the allocator gives spare memory back
   result.reserved = times(result.allocated, planned ? 1 : caching) + runtime;
   if (least <= result.device_limit) result.reserved = std::min(result.reserved, result.device_limit);
   const Bytes on_host = (plan->program.tier_bytes.empty() ? Bytes(0) : plan->program.tier_bytes[0]);
@@ -98,14 +100,14 @@ Result<Estimate> estimate(const Setup& setup, bool any_plan) {
 
   result.split = split_of(modelled, *plan);
   double micro = plan->predicted.step.value();
-  if (setup.recompute == Recompute::selective) {  // every other product once more
-    constexpr double share = 0.5 / 3;             // of products' time, of which forward is a third
+  if (setup.recompute == Recompute::selective) {  // every other product is computed twice
+    constexpr double share = 0.5 / 3;             // share of products' time, a third of which is forward
     const double again = share * result.split.matmul;
-    result.split.recompute += again;
+    result.split.reruns += again;
     micro += again;
   }
   multiply(result.split, setup.micro_batches);
-  // 1F1B: a rank waits while the pipeline fills and drains, less with virtual stages (Narayanan et al., SC 2021).
+  // 1F1B: a rank waits while the pipeline fills and drains; virtual stages shorten this (Narayanan et al., SC 2021).
   result.split.bubble = micro * (degrees.pipeline - 1) / degrees.stages;
   result.split.update = modelled.once_a_step;
   result.step = Seconds(micro * setup.micro_batches + result.split.bubble + result.split.update);

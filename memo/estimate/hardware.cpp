@@ -1,3 +1,4 @@
+// Reads the tables of hardware.toml, and names mistakes by their keys.
 #include "memo/estimate/hardware.h"
 
 #include <fmt/format.h>
@@ -47,7 +48,7 @@ class HardwareReader {
   void complain(const std::string& what) {
     if (error_.empty()) error_ = where_ + ": " + what;
   }
-  // After all keys were asked for.
+  // Call after all keys were asked for: the others are unknown.
   Status finish() {
     for (const auto& [key, value] : table_)
       if (std::ranges::find(seen_, key.str()) == seen_.end()) {

@@ -1,3 +1,4 @@
+// Rates, latencies and formulas.
 #include "memo/estimate/kernels.h"
 
 #include <algorithm>
@@ -6,8 +7,8 @@ namespace memo::estimate {
 namespace {
 
 constexpr double latency = 25e-6;                               // of a collective
-constexpr double host_adam_rate = 1.2e11;                       // bytes/s of a node's processors while they update
-constexpr double adam_device_bytes = 28, adam_host_bytes = 28;  // read and written, of a parameter
+constexpr double host_adam_rate = 1.2e11;                       // bytes/s of a node's processors during an update
+constexpr double adam_device_bytes = 28, adam_host_bytes = 28;  // read and written for each parameter
 
 BytesPerSecond rate_over(const Setup& setup, int ranks, int stride) {
   const bool inside = ranks * stride <= setup.hardware.gpus_per_node;

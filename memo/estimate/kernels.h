@@ -1,12 +1,12 @@
-// Times of kernels and collectives on one GPU of a setup. The few constants that no data sheet tells are in
-// kernels.cpp.
+// Times of kernels and collectives on one GPU of a setup. kernels.cpp has the few constants that data sheets do not
+// tell.
 #pragma once
 
 #include "memo/estimate/setup.h"
 
 namespace memo::estimate {
 
-// Where the time of a call goes, seconds.
+// Seconds of a call, by cause.
 struct Split {
   double matmul = 0, attention = 0, memory = 0, collective = 0;
   [[nodiscard]] double total() const { return matmul + attention + memory + collective; }
@@ -19,22 +19,22 @@ struct Split {
   }
 };
 
-// Products of so many floating point operations, over so many rows (tokens).
+// Matrix products with this many floating point operations, over this many rows (tokens).
 double matmul_seconds(const Setup& setup, double flops, double rows);
-// Causal attention of `tokens` tokens: `flops` of the causal half.
+// Causal attention over `tokens` tokens; `flops` are those of the causal half.
 double attention_seconds(const Setup& setup, double flops, double tokens, bool backward);
-// Element-wise kernels that move so many bytes of device memory.
+// Element-wise kernels that move this many bytes of device memory.
 double memory_seconds(const Setup& setup, double bytes);
 
-// Of a tensor of `bytes` in all, over `ranks` GPUs that lie `stride` apart in rank order: each sends and receives all
-// but its own part (ring algorithms). An all-reduce is both.
+// Collectives on a tensor of `bytes` in all, over `ranks` GPUs that are `stride` apart in rank order. Each GPU sends
+// and receives all but its own part (ring algorithms). An all-reduce takes both times.
 double all_gather_seconds(const Setup& setup, double bytes, int ranks, int stride);
-// Each GPU holds `bytes` and keeps one part of them.
+// All-to-all: each GPU holds `bytes` and keeps one part of them.
 double all_to_all_seconds(const Setup& setup, double bytes, int ranks, int stride);
-// One neighbour to another.
+// Sends to one neighbour.
 double send_seconds(const Setup& setup, double bytes, int ranks, int stride);
 
-// A step of AdamW over `parameters` where they lie: on the device, or on the host with its copies.
+// A step of AdamW over `parameters`, on the device, or on the host including copies.
 double update_seconds(const Setup& setup, double parameters);
 
 }  // namespace memo::estimate

@@ -1,3 +1,4 @@
+// Sizes and times by the formulas of a layer's operations.
 #include "memo/estimate/layer.h"
 
 #include <algorithm>
@@ -22,7 +23,7 @@ bool gated(const model::Shape& shape) { return shape.activation == model::Activa
 Layer::Layer(const Setup& setup) : setup_(setup), tensor_(setup.degrees.tensor), element_(setup.element_bytes) {
   const model::Shape& shape = setup.shape;
   const std::int64_t keys = std::max<std::int64_t>(1, shape.kv_heads / tensor_);
-  // Memo runs attention by head groups, each with a key head for every rank that takes part; eight are enough.
+  // Memo runs attention by head groups, each with a key head for every rank of the sequence; eight groups are enough.
   constexpr std::int64_t most_groups = 8;
   const std::int64_t ranks = std::min<std::int64_t>(keys, setup.degrees.ulysses);
   groups_ = setup.execution == Execution::blocks
@@ -38,7 +39,7 @@ Layer::Layer(const Setup& setup) : setup_(setup), tensor_(setup.degrees.tensor),
   before_parameters_ = hidden_ * (query_ + 2 * key_) + hidden_;
   after_parameters_ = query_ * hidden_ + hidden_ * inner_ + ffn_ * hidden_ + hidden_;
   const double positions = shape.position == model::Position::learned ? static_cast<double>(setup.context.value()) : 0;
-  const double tables = setup.degrees.pipeline > 1 || shape.tied ? 1 : 2;  // a pipeline's ends hold one each
+  const double tables = setup.degrees.pipeline > 1 || shape.tied ? 1 : 2;  // each end of a pipeline holds one table
   other_parameters_ = hidden_ * (tables * vocab_ + positions) + hidden_;
 }
 
@@ -59,8 +60,7 @@ model::Dataflow Layer::dataflow() const {
     }
   };
   shrink({TensorRole::hidden, TensorRole::residual, TensorRole::d_hidden, TensorRole::d_residual}, rows_of_);
-  if (setup_.tiled_mlp)
-    shrink({TensorRole::mlp_inner, TensorRole::d_mlp_inner}, 0);  // a tile is all that is ever there
+  if (setup_.tiled_mlp) shrink({TensorRole::mlp_inner, TensorRole::d_mlp_inner}, 0);  // only a tile of it ever exists
   if (setup_.recompute == Recompute::selective)
     shrink({TensorRole::qkv, TensorRole::residual, TensorRole::mlp_inner}, 0.5);
   return flow;
@@ -68,7 +68,7 @@ model::Dataflow Layer::dataflow() const {
 
 bool Layer::eager_norm() const { return setup_.execution == Execution::eager && setup_.shape.norm == model::Norm::rms; }
 
-// Memo's own segments save their inputs alone; these are the buffers of memo/libtorch/model/functions.cpp.
+// Memo's own segments save only their inputs; these are the buffers of memo/libtorch/model/functions.cpp.
 Footprint Layer::block_footprint(const model::Segment& segment) const {
   const double row = hidden_ * element_ * rows_of_, gathered = tensor_ > 1 ? hidden_ * element_ : 0;
   const double heads = (query_ + 2 * key_) * element_;
@@ -89,13 +89,12 @@ Footprint Layer::footprint(const model::Segment& segment) const {
   if (setup_.execution == Execution::blocks) return block_footprint(segment);
   const bool eager = setup_.execution == Execution::eager;
   const double row = hidden_ * element_ * rows_of_, gathered = tensor_ > 1 ? hidden_ * element_ : 0;
-  // A norm's output is what the product behind it saves; an eager one saves a float32 copy and the normalised input
-  // too.
+  // A product saves its input, the norm's output. An eager norm also saves a float32 copy and the normalised input.
   const double copies = eager_norm() ? 4 : 1;
   const double norm = setup_.recompute != Recompute::selective ? row * copies : 0;
   const double forward = row * copies + gathered, backward = row * (eager_norm() ? 5 : 2) + 2 * gathered;
   if (segment.role == SegmentRole::attn_in) {
-    // The table has a layer's first segment run again before the layer behind it is through, whole modules do not.
+    // The table lets a layer's first segment run again before the next layer's is done; whole modules do not.
     if (setup_.recompute == Recompute::full) return {0, forward, backward + norm};
     return {norm, forward, backward};
   }
@@ -103,7 +102,7 @@ Footprint Layer::footprint(const model::Segment& segment) const {
   if (segment.role == SegmentRole::mlp_in) return {setup_.tiled_mlp ? row : norm, forward, backward};
   if (segment.role == SegmentRole::mlp_out) {
     if (setup_.tiled_mlp) return {0, gathered, gathered};
-    const bool two = eager && gated(setup_.shape);  // the activation and its product with the other half
+    const bool two = eager && gated(setup_.shape);  // the activation, and its product with the other half
     const double kept = norm > 0 ? ffn_ * element_ * (two ? 2 : 1) : 0;
     const double again = setup_.recompute == Recompute::selective ? inner_ * element_ / 2 : 0;
     return {kept, ffn_ * element_ + gathered, ffn_ * element_ + again + gathered};
@@ -122,7 +121,7 @@ Bytes Layer::loss_transients(Tokens tokens) const {
 Split Layer::core_time(bool backward, Tokens tokens) const {
   const Degrees& d = setup_.degrees;
   const auto local = static_cast<double>(setup_.local_tokens().value());
-  const double share = static_cast<double>(tokens.value()) / local;  // of the sequence: its first part
+  const double share = static_cast<double>(tokens.value()) / local;  // part of the sequence, from its beginning
   const auto context = static_cast<double>(setup_.context.value());
   const double pairs = context * context / (setup_.whole_square ? 1 : 2) * setup_.sequences / d.sequence_parts();
   Split split;
@@ -131,11 +130,11 @@ Split Layer::core_time(bool backward, Tokens tokens) const {
   split.attention = attention_seconds(setup_, flops, context / d.ring * share, backward);
   const double sent = local * (2 * query_ + 2 * key_) * element_ * share / groups_;
   split.collective = all_to_all_seconds(setup_, sent, d.ulysses, d.tensor);
-  if (d.ring > 1) {  // keys and values go round under attention; backward their gradients too
+  if (d.ring > 1) {  // keys and values travel during attention, in backward with their gradients
     const double hop =
         send_seconds(setup_, local * 2 * key_ * element_ * (backward ? 2 : 1) / groups_, d.ring, d.tensor * d.ulysses);
     split.collective += std::max(0.0, hop * (d.ring - 1) - split.attention);
-    // Each hop's part is added to a float32 sum: of the output, backward of dq, dk and dv.
+    // Each hop's part is added to a float32 sum: of the output, in backward of dq, dk and dv.
     const double merged = local * (backward ? query_ + 2 * key_ : query_) * (4 + 4 + 2) / groups_;
     split.memory += memory_seconds(setup_, merged * (d.ring - 1) * share);
   }
@@ -143,8 +142,7 @@ Split Layer::core_time(bool backward, Tokens tokens) const {
   return split;
 }
 
-// What a layer's weights and gradients take to gather and scatter beyond the layer's own time, under which it is
-// hidden.
+// Time to gather and scatter a layer's weights and gradients, beyond the layer's own time, which hides the rest.
 double Layer::gather_left(bool backward) const {
   if (setup_.shard != Shard::weights || setup_.shards() <= 1) return 0;
   const double gather = all_gather_seconds(setup_, layer_parameters() * element_, setup_.shards(), tensor_);
@@ -180,7 +178,7 @@ Split Layer::time(const model::Segment& segment, bool backward, Tokens tokens) c
     Setup plain = setup_;
     plain.fp8 = false;
     split.matmul = matmul_seconds(plain, 6 * n * hidden_ * vocab_, n);
-    split.memory = memory_seconds(setup_, n * vocab_ * 3 * setup_.logit_bytes);  // each copy written and read
+    split.memory = memory_seconds(setup_, n * vocab_ * 3 * setup_.logit_bytes);  // each copy is written and read
     return split;
   }
   if (segment.stage == Stage::embedding) return {0, 0, memory_seconds(setup_, n * row * 2), 0};

@@ -1,3 +1,4 @@
+// The table of named shapes.
 #include "memo/estimate/models.h"
 
 #include <fmt/format.h>

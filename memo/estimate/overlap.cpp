@@ -1,3 +1,4 @@
+// Searches by bisection over contexts.
 #include "memo/estimate/overlap.h"
 
 #include "memo/estimate/profile.h"
@@ -26,7 +27,7 @@ bool hidden(const Setup& setup) {
       for (const model::Use& use : segment.backward.reads) read |= use.cls == cls;
     }
     const model::TensorClass& c = flow.classes[cls];
-    if (written && read && !c.lasting())
+    if (written && read && !c.persistent())
       saved += c.row * flow.context.value() * std::int64_t{c.grouped ? flow.groups : 1};
   }
   return transfer_time(saved, setup.hardware.host.write) <= Seconds(forward);

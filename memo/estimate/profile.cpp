@@ -1,3 +1,4 @@
+// Builds a profile's dataflow, traces, fixed memory and tier from a layer's sizes and times.
 #include "memo/estimate/profile.h"
 
 #include <fmt/format.h>
@@ -13,7 +14,7 @@ using model::Stage;
 using model::TensorRole;
 
 struct PerParameter {
-  double weights, gradients, optimizer;  // bytes
+  double weights, gradients, optimizer;  // bytes for each parameter
 };
 
 PerParameter per_parameter(State state) {
@@ -54,7 +55,7 @@ class Modeller {
   model::Dataflow& flow() { return result_.profile.flow; }
   model::Segment& segment(SegmentRole role) { return flow().segments[flow().find_segment(role)]; }
 
-  // What autograd keeps of each segment: its inputs, and what Layer says beyond.
+  // Adds saved tensors of each segment: its inputs, and the further ones by Layer::footprint.
   void add_saved() {
     segment(SegmentRole::attn_in).backward.reads.push_back({flow().find_class(TensorRole::hidden)});
     segment(SegmentRole::attn_out)
@@ -109,7 +110,7 @@ class Modeller {
     }
   }
 
-  // Weights, gradients and optimizer state, as the ranks share them out; then what is gathered for a while.
+  // Weights, gradients and optimizer state as ranks share them; then the memory for gathered ones.
   void add_state() {
     const PerParameter bytes = per_parameter(setup_.state);
     const double ranks = setup_.shards();
@@ -118,11 +119,12 @@ class Modeller {
                  optimizer = bytes.optimizer * part(Shard::optimizer);
     const double kept_weights = setup_.offload_weights ? 0 : weights;
     const double kept_optimizer = setup_.offload_optimizer ? 0 : optimizer;
-    const double kept_gradients = setup_.offload_optimizer ? 0 : gradients;  // they go where they are used
+    // On the host with the optimizer, which uses them.
+    const double kept_gradients = setup_.offload_optimizer ? 0 : gradients;
     const double layer = layer_.layer_parameters(), other = layer_.other_parameters();
     const int layers = flow().layers / in_flight_;
     for (model::TensorClass& cls : flow().classes) {
-      if (!cls.lasting()) continue;
+      if (!cls.persistent()) continue;
       const double size = cls.role == TensorRole::weights     ? kept_weights
                           : cls.role == TensorRole::gradients ? kept_gradients
                                                               : kept_optimizer;
@@ -139,8 +141,8 @@ class Modeller {
         all * ((setup_.offload_optimizer ? optimizer + gradients : 0) + (setup_.offload_weights ? weights : 0)));
   }
 
-  // What is whole for a while of weights that are sharded: the layer that runs, the one ahead, gradients of one, and
-  // the tables, which FSDP's root holds all the time. DeepSpeed holds by its defaults 10^9 parameters
+  // Bytes of sharded weights that are gathered at a time: those of the running layer and the next, gradients of one
+  // layer, and the embedding and head, which FSDP's root keeps gathered. DeepSpeed by default holds 10^9 parameters
   // (stage3_max_live_parameters) and two buckets of 5 x 10^8 gradients (reduce_bucket_size).
   [[nodiscard]] double gathered(double all_layers) const {
     const double layer = layer_.layer_parameters(), other = layer_.other_parameters();
@@ -153,7 +155,7 @@ class Modeller {
     if (!setup_.offload_inputs && !setup_.offload_all) return;
     const Hardware& gpu = setup_.hardware;
     const int sharing = std::min(setup_.gpus, gpu.gpus_per_node);
-    constexpr double usable = 0.9;  // of host memory
+    constexpr double usable = 0.9;  // share of host memory
     const double room = usable * static_cast<double>(gpu.host_memory.value()) / sharing;
     const Bytes capacity = bytes_of(std::max(0.0, room - static_cast<double>(result_.host_state.value())));
     result_.profile.tiers = {{gpu.tier, capacity, gpu.host.write, gpu.host.read, gpu.host.write_with_read,
@@ -166,7 +168,7 @@ class Modeller {
     const double own = setup_.shard == Shard::none ? all : all / ranks;
     result_.once_a_step = update_seconds(setup_, own);
     if (setup_.shard == Shard::weights || ranks <= 1) return;
-    // Gradients are reduced under backward, all but the last layer's; weights come back in the open.
+    // Gradients are reduced during backward, except the last layer's; gathering weights overlaps nothing.
     const double gather = all_gather_seconds(setup_, all * 2, setup_.shards(), setup_.degrees.tensor);
     result_.once_a_step += 2 * gather;
   }

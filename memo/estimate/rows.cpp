@@ -1,3 +1,4 @@
+// Translates the words of published tables into setups.
 #include "memo/estimate/rows.h"
 
 #include <fmt/format.h>
@@ -11,7 +12,7 @@
 namespace memo::estimate {
 namespace {
 
-// A row's cells by column, and what had to be assumed.
+// A row's cells by column, and the assumptions made for it.
 class RowReader {
  public:
   explicit RowReader(const Row& row) : row_(row) {}
@@ -24,7 +25,7 @@ class RowReader {
     return lower_case(text(column)).find(part) != std::string::npos;
   }
   [[nodiscard]] bool says_yes(const char* column) const { return has(column, "yes"); }
-  // A whole number, `otherwise` when the cell is empty; the first that is neither is an error.
+  // A whole number, or `otherwise` if the cell is empty; the first cell that is neither is an error.
   std::int64_t number(const char* column, std::int64_t otherwise) {
     const std::string cell = text(column);
     if (cell.empty()) return otherwise;
@@ -52,7 +53,7 @@ class RowReader {
   std::vector<std::string> notes_;
 };
 
-// Megatron-LM and what is built on it: FPDT's peers (TP, UL, Ulysses) are Megatron-DeepSpeed.
+// Megatron-LM and systems based on it: the systems FPDT compares with (TP, UL, Ulysses) are Megatron-DeepSpeed.
 bool of_megatron(const RowReader& row) {
   for (const char* part : {"mega", "nemo", "memo", "tp", "ul+", "ulysses"})
     if (row.has("system", part)) return true;
@@ -87,7 +88,7 @@ void read_degrees(RowReader& row, Setup& setup) {
   setup.sequences = static_cast<int>(row.number("micro_batch", 1));
   const std::int64_t together = std::int64_t{1} * setup.sequences * d.data;
   const std::int64_t batch = row.number("global_batch", together);
-  // What a row calls accumulation may also count the sequences of a group that splits the sequence: the batch decides.
+  // A row's accumulation may also count the sequences of a group that splits the sequence; the batch decides.
   setup.micro_batches = static_cast<int>(std::max<std::int64_t>(1, batch / together));
 }
 
@@ -124,10 +125,10 @@ void read_memory(RowReader& row, Setup& setup) {
 
 void read_execution(RowReader& row, Setup& setup) {
   const bool fused = of_megatron(row) || row.says_yes("compile") || row.has("system", "unsloth");
-  const bool chunks = row.has("act_offload", "chunked");  // FPDT's: as our blocks
+  const bool chunks = row.has("act_offload", "chunked");  // FPDT's chunks are modelled as Memo's blocks
   setup.execution = setup.offload_all || chunks ? Execution::blocks : fused ? Execution::fused : Execution::eager;
-  // torch.compile does without the log-softmax; Megatron's loss works in its float32 copy, flash-attention's (which
-  // Composer takes) in the logits.
+  // torch.compile needs no log-softmax; Megatron's loss works in its float32 copy, flash-attention's (which Composer
+  // uses) in the logits.
   setup.logit_bytes = row.has("system", "composer")         ? 2 + 2
                       : setup.execution == Execution::eager ? 2 + 4 + 4 + 4
                       : row.says_yes("compile")             ? 2 + 4 + 4
@@ -144,7 +145,7 @@ void read_execution(RowReader& row, Setup& setup) {
     setup.attention = "cudnn";
   else if (row.has("attn_kernel", "flash") || row.has("attn_kernel", "sdpa"))
     setup.attention = "flash2";
-  // MPT's attention takes a bias. At 65K tokens its published rates are beyond any kernel that skips the masked half.
+  // MPT's attention has a bias. At 65K tokens its published rates exceed those of kernels that skip the masked half.
   setup.whole_square = row.has("system", "composer");
   if (setup.whole_square) row.note("attention taken to compute the masked half too");
   for (const char* mode : {"lora", "dpo"})

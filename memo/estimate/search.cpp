@@ -1,3 +1,4 @@
+// Lists ways, bounds their time and memory, and plans the promising ones.
 #include "memo/estimate/search.h"
 
 #include <algorithm>
@@ -13,11 +14,11 @@ namespace {
 struct Candidate {
   const Strategy* strategy = nullptr;
   Setup setup;
-  double least_seconds = 0;  // a token and GPU: its calls alone, nothing computed again, no wait
+  double least_seconds = 0;  // lower bound per token and GPU: calls alone, without reruns and waits
   Bytes least_bytes;
 };
 
-// What is worth a plan: a share of the time of the best.
+// A way is worth a plan if its bound is below this share of the best time.
 constexpr double worth = 0.99;
 
 std::vector<int> powers(bool allowed, int most) {
@@ -67,13 +68,13 @@ double least_seconds(const Setup& setup, const Modelled& modelled) {
   return seconds / tokens * setup.gpus;
 }
 
-// What no placement can be without: state, and the operands of one backward call of core attention.
+// Memory that every placement needs: state, and the operands of one backward call of core attention.
 Bytes least_bytes(const Modelled& modelled) {
   const model::Dataflow& flow = modelled.profile.flow;
   Bytes state;
   for (const plan::Fixed& fixed : modelled.profile.fixed) state += fixed.bytes;
   for (const model::TensorClass& cls : flow.classes)
-    if (cls.lasting()) state += cls.layer_bytes * std::int64_t{flow.layers};
+    if (cls.persistent()) state += cls.layer_bytes * std::int64_t{flow.layers};
   Bytes operands;
   for (const model::Segment& segment : flow.segments)
     if (segment.stage == model::Stage::core)
@@ -112,7 +113,8 @@ Result<Outcome> search_all(const Task& task, const std::vector<Strategy>& strate
     outcome.ruled_out += static_cast<int>(candidates.size() - task.most_planned);
     candidates.resize(task.most_planned);
   }
-  // Of those that are about as fast, first the one that is likeliest to fit: its time then rules the others out.
+  // Among ways of about the same speed, plans the one most likely to fit first, since its time then rules out the
+  // others.
   std::ranges::stable_sort(candidates, {}, [](const Candidate& candidate) {
     const double class_of_time = std::floor(std::log(candidate.least_seconds) / -std::log(worth));
     return std::tuple(class_of_time, candidate.setup.degrees.data, candidate.least_bytes);

@@ -1,3 +1,4 @@
+// The rules that degrees must keep.
 #include "memo/estimate/setup.h"
 
 #include <fmt/format.h>

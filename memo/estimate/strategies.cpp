@@ -1,3 +1,4 @@
+// The presets of the systems: which parallelism, recomputation and offloading each one uses.
 #include "memo/estimate/strategies.h"
 
 #include <fmt/format.h>
@@ -43,7 +44,7 @@ void megatron(Setup& setup, Recompute recompute) {
   setup.execution = Execution::fused;
   setup.state = State::mixed;
   setup.shard = Shard::optimizer;
-  setup.logit_bytes = 2 + 4;  // its loss works in its float32 copy
+  setup.logit_bytes = 2 + 4;  // the loss works in its float32 copy
   setup.recompute = recompute;
 }
 
@@ -68,7 +69,7 @@ void alst(Setup& setup) {
   setup.tiled_loss = setup.tiled_mlp = true;
 }
 
-// Chunks of the sequence, with layer inputs on the host: our blocks under the same placement.
+// Chunks of the sequence, with layer inputs on the host: modelled as Memo's blocks under the same placement.
 void fpdt(Setup& setup) {
   offload(setup);
   setup.state = State::zero;

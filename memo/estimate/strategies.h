@@ -1,4 +1,4 @@
-// What people train long contexts with, as presets of a setup.
+// Systems with which people train long contexts, as presets of a setup.
 #pragma once
 
 #include <string>
@@ -11,9 +11,9 @@ namespace memo::estimate {
 struct Strategy {
   std::string name, words;
   void (*apply)(Setup& setup) = nullptr;
-  // Which degrees its users would set.
+  // The degrees that its users would set.
   bool tensor = false, ring = false, ulysses = false, pipeline = false;
-  bool in_memo = false;  // a placement that memo looks at anyway: not worth a search of its own
+  bool in_memo = false;  // memo tries this placement anyway, so it needs no search of its own
 };
 
 const std::vector<Strategy>& strategies();

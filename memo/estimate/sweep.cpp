@@ -1,3 +1,4 @@
+// Runs the searches of a sweep.
 #include "memo/estimate/sweep.h"
 
 namespace memo::estimate {

@@ -1,4 +1,4 @@
-// The longest context of each strategy over numbers of GPUs, and how fast each is at it.
+// Finds the longest context of each strategy over numbers of GPUs, and its speed there.
 #pragma once
 
 #include <vector>

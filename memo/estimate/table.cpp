@@ -1,3 +1,4 @@
+// Reads and writes CSV.
 #include "memo/estimate/table.h"
 
 #include <csv.h>

@@ -1,4 +1,4 @@
-// CSV of any columns, by name. Parsed and quoted by libcsv.
+// CSV tables of any columns, by name. libcsv parses and quotes.
 #pragma once
 
 #include <string>
@@ -17,7 +17,7 @@ struct Table {
   [[nodiscard]] int find(std::string_view column) const;  // -1: none
 };
 
-// A file without columns, or a row with more cells than columns, is named by its line.
+// An error names the line of a row with more cells than columns; a file without columns is refused.
 Result<Table> read_table(const Path& path);
 std::string format_table(const Table& table);
 

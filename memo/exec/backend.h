@@ -1,5 +1,4 @@
-// What the executor asks of a device, whatever computes on it: copies between its memory and the tiers, and a tier of
-// the host's memory.
+// What the executor asks of any device: copies between its memory and the tiers, and a tier in the host's memory.
 #pragma once
 
 #include <memory>
@@ -17,9 +16,9 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual Result<std::unique_ptr<TierStore>> host_tier(Bytes bytes) = 0;
-  // `tiers[i]` is the store of the program's tier i; they and the device must outlive the engine.
+  // `tiers[i]` is the store of the program's tier i; stores and device must outlive the engine.
   virtual Result<std::unique_ptr<CopyEngine>> copy_engine(std::vector<TierStore*> tiers) = 0;
-  virtual ArenaBytes& bytes() = 0;  // of what was mapped
+  virtual ArenaBytes& bytes() = 0;  // access to the mapped memory, for check mode
 };
 
 }  // namespace memo::exec

@@ -1,3 +1,4 @@
+// Records accesses as the calls and copies of a program happen, and looks for races and for the poison pattern.
 #include "memo/exec/checked_step.h"
 
 #include <fmt/format.h>
@@ -17,15 +18,15 @@
 namespace memo::exec {
 namespace {
 
-constexpr int poison = 0xFF;    // a byte; any float type of these bytes is a NaN, and none that arithmetic makes
-constexpr int arena_space = 0;  // of Ordering; tier i is space i + 1
+constexpr int poison = 0xFF;    // a byte; floats of any type made of it are NaN, with bits that arithmetic never makes
+constexpr int arena_space = 0;  // the arena's space in Ordering; tier i is space i + 1
 constexpr const char* stream_names[] = {"compute", "out", "in"};
 
-// What an access is of. Each has a number for the ordering.
+// The cause of an access. Each has a number in the ordering.
 struct What {
   enum Kind { operand, workspace, fixed, copy, given, freed } kind;
-  int number = 0;                    // of the call or copy; of the boundary at which a slot is given or freed
-  plan::ResidencyIndex residency{};  // of all but workspace, fixed and copy
+  int number = 0;                    // the call or copy; for given and freed, the boundary
+  plan::ResidencyIndex residency{};  // for operand, given and freed
 };
 
 }  // namespace
@@ -56,7 +57,7 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
         begins(program.residencies, &plan::Residency::begin, program.calls.size()),
         ends(program.residencies, &plan::Residency::end, program.calls.size()) {}
 
-  // Compute.
+  // What Compute declares.
   Status run(plan::CallIndex call) override {
     enter(call);
     const plan::Call& what = program.calls[call];
@@ -76,7 +77,7 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
     return violation ? Status(run_time_error(*violation)) : Status();
   }
 
-  // CopyEngine.
+  // What CopyEngine declares.
   Ticket start(const CopyRequest& request, int i) override {
     enter(program.copies[at(i)].at);
     const bool out = request.direction == plan::Direction::out;
@@ -94,7 +95,7 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
     ordering.join(Stream::compute, ended.at(ticket));
     return {};
   }
-  // The end of a play: whatever is not held from step to step is free.
+  // Ends a play: memory of all tensors that are not held from step to step becomes free.
   Status drain() override {
     if (boundary.exists()) enter(boundary + 1);
     const Status drained = inner_copies.drain();
@@ -113,8 +114,8 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
   std::vector<double> take_moments() override { return inner_copies.take_moments(); }
   std::vector<Span> take_spans(plan::Direction direction) override { return inner_copies.take_spans(direction); }
 
-  // At boundary k, after compute's waits and before anything else: slots change owners. Both changes are writes of the
-  // compute stream.
+  // Lets slots change owners at boundary k, after compute's waits and before all else. Both the end and the begin of a
+  // residency count as writes of the compute stream.
   void enter(plan::Boundary k) {
     if (k == boundary) return;
     boundary = k;
@@ -127,8 +128,8 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
       }
   }
 
-  // Calls `visit` with each block of an operand: its residency, and where it lies. A sequence is one buffer from its
-  // block 0 on.
+  // Calls `visit` for each block of an operand with its residency and offset. A sequence is one buffer that begins with
+  // block 0.
   template <class Visit>
   void each_block(plan::CallIndex call, const plan::Operand& operand, Visit visit) const {
     plan::Tensor tensor = instances.tensor(operand.tensor);
@@ -147,7 +148,7 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
     });
   }
 
-  // A word of each page is enough to see a copy that was not made or a slot that was given away.
+  // Looks at one word of each page, which is enough to see that a copy was not made or that a slot was given away.
   void look_for_poison(plan::CallIndex call, const plan::Operand& operand, const char* verb) {
     constexpr std::int64_t page = 4096, word = sizeof(std::uint64_t);
     each_block(call, operand, [&](const plan::Residency& r, Bytes offset) {
@@ -172,7 +173,7 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
   }
 
   void fill(const plan::Residency& r) { fill(r.offset, bytes_of(r)); }
-  // Not after a violation: what a copy in flight still reads is left to the error.
+  // Does nothing after a violation, so that copies in flight still find their source.
   void fill(Bytes offset, Bytes bytes) {
     if (violation || bytes == Bytes(0)) return;
     if (const Status filled = memory.fill(arena + offset.value(), bytes, poison); !filled)
@@ -238,11 +239,11 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
 
   Ordering ordering;
   std::vector<What> whats;
-  std::unordered_map<Ticket, Clock> ended;           // per copy of this play
-  plan::Boundary boundary = plan::Boundary::none();  // the last one entered; none of this play: none
-  std::optional<std::string> violation;              // the first
+  std::unordered_map<Ticket, Clock> ended;           // clock of each copy that ended in this play
+  plan::Boundary boundary = plan::Boundary::none();  // the last one that this play entered
+  std::optional<std::string> violation;              // the first violation
   Bytes poisoned;
-  std::vector<std::uint64_t> words;  // read last
+  std::vector<std::uint64_t> words;  // the words read last
 };
 
 CheckedStep::CheckedStep(const plan::Plan& plan, std::byte* arena, Compute& compute, CopyEngine& copies,

@@ -1,8 +1,8 @@
-// Check mode: a step that is watched while it runs. Every range of bytes that a stream reads or writes is recorded, and
-// of two accesses that conflict one must come after the other by an event: a copy comes after all that compute was
-// given before it was started, and compute after a copy that it waited for (memo/exec/executor.h). What becomes free,
-// and what is not filled yet, holds a pattern that is NaN in every float type: a call that reads it is named, and so is
-// one that leaves it where it should write.
+// Check mode: a step that is watched while it runs. It records every range of bytes that a stream reads or writes. Of
+// two accesses that conflict, an event must order one after the other: a copy comes after all work that compute was
+// given before the copy was started, and compute after a copy that it waited for (memo/exec/executor.h). Memory that is
+// freed or not yet filled holds a pattern that is NaN in every float type. A call that reads the pattern is reported.
+// Calls that fail to overwrite it in their outputs are reported too.
 #pragma once
 
 #include <cstdint>
@@ -17,24 +17,24 @@ namespace memo::exec {
 
 struct CheckReport {
   std::int64_t accesses = 0;   // ranges read or written
-  std::int64_t conflicts = 0;  // pairs of them on two streams, one writing, each ordered by an event
+  std::int64_t conflicts = 0;  // pairs of accesses on two streams, one writing, each ordered by an event
   Bytes poisoned;
 };
 
-// The arena's bytes as check mode fills and reads them, in the order of what compute is given: here, memory of the
-// host.
+// Fills and reads the arena's bytes for check mode, in the order of compute's work. This class does so in the host's
+// memory.
 class ArenaBytes {
  public:
   virtual ~ArenaBytes() = default;
   virtual Status fill(std::byte* to, Bytes bytes, int value);
-  // words[i]: the 8 bytes at from + i * stride.
+  // words[i] becomes the 8 bytes at from + i * stride.
   virtual Status read(const std::byte* from, Bytes stride, std::span<std::uint64_t> words);
 };
 
-// Wraps what a step of `plan` runs on: `run_step` is given `compute()` and `copies()` in place of those wrapped, which
-// with the plan and the arena must outlive it, as must `bytes`. The first violation ends
-// the step as an error of the call that comes next, or of `drain`; a copy that races with another is still made, so
-// what the arena holds after an error is worthless. Several sequences of a step may be played one after the other.
+// Wraps the compute and copies that a step of `plan` runs on: give `run_step` the wrapping `compute()` and `copies()`.
+// The wrapped ones, the plan, the arena and `bytes` must outlive this. The first violation ends the step as an error of
+// the next call, or of `drain`. A copy that races with another is still made, so the arena is worthless after an error.
+// Several sequences of a step may be played one after the other.
 class CheckedStep {
  public:
   CheckedStep(const plan::Plan& plan, std::byte* arena, Compute& compute, CopyEngine& copies, ArenaBytes& bytes);

@@ -1,3 +1,4 @@
+// A tier that keeps a checksum of every page in memory.
 #include "memo/exec/checksums.h"
 
 #include <fmt/format.h>
@@ -15,7 +16,7 @@ namespace memo::exec {
 namespace {
 
 constexpr std::int64_t page = plan::copy_alignment;
-constexpr std::uint64_t never_written = 0, not_whole = 1;  // instead of a page's checksum
+constexpr std::uint64_t never_written = 0, not_whole = 1;  // stand for a page's checksum
 
 class ChecksummedTier final : public TierStore {
  public:
@@ -77,8 +78,8 @@ class ChecksummedTier final : public TierStore {
 
   const std::unique_ptr<TierStore> store_;
   const std::string name_;
-  std::mutex mutex_;                 // guards:
-  std::vector<std::uint64_t> sums_;  // of every page up to the last that was written
+  std::mutex mutex_;                 // guards sums_
+  std::vector<std::uint64_t> sums_;  // by page, up to the last page written
 };
 
 }  // namespace

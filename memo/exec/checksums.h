@@ -1,4 +1,4 @@
-// Checksums on a tier: what comes back is what left, or an error.
+// Checksums on a tier: a read returns what was written, or an error.
 #pragma once
 
 #include <memory>
@@ -8,10 +8,11 @@
 
 namespace memo::exec {
 
-// Every page of 4096 bytes that is written to `store` is hashed before (XXH3, 64 bits: a flipped bit always shows,
-// other damage but for one in 2^64), on the thread that writes, and verified by the thread that reads, in whatever
-// pieces. A page that differs is a run-time error, and so is one whose write failed; one that was never written is not
-// verified. Offsets and sizes are multiples of a page. `name` is the tier's, for the message.
+// Hashes every page of 4096 bytes before it is written to `store`, on the writing thread, and verifies it on the
+// reading thread, whatever pieces the read is cut into. The hash is XXH3 with 64 bits: a flipped bit always shows,
+// other damage with a probability of 1 - 2^-64. A page that differs is a run-time error, and so is a page whose write
+// failed; a page that was never written is not verified. Offsets and sizes are multiples of a page. `name` is the
+// tier's, for messages.
 std::unique_ptr<TierStore> checksummed(std::unique_ptr<TierStore> store, std::string name);
 
 }  // namespace memo::exec

@@ -1,5 +1,5 @@
-// Worker threads that copy. A worker sleeps on a condition variable when it has nothing to do: it shares the cores with
-// compute, so it never spins.
+// Worker threads that copy. A worker without work sleeps on a condition variable and never spins, since it shares the
+// cores with compute.
 #include "memo/exec/cpu_copies.h"
 
 #include <time.h>
@@ -19,21 +19,22 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Seconds of a core that the calling thread has used, in the kernel too.
+// Seconds of a core that the calling thread has used, including time in the kernel.
 double thread_cpu() {
   timespec time{};
   ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
   return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
-// One direction: a queue and its thread. Copies are numbered from 0 and end in that order, so `ended_` says it all.
+// One direction: a queue and its thread. Copies are numbered from 0 and end in order, so `ended_` alone tells which
+// have ended.
 class Stream {
  public:
   Stream(const std::vector<TierStore*>& tiers, Clock::time_point epoch)
       : tiers_(tiers), epoch_(epoch), worker_([this] { work(); }) {}
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
-  // What was started still ends: its memory may be read right after.
+  // Ends all started copies first, since their memory may be read afterwards.
   ~Stream() {
     {
       const std::lock_guard lock(mutex_);
@@ -110,14 +111,14 @@ class Stream {
   const std::vector<TierStore*>& tiers_;
   const Clock::time_point epoch_;
 
-  std::mutex mutex_;  // guards all below, but for the thread
+  std::mutex mutex_;  // guards all members below, except the thread
   std::condition_variable wake_, copy_ended_;
   std::deque<Job> queue_;
   std::int64_t started_ = 0, ended_ = 0, drained_ = 0;
-  std::map<std::int64_t, Error> failures_;  // by number; kept, so that a ticket fails however often it is waited for
+  std::map<std::int64_t, Error> failures_;  // by number; kept, so that every wait for a failed copy fails
   std::vector<Span> spans_;
   bool stopping_ = false;
-  std::thread worker_;  // last: it uses the rest
+  std::thread worker_;  // last, since it uses the other members
 };
 
 class CpuCopyEngine final : public CopyEngine {

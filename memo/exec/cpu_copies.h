@@ -1,4 +1,4 @@
-// Copy streams on the CPU: a worker thread per direction, compute runs on the calling thread.
+// Copy streams on the CPU: a worker thread for each direction, while compute runs on the calling thread.
 #pragma once
 
 #include <memory>
@@ -9,7 +9,7 @@
 
 namespace memo::exec {
 
-// `tiers[i]` is the store of the program's tier i; it must outlive the engine.
+// `tiers[i]` is the store of the program's tier i, which must outlive the engine.
 std::unique_ptr<CopyEngine> cpu_copy_engine(std::vector<TierStore*> tiers);
 
 }  // namespace memo::exec

@@ -1,5 +1,5 @@
-// A file as a tier. It has no name from birth on, so that nothing is left behind however the process ends; it never
-// passes the page cache, which would compete for the memory that the tier is there to save.
+// A file as a tier. The file never has a name, so that nothing is left behind however the process ends. It bypasses the
+// page cache, which would compete for the memory that the tier is there to save.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/magic.h>
@@ -20,7 +20,7 @@
 namespace memo::exec {
 namespace {
 
-constexpr std::int64_t alignment = 4096;  // what direct I/O asks of addresses, sizes and offsets on any common disk
+constexpr std::int64_t alignment = 4096;  // required by direct I/O of addresses, sizes and offsets on any common disk
 
 class File {
  public:
@@ -42,7 +42,7 @@ class DiskTier final : public TierStore {
       : folder_(std::move(folder)), file_(std::move(file)), capacity_(capacity) {}
 
   Status write(std::int64_t offset, const std::byte* from, std::int64_t bytes) override {
-    // The ring only reads from memory when it writes to the file.
+    // The cast is safe: to write to the file, the ring only reads from memory.
     return move(plan::Direction::out, offset, const_cast<std::byte*>(from), bytes);
   }
   Status read(std::int64_t offset, std::byte* to, std::int64_t bytes) override {
@@ -66,10 +66,10 @@ class DiskTier final : public TierStore {
   const Path folder_;
   const File file_;
   const std::int64_t capacity_;
-  Ring out_, in_;  // one a direction, so that reads do not wait for writes
+  Ring out_, in_;  // one for each direction, so that reads do not wait for writes
 };
 
-// Opens a file without a name; where the file system cannot, one whose name goes at once.
+// Opens a file without a name; where the file system has no such files, one whose name is removed at once.
 int open_unnamed(const Path& folder) {
   const int fd = ::open(folder.c_str(), O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
   if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR)) return fd;
@@ -86,11 +86,12 @@ Status reserve(const File& file, const Path& folder, Bytes bytes) {
         fmt::format("disk tier in {}: cannot ask for free space: {}", folder.string(), std::strerror(errno)));
   const Bytes free(static_cast<std::int64_t>(system.f_bavail * system.f_frsize));
   int error = 0;
-  // Asked before reserving: a reservation that fails half-way would fill the disk for a moment.
+  // Checked before reserving: a reservation that fails half-way would fill the disk for a moment.
   if (bytes > free) {
     error = ENOSPC;
   } else if (bytes.value() > 0) {
-    // Not posix_fallocate: where the file system cannot reserve, that writes into each block, which direct I/O refuses.
+    // posix_fallocate would write into each block where the file system cannot reserve, and direct I/O refuses such
+    // writes.
     while ((error = ::fallocate(file.fd(), 0, 0, bytes.value()) == 0 ? 0 : errno) == EINTR) {
     }
   }
@@ -116,7 +117,7 @@ Result<std::unique_ptr<TierStore>> disk_tier(const Path& folder, Bytes bytes) {
   };
   File file(open_unnamed(folder));
   if (file.fd() < 0) return refuse(fmt::format("cannot create a file: {}", std::strerror(errno)));
-  // Newer kernels accept direct I/O there, and still keep the bytes in memory.
+  // Newer kernels accept direct I/O there, but still keep the bytes in memory.
   if (in_memory(file)) return refuse("the folder is in memory (tmpfs), not on a disk");
   if (::fcntl(file.fd(), F_SETFL, O_DIRECT) != 0)
     return refuse(fmt::format("the file system refuses direct I/O: {}", std::strerror(errno)));

@@ -1,3 +1,4 @@
+// The key's page, the cipher, and a tier that ciphers writes and deciphers reads.
 #include "memo/exec/encryption.h"
 
 #include <openssl/crypto.h>
@@ -19,17 +20,17 @@ namespace {
 constexpr std::int64_t sector = 4096;
 constexpr std::int64_t piece = std::int64_t{8} << 20;
 
-// Of 256 bits for the data, and as much for the tweak.
+// 256 bits for the data, and 256 for the tweak.
 class Key {
  public:
   static constexpr std::size_t size = 64;
 
-  // False: no memory or no randomness.
+  // False if there is no memory or no randomness.
   [[nodiscard]] bool draw() {
     void* const page = ::mmap(nullptr, sector, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED) return false;
     bytes_ = static_cast<unsigned char*>(page);
-    (void)::mlock(page, sector);  // refused where nothing may be locked
+    (void)::mlock(page, sector);  // best effort: locking may be forbidden
     return ::madvise(page, sector, MADV_DONTDUMP) == 0 && RAND_priv_bytes(bytes_, size) == 1;
   }
   Key() = default;
@@ -51,7 +52,7 @@ class Cipher {
  public:
   enum class Way : int { decipher = 0, encipher = 1 };
 
-  // False: OpenSSL has no such cipher.
+  // False if OpenSSL has no such cipher.
   [[nodiscard]] bool begin(const Key& key, Way way) {
     return context_ && EVP_CipherInit_ex(context_.get(), EVP_aes_256_xts(), nullptr, key.bytes(), nullptr,
                                          static_cast<int>(way)) == 1;
@@ -73,7 +74,7 @@ class Cipher {
 
  private:
   struct Free {
-    void operator()(EVP_CIPHER_CTX* context) const { EVP_CIPHER_CTX_free(context); }  // wipes what it made of the key
+    void operator()(EVP_CIPHER_CTX* context) const { EVP_CIPHER_CTX_free(context); }  // also wipes the key schedule
   };
   std::unique_ptr<EVP_CIPHER_CTX, Free> context_{EVP_CIPHER_CTX_new()};
 };
@@ -113,8 +114,8 @@ class EncryptedTier final : public TierStore {
   }
 
   const std::unique_ptr<TierStore> store_;
-  std::mutex mutex_;                                               // guards:
-  const std::unique_ptr<std::byte, decltype(&std::free)> buffer_;  // of what is written
+  std::mutex mutex_;                                               // guards buffer_
+  const std::unique_ptr<std::byte, decltype(&std::free)> buffer_;  // ciphertext on its way to the store
   Key key_;
 };
 

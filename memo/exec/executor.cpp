@@ -1,5 +1,5 @@
-// The walk over a program's boundaries: waits, starts, call. One pass over calls and copies to sort copies by boundary,
-// then no more work per call than the program asks for.
+// The walk over a program's boundaries: waits, starts of copies, call. Copies are sorted by boundary first, so that the
+// work for each call is only that of its own copies.
 #include "memo/exec/executor.h"
 
 #include "memo/base/check.h"
@@ -39,10 +39,10 @@ StepRun::~StepRun() {
   if (!ended_) abandon();
 }
 
-// Nothing is in flight any more, and the engine keeps no span of this step for the next one.
+// After this nothing is in flight, and the engine has no spans of this step left for the next one.
 void StepRun::abandon() {
   ended_ = true;
-  (void)copies_.drain();  // the error that ended the step is the one that is reported
+  (void)copies_.drain();  // the step's own error is the one to report
   copies_.take_spans(plan::Direction::out);
   copies_.take_spans(plan::Direction::in);
   copies_.take_moments();
@@ -53,7 +53,8 @@ tl::unexpected<Error> StepRun::failed(const std::string& where, const Error& err
   return fail(error.kind, where + ": " + error.message);
 }
 
-// Two moments a boundary: compute has ended the call before it, and the copies that the call behind it waits for.
+// Notes two moments at a boundary: the end of the call before it, and the end of the copies for which the next call
+// waits.
 Status StepRun::arrive(plan::Boundary boundary) {
   copies_.note_moment();
   for (const std::size_t i : waits_.at(boundary))

@@ -1,3 +1,4 @@
+// Chooses faults by a seed, and performs operations with them.
 #include "memo/exec/faulty_tier.h"
 
 #include <fmt/format.h>
@@ -106,7 +107,7 @@ std::vector<Fault> FaultyTier::injected() const {
 }
 
 void FaultyTier::end_stalls() {
-  const std::lock_guard lock(mutex_);  // while it notifies too: who is released may destroy the tier at once
+  const std::lock_guard lock(mutex_);  // held during notify too: a released caller may destroy the tier at once
   stalls_end_ = true;
   released_.notify_all();
 }

@@ -1,4 +1,4 @@
-// A tier that fails on purpose, to test what becomes of a run. Which operations fail, and how, follows from a seed.
+// A tier that fails on purpose, to test how a run deals with it. A seed decides which operations fail, and how.
 #pragma once
 
 #include <condition_variable>
@@ -14,12 +14,12 @@
 namespace memo::exec {
 
 enum class Fault {
-  disk_full,    // of a write: half of it, then an error
-  io_error,     // half of the operation, then an error
-  torn_write,   // half of the write, and no error
-  lost_write,   // nothing is written, and no error
-  short_read,   // half of the read, and no error
-  flipped_bit,  // of what is read
+  disk_full,    // half of a write is done, then an error
+  io_error,     // half of the operation is done, then an error
+  torn_write,   // half of the write is done, without an error
+  lost_write,   // nothing is written, without an error
+  short_read,   // half of the read is done, without an error
+  flipped_bit,  // in the result of a read
   stall,        // the operation takes a long time
 };
 const char* name_of(Fault fault);
@@ -28,12 +28,12 @@ inline constexpr Fault all_faults[] = {Fault::disk_full,  Fault::io_error,    Fa
 
 struct Faults {
   std::uint64_t seed = 0;
-  double rate = 0.01;                                                      // of operations that fail
-  Seconds stall{3600};                                                     // how long a stalled operation takes
-  std::vector<Fault> kinds{std::begin(all_faults), std::end(all_faults)};  // those that may happen
+  double rate = 0.01;                                                      // share of operations that fail
+  Seconds stall{3600};                                                     // duration of a stalled operation
+  std::vector<Fault> kinds{std::begin(all_faults), std::end(all_faults)};  // faults that may happen
 };
 
-// "SEED", "SEED:RATE" or "SEED:RATE:KIND".
+// Reads "SEED", "SEED:RATE" or "SEED:RATE:KIND".
 Result<Faults> parse_faults(const std::string& text);
 
 class FaultyTier final : public TierStore {
@@ -43,10 +43,10 @@ class FaultyTier final : public TierStore {
   Status read(std::int64_t offset, std::byte* to, std::int64_t bytes) override;
 
   [[nodiscard]] std::vector<Fault> injected() const;
-  void end_stalls();  // those under way, and those to come
+  void end_stalls();  // present ones and later ones
 
  private:
-  // Of the next operation of a direction, the fault that it meets, if any: a function of the seed and its number.
+  // The fault of the next operation of a direction, if any: a function of the seed and the operation's number.
   struct Draw {
     bool fails = false;
     Fault fault{};
@@ -57,7 +57,7 @@ class FaultyTier final : public TierStore {
 
   const std::unique_ptr<TierStore> store_;
   const Faults faults_;
-  mutable std::mutex mutex_;  // guards all below
+  mutable std::mutex mutex_;  // guards all members below
   std::condition_variable released_;
   bool stalls_end_ = false;
   std::uint64_t count_[2] = {0, 0};

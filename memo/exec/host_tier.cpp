@@ -1,5 +1,5 @@
-// Host memory as a tier: one private mapping, so that its bytes are the tier's and not an allocator's, and return to
-// the system with it.
+// Host memory as a tier. It is one private mapping, so that its bytes belong to the tier and not to an allocator, and
+// return to the system with it.
 #include <fmt/format.h>
 #include <sys/mman.h>
 
@@ -49,7 +49,7 @@ std::unique_ptr<TierStore> memory_tier(std::shared_ptr<std::byte> memory, Bytes 
 }
 
 Result<std::unique_ptr<TierStore>> host_tier(Bytes bytes) {
-  if (bytes.value() == 0) return memory_tier(nullptr, bytes, false);  // an empty mapping is refused by the kernel
+  if (bytes.value() == 0) return memory_tier(nullptr, bytes, false);  // the kernel refuses empty mappings
   const auto size = static_cast<std::size_t>(bytes.value());
   void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED)

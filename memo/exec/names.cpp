@@ -1,3 +1,4 @@
+// Words for tensors, calls and copies.
 #include "memo/exec/names.h"
 
 #include <fmt/format.h>
@@ -18,9 +19,9 @@ std::string name_of_tensor(const model::Dataflow& flow, const plan::Tensor& tens
   if (!tensor.cls.within(flow.classes.size()))
     return fmt::format("class {}, {}", tensor.cls, place(tensor.layer, tensor.block, tensor.group));
   const model::TensorClass& cls = flow.classes[tensor.cls];
-  return fmt::format(
-      "{}, {}", cls.name,
-      place(tensor.layer, cls.lasting() ? model::BlockIndex::none() : tensor.block, cls.grouped ? tensor.group : -1));
+  return fmt::format("{}, {}", cls.name,
+                     place(tensor.layer, cls.persistent() ? model::BlockIndex::none() : tensor.block,
+                           cls.grouped ? tensor.group : -1));
 }
 
 std::string name_of_call(const model::Dataflow& flow, const plan::Program& program, plan::CallIndex k) {

@@ -1,4 +1,4 @@
-// How messages name the parts of a step. Classes and segments go by number where `flow` has no name for them.
+// Names of a step's parts in messages. Classes and segments without a name in `flow` are called by number.
 #pragma once
 
 #include <string>

@@ -1,3 +1,4 @@
+// Vector clocks of the streams, and the last accesses to each cell of memory.
 #include "memo/exec/ordering.h"
 
 #include <algorithm>
@@ -27,7 +28,7 @@ void Ordering::all_ended() {
   log_.clear();
 }
 
-// Makes `at` a border between cells.
+// Splits the cell that contains `at`, so that a cell begins there.
 void Ordering::split(Cells& cells, std::int64_t at) {
   auto above = cells.upper_bound(at);
   if (above == cells.begin()) return;
@@ -60,7 +61,7 @@ std::optional<Race> Ordering::access(Stream stream, bool write, const Range& ran
   const auto check = [&](int earlier, const Range& where) {
     if (auto found = against(earlier, log_.back(), where); found && !race) race = found;
   };
-  std::int64_t covered = range.begin;  // by cells so far
+  std::int64_t covered = range.begin;  // end of the part that cells cover so far
   auto cell = cells.lower_bound(range.begin);
   while (cell != cells.end() && cell->first < range.end) {
     const Range where{range.space, cell->first, cell->second.end};

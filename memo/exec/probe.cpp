@@ -1,3 +1,4 @@
+// Copies in one or both directions, timed alone and while compute runs.
 #include "memo/exec/probe.h"
 
 #include <algorithm>
@@ -11,7 +12,7 @@ namespace {
 
 using plan::Direction;
 
-constexpr double compute_seconds = 0.25;  // how long `work` is timed, alone and under copies
+constexpr double compute_seconds = 0.25;  // how long `work` is timed, alone and during copies
 
 class Probe {
  public:
@@ -31,7 +32,7 @@ class Probe {
     return engine_.now() - start;
   }
 
-  // Seconds per call of `work`, with copies in both directions running all the time when `busy`.
+  // Seconds for each call of `work`; when `busy`, copies in both directions run all the time.
   Result<double> time_work(const std::function<void()>& work, bool busy) {
     work();
     const double start = engine_.now();
@@ -71,7 +72,7 @@ class Probe {
 Result<TierRates> measure_tier(CopyEngine& engine, std::byte* memory, Bytes bytes, Bytes request,
                                const std::function<void()>& work) {
   Probe probe(engine, memory, bytes, request);
-  MEMO_CHECKED(probe.run(true, false));  // the first pass over new extents is not typical
+  MEMO_CHECKED(probe.run(true, false));  // the first pass over new extents is slower
   MEMO_TRY(const double write, probe.run(true, false));
   MEMO_TRY(const double read, probe.run(false, true));
   MEMO_TRY(const double both, probe.run(true, true));

@@ -1,4 +1,4 @@
-// A transfer is cut into pieces; each slot carries one piece at a time and takes the next when that is done.
+// Cuts a transfer into pieces. Each slot carries one piece at a time, and takes the next when that is done.
 #include "memo/exec/ring.h"
 
 #include <unistd.h>
@@ -12,18 +12,18 @@
 namespace memo::exec {
 namespace {
 
-// On the virtual disk of a cloud machine, 1 to 4 MiB and 2 to 8 in flight move the same bytes a second within its
-// noise; real NVMe wants several in flight.
+// On a cloud machine's virtual disk, 1 to 4 MiB and 2 to 8 requests in flight have the same rate within its noise; real
+// NVMe wants several in flight.
 constexpr unsigned depth = 8;
 constexpr std::int64_t piece_bytes = std::int64_t{1} << 20;
 
 struct Piece {
-  std::int64_t begin = 0, bytes = 0;  // of the transfer, still to move
+  std::int64_t begin = 0, bytes = 0;  // the part of the transfer that is still to move
 };
 
 bool transient(int error) { return error == EINTR || error == EAGAIN; }
 
-// What remains to be done of one transfer, and how it went so far.
+// The rest of a transfer, and its result so far.
 class Transfer {
  public:
   Transfer(std::int64_t offset, std::int64_t bytes) : offset_(offset), bytes_(bytes) {}
@@ -33,8 +33,8 @@ class Transfer {
     next_ += piece.bytes;
     return piece;
   }
-  // Counts the result of a request for `piece`, as io_uring returns it. What is left of the piece, or the next one, is
-  // to be requested then; nothing after a failure.
+  // Counts the result of a request for `piece`, as io_uring returns it. Returns what to request next: the rest of the
+  // piece or the next piece; nothing after a failure.
   void advance(Piece& piece, std::int64_t result) {
     if (result > 0)
       piece = {piece.begin + result, piece.bytes - result};
@@ -49,7 +49,7 @@ class Transfer {
 
  private:
   std::int64_t offset_, bytes_;
-  std::int64_t next_ = 0;  // first byte that no slot has taken
+  std::int64_t next_ = 0;  // the first byte that no slot has taken
   Ring::Outcome outcome_;
 };
 

@@ -1,3 +1,4 @@
+// The stack of decorators around a tier, innermost first: faults, encryption, watchdog, checksums, a note of failures.
 #include "memo/exec/tiers.h"
 
 #include "memo/exec/checksums.h"
@@ -6,7 +7,7 @@
 namespace memo::exec {
 namespace {
 
-// Tells whether anything failed.
+// Sets a flag when an operation fails.
 class NotedTier final : public TierStore {
  public:
   NotedTier(std::unique_ptr<TierStore> store, std::shared_ptr<std::atomic<bool>> failed)

@@ -1,4 +1,4 @@
-// The tiers of a plan, opened with what the job asks of them: checksums, encryption, a watchdog; and the copy streams.
+// Opens a plan's tiers with the checksums, encryption and watchdog that the job asks for, and their copy streams.
 #pragma once
 
 #include <atomic>
@@ -17,11 +17,11 @@
 namespace memo::exec {
 
 struct Tiers {
-  std::vector<std::unique_ptr<TierStore>> stores;  // one for each tier of the plan, none for those it does not use
-  std::unique_ptr<CopyEngine> engine;              // between these and the device
+  std::vector<std::unique_ptr<TierStore>> stores;  // one for each tier of the plan; null: not used
+  std::unique_ptr<CopyEngine> engine;              // copies between the stores and the device
 };
 
-// `faults` is of tests. `dog`, if given, watches the tiers and outlives them; `failed`, if given, is set when an
+// `faults`: for tests. `dog`, if given, watches the tiers and must outlive them. `failed`, if given, is set when an
 // operation fails.
 Result<Tiers> open_tiers(const plan::Plan& plan, const job::MemoryLimits& memory, Backend& device,
                          const std::optional<Faults>& faults = {}, Watchdog* dog = nullptr,

@@ -1,3 +1,4 @@
+// The watchdog's thread, and a copy engine and a tier that report to it.
 #include "memo/exec/watchdog.h"
 
 #include <fmt/format.h>
@@ -27,7 +28,7 @@ Watchdog::~Watchdog() {
   thread_.join();
 }
 
-// Looks a few times per bound, so that those who are watched never wake it.
+// Looks a few times within the bound, so that watched code need not wake this thread.
 void Watchdog::watch() {
   constexpr int looks = 8;
   std::unique_lock lock(mutex_);

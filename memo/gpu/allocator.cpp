@@ -1,3 +1,4 @@
+// A pluggable allocator that asks scopes first and the caching allocator second.
 #include "memo/gpu/allocator.h"
 
 #include <c10/cuda/CUDACachingAllocator.h>
@@ -15,12 +16,14 @@ namespace {
 
 namespace caching = c10::cuda::CUDACachingAllocator;
 
-// What no scope asks for is the caching allocator's own, as if this were not there: so are the blocks of before.
+// Allocations outside of scopes stay the caching allocator's own, as if this class were not there; so do blocks from
+// before it was installed.
 class PlannedAllocator final : public torch::cuda::CUDAPluggableAllocator::CUDAPluggableAllocator {
  public:
   explicit PlannedAllocator(caching::CUDAAllocator& inner) : CUDAPluggableAllocator({}, {}), inner_(inner) {}
   static PlannedAllocator& of_process() {
-    static auto* const allocator = new PlannedAllocator(*caching::get());  // tensors of static life are freed by it
+    // Never destroyed: it frees tensors of static life.
+    static auto* const allocator = new PlannedAllocator(*caching::get());
     return *allocator;
   }
 
@@ -37,7 +40,7 @@ class PlannedAllocator final : public torch::cuda::CUDAPluggableAllocator::CUDAP
     return inner_.raw_alloc_with_stream(bytes, stream);
   }
   void raw_delete(void* address) override { give(address); }
-  // Planned memory is reused as the plan says.
+  // The plan decides when planned memory is used again.
   void recordStream(const c10::DataPtr& block, c10::cuda::CUDAStream stream) override {
     if (block.get_deleter() != &give) inner_.recordStream(block, stream);
   }
@@ -70,7 +73,7 @@ class PlannedAllocator final : public torch::cuda::CUDAPluggableAllocator::CUDAP
     std::size_t bytes;
     std::uint64_t recorder;
   };
-  // The caching allocator on the current stream, with the recorders of what is logged.
+  // The caching allocator on the current stream; notes which recorder logs a block.
   struct Through final : libtorch::Heap {
     explicit Through(PlannedAllocator& owner) : Heap(c10::DeviceType::CUDA), allocator(owner) {}
     void* allocate(std::size_t bytes, std::uint64_t recorder) override {

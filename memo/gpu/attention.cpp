@@ -1,4 +1,4 @@
-// Attention of a GPU: LibTorch's flash attention.
+// Attention on a GPU, by LibTorch's flash attention.
 #include <ATen/ops/_flash_attention_backward.h>
 #include <ATen/ops/_flash_attention_forward.h>
 #include <ATen/ops/empty.h>
@@ -15,31 +15,32 @@
 namespace memo::gpu {
 namespace {
 
-using namespace libtorch;  // what kernels are given
+using namespace libtorch;  // the types of kernels' arguments
 
 at::Tensor heads_at(const at::Tensor& rows, std::int64_t first, std::int64_t count, std::int64_t dim) {
   return rows.narrow(1, first * dim, count * dim).unflatten(1, {count, dim});
 }
 
-// q, k and v as flash attention takes them: [1, tokens, heads, dim], or without the 1 where documents are apart, with
-// the first row of each in q and k, and the number of rows.
+// q, k and v in flash attention's form: [1, tokens, heads, dim]; or, where documents are apart, without the first
+// dimension, and with each document's first row in q and in k, and the length of the longest.
 struct Operands {
   at::Tensor q, k, v, starts_q, starts_k;
   std::int64_t longest_q = 0, longest_k = 0;
   [[nodiscard]] at::Tensor whole(const at::Tensor& rows) const { return starts_q.defined() ? rows : rows.unsqueeze(0); }
 };
 
-// Query rows [first, last) and the keys of the documents that they are in. Causality is that of the last rows.
+// The operands for query rows [first, last) and the keys of their documents. The causal mask is aligned to the last
+// rows.
 Operands operands(const at::Tensor& qkv, const GroupHeads& h, const Mask& mask, QueryRange range) {
-  std::vector<std::int64_t> starts{0};
-  for (const std::int64_t start : mask.starts)
-    if (0 < start && start < range.last) starts.push_back(start);
-  starts.push_back(range.last);
+  std::vector<std::int64_t> document_starts{0};
+  for (const std::int64_t start : mask.document_starts)
+    if (0 < start && start < range.last) document_starts.push_back(start);
+  document_starts.push_back(range.last);
   std::vector<int> q{0}, k{0};
   Operands result;
   std::int64_t first_key = 0;
-  for (std::size_t d = 0; d + 1 < starts.size(); ++d) {
-    const std::int64_t begin = std::max(starts[d], range.first), end = starts[d + 1];
+  for (std::size_t d = 0; d + 1 < document_starts.size(); ++d) {
+    const std::int64_t begin = std::max(document_starts[d], range.first), end = document_starts[d + 1];
     if (begin >= end) {
       first_key = end;
       continue;
@@ -47,7 +48,7 @@ Operands operands(const at::Tensor& qkv, const GroupHeads& h, const Mask& mask, 
     q.push_back(static_cast<int>(end - range.first));
     k.push_back(static_cast<int>(end - first_key));
     result.longest_q = std::max(result.longest_q, end - begin);
-    result.longest_k = std::max(result.longest_k, end - starts[d]);
+    result.longest_k = std::max(result.longest_k, end - document_starts[d]);
   }
   if (q.size() > 2) {
     const UnplannedScope other_sizes_each_time(at::kCUDA);
@@ -64,9 +65,9 @@ Operands operands(const at::Tensor& qkv, const GroupHeads& h, const Mask& mask, 
   return result;
 }
 
-// Flash attention knows no hidden keys. Those that are not at the end of a document, where only hidden tokens come
-// after them, are refused before (python/memo/masks.py); here queries that see no key get what backward finds every P
-// to be 0 with.
+// Flash attention has no hidden keys. Padding at the end of a document needs none, because only hidden tokens come
+// after it; python/memo/masks.py refuses other padding. This function gives queries that see no key an o of 0, and an
+// lse from which backward computes a P of 0.
 void blind(const Mask& mask, const QueryRange& range, const at::Tensor& o, const at::Tensor& lse) {
   const std::vector<std::int64_t> queries = Visibility(mask, range.last).blind_queries();
   for (auto begin = queries.begin(); begin != queries.end();) {
@@ -92,8 +93,12 @@ std::optional<std::int64_t> behind(const Mask& mask) {
   return mask.window > 0 ? std::optional<std::int64_t>(0) : std::nullopt;
 }
 
-std::tuple<at::Tensor, at::Tensor> causal_attention_on_gpu(const at::Tensor& qkv, const GroupHeads& heads,
-                                                           const Mask& mask, std::optional<QueryRange> given) {
+}  // namespace
+
+namespace on_gpu {
+
+std::tuple<at::Tensor, at::Tensor> causal_attention(const at::Tensor& qkv, const GroupHeads& heads, const Mask& mask,
+                                                    std::optional<QueryRange> given) {
   MEMO_CHECK(qkv.scalar_type() == at::kBFloat16, "attention on a GPU is of bfloat16");
   MEMO_CHECK(heads.softcap == 0, "attention on a GPU has no soft cap");
   const QueryRange range = given.value_or(QueryRange{0, qkv.size(0)});
@@ -110,9 +115,9 @@ std::tuple<at::Tensor, at::Tensor> causal_attention_on_gpu(const at::Tensor& qkv
   return {o, lse};
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> causal_attention_backward_on_gpu(
-    const at::Tensor& d_o, const at::Tensor& qkv, const at::Tensor& o, const at::Tensor& lse, const GroupHeads& heads,
-    const Mask& mask) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor> causal_attention_backward(const at::Tensor& d_o, const at::Tensor& qkv,
+                                                                         const at::Tensor& o, const at::Tensor& lse,
+                                                                         const GroupHeads& heads, const Mask& mask) {
   const std::int64_t tokens = qkv.size(0);
   const Operands x = operands(qkv, heads, mask, {0, tokens});
   const auto whole = [&](const at::Tensor& rows) { return x.whole(heads_at(rows, 0, heads.queries, heads.dim)); };
@@ -130,11 +135,11 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> causal_attention_backward_on_gpu(
   return result;
 }
 
-}  // namespace
+}  // namespace on_gpu
 
 void attention_on_gpu(libtorch::Kernels& table) {
-  table.causal_attention = causal_attention_on_gpu;
-  table.causal_attention_backward = causal_attention_backward_on_gpu;
+  table.causal_attention = on_gpu::causal_attention;
+  table.causal_attention_backward = on_gpu::causal_attention_backward;
 }
 
 }  // namespace memo::gpu

@@ -1,3 +1,4 @@
+// Runs work on a stream of LibTorch, and counts unplanned memory by the caching allocator.
 #include "memo/gpu/cuda_device.h"
 
 #include <ATen/Context.h>
@@ -21,7 +22,7 @@
 namespace memo::gpu {
 namespace {
 
-// With a thread's first products on a stream come handles of cuBLAS and workspaces that stay.
+// A thread's first products on a stream make cuBLAS's handles and workspaces, which stay: make them outside of plans.
 void make_handles() {
   const libtorch::UnplannedScope heap(at::kCUDA);
   const at::Tensor a = at::zeros({64, 64}, at::dtype(at::kBFloat16).device(at::kCUDA));

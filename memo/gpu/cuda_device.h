@@ -1,4 +1,4 @@
-// The GPU that LibTorch sees.
+// Opens the GPU that LibTorch sees as a device of tensors.
 #pragma once
 
 #include "memo/cuda/device.h"
@@ -6,8 +6,9 @@
 
 namespace memo::gpu {
 
-// Fails where there is no GPU, or more than one, or one that is too old. On the legacy default stream, which is
-// LibTorch's default, calls are in order with what others do on it; `run` then throws where LibTorch is on another.
+// Fails where there is no GPU, more than one, or one that is too old. On the legacy default stream, which is LibTorch's
+// default, calls are in order with the caller's other work; `run` then throws where LibTorch's current stream is
+// another one.
 Result<std::unique_ptr<libtorch::Device>> open_cuda_device(
     cuda::Device::Compute compute = cuda::Device::Compute::own_stream);
 

@@ -1,3 +1,4 @@
+// Takes tensors to the launches of memo/kernels and to LibTorch's products.
 #include "memo/gpu/kernels.h"
 
 #include <ATen/ops/addmm.h>
@@ -14,15 +15,13 @@
 namespace memo::gpu {
 namespace {
 
-using namespace libtorch;  // what kernels are given
-
-void add_column_sums_on_gpu(const at::Tensor& d, at::Tensor& gradient) { gradient.add_(d.sum(0, false, at::kFloat)); }
+using namespace libtorch;  // the types of kernels' arguments
 
 cudaStream_t stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
 
 kernels::Rows size_of(const at::Tensor& tensor) { return {tensor.size(0), tensor.size(1)}; }
 
-// f(T{}), which launches kernels, with the element's type as they know it.
+// Calls f(T{}), which launches kernels, with the kernels' type for the tensor's elements.
 template <class F>
 void with_type(const at::Tensor& tensor, const F& f) {
   MEMO_CHECK(tensor.scalar_type() == at::kFloat || tensor.scalar_type() == at::kBFloat16,
@@ -65,7 +64,7 @@ kernels::Heads<T> heads_of(const Heads& h, std::int64_t rows, std::int64_t count
   return result;
 }
 
-// A group's query heads, or its key heads: where they lie in the group's rows and in all heads' rows.
+// Where a group's query heads, or its key heads, lie in the group's rows and in the rows of all heads.
 struct Part {
   std::int64_t count, in_group, in_all;
   const std::optional<Norm>& norm;
@@ -85,7 +84,13 @@ void launch_cross_entropy(const at::Tensor& logits, const at::Tensor& targets, b
   });
 }
 
-void add_weight_gradient_on_gpu(const at::Tensor& d, const at::Tensor& x, at::Tensor& gradient) {
+}  // namespace
+
+namespace on_gpu {
+
+void add_column_sums(const at::Tensor& d, at::Tensor& gradient) { gradient.add_(d.sum(0, false, at::kFloat)); }
+
+void add_weight_gradient(const at::Tensor& d, const at::Tensor& x, at::Tensor& gradient) {
   if (d.scalar_type() == at::kFloat) {
     at::addmm_out(gradient, gradient, d.t(), x);
   } else {
@@ -93,7 +98,7 @@ void add_weight_gradient_on_gpu(const at::Tensor& d, const at::Tensor& x, at::Te
   }
 }
 
-void normalise_on_gpu(const at::Tensor& x, const Norm& norm, at::Tensor& y) {
+void normalise(const at::Tensor& x, const Norm& norm, at::Tensor& y) {
   with_type(x, [&](auto t) {
     using T = decltype(t);
     kernels::norm(in<T>(x), in<T>(norm.weight.value), in<T>(norm.bias.value), out<T>(y), size_of(x), norm.layer,
@@ -101,7 +106,7 @@ void normalise_on_gpu(const at::Tensor& x, const Norm& norm, at::Tensor& y) {
   });
 }
 
-void normalise_backward_on_gpu(const at::Tensor& x, const Norm& norm, at::Tensor& d) {
+void normalise_backward(const at::Tensor& x, const Norm& norm, at::Tensor& d) {
   const std::int64_t rows = x.size(0), columns = x.size(1);
   const at::Tensor of_rows = floats({rows, 2}, x), d_weight = floats({chunks_of(rows), columns}, x);
   const at::Tensor d_bias = norm.bias.value.defined() ? floats({chunks_of(rows), columns}, x) : at::Tensor();
@@ -113,18 +118,18 @@ void normalise_backward_on_gpu(const at::Tensor& x, const Norm& norm, at::Tensor
                            static_cast<float>(norm.eps), stream());
   });
   at::Tensor weight_gradient = norm.weight.gradient, bias_gradient = norm.bias.gradient;
-  add_column_sums_on_gpu(d_weight, weight_gradient);
-  if (d_bias.defined()) add_column_sums_on_gpu(d_bias, bias_gradient);
+  add_column_sums(d_weight, weight_gradient);
+  if (d_bias.defined()) add_column_sums(d_bias, bias_gradient);
 }
 
-void activate_on_gpu(const at::Tensor& h, model::Activation activation, at::Tensor& a) {
+void activate(const at::Tensor& h, model::Activation activation, at::Tensor& a) {
   with_type(h, [&](auto t) {
     using T = decltype(t);
     kernels::activation(in<T>(h), out<T>(a), size_of(a), activation == model::Activation::silu, stream());
   });
 }
 
-void activate_backward_on_gpu(const at::Tensor& h, model::Activation activation, at::Tensor& a, at::Tensor& dh) {
+void activate_backward(const at::Tensor& h, model::Activation activation, at::Tensor& a, at::Tensor& dh) {
   with_type(h, [&](auto t) {
     using T = decltype(t);
     kernels::activation_backward(in<T>(h), out<T>(a), out<T>(dh), size_of(a), activation == model::Activation::silu,
@@ -132,8 +137,8 @@ void activate_backward_on_gpu(const at::Tensor& h, model::Activation activation,
   });
 }
 
-void split_heads_on_gpu(const at::Tensor& qk, const at::Tensor& v, const Heads& heads, const at::Tensor& positions,
-                        const std::vector<at::Tensor>& groups) {
+void split_heads(const at::Tensor& qk, const at::Tensor& v, const Heads& heads, const at::Tensor& positions,
+                 const std::vector<at::Tensor>& groups) {
   const std::int64_t values = heads.kv_heads / heads.groups * heads.head_dim;
   with_type(qk, [&](auto t) {
     using T = decltype(t);
@@ -152,8 +157,8 @@ void split_heads_on_gpu(const at::Tensor& qk, const at::Tensor& v, const Heads& 
   });
 }
 
-void split_heads_backward_on_gpu(const std::vector<at::Tensor>& groups, const at::Tensor& qk, const Heads& heads,
-                                 const at::Tensor& positions, at::Tensor& raw) {
+void split_heads_backward(const std::vector<at::Tensor>& groups, const at::Tensor& qk, const Heads& heads,
+                          const at::Tensor& positions, at::Tensor& raw) {
   const std::int64_t rows = raw.size(0), dim = heads.head_dim, values = heads.kv_heads / heads.groups * dim;
   with_type(raw, [&](auto t) {
     using T = decltype(t);
@@ -168,7 +173,7 @@ void split_heads_backward_on_gpu(const std::vector<at::Tensor>& groups, const at
                                      out<T>(raw) + part.in_all, raw.stride(0), out<float>(d_weight), stream());
         if (!part.norm) continue;
         at::Tensor gradient = part.norm->weight.gradient;
-        add_column_sums_on_gpu(d_weight, gradient);
+        add_column_sums(d_weight, gradient);
       }
       raw.narrow(1, (heads.heads + heads.kv_heads) * dim + g * values, values)
           .copy_(group.narrow(1, group.size(1) - values, values));
@@ -176,49 +181,48 @@ void split_heads_backward_on_gpu(const std::vector<at::Tensor>& groups, const at
   });
 }
 
-void cross_entropy_on_gpu(const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& losses) {
+void cross_entropy(const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& losses) {
   launch_cross_entropy(logits, targets, false, 1.0, losses);
 }
 
-void cross_entropy_in_place_on_gpu(at::Tensor& logits, const at::Tensor& targets, double scale,
-                                   const at::Tensor& losses) {
+void cross_entropy_in_place(at::Tensor& logits, const at::Tensor& targets, double scale, const at::Tensor& losses) {
   launch_cross_entropy(logits, targets, true, scale, losses);
 }
 
-void gather_rows_on_gpu(const at::Tensor& tokens, const at::Tensor& embedding, const at::Tensor& positions,
-                        const at::Tensor& table, at::Tensor& x) {
+void gather_rows(const at::Tensor& tokens, const at::Tensor& embedding, const at::Tensor& positions,
+                 const at::Tensor& table, at::Tensor& x) {
   at::index_select_out(x, embedding, 0, tokens);
   if (table.defined()) x.add_(table.index_select(0, positions));
 }
 
-// Sorted by token, so that each sum has one order.
-void add_rows_on_gpu(const at::Tensor& tokens, const at::Tensor& d, at::Tensor& gradient) {
+// index_put_ sorts by token, so each sum has one order.
+void add_rows(const at::Tensor& tokens, const at::Tensor& d, at::Tensor& gradient) {
   gradient.index_put_({tokens}, d.to(at::kFloat), /*accumulate=*/true);
 }
 
-void fill_rows_on_gpu(const at::Tensor& row, at::Tensor& y) { y.copy_(row.expand_as(y)); }
-void add_row_on_gpu(const at::Tensor& row, at::Tensor& y) { y.add_(row); }
+void fill_rows(const at::Tensor& row, at::Tensor& y) { y.copy_(row.expand_as(y)); }
+void add_row(const at::Tensor& row, at::Tensor& y) { y.add_(row); }
 
-}  // namespace
+}  // namespace on_gpu
 
 const libtorch::Kernels& kernels() {
   static const Kernels all = [] {
     Kernels table{};
     attention_on_gpu(table);
-    table.add_weight_gradient = add_weight_gradient_on_gpu;
-    table.normalise = normalise_on_gpu;
-    table.normalise_backward = normalise_backward_on_gpu;
-    table.activate = activate_on_gpu;
-    table.activate_backward = activate_backward_on_gpu;
-    table.split_heads = split_heads_on_gpu;
-    table.split_heads_backward = split_heads_backward_on_gpu;
-    table.cross_entropy = cross_entropy_on_gpu;
-    table.cross_entropy_in_place = cross_entropy_in_place_on_gpu;
-    table.gather_rows = gather_rows_on_gpu;
-    table.add_rows = add_rows_on_gpu;
-    table.fill_rows = fill_rows_on_gpu;
-    table.add_row = add_row_on_gpu;
-    table.add_column_sums = add_column_sums_on_gpu;
+    table.add_weight_gradient = on_gpu::add_weight_gradient;
+    table.normalise = on_gpu::normalise;
+    table.normalise_backward = on_gpu::normalise_backward;
+    table.activate = on_gpu::activate;
+    table.activate_backward = on_gpu::activate_backward;
+    table.split_heads = on_gpu::split_heads;
+    table.split_heads_backward = on_gpu::split_heads_backward;
+    table.cross_entropy = on_gpu::cross_entropy;
+    table.cross_entropy_in_place = on_gpu::cross_entropy_in_place;
+    table.gather_rows = on_gpu::gather_rows;
+    table.add_rows = on_gpu::add_rows;
+    table.fill_rows = on_gpu::fill_rows;
+    table.add_row = on_gpu::add_row;
+    table.add_column_sums = on_gpu::add_column_sums;
     return table;
   }();
   return all;

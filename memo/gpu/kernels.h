@@ -1,4 +1,4 @@
-// Kernels on tensors of a GPU: products and attention are LibTorch's, the rest memo/kernels; all run on LibTorch's
+// The GPU's table of kernels: products and attention are LibTorch's, the rest are memo/kernels; all run on LibTorch's
 // current stream.
 #pragma once
 
@@ -8,7 +8,7 @@ namespace memo::gpu {
 
 const libtorch::Kernels& kernels();
 
-// attention.cpp's share of the table: bfloat16 only, as flash attention is.
+// Enters the functions of attention.cpp into the table; like flash attention, they take bfloat16 only.
 void attention_on_gpu(libtorch::Kernels& table);
 
 }  // namespace memo::gpu

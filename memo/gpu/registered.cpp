@@ -1,4 +1,4 @@
-// GPUs enter the registry of devices.
+// Enters GPUs into the registry of devices.
 #include "memo/gpu/cuda_device.h"
 #include "memo/gpu/kernels.h"
 #include "memo/libtorch/memory/device_kind.h"

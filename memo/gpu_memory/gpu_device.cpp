@@ -1,3 +1,4 @@
+// A device's arena, tiers and copy engine, from the CUDA backend.
 #include "memo/gpu_memory/gpu_device.h"
 
 #include <utility>
@@ -13,7 +14,7 @@ Status GpuDevice::prepare() {
   return {};
 }
 
-// Of zeros, as the host's mappings are.
+// Filled with zeros, as the host's mappings are.
 Result<libtorch::Arena> GpuDevice::map(Bytes bytes) {
   if (bytes == Bytes(0)) return libtorch::Arena(std::shared_ptr<std::byte>(), bytes);
   MEMO_TRY(cuda::DeviceMemory memory, cuda::Device::allocate(bytes));

@@ -1,4 +1,4 @@
-// A session's device on the CUDA backend, but for what runs its kernels.
+// A session's device on the CUDA backend, except for the stream that runs its kernels.
 #pragma once
 
 #include <memory>
@@ -17,7 +17,7 @@ class GpuDevice : public libtorch::Device {
   exec::ArenaBytes& bytes() final { return *bytes_; }
 
  protected:
-  // Of use when `prepare` has succeeded.
+  // Call `prepare` before use.
   explicit GpuDevice(cuda::Device device) : device_(std::move(device)) {}
   Status prepare();
   [[nodiscard]] cudaStream_t compute() const { return device_.compute(); }

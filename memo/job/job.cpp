@@ -31,7 +31,7 @@ class Reader {
     return {};
   }
 
-  // `--set`: the value as TOML; what is not TOML is a bare string (block=auto, disk=/var/tmp).
+  // A value of `--set` as TOML; text that is not TOML becomes a string (block=auto, disk=/var/tmp).
   Status override(const std::string& text) {
     const std::string place = "--set " + text;
     const std::size_t equals = text.find('=');
@@ -48,7 +48,7 @@ class Reader {
     return entry(name, toml::value<std::string>(value), place);
   }
 
-  // What only the whole job can tell: keys that are missing, or that contradict each other.
+  // Checks that need the whole job: missing keys, and keys that contradict each other.
   [[nodiscard]] Status whole() const {
     const std::string file = job_.file.string();
     const auto has = [&](const char* key) { return job_.places.contains(key); };

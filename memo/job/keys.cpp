@@ -1,3 +1,4 @@
+// The table itself, and functions that read and write each type of value.
 #include "memo/job/keys.h"
 
 #include <fmt/format.h>
@@ -55,7 +56,7 @@ Key integer(std::string name, AtResume at_resume, std::int64_t least, Field fiel
   return {std::move(name), at_resume, fmt::format("an integer of at least {}", least), set, text};
 }
 
-// "auto" is 0 in the job.
+// A number, or "auto", which is 0 in the job.
 template <class Field>
 Key integer_or_auto(std::string name, AtResume at_resume, std::int64_t least, Field field) {
   Key key = integer(std::move(name), at_resume, least, field);
@@ -105,7 +106,7 @@ Key size(std::string name, AtResume at_resume, Field field) {
   return {std::move(name), at_resume, "a size such as \"512MiB\" or \"0\"", set, text_by(field)};
 }
 
-// A relative path is taken from the job's folder.
+// A path; a relative one is relative to the job's folder.
 Path beside(const Job& job, const std::string& path) { return job.file.parent_path() / path; }
 
 template <class Field>

@@ -1,5 +1,5 @@
-// The keys of job.toml as one table: what each expects, where its value goes, and whether a run may go on when it has
-// changed.
+// The table of the keys of job.toml: the values that each accepts, the member that it sets, and what a change of it
+// means for a resumed run.
 #pragma once
 
 #include <toml++/toml.h>

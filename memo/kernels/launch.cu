@@ -1,3 +1,4 @@
+// Gives each team of threads its rows; rows.h is the mathematics.
 #include "memo/kernels/launch.h"
 
 namespace memo::kernels {
@@ -62,7 +63,7 @@ __global__ void activation_backward_kernel(const T* h, T* a, T* dh, Rows size, b
     gelu_backward_value(h, a, dh, i);
 }
 
-// A warp a head.
+// The head of a row that a warp works on.
 template <class T>
 struct Place {
   bool there;

@@ -1,5 +1,5 @@
-// The kernels on a stream. Shapes and formulas are those of memo/libtorch/kernels/kernels.h; memory is the GPU's. T is
-// float or __nv_bfloat16. A launch that fails shows in the stream's next check.
+// Launches the kernels on a stream. Shapes and formulas are those of memo/libtorch/kernels/kernels.h; all memory is the
+// GPU's. T is float or __nv_bfloat16. A failed launch shows at the stream's next check.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -15,38 +15,37 @@ struct Rows {
   std::int64_t rows = 0, columns = 0;
 };
 
-// Rows whose gradients of weights are summed together.
+// Rows whose weight gradients are summed together.
 constexpr std::int64_t rows_of_chunk = 64;
 
 template <class T>
 void norm(const T* x, const T* weight, const T* bias, T* y, Rows size, bool layer, float eps, cudaStream_t stream);
-// `of_rows` [rows], `d_weight` and `d_bias` [rows / rows_of_chunk, rounded up, columns] are written; d_bias may be
-// null.
+// Writes `of_rows` [rows], and `d_weight` and `d_bias` [rows / rows_of_chunk, rounded up, columns]; d_bias may be null.
 template <class T>
 void norm_backward(const T* x, const T* weight, T* d, Statistics* of_rows, float* d_weight, float* d_bias, Rows size,
                    bool layer, float eps, cudaStream_t stream);
 
-// `size` of a. gated: silu(gate) * up; else gelu.
+// `size` is that of a. gated: silu(gate) * up; else gelu.
 template <class T>
 void activation(const T* h, T* a, Rows size, bool gated, cudaStream_t stream);
 template <class T>
 void activation_backward(const T* h, T* a, T* dh, Rows size, bool gated, cudaStream_t stream);
 
-// Some heads of every row. x and y: of head 0 of row 0; strides between rows and heads.
+// Some heads of every row. Arguments x and y point at head 0 of row 0.
 template <class T>
 struct Heads {
   std::int64_t rows = 0, heads = 0, dim = 0;
-  std::int64_t x_row = 0, y_row = 0;   // heads lie dim apart
-  const float* frequencies = nullptr;  // [dim / 2], of the GPU; null: no rotation
+  std::int64_t x_row = 0, y_row = 0;   // strides between rows; heads are dim apart
+  const float* frequencies = nullptr;  // [dim / 2], on the GPU; null: no rotation
   float rotation_scale = 1;
   const std::int64_t* positions = nullptr;
-  const T* weight = nullptr;  // [dim], of the norm
+  const T* weight = nullptr;  // [dim], the norm's; null: no norm
   float eps = 0;
 };
 template <class T>
 void turn_heads(const Heads<T>& heads, const T* x, T* y, cudaStream_t stream);
-// d as y, x and dx as x of turn_heads; dx may lie in rows of its own. d_weight [rows, heads, dim] where there is a
-// norm.
+// d is laid out as y, x and dx as x of turn_heads; dx may have a row stride of its own. d_weight [rows, heads, dim]
+// where there is a norm.
 template <class T>
 void turn_heads_backward(const Heads<T>& heads, const T* d, const T* x, T* dx, std::int64_t dx_row, float* d_weight,
                          cudaStream_t stream);

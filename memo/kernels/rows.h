@@ -1,5 +1,5 @@
-// The mathematics of the GPU's kernels, a row or a value at a time: what memo/libtorch/kernels/kernels.h says of them.
-// T is the element in memory, float or a bfloat16; sums and products are float.
+// The mathematics of the GPU's kernels, one row or value at a time, by the formulas of memo/libtorch/kernels/kernels.h.
+// T is the type of elements in memory, float or a bfloat16; sums and products are float.
 #pragma once
 
 #include <cmath>
@@ -13,7 +13,7 @@ struct Statistics {
   float mean, scale;  // the normed value is (x - mean) * scale
 };
 
-// Of a row; `layer`: the mean is not taken as 0.
+// Statistics of a row. `layer`: layer norm, whose mean is computed; RMS norm takes it as 0.
 template <class Team, class T>
 MEMO_BOTH Statistics statistics(const Team& team, const T* x, std::int64_t columns, bool layer, float eps) {
   float mean = 0, total = 0;
@@ -39,7 +39,7 @@ MEMO_BOTH void norm_row(const Team& team, const T* x, const T* weight, const T* 
   }
 }
 
-// Column i of the gradients of weight and bias (null: none), over `rows` rows of d and x.
+// Column i of the gradients of weight and bias (d_bias null: no bias), summed over `rows` rows of d and x.
 template <class T>
 MEMO_BOTH void norm_column(const T* x, const T* d, const Statistics* of_rows, std::int64_t rows, std::int64_t columns,
                            std::int64_t i, float* d_weight, float* d_bias) {
@@ -74,7 +74,7 @@ MEMO_BOTH void norm_backward_row(const Team& team, const T* x, const T* weight, 
 
 MEMO_BOTH inline float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
 
-// Value i of row `row`: h [.., 2 columns] gate|up.
+// Value i of row `row`; h is [.., 2 columns] gate|up.
 template <class T>
 MEMO_BOTH void silu_value(const T* h, T* a, std::int64_t columns, std::int64_t row, std::int64_t i) {
   const float gate = static_cast<float>(h[row * 2 * columns + i]);
@@ -108,12 +108,12 @@ MEMO_BOTH void gelu_backward_value(const T* h, T* a, T* dh, std::int64_t i) {
   dh[i] = static_cast<T>(da * (s + x * s * (1.0f - s) * gelu_scale * (1.0f + 3.0f * gelu_cubic * x * x)));
 }
 
-// One head of one row; pairs are (j, j + dim / 2), angles float32 products of position and frequency. `weight`: of the
-// head's RMS norm, or null; `frequencies` null: no rotation.
+// Turns one head of one row. Pairs are (j, j + dim / 2), angles float32 products of position and frequency. `weight`:
+// the head's RMS norm, or null; `frequencies` null: no rotation.
 template <class T>
 struct Head {
   const float* frequencies;
-  float rotation_scale;  // of cosine and sine
+  float rotation_scale;  // factor of cosine and sine
   std::int64_t position;
   const T* weight;
   float eps;
@@ -142,7 +142,7 @@ MEMO_BOTH void turn_head(const Team& team, const Head<T>& head, const T* x, T* y
   }
 }
 
-// From d of turn_head's result to dx; with a norm, d_weight [dim] of this head and row.
+// dx from d of turn_head's result; with a norm, also d_weight [dim] of this head and row.
 template <class Team, class T>
 MEMO_BOTH void turn_head_backward(const Team& team, const Head<T>& head, const T* d, const T* x, T* dx,
                                   float* d_weight) {
@@ -189,7 +189,7 @@ MEMO_BOTH void cross_entropy_row(const Team& team, T* logits, std::int64_t targe
   m = team.max(m);
   for (std::int64_t i = team.lane(); i < columns; i += team.lanes())
     total += std::exp(static_cast<float>(logits[i]) - m);
-  const float at_target = static_cast<float>(logits[target]) - m;  // before any lane writes
+  const float at_target = static_cast<float>(logits[target]) - m;  // read before any lane writes
   const float sum = team.sum(total);
   if (team.lane() == 0) *loss = std::log(static_cast<double>(sum)) - static_cast<double>(at_target);
   if (!in_place) return;

@@ -1,5 +1,5 @@
-// Who works on a row: threads of a block or warp on a GPU, one thread on the host. The mathematics of the kernels
-// (rows.h) knows no more of the machine than this, so that its tests run on the host.
+// The threads that work on a row together: a block or warp of a GPU, or one thread of the host. The mathematics of the
+// kernels (rows.h) depends on the machine only through these teams, so its tests run on the host.
 #pragma once
 
 #include <cmath>
@@ -13,11 +13,12 @@
 
 namespace memo::kernels {
 
-// Of one: each sum is what the lane has.
+// A team of one: each sum is the lane's own value.
 struct HostTeam {
   [[nodiscard]] std::int64_t lane() const { return 0; }
   [[nodiscard]] std::int64_t lanes() const { return 1; }
-  // Of every lane's value, known to all; nothing that a lane does behind it comes before what another did before it.
+  // Reduces the values of all lanes, and gives every lane the result. It is also a barrier: what lanes do before it
+  // comes before what any lane does after it.
   [[nodiscard]] float sum(float value) const { return value; }
   [[nodiscard]] float max(float value) const { return value; }
 };

@@ -1,3 +1,4 @@
+// Reads keys with their types, and words the failures.
 #include "memo/model/config_reader.h"
 
 #include <algorithm>

@@ -11,7 +11,8 @@
 
 namespace memo::model {
 
-// Every read after the first failure is skipped; `status()` tells it. A key that is null reads as absent.
+// After the first failure every read is skipped; `status()` returns the failure. A key with the value null counts as
+// absent.
 class ConfigReader {
  public:
   ConfigReader(const nlohmann::json& config, const Path& where) : config_(config), where_(where.string()) {}
@@ -26,7 +27,7 @@ class ConfigReader {
     if (const auto* found = find(key)) return read(key, *found, value);
     fail(fmt::format("'{}' is missing", key));
   }
-  // Of a key with two names, which must agree where both are there.
+  // Reads a key with two names, which must have the same value where both are given.
   template <class T>
   void required_as(const char* key, const char* alias, T& value) {
     const auto *found = find(key), *other = find(alias);
@@ -35,7 +36,7 @@ class ConfigReader {
                               alias, other->dump()));
     required(found == nullptr && other != nullptr ? alias : key, value);
   }
-  // Only `supported` is; `absent` is what the family's class in transformers takes when there is no such key.
+  // Accepts only `supported`; `absent` is the value that the family's class in transformers assumes without the key.
   template <class T>
   void supports_only(const char* key, T supported, T absent) {
     T value = absent;
@@ -52,9 +53,9 @@ class ConfigReader {
     fail(fmt::format("'{}' is {}{}, but dropout is not supported; set it to 0.0 in config.json", key, value,
                      find(key) == nullptr ? " when it is absent" : ""));
   }
-  // Any value but null, false or empty is refused.
+  // Refuses any value but null, false or empty.
   void refuses(const char* key);
-  // Qwen's use_sliding_window, max_window_layers and layer_types: no layer has a window, or all have it.
+  // Reads Qwen's use_sliding_window, max_window_layers and layer_types: either no layer has a window, or all have it.
   void windowed_layers(Shape& shape);
   void set_window(std::int64_t window, Shape& shape);
 
@@ -62,7 +63,7 @@ class ConfigReader {
   [[nodiscard]] bool is_null(const char* key) const;                // there, and null
   void wrong_type(const char* key, const nlohmann::json& value, const char* expected);
   void fail(const std::string& what);
-  // The failure of a reader of a part, if it has one.
+  // The failure, if any, of a reader for a part of the document.
   void adopt(const ConfigReader& part) {
     if (status_) status_ = part.status_;
   }

@@ -1,3 +1,4 @@
+// The tables of a decoder and of layers alone, and look-ups in a table.
 #include "memo/model/dataflow.h"
 
 #include <algorithm>
@@ -155,12 +156,12 @@ Dataflow decoder_dataflow(const Shape& shape, int element_bytes, int groups, Tok
   };
   const auto parameters = [&](Stage stage, const std::string& name) {
     const StateBytes state = state_bytes(shape, element_bytes, LayerIndex(0), stage);
-    const auto lasting = [&](const char* kind, TensorRole role, Bytes bytes) {
+    const auto persistent = [&](const char* kind, TensorRole role, Bytes bytes) {
       return add(flow, {kind + name, role, {}, false, false, bytes, stage});
     };
-    return Parameters{lasting("weights.", TensorRole::weights, state.weights),
-                      lasting("gradients.", TensorRole::gradients, state.gradients),
-                      lasting("optimizer.", TensorRole::optimizer, state.optimizer)};
+    return Parameters{persistent("weights.", TensorRole::weights, state.weights),
+                      persistent("gradients.", TensorRole::gradients, state.gradients),
+                      persistent("optimizer.", TensorRole::optimizer, state.optimizer)};
   };
   const Parameters before = parameters(Stage::before, "before"), after = parameters(Stage::after, "after");
 

@@ -1,6 +1,6 @@
-// What a training step computes, as a table: the classes of tensors that pass between calls, and the segments that read
-// and write them. No numbers are computed here. Planner, validator, simulator and executor all read this one table, so
-// another kind of model (or a plug-in's own layers) is another table.
+// The table of what a training step computes: the classes of tensors that pass between calls, and the segments that
+// read and write them. Nothing is computed here. Planner, validator, simulator and executor all read this one table, so
+// another kind of model (or a plug-in's layers) is another table.
 //
 // A step of a whole model runs, for L layers and B token blocks (design: "How a step runs"):
 //   forward   for b: embedding, before(0);  core(0);  for b: after(0), before(1);  core(1); ...
@@ -55,18 +55,19 @@ enum class TensorRole {
 // What the elements of a tensor are. Attention's operands may be of another dtype than the rest, as under autocast.
 enum class Element { compute, attention, float32, bytes };  // bytes: autograd alone knows
 
-// A class of tensors: one instance per (layer, token block, head group) for which a segment writes it. Or, when it is
-// lasting, one per layer: weights, gradients and optimizer state, which outlive the step and are changed in place.
+// A class of tensors: one instance for each (layer, token block, head group) for which a segment writes it. A
+// persistent class has one instance for each layer instead: weights, gradients and optimizer state, which outlive the
+// step and are changed in place.
 struct TensorClass {
   std::string name;
   TensorRole role = TensorRole::other;
-  Bytes row;                    // bytes per token (and per head group when `grouped`); 0 when lasting
+  Bytes row;                    // bytes per token (and per head group when `grouped`); 0 when persistent
   bool grouped = false;         // one instance per head group
   bool sequence = false;        // some call reads or writes all blocks as one buffer, so blocks lie one after another
-  Bytes layer_bytes{};          // of an instance of a lasting class, else 0
-  Stage stage = Stage::before;  // of a lasting class: whether it is of the parameters before or after core attention
+  Bytes layer_bytes{};          // of an instance of a persistent class, else 0
+  Stage stage = Stage::before;  // of a persistent class: whether it is of the parameters before or after core attention
   [[nodiscard]] Element element() const;
-  [[nodiscard]] bool lasting() const { return layer_bytes > Bytes(0); }
+  [[nodiscard]] bool persistent() const { return layer_bytes > Bytes(0); }
 };
 
 // One operand of a segment call, relative to the call's layer, block and group.
@@ -100,8 +101,9 @@ enum class SegmentRole {
   other    // of a table that is none of this folder's
 };
 
-// A piece of the step. Stages before and after run per token block, core per head group over the whole sequence.
-// The loss does its backward in its forward side (it writes the gradient of its input); its backward side is empty.
+// A piece of the step. Stages before and after run once for each token block, core runs once for each head group over
+// the whole sequence. The loss runs its backward within its forward side, which writes the gradient of its input; its
+// backward side is empty.
 struct Segment {
   std::string name;
   SegmentRole role = SegmentRole::other;
@@ -126,29 +128,30 @@ struct Dataflow {
   [[nodiscard]] Tokens block_tokens(BlockIndex b) const {
     return b < last_block() ? block : context - block * static_cast<std::int64_t>(b.value());
   }
-  [[nodiscard]] int blocks_of(ClassIndex cls) const { return classes[cls].lasting() ? 1 : blocks(); }
+  [[nodiscard]] int blocks_of(ClassIndex cls) const { return classes[cls].persistent() ? 1 : blocks(); }
   [[nodiscard]] Bytes bytes_of(ClassIndex cls, BlockIndex b) const {  // of one instance
     const TensorClass& c = classes[cls];
-    return c.lasting() ? c.layer_bytes : c.row * block_tokens(b).value();
+    return c.persistent() ? c.layer_bytes : c.row * block_tokens(b).value();
   }
-  // How many of its first blocks core attention may be computed again for, short of all: about eighths.
+  // The prefixes that core attention may be computed again for, in blocks, short of the whole sequence: about eighths.
   [[nodiscard]] std::vector<int> prefixes() const;
-  // The first of the role, or none. `stage`: of the parameters, of a lasting class.
+  // The first of the role, or none. `stage`: of the parameters, of a persistent class.
   [[nodiscard]] ClassIndex find_class(TensorRole role, Stage stage = Stage::before) const;
   [[nodiscard]] SegmentIndex find_segment(SegmentRole role, int kind = -1) const;
   [[nodiscard]] bool layered(SegmentIndex segment) const {  // a piece of a layer
     const Stage stage = segments[segment].stage;
     return stage == Stage::before || stage == Stage::core || stage == Stage::after;
   }
-  // A table without a loss is of layers alone, whose forward and backward sides someone else calls, layer by layer, and
-  // between them computes the loss.
+  // Whether the table is of layers alone: it has no loss. The rest of the model then calls the layers' forward and
+  // backward sides one by one, and computes the loss between them.
   [[nodiscard]] bool layers_alone() const;
   // Whether a piece of a layer is one of this layer.
   [[nodiscard]] bool in_layer(SegmentIndex segment, LayerIndex layer) const {
     const int kind = segments[segment].kind;
     return kind < 0 || kinds.empty() || kind == kinds[layer];
   }
-  // Layers whose tensors are placed, the first ones: not the last where its backward follows its forward at once.
+  // The number of layers whose tensors are placed. The last layer is not placed where its backward follows its forward
+  // at once.
   [[nodiscard]] int placed_layers() const { return layers_alone() ? layers : layers - 1; }
   [[nodiscard]] bool each_layer(SegmentIndex segment) const {  // runs for each layer
     return layered(segment) || segments[segment].stage == Stage::update;
@@ -160,21 +163,21 @@ struct Shape;  // memo/model/shape.h
 // The table of a decoder with the five segments that all supported families share:
 //   embedding -> x;  attn_in: x -> qkv;  attention: qkv -> o, lse;  attn_out: x, o -> x1;  mlp_in: x1 -> h;
 //   mlp_out: x1, h -> x of the next layer;  loss: x -> d
-// and their gradients d (of x), d1 (of x1), dh, do, dq, dk, dv. Lasting: weights, gradients and optimizer (state) of
-// each layer, apart for its stages before and after ("weights.before"); updates read and write them. What a segment
-// saves beyond its inputs and outputs is added by the profiler (it sees it through the saved-tensor hooks).
-// `element_bytes` is of the compute dtype.
+// and their gradients d (of x), d1 (of x1), dh, do, dq, dk, dv. Persistent classes are weights, gradients and optimizer
+// (state) of each layer, separate for its stages before and after ("weights.before"); updates read and write them.
+// Tensors that a segment saves beyond its inputs and outputs are added by the recorder, which sees them through the
+// saved-tensor hooks. `element_bytes` is that of the compute dtype.
 Dataflow decoder_dataflow(const Shape& shape, int element_bytes, int groups, Tokens context, Tokens block);
 
-// What is known of layers whose mathematics is someone else's: where attention cuts them.
+// The shape of layers whose mathematics is external code: where attention divides them.
 struct LayerShape {
   int layers = 0;
   std::int64_t hidden = 0, heads = 0, kv_heads = 0, head_dim = 0;
   IndexedVector<LayerIndex, int> kinds = {};  // from 0; layers of a kind allocate alike; empty: all are of kind 0
-  // Of each kind: whether the part behind attention allocates otherwise for other values (a mixture of experts). It is
-  // not planned then: its backward call computes the layer again, and frees all of it. Empty: none does.
+  // For each kind: whether the allocations after attention depend on values, as in a mixture of experts. That part is
+  // then not planned: its backward call computes the layer again, and frees everything. Empty: false for all kinds.
   std::vector<bool> data_dependent = {};
-  // The first layers, which have no backward side (Dataflow::forward_layers). They are of kinds of their own.
+  // The number of first layers without a backward side (Dataflow::forward_layers). They are of kinds of their own.
   int forward_layers = 0;
   [[nodiscard]] int kind_count() const;
   [[nodiscard]] int forward_kinds() const;  // of the forward layers: the first kinds
@@ -185,9 +188,9 @@ struct LayerShape {
 
 // The table of layers alone:
 //   input -> x;  before: x -> qkv;  attention: qkv -> o, lse;  after: x, o
-// with a `before` and an `after` of each kind of layer, and the gradients do, dq, dk, dv. Hidden states that come in
-// and go out, and their gradients, are memory of the rest of the model, no operands; so are parameters. `element_bytes`
-// is of hidden states, `attention_bytes` of attention's operands, which autocast makes smaller.
+// with a `before` and an `after` for each kind of layer, and the gradients do, dq, dk, dv. Hidden states that enter and
+// leave layers, their gradients, and parameters are memory of the rest of the model and not operands. `element_bytes`
+// is that of hidden states, `attention_bytes` that of attention's operands, which autocast makes smaller.
 Dataflow layers_dataflow(const LayerShape& shape, int element_bytes, int attention_bytes, int groups, Tokens context,
                          Tokens block);
 

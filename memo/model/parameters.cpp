@@ -1,3 +1,4 @@
+// Lists parameters by shape, and sums their memory.
 #include "memo/model/parameters.h"
 
 #include <fmt/format.h>
@@ -22,7 +23,7 @@ class Builder {
     family_ = *family;
   }
 
-  // `pieces`: rows of the parts that some families keep as tensors of their own. columns 0: a vector.
+  // `pieces`: rows of the parts that some families store as separate tensors. columns 0: a vector.
   void add(const std::string& name, const Sizes& pieces, std::int64_t columns, Init init,
            LayerIndex layer = LayerIndex::none()) {
     ParameterSpec spec;

@@ -1,4 +1,5 @@
-// Computed in float32 where transformers does (modeling_rope_utils.py of 5.23), so that angles at long positions agree.
+// Reads, writes and computes rotary frequencies, in float32 where transformers does (modeling_rope_utils.py of 5.23),
+// so that angles at long positions agree.
 #include "memo/model/rope.h"
 
 #include <algorithm>
@@ -22,7 +23,7 @@ const std::vector<std::string> keys{"rope_theta",
 const std::vector<std::string> yarn_keys{"attention_factor", "beta_fast",      "beta_slow",
                                          "mscale",           "mscale_all_dim", "truncate"};
 
-// transformers' recommendation for queries and keys of a context that is `factor` times as long.
+// transformers' recommended scale of queries and keys for a context that is `factor` times as long.
 double yarn_growth(double factor, double mscale = 1) {
   return factor <= 1 ? 1.0 : 0.1 * mscale * std::log(factor) + 1.0;
 }
@@ -76,7 +77,7 @@ float frequency_of(float base, std::int64_t j, float dim) {
   return 1.0f / std::pow(base, static_cast<float>(2 * j) / dim);
 }
 
-// The base under which `rope` turns sequences of its context.
+// The base of the angles in sequences of `rope`'s context.
 float dynamic_base(const Shape& shape, const DynamicRope& rope) {
   const auto base = static_cast<float>(shape.rope_theta), factor = static_cast<float>(rope.factor);
   if (rope.context <= shape.max_positions) return base;
@@ -117,8 +118,8 @@ void rescale_by_yarn(const YarnRope& rope, double theta, std::vector<float>& fre
 }  // namespace
 
 // Precedence as in transformers' RotaryEmbeddingConfigMixin (5.23): a rope_scaling that is not empty replaces
-// rope_parameters; rope_theta inside it wins over the one beside it, original_max_position_embeddings beside it over
-// the one inside; "type" is the old name of "rope_type".
+// rope_parameters. A rope_theta inside of it wins over one beside it; an original_max_position_embeddings beside it
+// wins over one inside. "type" is the old name of "rope_type".
 void read_rope(ConfigReader& reader, Shape& shape) {
   reader.supports_only("partial_rotary_factor", 1.0, 1.0);
   reader.optional("rope_theta", shape.rope_theta);
@@ -175,7 +176,7 @@ nlohmann::json rope_parameters(const Shape& shape) {
     rope["rope_type"] = "yarn";
     rope["factor"] = yarn->factor;
     rope["original_max_position_embeddings"] = yarn->original_context;
-    // What follows from the others is left out, as people write it.
+    // Leaves out values that follow from others, as people write it.
     if (yarn->attention_factor != yarn_growth(yarn->factor)) rope["attention_factor"] = yarn->attention_factor;
     if (yarn->beta_fast != YarnRope{}.beta_fast) rope["beta_fast"] = yarn->beta_fast;
     if (yarn->beta_slow != YarnRope{}.beta_slow) rope["beta_slow"] = yarn->beta_slow;

@@ -1,4 +1,4 @@
-// Rotary positions: their kinds, as config.json names them, and the frequencies that a model turns by. No tensors.
+// Rotary positions: their kinds, as config.json names them, and a model's frequencies. No tensors.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +22,9 @@ struct DynamicRope {  // NTK: the longer the sequence beyond the model's positio
   bool operator==(const DynamicRope&) const = default;
 };
 
-// Frequencies that turn more than `beta_fast` times in the original context are kept, those that turn less than
-// `beta_slow` times are divided by `factor`, those between are blended; queries and keys grow by `attention_factor`.
+// Frequencies that turn more than `beta_fast` times within the original context stay, frequencies that turn less than
+// `beta_slow` times are divided by `factor`, frequencies between are blended; queries and keys grow by
+// `attention_factor`.
 struct YarnRope {
   double factor = 1, attention_factor = 1, beta_fast = 32, beta_slow = 1;
   std::int64_t original_context = 0;
@@ -31,7 +32,8 @@ struct YarnRope {
   bool operator==(const YarnRope&) const = default;
 };
 
-// Llama 3: long wavelengths are divided by `factor`, short ones stay, those between are blended.
+// Llama 3: frequencies of long wavelengths are divided by `factor`, those of short wavelengths stay, those between are
+// blended.
 struct Llama3Rope {
   double factor = 8, low_freq_factor = 1, high_freq_factor = 4;
   std::int64_t original_context = 8192;
@@ -40,9 +42,9 @@ struct Llama3Rope {
 
 using RopeScaling = std::variant<std::monostate, LinearRope, DynamicRope, YarnRope, Llama3Rope>;
 
-// rope_parameters of a config.json, or the older rope_theta and rope_scaling; partial_rotary_factor.
+// Reads rope_parameters of a config.json, or the older rope_theta and rope_scaling; and partial_rotary_factor.
 void read_rope(ConfigReader& reader, Shape& shape);
-// rope_parameters as transformers writes them.
+// Writes rope_parameters as transformers does.
 nlohmann::json rope_parameters(const Shape& shape);
 
 struct Rotation {

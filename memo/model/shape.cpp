@@ -1,3 +1,4 @@
+// Finds families, reads and writes config.json, and checks shapes.
 #include "memo/model/shape.h"
 
 #include <fmt/format.h>
@@ -27,7 +28,7 @@ Result<const Family*> find_family(const std::string& name, const std::string& wh
 
 namespace {
 
-// FSDP puts its name before the class's.
+// Accepts the family's classes, also with the prefix that FSDP puts before a class's name.
 void read_architectures(ConfigReader& reader, const Family& family) {
   const auto* found = reader.find("architectures");
   if (found == nullptr) return;
@@ -51,7 +52,7 @@ Result<Shape> read_config(const Path& folder) {
 
   ConfigReader reader(config, file);
   read_architectures(reader, *family);
-  // What transformers' base class of all configs would act on.
+  // Refuses keys that transformers' base class of configs would act on.
   for (const char* feature : {"quantization_config", "per_layer_config", "is_encoder_decoder"}) reader.refuses(feature);
   MEMO_CHECKED(reader.status());
 
@@ -62,7 +63,7 @@ Result<Shape> read_config(const Path& folder) {
 
 Result<std::string> config_text(const Shape& shape, job::DType dtype, const std::optional<Path>& like) {
   MEMO_TRY(const Family* family, find_family(shape.family, "config.json"));
-  // Without a tokenizer there are no special tokens; absent keys would mean the class's own.
+  // Writes null for special tokens, since there is no tokenizer: absent keys would mean the class's defaults.
   nlohmann::json config{{"bos_token_id", nullptr}, {"eos_token_id", nullptr}, {"pad_token_id", nullptr}};
   if (like) {
     MEMO_TRY(config, read_python_json(*like));

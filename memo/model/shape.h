@@ -37,14 +37,15 @@ struct Shape {
   bool operator==(const Shape&) const = default;
 };
 
-// Where a parameter of ours (memo/model/parameters.h) lies in a checkpoint: one tensor, or one for each of its pieces
-// (q, k, v of qkv; gate, up of mlp_in). "{}" stands for the layer.
+// Names of one of Memo's parameters (memo/model/parameters.h) in a checkpoint: one tensor, or one for each of its
+// pieces (q, k, v of qkv; gate, up of mlp_in). "{}" stands for the layer.
 struct TensorNames {
   std::string parameter;
   std::vector<std::string> tensors;
 };
 
-// One file of memo/model/families per family: reads its config.json keys, writes them back, names its tensors.
+// A family: it reads its keys of config.json, writes them back, and names its tensors. Each has a file in
+// memo/model/families.
 struct Family {
   std::string name;          // "model_type" of config.json
   std::string architecture;  // of "architectures": the class that is trained
@@ -52,7 +53,7 @@ struct Family {
   Shape defaults;            // what config.json's absent keys, or a shape given by sizes alone, mean
   Result<Shape> (*read)(const nlohmann::json& config, const Path& where) = nullptr;
   nlohmann::json (*write)(const Shape& shape) = nullptr;
-  // What this family demands beyond check_shape.
+  // Checks the family's demands beyond check_shape.
   Status (*check)(const Shape& shape, const std::string& where) = nullptr;
   std::vector<TensorNames> tensors;
   bool linear_transposed = false;  // matrices of the layers are stored [in, out]
@@ -60,25 +61,26 @@ struct Family {
 const std::vector<const Family*>& families();
 Result<const Family*> find_family(const std::string& name, const std::string& where);
 
-// config.json of a Hugging Face folder. A key that changes the mathematics and is not supported is refused by name.
+// Reads config.json of a Hugging Face folder. A key that changes the mathematics and is not supported is refused by
+// name.
 Result<Shape> read_config(const Path& folder);
-// The text of a config.json for `shape`. Keys that a shape lacks (token ids of a tokenizer) are kept from `like`, the
-// config.json that the model came from, if any.
+// The text of a config.json for `shape`. Keys beyond a shape, such as a tokenizer's token ids, are copied from `like`,
+// the model's original config.json, if given.
 Result<std::string> config_text(const Shape& shape, job::DType dtype, const std::optional<Path>& like = {});
 
-// The job's model: its folder's config.json or its sizes, checked, and fit for the job's context.
+// The job's model, from its folder's config.json or its sizes; checked, also against the job's context.
 Result<Shape> job_shape(const job::Job& job);
 
-// Sizes that contradict each other (heads that do not divide, odd head_dim for rotary ...) in one line.
+// One line about sizes that contradict each other (heads that do not divide, odd head_dim for rotary positions ...).
 Status check_shape(const Shape& shape, const std::string& where);
-// The shape as it computes sequences of `context` tokens, which dynamic rotary frequencies depend on. Refuses a context
-// beyond the learned positions.
+// The shape for sequences of `context` tokens, on which dynamic rotary frequencies depend. Refuses a context beyond the
+// learned positions.
 Result<Shape> for_context(Shape shape, Tokens context, const std::string& where);
 
 std::int64_t parameter_count(const Shape& shape);
-// FLOPs of the model for one sequence, forward and backward, nothing computed again: 6 for each weight of a product (of
-// the layers and the head) and token, and 12 S^2 for each layer and query column; `causal`: the half of that which a
-// causal mask leaves. (Narayanan et al., SC 2021, without their recomputation.)
+// FLOPs of the model for one sequence, forward and backward, without recomputation: 6 for each token and each weight of
+// a product (in layers and head), and 12 S^2 for each layer and query column. `causal`: counts only the half of the
+// latter that a causal mask leaves. (Narayanan et al., SC 2021, without their recomputation.)
 double model_flops(const Shape& shape, Tokens context, bool causal);
 
 }  // namespace memo::model

@@ -1,3 +1,4 @@
+// Levels of states by placed area, and their selection.
 #include "memo/pack/beam.h"
 
 #include <algorithm>
@@ -14,7 +15,7 @@ using Index = Skyline::Index;
 struct State {
   float waste;
   Index placed;
-  double area;  // of what is placed
+  double area;  // area placed so far
   Skyline::Snapshot snapshot;
 };
 
@@ -22,7 +23,7 @@ bool better(const State& a, const State& b) {
   return std::tuple(a.waste, a.snapshot.hash) < std::tuple(b.waste, b.snapshot.hash);
 }
 
-// The best states with about as much area placed; worse ones, and states met before, are dropped now and then.
+// The best states with about the same area placed; worse states, and repeated ones, are dropped now and then.
 class Level {
  public:
   [[nodiscard]] bool takes(float waste) const { return waste < limit_; }
@@ -71,7 +72,7 @@ class Search {
   }
 
  private:
-  // Whether a child has everything placed.
+  // Tries the children of a state; whether one of them has everything placed.
   bool expand(const State& state, std::size_t level, std::int64_t& nodes) {
     skyline_.restore(state.snapshot);
     for (int rise = 0;; ++rise) {
@@ -106,10 +107,10 @@ class Search {
 
   Skyline& skyline_;
   const Beam& beam_;
-  std::vector<Level> levels_;           // by area placed
-  std::vector<std::int64_t> at_first_;  // slack of each section
+  std::vector<Level> levels_;           // by placed area
+  std::vector<std::int64_t> at_first_;  // slack of each section at the start
   std::vector<Index> choices_;
-  double whole_ = 0;  // area
+  double whole_ = 0;  // total area
 };
 
 }  // namespace

@@ -1,3 +1,4 @@
+// The gaps of an allocator, and a walk over births and deaths.
 #include "memo/pack/best_fit.h"
 
 #include <algorithm>
@@ -23,7 +24,7 @@ class Gaps {
       return offset;
     }
   }
-  // Takes [begin, end), whatever of it is free.
+  // Takes the free parts of [begin, end).
   void reserve(std::int64_t begin, std::int64_t end) {
     auto it = ends_.upper_bound(begin);
     if (it != ends_.begin()) --it;

@@ -1,3 +1,4 @@
+// Reads MiniMalloc's columns under their various names, and writes the offsets back.
 #include "memo/pack/csv.h"
 
 #include <fmt/format.h>
@@ -59,7 +60,7 @@ std::string joined(const std::vector<std::string_view>& parts, std::string_view 
   return text;
 }
 
-// Any bytes, as a few printable ones of a one-line message.
+// Shortens any bytes to a few printable ones, for a one-line message.
 std::string shown(std::string_view cell) {
   std::string text(cell.substr(0, 40));
   for (char& c : text)
@@ -162,7 +163,7 @@ class Reader {
     return {};
   }
 
-  // `from-to` pairs, apart by spaces, with `to` exclusive or inclusive as the end of the life is.
+  // Reads pairs `from-to`, separated by spaces; `to` is exclusive or inclusive, like the end of the life.
   Status pauses(std::string_view cell, Buffer& b) {
     for (std::string_view rest = cell; !rest.empty();) {
       const std::size_t length = std::min(rest.find(' '), rest.size());
@@ -182,7 +183,7 @@ class Reader {
       if (b.gaps[i].lower <= b.gaps[i - 1].upper)
         return error(fmt::format("gaps {}-{} and {}-{} touch or overlap; make one of them", b.gaps[i - 1].lower,
                                  b.gaps[i - 1].upper, b.gaps[i].lower, b.gaps[i].upper));
-    if (!b.gaps.empty() && b.gaps.front().lower == b.lower) {  // at an end of the life: a shorter life
+    if (!b.gaps.empty() && b.gaps.front().lower == b.lower) {  // a gap at an end of the life shortens the life
       b.lower = b.gaps.front().upper;
       b.gaps.erase(b.gaps.begin());
     }
@@ -213,8 +214,8 @@ class Reader {
     return value;
   }
 
-  // No packing that wastes less than one alignment per buffer, above the highest fixed end, may overflow. Fixed buffers
-  // lie below that end.
+  // A packing that wastes less than one alignment for each buffer, above the highest fixed end, must not overflow.
+  // Fixed buffers lie below that end.
   bool within_63_bits(const Buffer& b) {
     std::int64_t end = 0, sum = 0;
     if (b.fixed && __builtin_add_overflow(*b.fixed, b.size, &end)) return false;
@@ -248,9 +249,9 @@ class Reader {
   std::size_t line_ = 1;
   Csv csv_;
   std::vector<Column> columns_;
-  std::vector<std::string> names_;  // of the columns, as written
+  std::vector<std::string> names_;  // names of the columns, as written
   std::array<std::size_t, column_count> where_{};
-  std::vector<std::size_t> lines_;  // of the rows
+  std::vector<std::size_t> lines_;  // line of each row
   std::int64_t padded_sizes_ = 0, highest_fixed_end_ = 0;
 };
 

@@ -25,11 +25,11 @@ struct Csv {
   std::optional<std::size_t> offset;  // the column that holds offsets
 };
 
-// The text of the file `name`; the error is one line with the file and the line number.
+// Parses the text of the file `name`; an error is one line with the file and the line number.
 Result<Csv> parse_csv(const std::string& text, const std::string& name);
 Result<Csv> read_csv(const Path& path);
 
-// The same table with the offsets in its `offset` column, added last if it had none.
+// Writes the same table with the offsets in its `offset` column, which is added as the last one if missing.
 std::string format_csv(const Csv& csv, const std::vector<std::int64_t>& offsets);
 
 }  // namespace memo::pack

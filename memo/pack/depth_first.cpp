@@ -1,3 +1,4 @@
+// The recursion over choices, and the memory of failed states.
 #include "memo/pack/depth_first.h"
 
 #include <algorithm>
@@ -7,7 +8,7 @@ namespace {
 
 using Index = Skyline::Index;
 
-constexpr std::size_t memory_size = std::size_t{1} << 18;  // failed states kept
+constexpr std::size_t memory_size = std::size_t{1} << 18;  // number of failed states remembered
 
 }  // namespace
 

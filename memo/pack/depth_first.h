@@ -1,8 +1,8 @@
 // Exact search for hundreds of buffers, depth first: does an instance fit a capacity?
 //
-// In the section with the lowest floor some buffer lies on the floor (a branch each), or none does (the last branch).
-// A state that failed before fails again. Where no waiting buffer lives on both sides of a time, the two sides are
-// searched apart.
+// In the section with the lowest floor, either some buffer lies on the floor (one branch each), or none does (the last
+// branch). A state that has failed is not searched again. Where no waiting buffer lives on both sides of a time, the
+// two sides are searched separately.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,8 @@ class DepthFirst {
  public:
   explicit DepthFirst(Skyline& skyline);
 
-  // Of equal choices the buffer with the larger `priority` goes first. Gives up after `nodes`, or when `interrupted`;
-  // `nodes` is what is left of them. States that failed are remembered from one call to the next.
+  // Among equal choices the buffer with the larger `priority` goes first. Gives up when `nodes`, the number of buffers
+  // left to place, runs out, or when `interrupted`. States that failed are remembered from one call to the next.
   Verdict search(std::int64_t capacity, const std::vector<float>& priority, std::int64_t& nodes,
                  const std::function<bool()>& interrupted);
 

@@ -1,3 +1,4 @@
+// Sets of addresses, and the segment tree over sections.
 #include "memo/pack/first_fit.h"
 
 #include <algorithm>
@@ -30,7 +31,8 @@ FirstFit::FirstFit(const Instance& instance) : instance_(instance), sections_(in
   touch_.resize(2 * static_cast<std::size_t>(leaves_));
 }
 
-// `canonical` for each of the disjoint nodes that make up the buffer's sections, `above` for each of their ancestors.
+// Calls `canonical` for each of the disjoint nodes that make up the buffer's sections, and `above` for each of their
+// ancestors.
 template <class Canonical, class Above>
 void FirstFit::visit(std::uint32_t buffer, Canonical canonical, Above above) const {
   for (const Range& range : sections_.of(buffer)) {
@@ -57,7 +59,7 @@ std::int64_t FirstFit::lowest_free(std::uint32_t buffer) {
       buffer, [&](std::uint32_t node) { look(touch_[node]); }, [&](std::uint32_t node) { look(cover_[node]); });
   const std::int64_t size = instance_[buffer].size, alignment = instance_[buffer].alignment;
   std::int64_t offset = 0;
-  // Until all sets in turn leave the offset where it is.
+  // Raises the offset until no set raises it further.
   for (std::size_t agreed = 0, i = 0; agreed < cursors_.size(); i = i + 1 == cursors_.size() ? 0 : i + 1) {
     Cursor& cursor = cursors_[i];
     const std::int64_t before = offset;

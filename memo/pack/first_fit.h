@@ -1,4 +1,4 @@
-// First fit in a given order: each buffer at the lowest offset that is free over its whole lifetime.
+// First fit in a given order: puts each buffer at the lowest offset that is free over its whole lifetime.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ class AddressSet {
   struct Span {
     std::int64_t begin, end;
   };
-  // Gaps below `least` are closed: no buffer fits them.
+  // Closes gaps below `least`, which fit no buffer.
   void add(Span span, std::int64_t least);
   void clear() { spans_.clear(); }
   [[nodiscard]] const std::vector<Span>& spans() const { return spans_; }
@@ -24,9 +24,9 @@ class AddressSet {
   std::vector<Span> spans_;
 };
 
-// Sections are kept in a segment tree. A node knows the addresses taken by buffers that cover all its sections
-// (`cover`) and by those alive in any of them (`touch`), so a lifetime is answered by O(log n) sets, which stay short
-// because neighbours in address merge.
+// Sections are kept in a segment tree. A node knows the addresses of buffers that cover all its sections (`cover`), and
+// of buffers alive in any of them (`touch`). A lifetime is then looked up in O(log n) sets, which stay short because
+// adjacent spans merge.
 class FirstFit {
  public:
   explicit FirstFit(const Instance& instance);
@@ -34,14 +34,14 @@ class FirstFit {
   enum class End { placed, over_ceiling, interrupted };
   struct Result {
     End end = End::placed;
-    std::size_t position = 0;  // in `order`, of the buffer that ends above `ceiling`
+    std::size_t position = 0;  // position in `order` of the buffer that ends above `ceiling`
   };
-  // Fixed buffers first (`order` has the others), then `order`. Fills `offsets`, up to the first that ends above
-  // `ceiling`. Asks `interrupted` now and then.
+  // Places fixed buffers, which are not in `order`, then `order`. Fills `offsets` up to the first buffer that ends
+  // above `ceiling`. Calls `interrupted` now and then.
   Result place(const std::vector<std::uint32_t>& order, std::int64_t ceiling, const std::function<bool()>& interrupted,
                std::vector<std::int64_t>& offsets);
 
-  // The most bytes alive at one time of each buffer's life.
+  // For each buffer, the most bytes alive at one time of its life.
   [[nodiscard]] std::vector<std::int64_t> peak_loads() const;
 
  private:

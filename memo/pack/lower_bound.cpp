@@ -8,8 +8,9 @@
 namespace memo::pack {
 namespace {
 
-// The largest, over time, of the live sizes rounded up to `grain`, less the largest rounding among them. Right where
-// every offset is a multiple of `grain`: only the topmost live buffer can leave its rounding out of the peak.
+// The largest, over time, of the live sizes rounded up to `grain`, less the largest rounding among them. This is a
+// bound where every offset is a multiple of `grain`: only the topmost live buffer can leave its rounding out of the
+// peak.
 std::int64_t padded_live_bytes(const Instance& instance, std::int64_t grain) {
   struct Event {
     std::int64_t time;
@@ -47,8 +48,8 @@ std::int64_t padded_live_bytes(const Instance& instance, std::int64_t grain) {
 
 std::int64_t max_live_bytes(const Instance& instance) { return padded_live_bytes(instance, 1); }
 
-// A justified packing (each buffer rests on another, a fixed one or the ground) has offsets that are sums of sizes and
-// fixed offsets, rounded up to alignments.
+// In a justified packing each buffer rests on another, on a fixed one or on the ground, so its offsets are sums of
+// sizes and fixed offsets, rounded up to alignments.
 std::int64_t granule(const Instance& instance) {
   std::int64_t grain = 0;
   for (const Buffer& b : instance) grain = std::gcd(grain, std::gcd(b.size, b.fixed.value_or(0)));

@@ -128,7 +128,7 @@ MipAnswer pack_mip(const Instance& instance, std::int64_t most, const std::vecto
   if (found != kHighsSolutionStatusFeasible) return answer;
   std::vector<double> value(model.cost.size()), reduced(value.size()), row(model.row_lower.size()), dual(row.size());
   Highs_getSolution(highs.get(), value.data(), reduced.data(), row.data(), dual.data());
-  // First fit in the order of the solution's offsets moves nothing up, and is right to the byte.
+  // First fit in the order of the solution's offsets moves nothing up, and is exact to the byte.
   std::vector<std::uint32_t> order;
   for (std::uint32_t i = 0; i < instance.size(); ++i)
     if (!instance[i].fixed) order.push_back(i);

@@ -1,5 +1,5 @@
-// The search: best fit along time, first fit over a portfolio of orders, then exact search with restarts where the
-// instance is small enough for it, and else first fit over orders learnt from what did not fit.
+// The search: best fit along time, then first fit over a portfolio of orders. Small instances then get an exact search
+// with restarts, larger ones first fit over orders that learn from buffers that did not fit.
 #include "memo/pack/pack.h"
 
 #include <algorithm>
@@ -21,7 +21,7 @@ namespace {
 
 using Order = std::vector<std::uint32_t>;
 
-// What a buffer may be placed early for; larger comes first.
+// Keys by which a buffer may be placed early; larger keys come first.
 enum Key { load, size, area, length, start, end, key_count };
 using Keys = std::vector<std::array<double, key_count>>;
 
@@ -104,13 +104,13 @@ class Searches {
   }
 
  private:
-  static constexpr std::size_t exact_pairs = 250'000;    // of buffers alive together: 2 MB of neighbours a thread
-  static constexpr std::size_t loose_pairs = 2'000'000;  // below, exact searches and orders take turns
+  static constexpr std::size_t exact_pairs = 250'000;    // pairs of buffers alive together: 2 MB of neighbours a thread
+  static constexpr std::size_t loose_pairs = 2'000'000;  // below this, exact searches and orders take turns
   static constexpr std::size_t mip_pairs = 20'000;       // the largest model
   static constexpr std::int64_t orders_per_restart = 30;
-  static constexpr std::size_t exact_orders = 4;      // of the portfolio, before the exact search
+  static constexpr std::size_t exact_orders = 4;      // orders of the portfolio before the exact search
   static constexpr std::int64_t head_start = 50'000;  // nodes of depth-first searches before beams begin
-  static constexpr std::int64_t beam_share = 16;      // of beams' nodes, to 1 of depth-first searches after that
+  static constexpr std::int64_t beam_share = 16;      // nodes of beams for each node of depth-first searches after that
 
   [[nodiscard]] Outcome outcome() const {
     if (best_.offsets.empty() && !instance_.empty())
@@ -123,7 +123,7 @@ class Searches {
   [[nodiscard]] bool interrupted() const {
     return late_ || (options_.stop != nullptr && options_.stop->load() != 0) || elapsed() >= options_.time_limit;
   }
-  // The highest peak that would be news.
+  // The highest peak that would be an improvement.
   [[nodiscard]] std::int64_t ceiling() const {
     if (!best_.offsets.empty()) return best_.peak - 1;
     return options_.capacity.value_or(std::numeric_limits<std::int64_t>::max());
@@ -135,7 +135,8 @@ class Searches {
     return solved() || (options_.rounds && rounds_ >= *options_.rounds) || interrupted();
   }
 
-  // Work that cannot be broken off, when there is time for some as long as the longest so far; else the search is over.
+  // Runs work that cannot be interrupted, if there is time for a piece as long as the longest so far; otherwise ends
+  // the search.
   template <class Work>
   void in_one_go(Work work) {
     if (solved() || interrupted()) return;
@@ -166,7 +167,7 @@ class Searches {
   }
 
   void consider_sweep(const std::vector<std::int64_t>& offsets) {
-    Order order = movable_;  // by address: in this order first fit moves no buffer up
+    Order order = movable_;  // by address, in which order first fit moves no buffer up
     std::stable_sort(order.begin(), order.end(),
                      [&](std::uint32_t a, std::uint32_t b) { return offsets[a] < offsets[b]; });
     consider(offsets, std::move(order));
@@ -197,12 +198,12 @@ class Searches {
     return order;
   }
 
-  // Depth-first searches aim at the bound, which they may refute, beams in turn at it and at peaks above.
+  // Depth-first searches aim at the bound, which they may refute; beams aim at the bound and at higher peaks in turn.
   void search_exactly(std::int64_t orders_between) {
     if (ended()) return;
     Restarts restarts(instance_, options_.seed, options_.threads);
     const std::int64_t grain = granule(instance_);
-    constexpr std::array<double, 5> shares{0, 0.5, 0, 0.75, 0.25};  // of the way to the best so far
+    constexpr std::array<double, 5> shares{0, 0.5, 0, 0.75, 0.25};  // of the distance to the best so far
     for (std::size_t beams = 0; !ended(); ++rounds_) {
       const std::int64_t nodes = restarts.nodes(Restarts::depth_first);
       const bool deep = orders_between > 0 || nodes < head_start || nodes < restarts.nodes(Restarts::beam) / beam_share;
@@ -230,7 +231,7 @@ class Searches {
   }
 
   // Squeaky wheel (Joslin and Clements, "Squeaky Wheel" Optimization, JAIR 10, 1999): buffers that end above the bound,
-  // all of them or a random share, move towards the front of the order, until an order wins or patience ends; then
+  // all of them or a random share, move towards the front of the order, until an order wins or patience ends. Then
   // another order starts.
   void improve(std::int64_t attempts) {
     if (attempts == 0 || ended()) return;
@@ -274,7 +275,7 @@ class Searches {
   const Options& options_;
   std::optional<FirstFit> first_fit_;
   Keys keys_, ranks_;
-  double longest_ = 0;  // s, of what was done in one go
+  double longest_ = 0;  // seconds of the longest piece of work so far
   bool late_ = false;
   Order movable_, best_order_;
   std::mt19937_64 random_;

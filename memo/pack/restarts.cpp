@@ -1,3 +1,4 @@
+// Threads that search the parts of an instance, and the schedule of their restarts.
 #include "memo/pack/restarts.h"
 
 #include <algorithm>
@@ -16,10 +17,10 @@ namespace {
 
 constexpr double nodes_per_buffer = 1.2;  // of the shortest depth-first search: one way down, and a little around it
 constexpr std::int64_t narrowest = 25;    // beam
-constexpr std::int64_t widest = 1 << 20;  // beam: times buffers, as its states take about 20 bytes a buffer
-constexpr float noise = 0.05F;            // of an order's range
+constexpr std::int64_t widest = 1 << 20;  // of a beam, times buffers: its states take about 20 bytes a buffer
+constexpr float noise = 0.05F;            // as a share of an order's range
 
-// 1 1 2 1 1 2 4 1 1 2 ...: the n-th term, from 1.
+// The n-th term, from 1, of 1 1 2 1 1 2 4 1 1 2 ...
 std::int64_t luby(std::int64_t n) {
   for (;;) {
     std::int64_t power = 1;
@@ -54,20 +55,20 @@ Beam random_beam(std::int64_t restart, std::uint64_t seed, std::int64_t grain, s
 }  // namespace
 
 struct Restarts::Part {
-  struct Searches {  // of a thread
+  struct Searches {  // the searches of a thread
     explicit Searches(const Instance& instance) : skyline(instance), depth_first(skyline) {}
     Skyline skyline;
     DepthFirst depth_first;
   };
-  std::vector<std::size_t> names;  // of its buffers in the whole instance
+  std::vector<std::size_t> names;  // of its buffers, in the whole instance
   Instance instance;
   std::vector<std::unique_ptr<Searches>> searches;
   std::vector<std::vector<float>> orders;  // priorities of buffers, for depth-first searches
   std::vector<std::int64_t> offsets;
   std::int64_t peak = std::numeric_limits<std::int64_t>::max();
-  std::array<std::int64_t, 2> restarts{};  // of each kind
+  std::array<std::int64_t, 2> restarts{};  // by kind
 
-  // The orders of MiniMalloc: long before large before loaded, loaded large long, loaded long large. Load: the most
+  // The orders of MiniMalloc: long before large before loaded; loaded, large, long; loaded, long, large. Load: the most
   // bytes alive during the buffer's life.
   void rank() {
     const Sections sections(instance);
@@ -91,7 +92,7 @@ struct Restarts::Part {
     order(load, length, area);
   }
 
-  // Each order once as it is, then with noise.
+  // Takes each order once as it is, then with noise.
   [[nodiscard]] std::vector<float> priority(std::int64_t restart, std::uint64_t seed) const {
     std::vector<float> result = orders[static_cast<std::size_t>(restart) % orders.size()];
     std::mt19937_64 random(seed * 0x9e3779b97f4a7c15ULL + static_cast<std::uint64_t>(restart));

@@ -1,3 +1,4 @@
+// A sweep over births and deaths.
 #include "memo/pack/sections.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Floors, least offsets and slack of a partial packing, kept up to date and undone step by step.
 #include "memo/pack/skyline.h"
 
 #include <algorithm>
@@ -95,7 +96,7 @@ bool Skyline::start(std::int64_t capacity) {
 Skyline::Snapshot Skyline::snapshot() const {
   Snapshot result{std::vector<std::int64_t>(least_.size() + 3 * floor_.size()), hash_};
   std::int64_t* value = result.values.data();
-  for (std::size_t i = 0; i < least_.size(); ++i)  // the offset of what is placed, as a negative number
+  for (std::size_t i = 0; i < least_.size(); ++i)  // a placed buffer's offset is stored as a negative number
     *value++ = least_[i] == placed ? -1 - offsets_[i] : least_[i];
   value = std::copy(floor_.begin(), floor_.end(), value);
   value = std::copy(waiting_.begin(), waiting_.end(), value);
@@ -121,7 +122,7 @@ void Skyline::rehash(Index buffer) {
   spots_[buffer].code = mixed((buffer + 1ULL) * 0x9e3779b97f4a7c15ULL ^ static_cast<std::uint64_t>(least_[buffer]));
 }
 
-// Of the state of a part: what waits in it, and how low each may lie, under which capacity. Never 0.
+// The key of a part's state: its waiting buffers, their least offsets, and the capacity. Never 0.
 std::uint64_t Skyline::key(Range part) const {
   const std::uint64_t frame =
       mixed((std::uint64_t{part.first} << 32 | part.last) + mixed(static_cast<std::uint64_t>(capacity_)));
@@ -161,7 +162,8 @@ bool Skyline::raise(Index buffer, std::int64_t least) {
   return least <= (b.fixed >= 0 ? b.fixed : capacity_ - b.size);
 }
 
-// The section's floor anew. It cannot be below `at_least`. False when what waits no longer fits above it.
+// Computes the section's floor again. It cannot be below `at_least`. False when the waiting buffers no longer fit above
+// it.
 bool Skyline::settle(Index section, std::int64_t at_least) {
   std::int64_t floor = no_floor;
   Index lowest = nobody;

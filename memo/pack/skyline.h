@@ -1,9 +1,10 @@
-// What two searches for hundreds of buffers share: the state of a packing filled from the bottom up below a capacity.
+// The common part of two searches for hundreds of buffers: a packing that is filled from the bottom up below a
+// capacity.
 //
-// Every packing can be justified: each buffer rests on the ground or on another. The floor of a section is the least
-// offset that any of its waiting buffers may still have. Take the section with the lowest floor: in it, some buffer
-// lies exactly on the floor, or none does, and the floor rises to the least top on which one could rest. Below the
-// floor nothing is ever decided again, so a state is no more than the least offsets of the waiting buffers.
+// Every packing can be justified, so that each buffer rests on the ground or on another. The floor of a section is the
+// least offset that any of its waiting buffers may still have. Take the section with the lowest floor. Either some
+// buffer lies exactly on the floor; or none does, and the floor rises to the least top on which one could rest. Below
+// the floor nothing is decided any more, so a state consists only of the least offsets of the waiting buffers.
 //
 // A state fails when a floor and what waits above it exceed the capacity (the section inference of Moffitt, MiniMalloc,
 // ASPLOS 2023), or when a buffer left up could slide down.
@@ -16,7 +17,7 @@
 
 namespace memo::pack {
 
-// Of a search: a packing is found, there is none, or it gave up.
+// The result of a search: a packing is found, there is none, or the search gave up.
 enum class Verdict { packed, refuted, cut_off };
 
 class Skyline {
@@ -26,42 +27,43 @@ class Skyline {
 
   explicit Skyline(const Instance& instance);
 
-  // Everything waits. False when something cannot fit below `capacity`.
+  // All buffers wait. False when something cannot fit below `capacity`.
   bool start(std::int64_t capacity);
 
   [[nodiscard]] Range all() const { return {0, sections_.count}; }
-  // Of the sections of `part` with the lowest floor the one where most waits; nobody when nothing waits.
+  // Of the sections of `part` with the lowest floor, the one where most bytes wait; none when nothing waits.
   [[nodiscard]] Index lowest_section(Range part) const;
-  // The waiting buffers that may lie on the section's floor, one of each kind, short lives first.
+  // The waiting buffers that may lie on the section's floor: one of each kind, short lives first.
   void candidates(Index section, std::vector<Index>& found) const;
-  // At its least offset. False when the rest no longer fits.
+  // Places the buffer at its least offset. False when the rest no longer fits.
   bool place(Index buffer);
-  // No buffer of the section lies on its floor. Those that could are raised to the least top of a neighbour on which
-  // they might rest instead. False when one of them could slide down after all, or something no longer fits.
+  // Decides that no buffer of the section lies on its floor. Buffers that could are raised to the least top of a
+  // neighbour on which they might rest instead. False when one of them could slide down after all, or something no
+  // longer fits.
   bool none_on_floor(Index section);
-  // Takes back what was done since `trail()` was `mark`.
+  // Undoes everything since `trail()` was `mark`.
   void undo(std::size_t mark);
   [[nodiscard]] std::size_t trail() const { return trail_.size(); }
 
   [[nodiscard]] bool waits(Index section) const { return lowest_[section] != nobody; }
   // Bytes that may still be left empty above the floor of a section where something waits.
   [[nodiscard]] std::int64_t slack(Index section) const { return capacity_ - floor_[section] - waiting_[section]; }
-  // Sum over the buffer's sections of its bytes.
+  // The buffer's bytes, summed over its sections.
   [[nodiscard]] double area(Index buffer) const { return areas_[buffer]; }
 
-  // Whether what waits is no longer connected within the life of the buffer that was placed.
+  // Whether the waiting buffers are no longer connected within the life of the buffer that was placed.
   [[nodiscard]] bool splits(Index placed) const;
-  // The parts into which what waits in `part` falls, the tightest first.
+  // The parts into which the waiting buffers of `part` fall, tightest first.
   [[nodiscard]] std::vector<Range> parts(Range part) const;
 
-  // Of the state of the part in work: what waits in it, and how low each may lie, under which capacity. Never 0. Known
-  // by 64 bits: that two of 10^9 states are ever mistaken for each other has odds below 10^-4.
+  // Identifies the state of the current part: its waiting buffers, their least offsets, and the capacity. Never 0. The
+  // key has 64 bits: the odds that two of 10^9 states ever share one are below 10^-4.
   [[nodiscard]] std::uint64_t key(Range part) const;
-  // Takes a part to work; keys are of it alone. Returns what `leave` wants in the end.
+  // Makes `part` the current one, to which keys refer. Returns the argument for `leave`.
   std::uint64_t enter(Range part);
   void leave(std::uint64_t whole) { hash_ = whole; }
 
-  // A state by itself, to return to under the same capacity, with nothing left to undo.
+  // A copy of a state, to return to under the same capacity; it has nothing to undo.
   struct Snapshot {
     std::vector<std::int64_t> values;
     std::uint64_t hash = 0;
@@ -69,7 +71,7 @@ class Skyline {
   [[nodiscard]] Snapshot snapshot() const;
   void restore(const Snapshot& snapshot);
 
-  // Of the buffers that are placed.
+  // Offsets of the buffers that are placed.
   [[nodiscard]] const std::vector<std::int64_t>& offsets() const { return offsets_; }
   [[nodiscard]] std::size_t buffers() const { return spots_.size(); }
 

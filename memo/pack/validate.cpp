@@ -33,7 +33,7 @@ std::vector<std::pair<std::size_t, std::size_t>> overlaps(const Instance& instan
     const std::pair<std::size_t, std::size_t> pair(a, b);
     if (std::find(found.begin(), found.end(), pair) == found.end()) found.push_back(pair);
   };
-  std::map<std::int64_t, std::size_t> live;  // by offset; disjoint, so only neighbours need a look
+  std::map<std::int64_t, std::size_t> live;  // by offset; disjoint, so only neighbours need to be compared
   auto dead = by_upper.begin();
   for (const Life& life : by_lower) {
     const std::size_t i = life.buffer;
@@ -68,7 +68,7 @@ std::vector<std::string> validate(const Instance& instance, const std::vector<st
   const auto report = [&](std::string line) {
     if (failures.size() < most) failures.push_back(std::move(line));
   };
-  Instance sound;  // buffers that occupy addresses at all, to be compared with each other
+  Instance sound;  // the buffers that occupy addresses, to be compared with each other
   std::vector<std::int64_t> sound_offsets;
   std::vector<std::size_t> names;
   for (std::size_t i = 0; i < instance.size(); ++i) {

@@ -1,3 +1,4 @@
+// Block sizes, fixed regions, and the comparison of a profile with a job.
 #include "memo/plan/for_job.h"
 
 #include <fmt/format.h>

@@ -1,4 +1,4 @@
-// What a job fixes about its profile and plan before anything is measured: sizes, known without any tensor library.
+// Sizes of a profile and plan that the job determines before anything is measured.
 #pragma once
 
 #include <string>
@@ -11,17 +11,17 @@
 
 namespace memo::plan {
 
-// Tokens per block of "auto": 1024, less for short contexts.
+// Tokens per block with "auto": 1024, less for short contexts.
 Tokens auto_block(Tokens context);
-// As the job says.
+// Tokens per block: the job's, or those of "auto".
 Tokens job_block(const job::Job& job);
 
-// The fixed regions' names and sizes, of the parameters that belong to no layer (model::state_bytes): "weights",
-// "gradients", "optimizer". Those of a layer are tensors of the dataflow.
+// Names and sizes of the fixed regions, for the parameters that belong to no layer (model::state_bytes): "weights",
+// "gradients", "optimizer". Parameters of layers are tensors of the dataflow.
 std::vector<Fixed> fixed_memory(const model::Shape& shape, job::DType dtype);
 
-// Refuses a profile that was made for another job: other sizes, dtype, context or blocks. `what` names it in the error,
-// for example "plan.json: the plan".
+// Refuses a profile of another job: other sizes, dtype, context or blocks. `what` names it in the error, for example
+// "plan.json: the plan".
 Status check_for_job(const Profile& profile, const job::Job& job, const std::string& what);
 
 }  // namespace memo::plan

@@ -1,3 +1,4 @@
+// Checks of presence, type and range, and the words for a failure.
 #include "memo/plan/json_cursor.h"
 
 #include <fmt/format.h>

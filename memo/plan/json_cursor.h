@@ -1,6 +1,6 @@
-// Walks a JSON document whose first mistake counts: accessors check presence, type and range, note the first failure in
-// words that name the place ("flow.classes[3].row_bytes"), and return zero from then on. Readers stay straight-line
-// code.
+// Walks a JSON document up to its first mistake. Accessors check presence, type and range; they note the first failure
+// in words that name the place ("flow.classes[3].row_bytes"), and return zero from then on. So readers need no
+// branches.
 #pragma once
 
 #include <cstddef>
@@ -16,7 +16,7 @@ namespace memo::plan {
 
 class JsonCursor {
  public:
-  // `failure` is empty until something is wrong; it outlives the cursor, as does `value`.
+  // `failure` stays empty until the first mistake. `failure` and `value` must outlive the cursor.
   JsonCursor(const nlohmann::json& value, std::string place, std::string& failure)
       : value_(&value), place_(std::move(place)), failure_(&failure) {}
 
@@ -27,7 +27,7 @@ class JsonCursor {
   [[nodiscard]] JsonCursor at(std::size_t index) const;
   [[nodiscard]] bool has(const char* key) const;
   [[nodiscard]] std::size_t size() const;  // of an array; 0 after a failure
-  // A key that is not among `keys` is a failure: a misspelt one must not be taken for an absent one.
+  // Refuses keys that are not among `keys`: a misspelt key must not be taken for an absent one.
   void only(std::initializer_list<std::string_view> keys) const;
 
   [[nodiscard]] std::int64_t integer(std::int64_t low, std::int64_t high) const;
@@ -44,7 +44,7 @@ class JsonCursor {
   std::string* failure_;
 };
 
-// The integer that `value` is, in [low, high]; false when it is none (a fraction, a string, out of range).
+// The integer in `value`, if it lies in [low, high]; false for anything else (a fraction, a string, out of range).
 bool to_integer(const nlohmann::json& value, std::int64_t low, std::int64_t high, std::int64_t& out);
 
 }  // namespace memo::plan

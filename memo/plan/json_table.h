@@ -1,5 +1,5 @@
 // Large arrays as tables: {"columns": ["tensor", "begin", ...], "rows": [[0, 1, ...], ...]}, integers only. A row type
-// says its columns once, by an overload of
+// lists its columns once, by an overload of
 //   template <Row<Type> T, class Field> void each_column(T& row, Field&& field)   // calls field(name, member)
 // which serves writing and reading. Members are int, an Index, Bytes or an enum that counts from 0 (checked elsewhere).
 #pragma once

@@ -1,3 +1,4 @@
+// Numbers instances, expands uses, and finds residencies.
 #include "memo/plan/operands.h"
 
 #include <algorithm>
@@ -9,12 +10,12 @@ namespace memo::plan {
 Instances::Instances(const model::Dataflow& flow) : flow_(flow) {
   for (const model::TensorClass& cls : flow.classes) {
     first_.push_back(size_);
-    size_ += (flow.layers + 1) * (cls.lasting() ? 1 : flow.blocks() * (cls.grouped ? flow.groups : 1));
+    size_ += (flow.layers + 1) * (cls.persistent() ? 1 : flow.blocks() * (cls.grouped ? flow.groups : 1));
   }
 }
 
 InstanceIndex Instances::of(ClassIndex cls, LayerIndex layer, BlockIndex block, int group) const {
-  if (flow_.classes[cls].lasting()) return InstanceIndex(first_[cls] + layer.value());
+  if (flow_.classes[cls].persistent()) return InstanceIndex(first_[cls] + layer.value());
   const int groups = flow_.classes[cls].grouped ? flow_.groups : 1;
   return InstanceIndex(first_[cls] + (layer.value() * flow_.blocks() + block.value()) * groups + group);
 }

@@ -1,4 +1,4 @@
-// Which tensors a call reads and writes: the dataflow's table expanded for one call.
+// The tensors that a call reads and writes: the dataflow's table expanded for one call.
 #pragma once
 
 #include <vector>
@@ -10,7 +10,7 @@ namespace memo::plan {
 
 using InstanceIndex = Index<struct InstanceTag>;
 
-// Numbers every instance (class, layer, block, group) of a dataflow. Layers run to L inclusive: x and d have L + 1.
+// Numbers every instance (class, layer, block, group) of a dataflow. Layers go up to L: x and d have L + 1.
 class Instances {
  public:
   explicit Instances(const model::Dataflow& flow);
@@ -25,7 +25,7 @@ class Instances {
   int size_ = 0;
 };
 
-// One operand of a call: a tensor, or so many blocks of a sequence from this one, its block 0, on.
+// One operand of a call: a tensor, or several blocks of a sequence, from this tensor, its block 0, on.
 struct Operand {
   InstanceIndex tensor;
   bool sequence = false;
@@ -38,12 +38,12 @@ struct Operands {
 
 Operands operands(const model::Dataflow& flow, const Instances& instances, const Call& call);
 
-// Where a program has its tensors while a call runs.
+// The places of a program's tensors during a call.
 class Places {
  public:
   Places(const Instances& instances, const Program& program);
-  // Of the residencies that hold the tensor at the call's boundary, the first in the program's list.
-  // Aborts when there is none, which no validated plan has of an operand.
+  // The first residency in the program's list that holds the tensor at the call's boundary. Aborts when
+  // there is none, which a validated plan excludes for operands.
   [[nodiscard]] const Residency& of(InstanceIndex tensor, CallIndex call) const;
 
  private:

@@ -1,4 +1,4 @@
-// The plan: a program with the profile it was made from, what was decided, and what is predicted.
+// A plan: a program with the profile behind it, its placement, and its predicted memory and time.
 #pragma once
 
 #include <string>
@@ -13,17 +13,16 @@ namespace memo::plan {
 
 inline constexpr int plan_version = 3;
 
-// Where the blocks of one placeable class of one layer go: counts of blocks, recomputed + swapped + kept = B (1 of a
-// lasting class, which is kept or streamed).
-// Recomputed blocks are the first (early tokens are cheapest in causal attention), then swapped, kept blocks the last
-// (backward needs those first).
+// The placement of the blocks of one class and layer: counts of recomputed + swapped + kept blocks = B (1 for a
+// persistent class, which is kept or streamed). The first blocks are recomputed (early tokens are cheapest in causal
+// attention), the next are swapped, the last are kept (backward needs those first).
 struct ClassPlacement {
   ClassIndex cls;
   LayerIndex layer;
   int recomputed = 0, swapped = 0, kept = 0;
   int tier = 0;
-  // Leaves between any two passes that use it, so that nothing of the sequence's length stays on the device; otherwise
-  // only between forward and backward.
+  // Streamed: swapped blocks leave between any two passes that use them, so that nothing of the sequence's length stays
+  // on the device; otherwise they leave only between forward and backward.
   bool streamed = false;
 };
 
@@ -36,7 +35,7 @@ struct Prediction {
   double placement_gap = 0;  // proved, of the placement problem: (cost - bound) / bound
 };
 
-// A kind of plan that the planner looked at: its fastest that fits, else its smallest.
+// A kind of plan that the planner has tried: its fastest plan that fits, else its smallest.
 struct Considered {
   std::string name;
   Bytes device_peak;

@@ -1,4 +1,5 @@
-// plan.json (docs/formats.md): the tables, which are nearly all of it, are written by hand, a row a line.
+// Reads and writes plan.json (docs/formats.md). Its tables, which are nearly all of it, are written without the
+// library, a row a line.
 #include <fmt/format.h>
 
 #include "memo/plan/json_table.h"

@@ -1,4 +1,5 @@
-// Ranges of everything in a plan: after this, indices may be followed and small sums of bytes cannot overflow.
+// Checks the ranges of all numbers in a plan: afterwards indices may be followed, and small sums of bytes cannot
+// overflow.
 #include <cmath>
 #include <limits>
 
@@ -65,7 +66,7 @@ void check_placements(const Plan& plan, Failures& failures) {
              std::int64_t{p.swapped} + p.recomputed + p.kept != flow.blocks_of(p.cls))
       failures.add("{} of layer {}: {} recomputed + {} swapped + {} kept blocks are not {}", flow.classes[p.cls].name,
                    p.layer, p.recomputed, p.swapped, p.kept, flow.blocks_of(p.cls));
-    else if (flow.classes[p.cls].lasting() && p.recomputed > 0)
+    else if (flow.classes[p.cls].persistent() && p.recomputed > 0)
       failures.add("{} of layer {} cannot be computed again", flow.classes[p.cls].name, p.layer);
     else if (p.swapped > 0 && !in_tiers(plan, p.tier))
       failures.add("{} of layer {} is swapped to tier {} of {}", flow.classes[p.cls].name, p.layer, p.tier,
@@ -84,7 +85,7 @@ void check_call(const Plan& plan, CallIndex k, Failures& failures) {
   const bool blocks = over_blocks(segment.stage), groups = segment.stage == model::Stage::core;
   if (call.phase < Phase::forward || call.phase > Phase::rerun)
     failures.add("call {} ({}) has phase {}", k, segment.name, static_cast<int>(call.phase));
-  // Segments that run once a step name the layer of their operands: 0 for the embedding, up to L for the loss.
+  // Segments that run once a step have the layer of their operands: 0 for the embedding, up to L for the loss.
   if (!call.layer.within(at(flow.layers) + (flow.each_layer(call.segment) ? 0 : 1)))
     failures.add("call {} ({}) is of layer {} of {}", k, segment.name, call.layer, flow.layers);
   const bool some = groups && call.phase == Phase::rerun && call.block > BlockIndex(0);  // of a sequence's blocks

@@ -1,4 +1,4 @@
-// What was measured: the dataflow with its times, the allocations of each call, fixed memory and the tiers.
+// The measurements of a job: the dataflow with its times, the allocations of each call, fixed memory and the tiers.
 // Written by `memo profile`, by hand, or by the estimator; the planner needs nothing else.
 #pragma once
 
@@ -24,7 +24,7 @@ struct Request {
   int group = 0;  // head group of that tensor (0 when the class is not grouped or the call has its own group)
 };
 
-// A call of one segment side, measured at one number of tokens (block tokens; the context for core).
+// The trace of one side of a segment, measured at one number of tokens (a block's; for core, the context's).
 struct Trace {
   SegmentIndex segment;
   bool backward = false;
@@ -39,7 +39,7 @@ struct Fixed {
   Bytes bytes;
 };
 
-// A slow tier. Rates are of one direction alone, and of each when both directions run.
+// A slow tier. It has rates for one direction alone, and for each direction while both run.
 struct Tier {
   std::string name;  // "host" or "disk"
   Bytes capacity;
@@ -59,7 +59,7 @@ struct Profile {
   std::vector<Fixed> fixed;
   std::vector<Tier> tiers;
 
-  // The trace of a call; aborts when the profile has none (a profile that was read or recorded has them all).
+  // The trace of a call. Aborts when the profile has none, which cannot be for a profile that was read or recorded.
   [[nodiscard]] TraceIndex trace_of(SegmentIndex segment, bool backward, Tokens tokens) const;
 };
 

@@ -1,4 +1,4 @@
-// profile.json (docs/formats.md).
+// Reads and writes profile.json (docs/formats.md).
 #include "memo/plan/profile_json.h"
 
 #include <fmt/format.h>
@@ -44,7 +44,7 @@ ordered_json uses_json(const model::Dataflow& flow, const std::vector<model::Use
 ordered_json flow_json(const model::Dataflow& flow) {
   ordered_json classes = ordered_json::array(), segments = ordered_json::array();
   for (const model::TensorClass& c : flow.classes) {
-    if (c.lasting())
+    if (c.persistent())
       classes.push_back({{"name", c.name}, {"layer_bytes", c.layer_bytes.value()}});
     else
       classes.push_back(
@@ -231,7 +231,7 @@ Profile profile_from(const JsonCursor& object) {
 }
 
 TraceIndex Profile::trace_of(SegmentIndex segment, bool backward, Tokens tokens) const {
-  // The optimizer runs once a step, whatever the number of tokens.
+  // The optimizer runs once a step, for any number of tokens.
   const bool any = flow.segments[segment].stage == model::Stage::optimizer;
   for (const TraceIndex i : traces.indices())
     if (traces[i].segment == segment && traces[i].backward == backward && (any || traces[i].tokens == tokens)) return i;

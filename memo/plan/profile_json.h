@@ -1,4 +1,4 @@
-// The text of a profile, for the two files that hold one (docs/formats.md).
+// A profile as JSON, for the two files that contain one (docs/formats.md).
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -11,14 +11,14 @@
 namespace memo::plan {
 
 nlohmann::ordered_json profile_json(const Profile& profile);
-// Checks form only; ranges are check_profile's.
+// Checks only the form; check_profile checks ranges.
 Profile profile_from(const JsonCursor& object);
 
 // Gives classes and segments the roles that their names say, as the tables of memo/model name them: files of version 3
 // hold names alone. What is named otherwise is of role `other`.
 void take_roles(model::Dataflow& flow);
 
-// Refuses a document that is not the wanted kind of file, or of another version; `maker` is the verb that writes it.
+// Refuses a document that is another kind of file, or of another version; `maker` is the verb that writes this kind.
 void check_format(const JsonCursor& document, const std::string& format, int version, const std::string& maker);
 
 }  // namespace memo::plan

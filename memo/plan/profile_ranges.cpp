@@ -1,4 +1,4 @@
-// Ranges of everything in a profile, so that later code can index, add and multiply without asking again.
+// Checks the ranges of all numbers in a profile, so that later code can index, add and multiply without checks.
 #include <algorithm>
 #include <cmath>
 #include <set>
@@ -78,12 +78,13 @@ void check_side(const Dataflow& flow, const Segment& segment, const char* phase,
                    use.layer_shift);
     if (segment.stage == Stage::optimizer || segment.stage == Stage::wait)
       failures.add("segment {} {} {} {}, but optimizer and wait have no operands", segment.name, phase, verb, cls.name);
-    else if (cls.lasting() &&
+    else if (cls.persistent() &&
              (use.layer_shift != 0 || use.whole_sequence || use.every_group || segment.stage == Stage::core))
       failures.add("segment {} {} {} {} in another way than that of its own layer", segment.name, phase, verb,
                    cls.name);
-    else if (segment.stage == Stage::update && !cls.lasting())
-      failures.add("segment {} {} {} {}, but an update has lasting operands only", segment.name, phase, verb, cls.name);
+    else if (segment.stage == Stage::update && !cls.persistent())
+      failures.add("segment {} {} {} {}, but an update has persistent operands only", segment.name, phase, verb,
+                   cls.name);
     else if (segment.stage == Stage::core && !use.whole_sequence)
       failures.add("segment {} {} {} a block of {}, but it runs over the whole sequence", segment.name, phase, verb,
                    cls.name);
@@ -112,8 +113,8 @@ void check_request(const Dataflow& flow, const Trace& trace, const std::string& 
     const TensorClass& cls = flow.classes[request.cls];
     if (std::none_of(side.writes.begin(), side.writes.end(), [&](const Use& u) { return u.cls == request.cls; }))
       failures.add("{} holds {}, which the segment does not write", where, cls.name);
-    if (cls.lasting())
-      failures.add("{} holds {}, which is lasting", where, cls.name);
+    if (cls.persistent())
+      failures.add("{} holds {}, which is persistent", where, cls.name);
     else if (request.bytes > cls.row * trace.tokens.value())
       failures.add("{} holds {} in {} bytes, the tensor has {}", where, cls.name, request.bytes.value(),
                    (cls.row * trace.tokens.value()).value());

@@ -1,5 +1,5 @@
-// The program of one step: what is called, where every planned tensor lies and when, and every copy between tiers.
-// The executor plays it, the simulator predicts it, the validator checks it.
+// The program of one step: its calls, the place and time of every planned tensor, and every copy between tiers. The
+// executor plays it, the simulator predicts it, the validator checks it.
 //
 // Time is counted in boundaries. At boundary k, in this order: compute waits for every copy with `before` == k; copies
 // with `at` == k may start (all calls < k have ended, as seen by the copy's stream); call k runs. A residency owns
@@ -20,7 +20,7 @@ using TensorIndex = Index<struct TensorTag>;        // into Program::tensors
 using ResidencyIndex = Index<struct ResidencyTag>;  // into Program::residencies
 using Boundary = CallIndex;                         // boundary k lies before call k; the last one behind all calls
 
-// rerun: a forward side run again in the backward pass because its outputs were placed as recompute.
+// rerun: runs a forward side again in the backward pass, because its outputs were placed as recompute.
 enum class Phase { forward, backward, rerun };
 
 struct Call {
@@ -35,10 +35,10 @@ struct Call {
   Bytes workspace;  // arena offset of the call's transients
 };
 
-// One instance of a tensor class. `group` and `block` count from 0 (0 where the class has no such axis).
-// A lasting one is changed in place: it has one address of its own whenever it is on the device, and one of its own on
-// its tier, which holds its content between steps; what a call changes is written out before it is fetched again or the
-// step ends.
+// One instance of a tensor class. `group` and `block` count from 0 (0 where the class has no such axis). A persistent
+// tensor is changed in place: it has one address whenever it is on the device, and one address on its tier, which holds
+// its content between steps. After a call has changed it, it is written to the tier before it is fetched again and
+// before the step ends.
 struct Tensor {
   ClassIndex cls;
   LayerIndex layer;
@@ -47,7 +47,7 @@ struct Tensor {
   Bytes bytes;
 };
 
-// held: there from the step before to the step after, a lasting tensor that stays on the device.
+// held: a persistent tensor that stays on the device from the step before to the step after.
 enum class Origin { produced, fetched, held };
 
 struct Residency {
@@ -60,7 +60,7 @@ struct Residency {
 
 enum class Direction { out, in };
 
-// A copy moves its tensor's bytes rounded up to this, the alignment of direct I/O.
+// A copy moves its tensor's bytes rounded up to this alignment of direct I/O.
 inline constexpr std::int64_t copy_alignment = 4096;
 
 struct Copy {
@@ -72,7 +72,8 @@ struct Copy {
   Boundary before;  // at < before <= number of calls
 };
 
-// Where a call's transients go: one offset within its workspace per request of the trace (-1: holds a planned tensor).
+// Offsets of a call's transients within its workspace, one for each request of the trace (-1: the request is a planned
+// tensor).
 struct Transients {
   Bytes bytes;
   std::vector<std::int64_t> offsets;
@@ -93,10 +94,9 @@ struct Program {
   std::vector<Bytes> tier_bytes;  // used of each tier
 };
 
-// The first call of the update: all before it are made for every sequence of a step, the others once.
+// The first call of the update. Calls before it are made for every sequence of a step, the others once.
 CallIndex update_begin(const model::Dataflow& flow, const Program& program);
-// Whether some parameters are updated before backward is through: not for a job that clips by the norm of all
-// gradients.
+// Whether some parameters are updated before backward has ended. Not for a job that clips by the norm of all gradients.
 bool updates_early(const model::Dataflow& flow, const Program& program);
 
 }  // namespace memo::plan

@@ -1,5 +1,5 @@
-// What the numbers of a profile or a plan may be: readers and writers of their files refuse the rest, and the validator
-// (memo/check) begins with it. One line a failure.
+// The ranges of numbers in a profile or a plan: readers and writers of their files refuse other numbers, and the
+// validator (memo/check) checks them first. Each failure is one line.
 #pragma once
 
 #include <fmt/format.h>
@@ -14,7 +14,7 @@
 
 namespace memo::plan {
 
-// The first `most` failures.
+// Keeps the first `most` failures.
 class Failures {
  public:
   explicit Failures(std::size_t most) : most_(most) {}
@@ -31,22 +31,22 @@ class Failures {
   std::vector<std::string> lines_;
 };
 
-// No size or address of a plan is larger, so that sums of a few never overflow: 8 PiB, exact in a double.
+// The largest size or address of a plan, so that sums of a few never overflow: 8 PiB, exact in a double.
 inline constexpr std::int64_t max_bytes = std::int64_t{1} << 53;
 inline bool in_bytes(Bytes bytes) { return bytes >= Bytes(0) && bytes <= Bytes(max_bytes); }
 
-// How failures name things; indices must be in range.
+// Names of things in failures; indices must be in range.
 std::string name_of_instance(const model::Dataflow& flow, ClassIndex cls, LayerIndex layer, BlockIndex block,
                              int group);
 std::string name_of_tensor(const Plan& plan, TensorIndex tensor);
 
 inline bool over_blocks(model::Stage stage) { return stage <= model::Stage::loss && stage != model::Stage::core; }
-// A backward call exists for the segments whose backward side has operands.
+// Segments whose backward side has operands have a backward call.
 inline bool has_backward(const model::Segment& segment) {
   return !segment.backward.reads.empty() || !segment.backward.writes.empty();
 }
 
-// Ranges of numbers and indices.
+// Check the ranges of numbers and indices.
 void check_profile(const Profile& profile, Failures& failures);
 void check_structure(const Plan& plan, Failures& failures);
 

@@ -1,4 +1,5 @@
-// The one place where names decide.
+// Roles of classes and segments, which version 3 of a profile says by their names alone: the one place where names
+// decide.
 #include <map>
 #include <string_view>
 #include <tuple>
@@ -19,7 +20,7 @@ void take_roles(model::Dataflow& flow) {
       {"dh", TensorRole::d_mlp_inner},     {"do", TensorRole::d_attention_output},
       {"dq", TensorRole::d_query},         {"dk", TensorRole::d_key},
       {"dv", TensorRole::d_value}};
-  static const std::map<std::string_view, std::pair<TensorRole, Stage>> of_lasting{
+  static const std::map<std::string_view, std::pair<TensorRole, Stage>> of_persistent{
       {"weights.before", {TensorRole::weights, Stage::before}},
       {"weights.after", {TensorRole::weights, Stage::after}},
       {"gradients.before", {TensorRole::gradients, Stage::before}},
@@ -44,8 +45,8 @@ void take_roles(model::Dataflow& flow) {
     const std::string_view name = cls.name;
     if (name.find(".saved") != std::string_view::npos) {  // "attn_in.saved0"
       cls.role = TensorRole::saved;
-    } else if (cls.lasting()) {
-      if (const auto found = of_lasting.find(name); found != of_lasting.end())
+    } else if (cls.persistent()) {
+      if (const auto found = of_persistent.find(name); found != of_persistent.end())
         std::tie(cls.role, cls.stage) = found->second;
     } else if (const auto found = of_classes.find(name); found != of_classes.end()) {
       cls.role = found->second;

@@ -1,3 +1,4 @@
+// Packs the three levels of addresses, and writes calls, residencies and copies with them.
 #include "memo/planner/build.h"
 
 #include <algorithm>
@@ -42,7 +43,8 @@ std::int64_t most_alive(const Trace& trace) {
   return most;
 }
 
-// Slots that a ring needs when its i-th stay takes slot i mod n: every stay must end before the n-th after it begins.
+// The number of slots that a ring needs when its i-th stay takes slot i mod n: each stay must end before the n-th after
+// it begins.
 int ring_slots(const Ring& ring, const std::vector<Stay>& stays) {
   std::size_t most = 1;
   for (std::size_t i = 0; i < ring.stays.size(); ++i) {
@@ -72,7 +74,7 @@ RingShape ring_shape(const Ring& ring, const std::vector<Stay>& stays, const Pro
     shape.begin = std::min(shape.begin, stays[at(s)].begin);
     shape.end = std::max(shape.end, stays[at(s)].end);
   }
-  if (cls.lasting()) {
+  if (cls.persistent()) {
     shape.slot = round_up(cls.layer_bytes, page);
     shape.slots = ring.slots;
     shape.bytes = shape.slot * shape.slots;
@@ -153,7 +155,7 @@ class Layout {
       if (shape.request) shape.offset = Bytes(packing.offsets[*shape.request]);
   }
 
-  // Tensors are numbered anew: only those that some call touches, in the order of the index.
+  // Numbers anew the tensors that some call touches, in the order of the index.
   void place_stays() {
     IndexedVector<InstanceIndex, TensorIndex> number(at(instances_.size()), TensorIndex::none());
     for (const Stay& stay : residencies_.stays)
@@ -199,7 +201,7 @@ class Layout {
                      [](const Copy& a, const Copy& b) { return a.at != b.at ? a.at < b.at : a.before < b.before; });
   }
 
-  // Of all requests at once, whatever the nesting.
+  // The bound for all requests at once, without levels.
   Bytes lower_bound() const {
     // Of a call of each trace: the most bytes of transients alive together.
     IndexedVector<TraceIndex, std::int64_t> within;

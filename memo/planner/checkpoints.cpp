@@ -1,3 +1,4 @@
+// Changes a placement to groups of layers.
 #include "memo/planner/checkpoints.h"
 
 namespace memo::planner {
@@ -7,7 +8,7 @@ Placement checkpointed(Placement placement, const Profile& profile, int k) {
   const ClassIndex input = layer_input(flow);
   const LayerIndex placed(flow.placed_layers());
   for (ClassPlacement& entry : placement.classes) {
-    if (flow.classes[entry.cls].lasting() || entry.layer >= placed) continue;
+    if (flow.classes[entry.cls].persistent() || entry.layer >= placed) continue;
     const bool first = entry.layer.value() % k == 0;
     const bool alone = first && entry.layer + 1 >= placed;
     if (alone || (first && entry.cls == input)) continue;

@@ -1,3 +1,4 @@
+// Sums live bytes by kind over boundaries.
 #include "memo/planner/dominant.h"
 
 #include <fmt/format.h>

@@ -1,4 +1,4 @@
-// What fills the device at a program's peak, in words.
+// Says which kinds of memory fill the device at a program's peak.
 #pragma once
 
 #include <string>
@@ -10,10 +10,10 @@
 
 namespace memo::planner {
 
-// What is alive at the fullest boundary by kind (fixed memory, tensor classes, transients), the largest first.
+// Bytes that are alive at the fullest boundary, by kind (fixed memory, tensor classes, transients), largest first.
 using Kinds = std::vector<std::pair<std::string, Bytes>>;
 Kinds kinds_at_peak(const plan::Profile& profile, const plan::Program& program);
-// The largest of them: "weights 118 MiB, qkv 64 MiB, ..."
+// The largest kinds in words: "weights 118 MiB, qkv 64 MiB, ..."
 std::string dominant(const Kinds& kinds);
 
 }  // namespace memo::planner

@@ -1,3 +1,4 @@
+// Aligns the turns of a pass, and packs transients and rings at their common positions.
 #include "memo/planner/iteration.h"
 
 #include <algorithm>
@@ -10,8 +11,8 @@
 namespace memo::planner {
 namespace {
 
-// The turns of one pass laid over each other: every call has a position in the longest turn, which has all the kinds of
-// calls that the others have (blocks that are computed again come first in the sequence, so the sets are nested).
+// Aligns the turns of one pass: every call gets a position in the longest turn. That one has all kinds of calls that
+// the others have, because recomputed blocks come first in the sequence.
 class Turns {
  public:
   Turns(const Schedule& schedule, const Pass& pass) : pass_(pass) {
@@ -36,7 +37,7 @@ class Turns {
 
   [[nodiscard]] int position(CallIndex call) const { return positions_[at(call - pass_.begin)]; }
   [[nodiscard]] int count() const { return 1 + *std::max_element(positions_.begin(), positions_.end()); }
-  // Whether calls first..last are of one turn.
+  // Whether calls first..last belong to one turn.
   [[nodiscard]] bool together(CallIndex first, CallIndex last) const {
     if (first < pass_.begin || last >= pass_.end) return false;
     const auto next = std::upper_bound(pass_.iterations.begin(), pass_.iterations.end(), first);
@@ -51,7 +52,7 @@ class Turns {
   std::vector<int> positions_;
 };
 
-// The positions that a ring spans, when all its stays live within a turn and are neither fetched nor written out.
+// The positions that a ring spans, if all its stays lie within a turn and none is fetched or written out.
 std::optional<std::pair<int, int>> span(const Ring& ring, const std::vector<Stay>& stays, const Turns& turns) {
   if (ring.sequence || ring.slots > 0) return {};
   int first = turns.count(), last = 0;

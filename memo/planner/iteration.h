@@ -1,6 +1,6 @@
-// One turn of a loop over blocks, packed once for all its blocks: the transients of its calls and the tensors that are
-// born and die within a turn. The result is one request of the iteration of the whole step (MEMO's bi-level plan calls
-// these levels layer and model; here the block is the lower one).
+// Packs one turn of a loop over blocks for all its blocks: the transients of its calls, and the tensors that are born
+// and die within a turn. The result is one request of the packing of the whole step (MEMO's bi-level plan calls these
+// levels layer and model; here the lower level is a block).
 #pragma once
 
 #include <vector>
@@ -16,7 +16,7 @@ struct PassPlan {
   std::vector<Bytes> ring_offsets;
 };
 
-// Rings that are taken into a pass must not be placed elsewhere.
+// A ring that is taken into a pass must not be placed elsewhere.
 std::vector<PassPlan> pack_passes(const Profile& profile, const Schedule& schedule, const Residencies& residencies,
                                   const IndexedVector<TraceIndex, Transients>& transients);
 

@@ -1,4 +1,4 @@
-// The planner's way to call the packer: one setting for all levels of a plan.
+// Calls the packer with the same settings for all levels of a plan.
 #pragma once
 
 #include "memo/base/check.h"

@@ -1,3 +1,4 @@
+// The units of a profile, and the placements by fixed rules.
 #include "memo/planner/placement.h"
 
 #include <algorithm>
@@ -12,7 +13,7 @@ namespace {
 
 using model::Stage;
 
-// Of a layer's tensors.
+// Sums over a layer's tensors.
 bool read_in_backward(const model::Dataflow& flow, ClassIndex cls, LayerIndex layer) {
   for (const SegmentIndex s : flow.segments.indices())
     if (flow.in_layer(s, layer) &&
@@ -21,12 +22,12 @@ bool read_in_backward(const model::Dataflow& flow, ClassIndex cls, LayerIndex la
   return false;
 }
 
-// Whether computing `segment` again reads `cls`, which then has to come from its tier once more.
+// Whether running `segment` again reads `cls`, which must then be fetched from its tier once more.
 bool reads(const model::Segment& segment, ClassIndex cls) {
   return std::ranges::any_of(segment.forward.reads, [&](const model::Use& use) { return use.cls == cls; });
 }
 
-// Brings a layer's input from outside of the table.
+// Whether the segment brings a layer's input into the table from outside.
 bool is_input(const model::Segment& segment) {
   return segment.stage == Stage::before && segment.forward.reads.empty() && !segment.forward.writes.empty();
 }
@@ -59,7 +60,8 @@ std::vector<std::pair<int, Seconds>> prefixes(const Profile& profile, const Unit
   return result;
 }
 
-// Adds to the unit of the layer's stage before: someone else's layer is computed again from its beginning on.
+// Adds the tensors of the layer's stage `before` to the unit: an external layer can only be computed again from its
+// beginning.
 void join(std::vector<Unit>& units, const Unit& unit, const Profile& profile) {
   const auto before = std::ranges::find_if(units, [&](const Unit& u) {
     return u.layer == unit.layer && u.segment.exists() &&

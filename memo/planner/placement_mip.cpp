@@ -1,16 +1,17 @@
 // The placement problem as a mixed-integer program on HiGHS (its C interface: the library may be built with another C++
 // ABI than ours).
 //
-// For each unit u (memo/planner/placement.h) of layer l: counts r_u + s_u + k_u = B of blocks computed again, swapped
-// and kept. Of core attention's outputs r_u is one of the prefixes, as a sum of steps between them, the cheap ones
-// first since their cost per block grows; and all blocks are kept or none. For each layer: stalls f_l, b_l >= 0 of its
+// For each unit u (memo/planner/placement.h) of layer l: counts r_u + s_u + k_u = B of recomputed, swapped and kept
+// blocks. For core attention's outputs r_u is one of the prefixes, as a sum of steps between them, cheap ones first
+// since their cost per block grows; and either all blocks are kept or none. For each layer: stalls f_l, b_l >= 0 of its
 // forward and backward pass.
 //   minimise   sum_u r_u (rerun_u + rerun input / read) + s_u swap_u (1/write + 1/read) (slowdown - 1) + sum_l f_l +
-//   b_l such that  sum_u k_u keep_u <= budget
+//             b_l
+//   such that  sum_u k_u keep_u <= budget
 //              sum_u s_u swap_u <= budget of the tier
 //              for each l: write time of its swapped blocks - f_l <= its forward time
 //              for each l: read time of its swapped blocks and rerun inputs - b_l <= its backward time
-// Late layers are kept first at equal cost: their tensors are needed soonest, so keeping them costs least in fact.
+// At equal cost late layers are kept first: their tensors are needed soonest, so keeping them in fact costs least.
 #include <interfaces/highs_c_api.h>
 
 #include <algorithm>
@@ -194,7 +195,7 @@ Placement place_optimal(const Profile& profile, int tier, Bytes keep_budget, Byt
     const auto count = [&](int column) { return static_cast<int>(std::lround(value[at(column)])); };
     int recomputed = count(recompute(u)), swapped = count(swap(u));
     for (const Step& step : steps[at(u)]) recomputed += count(step.column) * step.blocks;
-    // Steps of unequal sizes may leave one out: the next prefix it is.
+    // If steps of unequal sizes leave one out, takes the next prefix.
     for (const auto& [until, seconds] : all[at(u)].prefixes)
       if (until >= recomputed && recomputed > 0) {
         swapped -= until - recomputed;

@@ -1,3 +1,4 @@
+// The search of each strategy for placements and paces.
 #include "memo/planner/planner.h"
 
 #include <fmt/format.h>
@@ -48,7 +49,7 @@ class Search {
   }
 
  private:
-  // A placement that keeps at most so many bytes.
+  // Makes a placement that keeps at most `budget` bytes.
   using Place = std::function<Placement(Bytes budget)>;
 
   void try_each_pace(const std::string& name, const Placement& placement) {
@@ -59,9 +60,9 @@ class Search {
     }
   }
 
-  // Any other strategy is a placement that memo may take. Beyond these: the budget for kept tensors is what the limit
-  // leaves over the peak of a plan that keeps nothing; the packed peak then corrects it. That is done at the two paces
-  // which served the plan that keeps nothing best.
+  // Strategy memo may take the placement of any other strategy. It also tries optimal placements, with a budget for
+  // kept tensors: the limit less the peak of a plan that keeps nothing, then corrected by the packed peak. This is done
+  // at the two paces at which the plan that keeps nothing is fastest.
   void search_memo(int tier) {
     trials_.consider("resident", place_resident(profile_), {1, false});
     trials_.consider("recompute", place_recompute(profile_, -1), {1, false});
@@ -69,7 +70,7 @@ class Search {
     if (tier >= 0) {
       const Pace usual{request_.slots > 0 ? request_.slots : 2, false};
       trials_.consider("offload", place_recompute(profile_, tier), usual);
-      // Whatever was measured, so that the smallest limit does not hang on times.
+      // Tried whatever the measurements, so that the smallest limit does not depend on times.
       for (const int slots : {1, 2})
         if (request_.slots == 0 || slots == request_.slots) {
           const Placement all = place_swapped(profile_, tier);
@@ -96,7 +97,7 @@ class Search {
 
   [[nodiscard]] bool done() const { return request_.any_plan && trials_.any(); }
 
-  // Whether what is streamed is too much even if no parameter were on the device.
+  // Whether a plan that streams everything exceeds the limit even without any parameter on the device.
   bool over_without_parameters(int tier) {
     const Placement all = streamed(place_swapped(profile_, tier), profile_, tier);
     Bytes parameters;
@@ -105,8 +106,8 @@ class Search {
     return build_program(profile_, all.classes, {1, false}).lower_bound - parameters > request_.device_limit;
   }
 
-  // The tier, or the device without one, is too small for the inputs of all layers. Those of layers alone come from
-  // outside, once.
+  // For a tier, or a device without one, that is too small for the inputs of all layers. Layers alone have no such
+  // plan: their inputs come from outside, once.
   void search_checkpoints(int tier) {
     if (profile_.flow.layers_alone()) return;
     const int slots = request_.slots > 0 ? request_.slots : 2;
@@ -121,8 +122,8 @@ class Search {
     }
   }
 
-  // Nothing fits: parameters leave too, as little of them as will do. What the tier holds of them crosses it more than
-  // once a step, so this is the last resort.
+  // When nothing fits, parameters leave the device too, as few of them as suffice. Their copies on the tier cross it
+  // more than once a step, so this is the last resort.
   void search_paged(int tier) {
     const int layers = profile_.flow.layers;
     for (const auto& [most, name] : {std::pair(Paged::optimizer, "streamed, optimizer paged"),
@@ -172,7 +173,8 @@ class Search {
       refine(name, place, std::get<2>(ranked[i]), std::get<1>(ranked[i]));
   }
 
-  // The placement that keeps nothing, and how it did. A program needs more of the tier than what its placement swaps:
+  // Returns the placement that keeps nothing, and its trial. A program needs more of the tier than its placement swaps,
+  // so the room for swapped tensors is reduced by the excess.
   // its room is corrected by what it was over.
   std::pair<Placement, Trials::Tried> fit_tier(const std::string& name, const Place& place, int tier,
                                                const Pace& pace) {

@@ -1,4 +1,4 @@
-// From a profile to a plan: tries placements and paces, plays each on the simulator, takes the fastest that fits.
+// From a profile to a plan: tries placements and paces, plays each on the simulator, and takes the fastest that fits.
 #pragma once
 
 #include <string>
@@ -14,18 +14,18 @@ struct Request {
   Bytes device_limit;  // 0: none
   int slots = 0;       // staging slots per swapped class; 0: the planner chooses
   int sequences = 1;   // a step
-  // Update parameters as soon as backward has their gradients: nothing clips them by the norm of all, and there is one
+  // Update parameters as soon as backward has their gradients: no norm of all gradients clips them, and there is one
   // sequence a step.
   bool early_updates = false;
-  // The first plan that fits will do, not the fastest: enough to know that there is one. Of an infeasible request, the
-  // smallest limit may then be missed.
+  // The first plan that fits is enough, even if it is not the fastest: the caller asks whether there is one. For an
+  // infeasible request, the smallest limit may then be missed.
   bool any_plan = false;
 };
 
 // resident, recompute, offload, memo, memo-alpha
 const std::vector<std::string>& strategies();
 
-// Infeasible: says the smallest limit that works with this strategy, and what dominates it.
+// Infeasible: the error has the smallest limit that works with this strategy, and its text what dominates it.
 Result<plan::Plan> make_plan(const plan::Profile& profile, const Request& request);
 
 }  // namespace memo::planner

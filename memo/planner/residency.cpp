@@ -1,3 +1,4 @@
+// Cuts the uses of tensors into stays, and gives each its copies and ring.
 #include "memo/planner/residency.h"
 
 #include <algorithm>
@@ -6,7 +7,7 @@
 
 #include "memo/base/check.h"
 #include "memo/base/index.h"
-#include "memo/planner/lasting.h"
+#include "memo/planner/persistent.h"
 
 namespace memo::planner {
 
@@ -60,7 +61,7 @@ class StayBuilder {
       const Operands used = operands(profile_.flow, instances_, schedule_.calls[k]);
       const auto add = [&](const Operand& operand, bool write) {
         const Tensor first = instances_.tensor(operand.tensor);
-        if (cls_of(first).lasting()) return;
+        if (cls_of(first).persistent()) return;
         for (int b = 0; b < operand.blocks; ++b) {
           const InstanceIndex t = instances_.of(first.cls, first.layer, first.block + b, first.group);
           accesses_[t].push_back({k, write, operand.sequence});
@@ -104,7 +105,7 @@ class StayBuilder {
     }
   }
 
-  // Whether the tensor is off the device between two uses that follow one another.
+  // Whether the tensor is off the device between two consecutive uses.
   bool leaves_between(const Tensor& tensor, PlacementMap::Place place, const Access& before,
                       const Access& after) const {
     if (after.write) return true;  // by a rerun: the same bits, wherever it writes them
@@ -119,8 +120,8 @@ class StayBuilder {
     return q.backward && !cls_of(tensor).sequence && &p != &q;
   }
 
-  // `whole`: the last call of the stay that takes a whole sequence, which must lie together, if one does. (The
-  // last: a rerun writes some blocks of what core attention's backward then reads whole.)
+  // `whole`: the last call of the stay that takes a whole sequence, whose blocks must lie together, if one does.
+  // (The last, because a rerun writes some of the blocks that core attention's backward then reads as a whole.)
   int ring_of(const Tensor& tensor, const Stay& stay, CallIndex whole) {
     const int first = pass_of_[whole.exists() ? whole : stay.first_use];
     const int last = whole.exists() ? -1 : pass_of_[stay.last_use];
@@ -138,7 +139,8 @@ class StayBuilder {
     });
   }
 
-  // The boundary by which what left in pass p has to be out: the next pass of the other kind, or one pass later.
+  // The boundary by which tensors that leave in pass p must be written out: the begin of the next pass of the other
+  // kind, or one pass later.
   Boundary deadline(int p) const {
     if (placement_.any_streamed() && !pace_.relaxed) return pass(std::min(p + 1, last_pass())).begin + 1;
     if (placement_.any_streamed()) return pass(std::min(p + 2, last_pass())).begin;
@@ -186,7 +188,8 @@ class StayBuilder {
     }
   }
 
-  // Where fetches for a core call start: during the previous core call, or the last iterations of the loop before it.
+  // The boundary at which fetches for a core call start: during the previous core call, or in the last iterations of
+  // the loop before it.
   Boundary before_core(int p) const {
     if (p == 0) return Boundary(0);
     if (placement_.any_streamed()) return pass(pace_.relaxed ? p - 1 : p).begin;
@@ -213,7 +216,7 @@ class StayBuilder {
 Residencies residencies(const Profile& profile, const Instances& instances, const PlacementMap& placement,
                         const Schedule& schedule, const Pace& pace) {
   Residencies result = StayBuilder(profile, instances, placement, schedule, pace).build();
-  add_lasting(profile, instances, placement, schedule, pace, result);
+  add_persistent(profile, instances, placement, schedule, pace, result);
   return result;
 }
 

@@ -1,3 +1,4 @@
+// Lists the calls of a whole step or of layers alone, pass by pass.
 #include "memo/planner/schedule.h"
 
 #include <algorithm>
@@ -112,7 +113,7 @@ class CallBuilder {
       if (flow_.segments[s].stage == stage) found.push_back(s);
     return found;
   }
-  // Those of a layer's kind.
+  // The segments of the stage for this layer's kind.
   std::vector<SegmentIndex> segments(Stage stage, LayerIndex layer) const {
     std::vector<SegmentIndex> found = segments(stage);
     if (layer < LayerIndex(flow_.layers))
@@ -120,14 +121,14 @@ class CallBuilder {
     return found;
   }
 
-  // A segment is run again when any of its outputs of that block was placed as recompute.
+  // A segment runs again when the placement recomputes any of its outputs of that block.
   bool reruns(SegmentIndex segment, LayerIndex layer, BlockIndex block) const {
     const auto& writes = flow_.segments[segment].forward.writes;
     return std::ranges::any_of(writes, [&](const model::Use& use) {
       return use.layer_shift == 0 && placement_.place(use.cls, layer, block) == PlacementMap::Place::recompute;
     });
   }
-  // How many blocks of core attention's outputs are computed again.
+  // The number of blocks for which core attention runs again.
   int core_reruns(LayerIndex layer) const {
     int most = 0;
     for (const SegmentIndex s : segments(Stage::core))
@@ -156,7 +157,7 @@ class CallBuilder {
     close();
   }
 
-  // One pass that updates the parameters of some stages and layers.
+  // Adds one pass that updates the parameters of some stages and layers.
   void update(const std::vector<std::pair<Stage, LayerIndex>>& of) {
     const std::vector<SegmentIndex> updates = segments(Stage::update);
     if (updates.empty()) return;
@@ -174,7 +175,7 @@ class CallBuilder {
     if (placement_.any_streamed() && result_.calls.end_index() == result_.passes.back().begin) wait();
     add(segment, phase, layer, block, group);
   }
-  // What was written before may be out after the first of two calls, and fetched during the second.
+  // Adds two calls: earlier tensors are written out after the first, and may be fetched during the second.
   void wait() {
     for (int waits = 0; waits < 2; ++waits)
       add(segments(Stage::wait).at(0), Phase::forward, LayerIndex(0), no_block, -1);
@@ -210,7 +211,7 @@ class CallBuilder {
         close();
       }
   }
-  // Layers of one checkpoint (memo/planner/checkpoints.h).
+  // Whether the layer continues its predecessor's group of one checkpoint (memo/planner/checkpoints.h).
   bool again(LayerIndex layer) const { return input_recomputed(flow_, placement_, layer); }
   bool in_group(LayerIndex layer) const { return again(layer) || again(layer + 1); }
   void rerun_group(LayerIndex last) {

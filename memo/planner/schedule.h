@@ -1,5 +1,4 @@
-// The calls of one step in order (memo/model/dataflow.h draws it), with reruns where a placement asks for
-// recomputation.
+// The calls of one step in order (memo/model/dataflow.h draws it), with reruns where a placement recomputes.
 #pragma once
 
 #include <vector>
@@ -13,7 +12,7 @@ namespace memo::planner {
 
 using namespace plan;  // what is decided
 
-// Placement of each (class, layer): a class or layer that is not listed is kept.
+// The placement of each (class, layer); a class or layer that is not listed is kept.
 class PlacementMap {
  public:
   PlacementMap(const model::Dataflow& flow, const std::vector<ClassPlacement>& placement);
@@ -37,8 +36,9 @@ class PlacementMap {
   std::vector<ClassPlacement> table_;  // [class][layer]
 };
 
-// A run of calls that belong together: one loop over the blocks, or one core call. When tensors are streamed, two wait
-// calls come first: what the pass before wrote is out after the first of them, and may be fetched during the second.
+// Consecutive calls that belong together: one loop over the blocks, or one core call. When tensors are streamed, a pass
+// begins with two wait calls: tensors of the pass before are written out after the first, and may be fetched during the
+// second.
 struct Pass {
   CallIndex begin, end;  // calls [begin, end)
   bool core = false;
@@ -51,7 +51,7 @@ struct Schedule {
   std::vector<Pass> passes;              // in order, covering all calls
 };
 
-// The pass that a call belongs to.
+// The pass that contains a call.
 int pass_of(const Schedule& schedule, CallIndex call);
 
 // `early_updates`: see Pace.

@@ -1,3 +1,4 @@
+// Finds the tensors that cross passes, and marks them streamed or paged.
 #include "memo/planner/streaming.h"
 
 #include <algorithm>
@@ -11,7 +12,7 @@ namespace {
 using model::Dataflow;
 using model::Stage;
 
-// Numbers the passes of a step (memo/model/dataflow.h draws them): the one in which a side of a layer's stage runs.
+// The number of the pass in which a side of a layer's stage runs (memo/model/dataflow.h draws the passes).
 int pass_of(const Dataflow& flow, Stage stage, bool backward, LayerIndex of) {
   const int layer = of.value();
   const int turn = 2 * flow.layers;
@@ -82,7 +83,7 @@ Placement paged(Placement placement, const Profile& profile, int tier, Paged mos
     return std::ranges::any_of(list, [&](const model::Use& use) { return use.cls == cls; });
   };
   for (const ClassIndex cls : flow.classes.indices()) {
-    if (!flow.classes[cls].lasting()) continue;
+    if (!flow.classes[cls].persistent()) continue;
     Paged kind = Paged::optimizer;
     for (const SegmentIndex s : flow.segments.indices()) {
       if (!flow.layered(s)) continue;

@@ -1,3 +1,4 @@
+// Bundles blocks, and packs bundles by their times on the tier.
 #include "memo/planner/tier_layout.h"
 
 #include <algorithm>
@@ -8,8 +9,8 @@
 namespace memo::planner {
 namespace {
 
-// Tensors of one class, layer, head group and life, all of them computed again or none: they come and go together. A
-// lasting one is alone.
+// Blocks of one class, layer, head group and life that are all recomputed or all not: they are on the tier at the same
+// time. A persistent tensor is a bundle by itself.
 struct Bundle {
   Boundary begin{std::numeric_limits<int>::max()}, end;  // the first write starts, the last fetch has ended
   std::vector<std::pair<InstanceIndex, int>> members;    // (tensor, life), in the order of blocks
@@ -29,7 +30,7 @@ TierLayout lay_out_tiers(const Profile& profile, const Instances& instances, con
     const int tier = placement.tier(tensor.cls, tensor.layer);
     const bool again = placement.place(tensor.cls, tensor.layer, tensor.block) == PlacementMap::Place::recompute;
     Bundle& bundle = bundles[{tier, tensor.cls, tensor.layer, tensor.group, stay.life, again}];
-    if (stay.slot >= 0) {  // lasting: there from step to step
+    if (stay.slot >= 0) {  // persistent: there from step to step
       bundle = {Boundary(0), step_end, {{stay.tensor, stay.life}}, round_up(tensor.bytes, copy_alignment)};
       continue;
     }

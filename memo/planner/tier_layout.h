@@ -1,4 +1,4 @@
-// Where on its tier each tensor goes: the blocks of a layer's class lie one after another, and layers whose times on
+// The place of each tensor on its tier: the blocks of a layer's class lie one after another, and layers whose times on
 // the tier do not overlap share bytes (the same packing as for the arena).
 #pragma once
 

@@ -1,3 +1,4 @@
+// One trial: the program, its timeline, and the comparison with the best so far.
 #include "memo/planner/trials.h"
 
 #include <fmt/format.h>
@@ -71,7 +72,7 @@ Result<plan::Plan> Trials::finish() {
   return plan;
 }
 
-// What comes before the update is done for each sequence, the rest once.
+// Calls before the update run for each sequence, the others once.
 void Trials::predict(plan::Plan& plan, Seconds alone) const {
   const sim::Timeline& once = best_->timeline;
   const int more = request_.sequences - 1;
@@ -105,11 +106,14 @@ tl::unexpected<Error> Trials::infeasible() const {
                             format_bytes(tier.capacity)));
   }
   const Bytes least = smallest_->program.arena;
-  return fail(ErrorKind::infeasible,
-              fmt::format("strategy {} at context {} does not fit in memory.device_limit = {}: the smallest limit that "
-                          "works is {} ({} bytes); largest at its peak: {}",
-                          request_.strategy, context.value(), format_bytes(request_.device_limit), format_bytes(least),
-                          least.value(), dominant(kinds_at_peak(profile_, smallest_->program))));
+  return tl::unexpected<Error>(
+      {ErrorKind::infeasible,
+       fmt::format(
+           "strategy {} at context {} does not fit in memory.device_limit = {}: the smallest limit that works is "
+           "{} ({} bytes); largest at its peak: {}",
+           request_.strategy, context.value(), format_bytes(request_.device_limit), format_bytes(least), least.value(),
+           dominant(kinds_at_peak(profile_, smallest_->program))),
+       least});
 }
 
 }  // namespace memo::planner

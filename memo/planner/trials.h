@@ -1,4 +1,4 @@
-// Plans that are tried for one request: built, played, and compared. Which ones is the planner's business.
+// Builds, plays and compares the candidates for one request. The planner chooses the candidates.
 #pragma once
 
 #include <optional>
@@ -22,8 +22,8 @@ class Trials {
     bool fits = false;
     double seconds = 0;
   };
-  // Builds and plays a candidate; it is the best when it fits and is the fastest so far (of equal times, the smallest).
-  // `name` is of its kind.
+  // Builds and plays a candidate. It becomes the best if it fits and is the fastest so far (at equal times, the
+  // smallest). `name` is the name of its kind.
   Tried consider(const std::string& name, const Placement& placement, const Pace& pace);
 
   [[nodiscard]] bool any() const { return best_.has_value(); }
@@ -31,10 +31,10 @@ class Trials {
     return request_.device_limit == Bytes(0) || peak <= request_.device_limit;
   }
   [[nodiscard]] bool tier_short() const { return tier_short_ >= 0; }  // some plan fitted the device, but not a tier
-  // The best one's step over that of its calls alone, nothing computed again.
+  // The best plan's step time over the time of its calls alone, without reruns.
   [[nodiscard]] double slowdown() const;
 
-  // The best plan, or why there is none. Once.
+  // Returns, once, the best plan, or an error that says why there is none.
   Result<plan::Plan> finish();
 
  private:

@@ -1,3 +1,4 @@
+// Seeds of blocks, and the exchange of LibTorch's generator states.
 #include "memo/plugin/block_random.h"
 
 #include <ATen/CPUGeneratorImpl.h>

@@ -1,5 +1,5 @@
-// Random numbers of a block: what a layer draws (dropout) comes from a state that belongs to the block, so that what is
-// computed again draws the same, in whatever order blocks run.
+// Random numbers of a block. A layer's random draws (dropout) come from a generator state that belongs to the block, so
+// that a block that is computed again draws the same numbers, in whatever order blocks run.
 #pragma once
 
 #include <ATen/core/Generator.h>
@@ -11,11 +11,12 @@
 
 namespace memo::plugin {
 
-// Of a part of a layer (0: up to its attention, 1: behind it), for a block of a step: any of them changed gives
-// another.
+// The seed for a part of a layer (0: up to its attention, 1: after it) and a block of a step. It differs as soon as one
+// of the arguments differs.
 std::uint64_t block_seed(std::uint64_t step_seed, model::LayerIndex layer, model::BlockIndex block, int part);
 
-// While alive, the default generators of the CPU and of `device` draw from this seed; behind it, from where they were.
+// While alive, the default generators of the CPU and of `device` draw from this seed; afterwards they continue from
+// their earlier state.
 class BlockRandom {
  public:
   BlockRandom(at::Device device, std::uint64_t seed);

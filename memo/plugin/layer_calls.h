@@ -1,5 +1,5 @@
-// What a plug-in's layers are to the executor: code of someone else that is entered at a layer's input and left at its
-// attention, and entered there again.
+// How the executor calls a plug-in's layers: it enters external code at a layer's input, leaves it at the layer's
+// attention, and enters it there again.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -15,33 +15,34 @@ namespace memo::plugin {
 
 // T tokens of a block, h hidden, D head_dim. Calls are made on the thread that runs the step, and may throw.
 struct AtAttention {
-  at::Tensor q, k, v;  // q [heads, T, D], k and v [kv_heads, T, D], scaled by 1 / sqrt(D) only when they meet
-  float softcap = 0;   // of the scores; 0: none
-  std::shared_ptr<const libtorch::OwnMask> mask = nullptr;  // of the whole sequence, of all blocks alike; none: causal
+  at::Tensor q, k, v;  // q [heads, T, D], k and v [kv_heads, T, D]; attention scales scores by 1 / sqrt(D)
+  float softcap = 0;   // cap of the scores; 0: none
+  // Of the whole sequence, the same for all blocks; null: causal.
+  std::shared_ptr<const libtorch::OwnMask> mask = nullptr;
 };
 
 struct AtOutput {
-  at::Tensor y;                     // [T, h]
-  std::vector<at::Tensor> besides;  // [T, any]: what else the rest of the model takes from the layer, router logits
+  at::Tensor y;                           // [T, h]
+  std::vector<at::Tensor> extra_outputs;  // [T, any] each, besides y: router logits, which the model collects
 };
 
 class LayerCalls {
  public:
   virtual ~LayerCalls() = default;
-  // Runs a layer on a block x [T, h] up to its attention, differentiable in x. The block waits there; where the memory
-  // of x lies may change until it goes on.
+  // Runs a layer on a block x [T, h] up to its attention, differentiable in x. The block waits there; x may be moved to
+  // other memory until it goes on.
   virtual AtAttention before(model::LayerIndex layer, model::BlockIndex block, const at::Tensor& x) = 0;
-  // Goes on with the block's attention output o [T, heads, D] to the layer's end, differentiable in o and x.
+  // Goes on from the block's attention output o [T, heads, D] to the layer's end, differentiable in o and x.
   virtual AtOutput after(model::LayerIndex layer, model::BlockIndex block, const at::Tensor& o) = 0;
-  // Over how many ranks the sequence is split, and their all-to-all: out[r] becomes what rank r has in in[own rank],
-  // both [ranks, ...], contiguous. `end_exchange` waits for the oldest that was begun; until then the memory is the
-  // exchange's.
+  // The ranks that share the sequence, and their all-to-all: out[r] becomes in[own rank] of rank r, both [ranks, ...]
+  // and contiguous. `end_exchange` waits for the oldest exchange that was begun; until then the exchange owns the
+  // memory.
   [[nodiscard]] virtual int ranks() const { return 1; }
   virtual void begin_exchange(const at::Tensor& out, const at::Tensor& in) = 0;
   virtual void end_exchange() = 0;
-  // Told what a call, or autograd inside of one, threw: the step fails with it.
+  // Receives the exception that a call, or autograd inside of one, has thrown; the step fails with it.
   virtual void failed(std::exception_ptr) {}
-  // Lets go of all blocks that wait, and ends exchanges.
+  // Drops all blocks that wait, and ends exchanges.
   virtual void forget() = 0;
 };
 

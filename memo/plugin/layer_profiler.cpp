@@ -1,3 +1,4 @@
+// Records layers of each kind, compares their allocations for different values, and times them.
 #include "memo/plugin/layer_profiler.h"
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -25,9 +26,9 @@
 namespace memo::plugin {
 namespace {
 
-constexpr int steps_measured = 3;  // behind one that pays for fresh pages
+constexpr int steps_measured = 3;  // after a first one, which pays for fresh pages
 
-// Not of the process's own random numbers, which are the user's.
+// Uses a generator of its own: the process's random numbers are the user's.
 at::Tensor noise(const at::Tensor& like, std::uint64_t seed) {
   at::Generator generator = at::detail::createCPUGenerator(seed);
   return at::randn(like.sizes(), generator, like.options().device(at::kCPU)).to(like.device());
@@ -44,7 +45,7 @@ libtorch::Length length_of(Tokens tokens, std::int64_t window) {
   return {n, libtorch::pairs_seen(n, static_cast<double>(window))};
 }
 
-// The table and traces of a layer of each kind, without times; and the windows of their attention.
+// The table and traces of a layer of each kind, without times, and the windows of their attention.
 struct Recorded {
   plan::Profile profile;
   std::vector<std::int64_t> windows;
@@ -81,7 +82,7 @@ at::Tensor first_block(const LayerOptions& options, const at::Tensor& hidden) {
   return at::cat({hidden, at::zeros({block - hidden.size(0), hidden.size(1)}, hidden.options())});
 }
 
-// What the calls of a segment allocate, as text.
+// The allocations of a segment's calls, as text.
 std::string requests_of(const plan::Profile& profile, model::SegmentIndex segment) {
   std::string text;
   for (const plan::Trace& trace : profile.traces) {
@@ -138,7 +139,7 @@ model::LayerShape LayerProfiler::kinds_alone() const {
   return shape;
 }
 
-// Which kinds allocate otherwise for other values.
+// Finds the kinds whose allocations depend on values, by recording two different inputs.
 Status LayerProfiler::find_data_dependent() {
   const model::LayerShape shape = kinds_alone();
   options_.shape.data_dependent.resize(at(shape.layers), false);
@@ -147,7 +148,7 @@ Status LayerProfiler::find_data_dependent() {
   example.hidden = noise(example.hidden, 1);
   MEMO_TRY(const Recorded other, record_layers(options_, shape, options_.block, example, *calls_, *device_));
   const auto sees = [](std::int64_t window) { return window > 0 ? window : std::numeric_limits<std::int64_t>::max(); };
-  const auto first = one.windows.begin() + shape.forward_layers;  // with a backward side
+  const auto first = one.windows.begin() + shape.forward_layers;  // the first layer with a backward side
   measured_ = static_cast<int>(std::ranges::max_element(first, one.windows.end(), {}, sees) - one.windows.begin());
   window_ = one.windows[at(measured_)];
   for (const model::SegmentIndex s : one.profile.flow.segments.indices())
@@ -189,11 +190,11 @@ Result<LayerTrial> LayerProfiler::try_layer(int kind, LayerCalls& calls, const a
   MEMO_TRY(trial.outputs, session->forward(model::LayerIndex(0), hidden));
   if (!d_output.defined()) return trial;
   MEMO_TRY(trial.gradients,
-           session->backward(model::LayerIndex(0), d_output, zeros_like(trial.outputs.besides), parameters));
+           session->backward(model::LayerIndex(0), d_output, zeros_like(trial.outputs.extra_outputs), parameters));
   return trial;
 }
 
-// Keeps the times of the calls of a layer of each kind.
+// Times the calls of a layer of each kind.
 Status LayerProfiler::measure(Tokens context) {
   MEMO_TRY(const auto session, open(kinds_alone(), context, recorded_example(), *calls_));
   const model::Dataflow& flow = session->plan().profile.flow;
@@ -207,7 +208,7 @@ Status LayerProfiler::measure(Tokens context) {
     }
     for (int kind = flow.layers - 1; kind >= flow.forward_layers; --kind) {
       const LayerOutputs& given = outputs[at(kind)];
-      MEMO_CHECKED(session->backward(model::LayerIndex(kind), noise(given.hidden, 2), zeros_like(given.besides),
+      MEMO_CHECKED(session->backward(model::LayerIndex(kind), noise(given.hidden, 2), zeros_like(given.extra_outputs),
                                      examples_[at(kind)].parameters));
     }
     if (step == 0 || !session->report()) continue;
@@ -237,7 +238,8 @@ Result<plan::Profile> LayerProfiler::profile(Tokens context) {
         Seconds(stage == model::Stage::core ? libtorch::attention_seconds(attention_[key], mean_length(trace.tokens))
                                             : median(seconds_[key]));
   }
-  // The first blocks of a rank are not the first of the sequence.
+  // With several ranks, the first blocks of a rank are not the first blocks of the sequence: no prefix can be computed
+  // alone.
   if (calls_->ranks() > 1)
     std::erase_if(profile.traces, [&](const plan::Trace& trace) {
       return profile.flow.segments[trace.segment].stage == model::Stage::core && trace.tokens != context;

@@ -1,4 +1,4 @@
-// Profiles a plug-in's layers: what a layer allocates and saves, and how long it takes.
+// Profiles a plug-in's layers: their allocations, saved tensors and times.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -20,16 +20,17 @@
 namespace memo::plugin {
 
 struct LayerOptions {
-  std::string model;  // in words
+  std::string model;  // a description for people
   model::LayerShape shape;
-  libtorch::ComputeDtype dtype;  // of hidden states, and of attention's operands
+  libtorch::ComputeDtype dtype;  // dtypes of hidden states and of attention's operands
   int groups = 1;                // head groups
   Tokens block;
   job::MemoryLimits memory;
-  std::vector<std::int64_t> windows = {};  // of each layer's attention, 0: all keys; empty: all as the measured one's
+  // Windows of each layer's attention, 0: all keys; empty: all layers have that of the measured one.
+  std::vector<std::int64_t> windows = {};
 };
 
-// A layer of a kind: what it is given, hidden [n, h] of whole blocks, and its parameters that gradients are wanted for.
+// An input for a layer of a kind, hidden [n, h] of whole blocks, and its trained parameters.
 struct LayerExample {
   at::Tensor hidden;
   std::vector<at::Tensor> parameters;
@@ -43,7 +44,7 @@ struct LayerTrial {
 class LayerProfiler {
  public:
   // Runs layer k of `calls`, which is of kind k, with example k, a few times, and measures the tier. All examples have
-  // as many tokens. `calls` and the device must outlive it.
+  // equally many tokens. `calls` and the device must outlive the profiler.
   static Result<LayerProfiler> open(LayerOptions options, std::vector<LayerExample> examples, LayerCalls& calls,
                                     libtorch::Device& device);
 
@@ -52,25 +53,25 @@ class LayerProfiler {
   Result<LayerTrial> try_layer(int kind, LayerCalls& calls, const at::Tensor& hidden, const at::Tensor& d_output,
                                const std::vector<at::Tensor>& parameters);
 
-  // Of a context of whole blocks.
+  // The profile for a context of whole blocks.
   Result<plan::Profile> profile(Tokens context);
   [[nodiscard]] const LayerOptions& options() const { return options_; }
 
  private:
   LayerProfiler(LayerOptions options, std::vector<LayerExample> examples, LayerCalls& calls, libtorch::Device& device);
-  // Layers by a plan that keeps everything.
+  // A session of layers by a plan that keeps everything.
   Result<std::unique_ptr<LayerSession>> open(const model::LayerShape& shape, Tokens context,
                                              const LayerExample& example, LayerCalls& calls);
   [[nodiscard]] LayerExample recorded_example() const;
-  [[nodiscard]] model::LayerShape kinds_alone() const;  // a layer of each kind
+  [[nodiscard]] model::LayerShape kinds_alone() const;  // a shape with one layer of each kind
   Status find_data_dependent();
   Status measure(Tokens context);
-  // What attention works on in a layer, where they differ on average.
+  // The mean attention length of the layers, where their windows differ.
   [[nodiscard]] libtorch::Length mean_length(Tokens tokens) const;
 
-  LayerOptions options_;     // its shape: which kinds are data dependent was found out
-  int measured_ = 0;         // the kind whose attention is measured: it sees most
-  std::int64_t window_ = 0;  // of its attention
+  LayerOptions options_;     // its shape knows which kinds are data dependent
+  int measured_ = 0;         // the kind whose attention is measured: the one that sees most keys
+  std::int64_t window_ = 0;  // window of its attention
   std::vector<LayerExample> examples_;
   LayerCalls* calls_;
   libtorch::Device* device_;
@@ -79,12 +80,12 @@ class LayerProfiler {
   std::map<std::tuple<model::SegmentIndex, bool>, std::vector<std::pair<libtorch::Length, double>>> attention_;
 };
 
-// What a layer allocates for a few tokens and what autograd keeps of it, as text, to tell layers of one kind from
-// others.
+// A text about a layer's allocations for a few tokens and the tensors that autograd keeps. Layers with equal texts are
+// of one kind.
 struct LayerTraces {
-  std::string before, after;  // attention
+  std::string before, after;  // up to attention, and after it
 };
-// Of layer 0 of `calls`, for hidden [T, h] as one block of so many tokens. `options`: its shape is of one layer.
+// Traces layer 0 of `calls` for hidden [T, h] as one block of T tokens. `options` has the shape of one layer.
 Result<LayerTraces> trace_layer(const LayerOptions& options, const LayerExample& example, LayerCalls& calls,
                                 libtorch::Device& device);
 

@@ -1,3 +1,4 @@
+// Moves tensors between the plan's operands and a plug-in's layers, before, at and after attention.
 #include "memo/plugin/layer_segments.h"
 
 #include <ATen/core/grad_mode.h>
@@ -20,12 +21,12 @@ using model::Stage;
 
 namespace {
 
-// The tensor, and what shares its storage, lies at `to` from now on.
+// Makes the tensor, and all that share its storage, lie at `to` from now on.
 void move_to(const at::Tensor& tensor, const at::Tensor& to) {
   tensor.storage().unsafeGetStorageImpl()->set_data_ptr_noswap(at::DataPtr(to.data_ptr(), to.device()));
 }
 
-// [heads, T, D] of a group's heads into columns of rows [T, heads D].
+// Copies [heads, T, D] of a group's heads into columns of rows [T, heads D].
 void copy_heads(const at::Tensor& heads, std::int64_t group, std::int64_t each, const at::Tensor& columns) {
   columns.unflatten(1, {each, -1}).copy_(heads.narrow(0, group * each, each).transpose(0, 1));
 }
@@ -157,9 +158,10 @@ std::vector<at::Tensor> LayerSegments::go_on(const libtorch::Where& where, const
     const at::Tensor o = reads[g].unflatten(1, {heads_.queries, heads_.dim});
     groups.push_back(at::GradMode::is_enabled() ? libtorch::leaf(o, graph) : o);
   }
-  auto [y, besides] = calls_.after(where.layer, where.block, groups.size() == 1 ? groups.front() : at::cat(groups, 1));
-  besides.insert(besides.begin(), y);
-  return besides;
+  auto [y, extra_outputs] =
+      calls_.after(where.layer, where.block, groups.size() == 1 ? groups.front() : at::cat(groups, 1));
+  extra_outputs.insert(extra_outputs.begin(), y);
+  return extra_outputs;
 }
 
 void LayerSegments::after(const libtorch::Where& where, const std::vector<at::Tensor>& reads, libtorch::Graph& graph,
@@ -180,7 +182,7 @@ void LayerSegments::after(const libtorch::Where& where, const std::vector<at::Te
     if (!d_outputs_.empty()) d_outputs_.resize(1);
   }
   if (outputs_.empty()) {
-    const libtorch::UnplannedScope lasting(reads[0].device().type());
+    const libtorch::UnplannedScope persistent(reads[0].device().type());
     for (const at::Tensor& output : outputs)
       outputs_.push_back(at::empty({hidden_.size(0), output.size(1)}, output.options()));
   }
@@ -207,10 +209,10 @@ std::vector<at::Tensor> LayerSegments::backward(model::SegmentIndex segment, con
   return {};
 }
 
-// Of what nobody gave gradients for, zeros.
+// The gradient of output i; zeros for an output without one.
 const at::Tensor& LayerSegments::d_output(std::size_t i) {
   while (d_outputs_.size() <= i) {
-    const libtorch::UnplannedScope lasting(d_hidden_.device().type());
+    const libtorch::UnplannedScope persistent(d_hidden_.device().type());
     d_outputs_.push_back(at::zeros_like(outputs_.at(d_outputs_.size())));
   }
   return d_outputs_[i];
@@ -225,7 +227,7 @@ std::vector<at::Tensor> LayerSegments::after_backward(const libtorch::Where& whe
     std::optional<libtorch::UnplannedScope> heap;
     if (!planned) {
       heap.emplace(device);
-      const at::AutoGradMode grad(true);  // views of x that go past attention lead to x
+      const at::AutoGradMode grad(true);  // so that views of x that bypass attention lead to x
       const at::Tensor x = libtorch::leaf(libtorch::unowned(reads[0]), graph);
       (void)calls_.before(where.layer, where.block, x);
       suspended_[{where.layer, where.block}] = x;

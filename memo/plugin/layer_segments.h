@@ -1,5 +1,5 @@
-// The calls of a dataflow of layers alone (model::layers_dataflow): their stages before and after attention are a
-// plug-in's code, attention is Memo's.
+// The calls of a dataflow of layers alone (model::layers_dataflow): the stages before and after attention run a
+// plug-in's code, attention itself is Memo's.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@
 
 namespace memo::plugin {
 
-// model::layers_dataflow of these dtypes.
+// model::layers_dataflow for these dtypes.
 model::Dataflow layers_dataflow(const model::LayerShape& shape, const libtorch::ComputeDtype& dtype, int groups,
                                 Tokens context, Tokens block);
 
@@ -25,47 +25,47 @@ class LayerSegments final : public libtorch::Segments {
   LayerSegments(const model::Dataflow& flow, const model::LayerShape& shape, at::ScalarType attention,
                 LayerCalls& calls);
 
-  // What the next calls, all of one layer, work on: hidden [S, h].
+  // Sets the input hidden [S, h] of the next calls, which are all of one layer.
   void begin_forward(at::Tensor hidden);
-  // The layer's output [S, h], then what else it gives [S, any]. Once.
+  // Returns, once, the layer's output [S, h] and its extra outputs [S, any].
   std::vector<at::Tensor> take_outputs();
-  // Gradients of these outputs; `parameters`: the layer's, that gradients are wanted for.
+  // Sets the gradients of these outputs. `parameters`: the layer's trained parameters.
   void begin_backward(std::vector<at::Tensor> d_outputs, at::Tensor d_hidden, std::vector<at::Tensor> parameters);
-  // Sums over the blocks, float32; undefined for a parameter that took no part. Once.
+  // Returns, once, the sums of gradients over the blocks, float32; undefined for a parameter that was not used.
   std::vector<at::Tensor> take_gradients();
-  // Of a layer's attention, once a block came there; 0: none.
+  // The window of a layer's attention, known once a block has reached it; 0: none.
   [[nodiscard]] std::int64_t window(model::LayerIndex layer) const;
-  void forget();  // blocks that wait
+  void forget();  // drops blocks that wait
 
   std::vector<at::Tensor> forward(model::SegmentIndex segment, const libtorch::Where& where,
                                   const std::vector<at::Tensor>& reads, libtorch::Graph* graph) override;
   std::vector<at::Tensor> backward(model::SegmentIndex segment, const libtorch::Where& where,
                                    const std::vector<at::Tensor>& reads, libtorch::Graph& graph) override;
-  [[nodiscard]] bool foreign() const override { return true; }
+  [[nodiscard]] bool external() const override { return true; }
 
  private:
-  struct Attention {  // of a layer, as a block said that came there
+  struct Attention {  // the arguments of a layer's attention, from the last block that reached it
     float softcap = 0;
     std::shared_ptr<const libtorch::OwnMask> mask;
   };
   at::Tensor rows(const at::Tensor& whole, model::BlockIndex block) const;
-  // Without a graph it is of a layer whose gradients nobody wants.
+  // `graph` is null for layers without a backward side.
   std::vector<at::Tensor> before(const libtorch::Where& where, const at::Tensor& x, libtorch::Graph* graph);
   void after(const libtorch::Where& where, const std::vector<at::Tensor>& reads, libtorch::Graph& graph,
              bool differentiable, bool again);
   const at::Tensor& d_output(std::size_t i);
   std::vector<at::Tensor> after_backward(const libtorch::Where& where, const std::vector<at::Tensor>& reads,
                                          libtorch::Graph& graph);
-  // Goes on behind attention with x and o as they lie now; returns all outputs.
+  // Goes on after attention with x and o at their present addresses; returns all outputs.
   std::vector<at::Tensor> go_on(const libtorch::Where& where, const std::vector<at::Tensor>& reads,
                                 libtorch::Graph& graph);
-  // Of the graph's leaves; those of parameters are added to the sums.
+  // Gradients of the graph's leaves; adds those of parameters to the sums.
   std::vector<at::Tensor> differentiate(libtorch::Graph& graph, const std::vector<at::Tensor>& of_roots);
-  [[nodiscard]] libtorch::GroupHeads heads(const libtorch::Where& where) const;  // of a group
+  [[nodiscard]] libtorch::GroupHeads heads(const libtorch::Where& where) const;  // heads of one group
   [[nodiscard]] libtorch::Mask mask(const libtorch::Where& where) const;
 
   const model::Dataflow& flow_;
-  libtorch::GroupHeads heads_;  // of a group
+  libtorch::GroupHeads heads_;  // heads of one group
   at::ScalarType attention_;
   LayerCalls& calls_;
   at::Tensor hidden_, d_hidden_;

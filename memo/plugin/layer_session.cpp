@@ -1,3 +1,4 @@
+// Plays a program in parts, each up to the last call of a layer's forward or backward side.
 #include "memo/plugin/layer_session.h"
 
 #include <ATen/ops/empty.h>
@@ -17,7 +18,7 @@
 namespace memo::plugin {
 namespace {
 
-// Behind the last call of each layer's forward side, and of its backward side.
+// For each layer, the number of calls up to the end of its forward side, and of its backward side.
 struct LayerEnds {
   IndexedVector<model::LayerIndex, plan::Boundary> forward, backward;
 };
@@ -35,8 +36,8 @@ LayerEnds layer_ends(const plan::Plan& plan) {
   return ends;
 }
 
-// All rows of the plan's context: calls have the same shapes whatever the length. What is added is seen by no token
-// before it.
+// Rows padded to the plan's context, so that calls have the same shapes at every length. Padding comes last, where no
+// token before it sees it.
 at::Tensor padded(const at::Tensor& rows, std::int64_t context) {
   if (rows.size(0) == context) return rows.contiguous();
   at::Tensor all = at::zeros({context, rows.size(1)}, rows.options());
@@ -148,7 +149,7 @@ Result<LayerOutputs> LayerSession::forward(model::LayerIndex layer, const at::Te
 }
 
 Result<LayerGradients> LayerSession::backward(model::LayerIndex layer, const at::Tensor& d_output,
-                                              const std::vector<at::Tensor>& d_besides,
+                                              const std::vector<at::Tensor>& d_extra_outputs,
                                               const std::vector<at::Tensor>& parameters) {
   Impl& s = *impl_;
   if (!s.run || s.run->ended())
@@ -157,7 +158,7 @@ Result<LayerGradients> LayerSession::backward(model::LayerIndex layer, const at:
     return bad_input(fmt::format("backward of layer {} was called where it does not follow", layer));
   const at::Tensor d_hidden = at::empty({s.context(), d_output.size(1)}, d_output.options());
   std::vector<at::Tensor> d_outputs{padded(d_output, s.context())};
-  for (const at::Tensor& d : d_besides) d_outputs.push_back(padded(d, s.context()));
+  for (const at::Tensor& d : d_extra_outputs) d_outputs.push_back(padded(d, s.context()));
   s.segments.begin_backward(std::move(d_outputs), d_hidden, parameters);
   const Status ran = s.advance(s.ends.backward[layer]);
   LayerGradients result{d_hidden.narrow(0, 0, d_output.size(0)), s.segments.take_gradients()};

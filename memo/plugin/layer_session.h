@@ -1,5 +1,5 @@
-// A plan of layers alone made ready to run: the rest of the model calls its layers one by one, forward and later
-// backward, and the executor plays the program in between.
+// Plays a plan of layers alone: the rest of the model calls its layers one by one, forward and later backward, and each
+// call plays the program up to that layer's end.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -20,19 +20,19 @@
 namespace memo::plugin {
 
 struct LayerOutputs {
-  at::Tensor hidden;                // [N, h]
-  std::vector<at::Tensor> besides;  // [N, any] (memo/plugin/layer_calls.h)
+  at::Tensor hidden;                      // [N, h]
+  std::vector<at::Tensor> extra_outputs;  // [N, any] each (memo/plugin/layer_calls.h)
 };
 
 struct LayerGradients {
   at::Tensor hidden;                   // [N, h]
-  std::vector<at::Tensor> parameters;  // of their dtype; undefined where one took no part
+  std::vector<at::Tensor> parameters;  // of the parameters' dtypes; undefined for a parameter that was not used
 };
 
 class LayerSession {
  public:
   // The device and `calls` must outlive the session. `watch`: whether check mode watches the first step. Fails when the
-  // plan does not hold, or memory or a tier cannot be had.
+  // plan does not validate, or when memory or a tier cannot be had.
   static Result<std::unique_ptr<LayerSession>> open(plan::Plan plan, const model::LayerShape& shape,
                                                     libtorch::ComputeDtype dtype, const job::MemoryLimits& memory,
                                                     LayerCalls& calls, libtorch::Device& device, bool watch = true);
@@ -40,21 +40,22 @@ class LayerSession {
 
   [[nodiscard]] const plan::Plan& plan() const;
 
-  // hidden [N, h], N at most the plan's context -> the layer's outputs. Layers come in order; layer 0 begins a
-  // step, and abandons one that did not get to its end.
+  // hidden [N, h], N at most the plan's context -> the layer's outputs. Call layers in order; layer 0 begins a step,
+  // and abandons an unfinished one.
   Result<LayerOutputs> forward(model::LayerIndex layer, const at::Tensor& hidden);
-  // Layers come in reverse, down to the first that has a backward side (Dataflow::forward_layers); gradients of all
-  // that `forward` gave. `parameters`: those of the layer that gradients are wanted for.
+  // Gradients of the layer's input and of `parameters`, its trained ones, from the gradients of all outputs of
+  // `forward`. Call layers in reverse order, down to the first that has a backward side (Dataflow::forward_layers).
   Result<LayerGradients> backward(model::LayerIndex layer, const at::Tensor& d_output,
-                                  const std::vector<at::Tensor>& d_besides, const std::vector<at::Tensor>& parameters);
-  // How many steps were begun: a backward belongs to the step of its forward only while this is unchanged.
+                                  const std::vector<at::Tensor>& d_extra_outputs,
+                                  const std::vector<at::Tensor>& parameters);
+  // The number of steps begun: a backward belongs to its forward's step only while this is unchanged.
   [[nodiscard]] std::int64_t step() const;
 
-  // Of the last step that got to its end.
+  // The report of the last step that was finished.
   [[nodiscard]] const std::optional<exec::StepReport>& report() const;
-  // Of the first such step, where check mode watched it (memo/exec/checked_step.h).
+  // Check mode's report of the first step, where it was watched and finished (memo/exec/checked_step.h).
   [[nodiscard]] const std::optional<exec::CheckReport>& check() const;
-  // Pages of the arena that steps have touched.
+  // Bytes of the arena's pages that steps have touched.
   [[nodiscard]] Bytes device_peak() const;
   [[nodiscard]] std::int64_t departure_count() const;
   [[nodiscard]] const std::vector<std::string>& departures() const;

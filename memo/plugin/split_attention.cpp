@@ -1,3 +1,4 @@
+// Exchanges of heads and tokens between ranks, overlapped with attention.
 #include "memo/plugin/split_attention.h"
 
 #include <ATen/ops/empty.h>
@@ -20,8 +21,9 @@ struct Columns {
   std::int64_t heads;
 };
 
-// A group's heads over the ranks. Each has its queries and their keys, which ranks share where keys are fewer; in a
-// turn each works on one of its keys, while what the next turn needs is under way, and what the last one gave.
+// The division of a group's heads over ranks. Each rank has some queries and their keys; where keys are fewer than
+// ranks, ranks share them. A rank works on one of its keys in each turn. Meanwhile the next turn's rows and the last
+// turn's results are under way.
 class Turns {
  public:
   Turns(const libtorch::GroupHeads& group, LayerCalls& calls) : group_(group), calls_(calls), ranks_(calls.ranks()) {
@@ -34,13 +36,14 @@ class Turns {
   }
   [[nodiscard]] Columns queries(const at::Tensor& all) const { return {all, group_.queries}; }
   [[nodiscard]] Columns keys(const at::Tensor& all) const { return {all, group_.keys}; }
-  // Of qkv [S, (queries + 2 keys) D]: its three parts.
+  // The three parts of qkv [S, (queries + 2 keys) D].
   [[nodiscard]] std::vector<Columns> parts(const at::Tensor& qkv) const {
     const std::int64_t query = group_.queries * group_.dim, key = group_.keys * group_.dim;
     return {queries(qkv.narrow(1, 0, query)), keys(qkv.narrow(1, query, key)), keys(qkv.narrow(1, query + key, key))};
   }
 
-  // Sends each rank the columns of its heads; `end` of them gives this rank's for all tokens, [ranks S, ...].
+  // Begins to send each rank the columns of its heads. After `end`, the result holds this rank's heads for all tokens,
+  // [ranks S, ...].
   at::Tensor to_heads(const std::vector<Columns>& parts, std::int64_t turn) {
     const std::int64_t tokens = parts.front().all.size(0);
     std::int64_t width = 0, at_column = 0;
@@ -54,9 +57,9 @@ class Turns {
     return begin(send);
   }
 
-  // The other way, of own heads' rows [ranks S, columns of a turn].
+  // Begins the exchange back to tokens: sends rows [ranks S, columns of a turn] of this rank's heads.
   at::Tensor to_tokens(const at::Tensor& rows) { return begin(rows.unflatten(0, {ranks_, -1})); }
-  // What came of it, into the columns of all heads; of what ranks had copies of, the sum.
+  // Writes received results into all heads' columns; sums copies.
   void put(const at::Tensor& got, const Columns& into, std::int64_t turn) const {
     const at::Tensor owned = got.unflatten(0, {owners(into), copies(into)});
     of_turn(into, turn).copy_((copies(into) > 1 ? owned.sum(1) : owned.squeeze(1)).transpose(0, 1));
@@ -80,7 +83,7 @@ class Turns {
     return part.all.unflatten(1, {owners(part), -1}).narrow(2, turn * own_columns(part), own_columns(part));
   }
 
-  // The transport is given no tensor of ours: it lets go of what it has when it likes.
+  // The transport gets tensors that do not own their memory, since it may hold its tensors longer than the exchange.
   at::Tensor begin(const at::Tensor& send) {
     at::Tensor got = at::empty(send.sizes(), send.options());
     const libtorch::UnplannedScope heap(send.device().type());
@@ -92,11 +95,11 @@ class Turns {
   libtorch::GroupHeads group_;
   LayerCalls& calls_;
   std::int64_t ranks_;
-  std::vector<at::Tensor> sent_;  // of exchanges under way
+  std::vector<at::Tensor> sent_;  // keeps the memory of exchanges under way
 };
 
-// Every turn, what `parts` gave this rank's heads is attended to, rows [ranks S, columns], and the results go back into
-// the columns `into` of all heads. The exchanges of other turns are under way meanwhile.
+// In every turn, calls `attend` with rows [ranks S, columns] of this rank's heads, taken from `parts`, and writes its
+// results into the columns `into` of all heads. Exchanges of other turns are under way meanwhile.
 using Attend = std::function<std::vector<at::Tensor>(const at::Tensor& rows, std::int64_t turn)>;
 void take_turns(Turns& turns, const std::vector<Columns>& parts, const std::vector<Columns>& into,
                 const Attend& attend) {

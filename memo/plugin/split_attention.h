@@ -1,5 +1,5 @@
-// Attention over a sequence that is split over ranks: each rank has all heads of its tokens, and for the time of
-// attention some heads of all tokens (DeepSpeed-Ulysses, arXiv 2309.14509).
+// Attention over a sequence that is split over ranks: each rank has all heads of its own tokens, and during attention
+// some heads of all tokens (DeepSpeed-Ulysses, arXiv 2309.14509).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -11,11 +11,11 @@
 
 namespace memo::plugin {
 
-// As libtorch::causal_attention and its backward for a group's `heads`: rows are of the S tokens of this rank, and
-// tokens of rank r come before those of rank r + 1. Each rank has its part of the query heads, and of the key heads;
-// where keys are fewer than ranks, ranks have copies. The log-sum-exp [S, queries] holds that of this rank's heads for
-// all tokens, [ranks S, queries / ranks]. While one key head is attended to, the next one's rows come and the last
-// one's results go.
+// Like libtorch::causal_attention and its backward for a group's `heads`. Rows are the S tokens of this rank; tokens of
+// rank r come before those of rank r + 1. Each rank computes its share of the query heads and key heads; where key
+// heads are fewer than ranks, several ranks get copies of one. The log-sum-exp [S, queries] holds that of this rank's
+// heads for all tokens, [ranks S, queries / ranks]. During the attention of one key head, the next one's rows arrive
+// and the last one's results leave.
 std::tuple<at::Tensor, at::Tensor> split_attention(const at::Tensor& qkv, const libtorch::GroupHeads& heads,
                                                    const libtorch::Mask& mask, LayerCalls& calls);
 std::tuple<at::Tensor, at::Tensor, at::Tensor> split_attention_backward(const at::Tensor& d_o, const at::Tensor& qkv,

@@ -1,5 +1,6 @@
-// memo._core: the executor and planner for the Python package (python/memo). Failures are BadInput, a ValueError, where
-// the input was bad or nothing fits, else Failed, a RuntimeError; what a layer's own code raises arrives as itself.
+// memo._core: the executor and planner for the Python package (python/memo). A failure is BadInput, a ValueError, where
+// the input was bad or nothing fits, and otherwise Failed, a RuntimeError; an exception of a layer's own code passes
+// through unchanged.
 #include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
 #include <torch/version.h>
@@ -25,7 +26,7 @@ namespace py = pybind11;
 namespace memo::python {
 namespace {
 
-// Opened once for tensors at `place`, and never closed: sessions that Python leaves to its end use it.
+// Opened once for tensors at `place`, and never closed: sessions that Python ends at exit still use it.
 libtorch::Device& device_at(at::Device place) {
   static auto& opened = *new std::map<at::DeviceType, std::unique_ptr<libtorch::Device>>;
   auto& device = opened[place.type()];
@@ -52,7 +53,7 @@ struct Session {
   std::unique_ptr<LayerSession> session;
 };
 
-// None where a tensor is undefined.
+// An undefined tensor becomes None.
 py::list list_of(const std::vector<at::Tensor>& tensors) {
   py::list result;
   for (const at::Tensor& tensor : tensors) result.append(tensor.defined() ? py::cast(tensor) : py::none());
@@ -80,7 +81,7 @@ PYBIND11_MODULE(_core, module) {
   using namespace memo;
   using namespace memo::plugin;
   using namespace memo::python;
-  // LibTorch's C++ interface changes between minor versions, sometimes without a missing symbol to tell.
+  // LibTorch's C++ interface changes between minor versions, sometimes without a missing symbol that would show it.
   const std::string built_for = std::to_string(TORCH_VERSION_MAJOR) + "." + std::to_string(TORCH_VERSION_MINOR);
   const auto here = py::module_::import("torch").attr("__version__").cast<std::string>();
   if (!here.starts_with(built_for + ".")) throw py::import_error("built for torch " + built_for);
@@ -135,7 +136,7 @@ PYBIND11_MODULE(_core, module) {
            py::arg("disk_limit"), py::arg("windows"), py::arg("dtype"), py::arg("attention"), py::arg("kinds"),
            py::arg("data_dependent"), py::arg("forward_layers"));
 
-  // (before, after, whether random numbers were drawn) of the calls' layer 0 (memo/plugin/layer_profiler.h).
+  // Returns (before, after, whether random numbers were drawn) for layer 0 of the calls (memo/plugin/layer_profiler.h).
   module.def(
       "trace_layer",
       [](const LayerOptions& options, const at::Tensor& hidden, const std::vector<at::Tensor>& parameters,
@@ -192,16 +193,17 @@ PYBIND11_MODULE(_core, module) {
           py::arg("plan"), py::arg("calls"), py::arg("watch"));
 
   py::class_<libtorch::OwnMask, std::shared_ptr<libtorch::OwnMask>>(module, "Mask")
-      .def(py::init([](std::vector<std::int64_t> starts, std::int64_t window, const std::optional<at::Tensor>& hidden,
-                       std::int64_t row) {
-             libtorch::OwnMask mask{std::move(starts), window, {}, row};
+      .def(py::init([](std::vector<std::int64_t> document_starts, std::int64_t window,
+                       const std::optional<at::Tensor>& hidden, std::int64_t row) {
+             libtorch::OwnMask mask{std::move(document_starts), window, {}, row};
              if (hidden) {
                const at::Tensor bytes = hidden->to(at::kCPU, at::kByte).contiguous();
                mask.hidden.assign(bytes.data_ptr<std::uint8_t>(), bytes.data_ptr<std::uint8_t>() + bytes.numel());
              }
              return mask;
            }),
-           py::kw_only(), py::arg("starts"), py::arg("window") = 0, py::arg("hidden") = py::none(), py::arg("row") = 0)
+           py::kw_only(), py::arg("document_starts"), py::arg("window") = 0, py::arg("hidden") = py::none(),
+           py::arg("row") = 0)
       .def(
           "with_window",
           [](const libtorch::OwnMask& mask, std::int64_t window) {
@@ -210,7 +212,7 @@ PYBIND11_MODULE(_core, module) {
             return result;
           },
           py::arg("window"))
-      .def_readonly("starts", &libtorch::OwnMask::starts)
+      .def_readonly("document_starts", &libtorch::OwnMask::document_starts)
       .def_readonly("window", &libtorch::OwnMask::window)
       .def_readonly("hidden", &libtorch::OwnMask::hidden);
 
@@ -221,18 +223,18 @@ PYBIND11_MODULE(_core, module) {
             s.calls->seed(seed);
             LayerOutputs outputs =
                 s.calls->value_of(unlocked([&] { return s.session->forward(model::LayerIndex(layer), hidden); }));
-            return py::make_tuple(outputs.hidden, list_of(outputs.besides));
+            return py::make_tuple(outputs.hidden, list_of(outputs.extra_outputs));
           },
           py::arg("layer"), py::arg("hidden"), py::arg("seed"))
       .def(
           "backward",
-          [](Session& s, int layer, const at::Tensor& d_output, const std::vector<at::Tensor>& d_besides,
+          [](Session& s, int layer, const at::Tensor& d_output, const std::vector<at::Tensor>& d_extra_outputs,
              const std::vector<at::Tensor>& parameters) {
             LayerGradients result = s.calls->value_of(unlocked(
-                [&] { return s.session->backward(model::LayerIndex(layer), d_output, d_besides, parameters); }));
+                [&] { return s.session->backward(model::LayerIndex(layer), d_output, d_extra_outputs, parameters); }));
             return py::make_tuple(result.hidden, list_of(result.parameters));
           },
-          py::arg("layer"), py::arg("d_output"), py::arg("d_besides"), py::arg("parameters"))
+          py::arg("layer"), py::arg("d_output"), py::arg("d_extra_outputs"), py::arg("parameters"))
       .def_property_readonly("drew", [](const Session& s) { return s.calls->drew(); })
       .def_property_readonly("step", [](const Session& s) { return s.session->step(); })
       .def_property_readonly("device_peak", [](const Session& s) { return s.session->device_peak().value(); })

@@ -1,5 +1,5 @@
-// What the executor calls of a layer (memo/plugin/layer_calls.h), by an object of Python; and how failures of Memo and
-// exceptions of Python cross the border.
+// The executor's calls of a layer (memo/plugin/layer_calls.h), made on a Python object; and the translation of failures
+// and exceptions between C++ and Python.
 #pragma once
 
 #include <alloca.h>
@@ -18,7 +18,7 @@
 namespace memo::python {
 
 namespace py = pybind11;
-using namespace plugin;  // what is bound
+using namespace plugin;  // the bound classes
 
 struct BadInput : std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -40,8 +40,8 @@ inline void require(const Status& status) {
   if (!status) raise(status.error());
 }
 
-// A block that goes on later must lie deeper in the stack than whatever then resumes it: a greenlet that is resumed
-// takes the part of the stack that it had, and objects of ours there would be moved aside.
+// A block that waits must lie deeper in the stack than any code that resumes it: a greenlet that is resumed takes back
+// its part of the stack, and would move our objects there aside.
 inline constexpr std::size_t stack_apart = 256 << 10;
 __attribute__((noinline)) inline py::object call_deep(const py::object& function, const py::args& args) {
   auto* deep = static_cast<volatile char*>(alloca(stack_apart));
@@ -50,14 +50,14 @@ __attribute__((noinline)) inline py::object call_deep(const py::object& function
   return function(*args);
 }
 
-// What `work` returns, without Python's lock: autograd's engine insists, and others may run meanwhile.
+// Runs `work` without Python's lock, which autograd's engine requires, and which lets other threads run.
 template <class F>
 auto unlocked(const F& work) {
   const py::gil_scoped_release no_lock;
   return work();
 }
 
-// An exception of Python, or one of it that autograd carried: raised in Python again.
+// Raises a Python exception again, also one that autograd has wrapped.
 inline void raise_again(const std::exception_ptr& thrown) {
   try {
     std::rethrow_exception(thrown);
@@ -66,12 +66,12 @@ inline void raise_again(const std::exception_ptr& thrown) {
   } catch (python_error& error) {
     error.restore();
     throw py::error_already_set();
-  } catch (const std::exception&) {  // Memo's or LibTorch's: its text is that of the failed call
+  } catch (const std::exception&) {  // of Memo or LibTorch: the failed call's text has its message
   }
 }
 
-// An object with before(layer, block, x) -> (q, k, v, softcap, Mask), after(layer, block, o) -> (y, [besides]),
-// begin_exchange(out, given), end_exchange(), forget() and ranks.
+// Calls an object with before(layer, block, x) -> (q, k, v, softcap, Mask), after(layer, block, o) -> (y,
+// [extra_outputs]), begin_exchange(out, given), end_exchange(), forget() and ranks.
 class PythonCalls final : public LayerCalls {
  public:
   explicit PythonCalls(py::object object) : object_(std::move(object)), ranks_(object_.attr("ranks").cast<int>()) {}
@@ -101,7 +101,7 @@ class PythonCalls final : public LayerCalls {
   }
   void forget() override {
     const py::gil_scoped_acquire lock;
-    // A session may end while Python's collector, or its own end, has already taken the object apart.
+    // A session may end after Python's collector, or Python's own end, has taken the object apart.
     if (py::hasattr(object_, "forget")) object_.attr("forget")();
   }
   void failed(std::exception_ptr thrown) override {
@@ -110,14 +110,14 @@ class PythonCalls final : public LayerCalls {
     failure_ = PyErr_Occurred() ? std::make_exception_ptr(py::error_already_set()) : std::move(thrown);
   }
 
-  // The object, which may have a way back to who holds this: a cycle that Python's collector has to see.
-  // None once the collector has cut it.
+  // The object. It may refer back to the owner of this: a cycle that Python's collector must see. None once the
+  // collector has cut the cycle.
   [[nodiscard]] py::object& object() { return object_; }
-  // Of the random numbers of the calls that follow.
+  // Sets the seed of the random numbers of following calls.
   void seed(std::uint64_t of_step) { seed_ = of_step; }
   // Whether any call drew random numbers.
   [[nodiscard]] bool drew() const { return drew_; }
-  // The value of a result of these calls.
+  // The value of a result of these calls; raises the exception behind a failure.
   template <class T>
   T value_of(Result<T> result) {
     const std::exception_ptr thrown = std::exchange(failure_, nullptr);
@@ -133,13 +133,13 @@ class PythonCalls final : public LayerCalls {
   int ranks_;
 };
 
-// The C++ value of an object of Python, once there is one.
+// The C++ value of a Python object, null before it is constructed.
 template <class T>
 T* made(PyObject* self) {
   auto holder = reinterpret_cast<py::detail::instance*>(self)->get_value_and_holder();
   return holder.holder_constructed() ? holder.value_ptr<T>() : nullptr;
 }
-// For a class whose C++ value has `calls`: tells Python's collector of the object they have.
+// For a class whose C++ value has `calls`: tells Python's collector about the Python object they refer to.
 template <class T>
 py::custom_type_setup collected() {
   return py::custom_type_setup([](PyHeapTypeObject* heap_type) {

@@ -1,4 +1,4 @@
-// Files built into the library: those of memo/report/page, and the chart library of the system's package
+// Files built into the library: those of memo/report/page, and the chart library from the system's package
 // (CMakeLists.txt).
 #pragma once
 

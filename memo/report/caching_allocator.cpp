@@ -1,3 +1,4 @@
+// The allocator's rules for rounding, splitting, merging and giving back.
 #include "memo/report/caching_allocator.h"
 
 #include <algorithm>
@@ -7,7 +8,7 @@
 namespace memo::report {
 namespace {
 
-// Names and values of PyTorch's source.
+// Names and values from PyTorch's source.
 constexpr std::int64_t min_block = 512;             // kMinBlockSize: every size is a multiple
 constexpr std::int64_t small_size = 1 << 20;        // kSmallSize: the largest request of the small pool
 constexpr std::int64_t small_buffer = 2 << 20;      // kSmallBuffer: a segment of the small pool

@@ -1,6 +1,6 @@
-// PyTorch's caching allocator for GPUs, as arithmetic: what it would reserve for a series of requests. The rules are
-// those of c10/cuda/CUDACachingAllocator.cpp with its default settings (no expandable segments, no max_split_size) on
-// one stream; docs/formats.md lists them. No memory is touched.
+// PyTorch's caching allocator for GPUs, as arithmetic: computes what it would reserve for a series of requests. The
+// rules are those of c10/cuda/CUDACachingAllocator.cpp with its default settings (no expandable segments, no
+// max_split_size) on one stream; docs/formats.md lists them. No memory is touched.
 #pragma once
 
 #include <cstdint>
@@ -15,27 +15,28 @@ namespace memo::report {
 
 class CachingAllocator {
  public:
-  // `capacity`: of the device; 0: without end.
+  // `capacity`: the device's bytes; 0: no limit.
   explicit CachingAllocator(Bytes capacity = Bytes(0)) : capacity_(capacity) {}
 
   using Handle = int;
-  // None: out of memory, even after giving back every segment that is free as a whole.
+  // Nothing if memory runs out, even after freeing every segment that is completely free.
   [[nodiscard]] std::optional<Handle> allocate(Bytes bytes);
   void free(Handle handle);
 
-  [[nodiscard]] Bytes allocated() const { return allocated_; }  // of blocks in use, rounded as below
-  [[nodiscard]] Bytes reserved() const { return reserved_; }    // of segments taken from the device
+  [[nodiscard]] Bytes allocated() const { return allocated_; }  // bytes of blocks in use, rounded as below
+  [[nodiscard]] Bytes reserved() const { return reserved_; }    // bytes of segments taken from the device
   [[nodiscard]] Bytes peak_allocated() const { return peak_allocated_; }
   [[nodiscard]] Bytes peak_reserved() const { return peak_reserved_; }
 
  private:
-  struct Block {  // part of a segment; neighbours in it by address
+  struct Block {  // part of a segment; `before` and `after` are its neighbours by address
     std::int64_t address = 0, bytes = 0;
     int before = -1, after = -1;
     bool small = false, used = false;
   };
   using FreeKey =
-      std::tuple<std::int64_t, std::int64_t, int>;  // bytes, address, block: best fit is the first that holds
+      // Bytes, address, block: the first that holds a request is the best fit.
+      std::tuple<std::int64_t, std::int64_t, int>;
 
   std::set<FreeKey>& pool(const Block& block) { return free_[block.small ? 0 : 1]; }
   Block& at(int block) { return blocks_[static_cast<std::size_t>(block)]; }
@@ -43,13 +44,13 @@ class CachingAllocator {
   void drop_block(int block);
   bool add_segment(std::int64_t bytes, bool small);
   void release_free_segments();
-  void merge(int block, int neighbour);  // `neighbour`, when free, becomes part of `block`
+  void merge(int block, int neighbour);  // joins `neighbour`, if free, to `block`
 
   Bytes capacity_, allocated_, reserved_, peak_allocated_, peak_reserved_;
   std::int64_t next_address_ = 0;
   std::vector<Block> blocks_;
-  std::vector<int> unused_;    // numbers of blocks_ to use again
-  std::set<FreeKey> free_[2];  // of the small pool, of the large one
+  std::vector<int> unused_;    // indices of blocks_ to use again
+  std::set<FreeKey> free_[2];  // of the small pool and of the large one
 };
 
 }  // namespace memo::report

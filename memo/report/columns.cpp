@@ -1,3 +1,4 @@
+// The stages of the packing, one after another.
 #include "memo/report/columns.h"
 
 #include <zlib.h>

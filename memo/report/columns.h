@@ -1,5 +1,6 @@
-// Large integer columns as a few bytes of text: differences of neighbours, zigzag, base-128 varints, deflate (zlib),
-// base64. page/columns.js reads them. A plan's columns are so regular that 10^5 rows take some tens of kilobytes.
+// Packs large integer columns into a few bytes of text: differences of neighbours, zigzag, base-128 varints, deflate
+// (zlib), base64. page/columns.js reads them. A plan's columns are so regular that 10^5 rows take some tens of
+// kilobytes.
 #pragma once
 
 #include <cstdint>

@@ -1,3 +1,4 @@
+// Encodes records, checksums and messages.
 #include "memo/report/event_file.h"
 
 #include <fmt/format.h>
@@ -19,7 +20,7 @@ std::uint32_t crc32c(std::string_view data) {
   return ~crc;
 }
 
-// TFRecord's mask, so that a CRC of data that holds CRCs stays a good one.
+// TFRecord's mask, which keeps a CRC useful over data that contains CRCs.
 std::uint32_t masked(std::uint32_t crc) { return std::rotr(crc, 15) + 0xa282ead8U; }
 
 template <class T>
@@ -40,7 +41,7 @@ std::string varint(std::uint64_t value) {
   return bytes + static_cast<char>(value);
 }
 
-// Fields of a message: key (number and wire type) and value.
+// Encodes fields of a message: key (number and wire type) and value.
 std::string key(int field, int wire) { return varint(static_cast<std::uint64_t>(field << 3 | wire)); }
 std::string integer(int field, std::uint64_t value) { return key(field, 0) + varint(value); }
 std::string number(int field, double value) {
@@ -57,14 +58,14 @@ std::string bytes(int field, std::string_view value) {
 
 Result<EventFile> EventFile::create(const Path& folder, double now) {
   MEMO_CHECKED(make_folder(folder));
-  // TensorBoard takes files with "tfevents" in their names, in the order of the names.
+  // TensorBoard reads files with "tfevents" in their names, in the order of the names.
   EventFile file(folder / fmt::format("events.out.tfevents.{:.6f}.{}.memo", now, ::getpid()));
   MEMO_CHECKED(file.append(number(1, now) + bytes(3, "brain.Event:2")));
   return file;
 }
 
 Status EventFile::add(std::int64_t step, double now, std::span<const Scalar> scalars) {
-  std::string summary;  // of values: tag = 1, simple_value = 2
+  std::string summary;  // values: tag = 1, simple_value = 2
   for (const Scalar& scalar : scalars)
     summary += bytes(1, bytes(1, scalar.tag) + single(2, static_cast<float>(scalar.value)));
   return append(number(1, now) + integer(2, static_cast<std::uint64_t>(step)) + bytes(5, summary));

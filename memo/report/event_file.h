@@ -1,4 +1,4 @@
-// Scalars over steps as TensorBoard reads them: a file of TFRecords (length and masked CRC-32C around each), each a
+// Writes scalars over steps for TensorBoard: a file of TFRecords (length and masked CRC-32C around each), each a
 // tensorflow.Event message (wall_time = 1, step = 2, file_version = 3, summary = 5) in protobuf's wire format.
 // https://www.tensorflow.org/tutorials/load_data/tfrecord, tensorflow/core/util/event.proto
 #pragma once
@@ -21,10 +21,10 @@ struct Scalar {
 
 class EventFile {
  public:
-  // A new file in `folder`, which is made when it is not there: a run that goes on adds one to those of before.
+  // Begins a new file in `folder`, which is made if it is missing: a resumed run adds a file to those of earlier ones.
   // `now`: seconds since 1970.
   static Result<EventFile> create(const Path& folder, double now);
-  // All of one step, on the disk's side when it returns.
+  // Writes all scalars of one step; they are in the kernel's hands when it returns.
   Status add(std::int64_t step, double now, std::span<const Scalar> scalars);
 
  private:

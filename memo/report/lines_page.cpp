@@ -1,3 +1,4 @@
+// Puts lines into the page's template.
 #include "memo/report/lines_page.h"
 
 #include "memo/report/assets.h"

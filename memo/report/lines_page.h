@@ -1,4 +1,4 @@
-// Lines on one page, with their table: what a sweep of estimates shows.
+// A page of lines over one axis, with a table of their values: it shows a sweep of estimates.
 #pragma once
 
 #include <optional>
@@ -9,7 +9,7 @@ namespace memo::report {
 
 struct Line {
   std::string name;
-  std::vector<std::optional<double>> values;  // one for each of the page's x; none: no point
+  std::vector<std::optional<double>> values;  // a value for each x of the page; none: no point
 };
 
 struct Lines {
@@ -18,7 +18,7 @@ struct Lines {
   std::vector<Line> lines;
 };
 
-// One HTML file that asks nothing of the network; both axes are powers of two.
+// One HTML file that loads nothing from the network; both axes are powers of two.
 std::string lines_page(const Lines& lines);
 
 }  // namespace memo::report

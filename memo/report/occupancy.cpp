@@ -1,3 +1,4 @@
+// Sums residencies, transients and extents over boundaries.
 #include "memo/report/occupancy.h"
 
 #include <algorithm>
@@ -9,8 +10,8 @@ namespace memo::report {
 
 std::vector<Extent> extents(const plan::Plan& plan) {
   const plan::Program& program = plan.program;
-  const auto lasting = [&](plan::TensorIndex tensor) {
-    return plan.profile.flow.classes[program.tensors[tensor].cls].lasting();
+  const auto persistent = [&](plan::TensorIndex tensor) {
+    return plan.profile.flow.classes[program.tensors[tensor].cls].persistent();
   };
   IndexedVector<plan::TensorIndex, int> extent_of(program.tensors.size(), -1);
   std::vector<Extent> result;
@@ -19,13 +20,13 @@ std::vector<Extent> extents(const plan::Plan& plan) {
     const plan::TensorIndex tensor = program.residencies[copy.residency].tensor;
     if (copy.direction == plan::Direction::in || extent_of[tensor] >= 0) continue;
     extent_of[tensor] = static_cast<int>(result.size());
-    result.push_back({tensor, copy.tier, lasting(tensor) ? plan::Boundary(0) : copy.at, program.calls.end_index(),
+    result.push_back({tensor, copy.tier, persistent(tensor) ? plan::Boundary(0) : copy.at, program.calls.end_index(),
                       round_up(program.tensors[tensor].bytes, plan::copy_alignment)});
   }
   fetched.assign(result.size(), false);
   for (const plan::Copy& copy : program.copies) {
     const plan::TensorIndex tensor = program.residencies[copy.residency].tensor;
-    if (copy.direction == plan::Direction::out || lasting(tensor)) continue;
+    if (copy.direction == plan::Direction::out || persistent(tensor)) continue;
     const std::size_t e = at(extent_of[tensor]);
     result[e].end = fetched[e] ? std::max(result[e].end, copy.before) : copy.before;
     fetched[e] = true;

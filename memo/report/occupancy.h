@@ -18,8 +18,8 @@ struct Occupancy {
 
 Occupancy occupancy(const plan::Plan& plan);
 
-// From when a tensor's extent on its tier is used until nobody reads it any more; boundaries. Of a lasting tensor:
-// always.
+// A tensor's extent on its tier, from the boundary at which it is first used to the one after which it is not read any
+// more. A persistent tensor's extent is used all the time.
 struct Extent {
   plan::TensorIndex tensor;
   int tier = 0;

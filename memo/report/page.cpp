@@ -1,3 +1,4 @@
+// Puts the subjects' data into the report's template.
 #include "memo/report/page.h"
 
 #include "memo/base/version.h"

@@ -1,3 +1,4 @@
+// Collects what the pictures and tables of the page show.
 #include "memo/report/page_data.h"
 
 #include <algorithm>
@@ -55,7 +56,7 @@ void add_program(Columns& columns, const plan::Program& program) {
   add("copy.before", program.copies, [](const Copy& c) { return c.before; });
 }
 
-// Spans as the pause before each and its length, in ticks: a prediction repeats the same few numbers.
+// Each span as the pause before it and its length, in ticks, since a prediction repeats the same few numbers.
 void add_spans(Columns& columns, const std::string& name, const std::vector<sim::Interval>& spans, double tick) {
   std::vector<std::int64_t> index, pause, length;
   std::int64_t before = 0;
@@ -106,7 +107,7 @@ ordered_json classes_json(const plan::Plan& plan, const Occupancy& live) {
       if (p.cls == c) recomputed += p.recomputed, swapped += p.swapped, kept += p.kept;
     list.push_back({{"name", flow.classes[c].name},
                     {"gradient", std::ranges::any_of(flow.segments, backward_writes)},
-                    {"lasting", flow.classes[c].lasting()},
+                    {"persistent", flow.classes[c].persistent()},
                     {"row", flow.classes[c].row.value()},
                     {"recomputed", recomputed},
                     {"swapped", swapped},

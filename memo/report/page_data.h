@@ -1,4 +1,4 @@
-// What the page's script reads of one subject: numbers and names as JSON, long tables as columns.
+// The data of one subject for the page's script: numbers and names as JSON, long tables as columns.
 #pragma once
 
 #include <nlohmann/json.hpp>

@@ -1,3 +1,4 @@
+// Inserts parts at marks, and makes JSON safe inside of a script element.
 #include "memo/report/page_text.h"
 
 #include <utility>
@@ -8,7 +9,7 @@
 namespace memo::report {
 namespace {
 
-// JSON inside of a script element: no "</script>" or "<!--" whatever names are in it.
+// JSON for a script element: escaped so that no name in it can form "</script>" or "<!--".
 std::string script_text(const nlohmann::ordered_json& json) {
   const std::string text = json.dump(-1, ' ', true, nlohmann::ordered_json::error_handler_t::replace);
   std::string safe;
@@ -26,7 +27,7 @@ std::string filled(std::string_view page, const nlohmann::ordered_json& data, st
                                                                  {"/*chart_library*/", assets::chart_library},
                                                                  {"/*script*/", script}};
   std::string text;
-  for (const auto& [mark, part] : parts) {  // marks are looked for in the page alone, not in what is put into it
+  for (const auto& [mark, part] : parts) {  // marks are searched in the template only, not in inserted text
     const std::size_t found = page.find(mark);
     MEMO_CHECK(found != std::string_view::npos, "the page has a place for everything that is put into it, in order");
     text += page.substr(0, found);

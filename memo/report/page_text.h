@@ -1,4 +1,4 @@
-// How a page of ours is put together from its template and its data.
+// Fills the template of a page with its data and scripts.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -7,8 +7,7 @@
 
 namespace memo::report {
 
-// `page` with the style sheet, `data`, the chart library and `script` in the places that it marks for them, in this
-// order.
+// `page` with the style sheet, `data`, the chart library and `script` inserted at its marks, in this order.
 std::string filled(std::string_view page, const nlohmann::ordered_json& data, std::string_view script);
 
 }  // namespace memo::report

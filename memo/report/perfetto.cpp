@@ -1,3 +1,4 @@
+// Events of streams, stalls and memory in the trace's JSON.
 #include "memo/report/perfetto.h"
 
 #include <fmt/format.h>
@@ -64,7 +65,7 @@ class Process {
                    time * 1e6, bytes.value());
   }
 
-  // A counter holds its value until the next one, so equal neighbours are one.
+  // Keeps only changes: a counter holds its value until the next event.
   void counters() {
     const Occupancy live = occupancy(plan_);
     series("device bytes", live.device);
@@ -80,7 +81,7 @@ class Process {
 
   [[nodiscard]] std::string call_name(plan::CallIndex index) const {
     const plan::Call& call = plan_.program.calls[index];
-    const char* phase = call.phase == plan::Phase::forward ? "" : call.phase == plan::Phase::backward ? "'" : " again";
+    const char* phase = call.phase == plan::Phase::forward ? "" : call.phase == plan::Phase::backward ? "'" : " rerun";
     std::string name = plan_.profile.flow.segments[call.segment].name + phase;
     if (plan_.profile.flow.each_layer(call.segment)) name += fmt::format(" layer {}", call.layer);
     if (call.block.exists()) name += fmt::format(" block {}", call.block);

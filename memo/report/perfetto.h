@@ -9,8 +9,8 @@
 namespace memo::report {
 
 inline constexpr FileKind trace_kind{"a trace", "{\"displayTimeUnit\":\"ms\",\"traceEvents\":["};
-// A process per subject and timeline ("RUN, predicted", "RUN, measured") with threads compute, stalls, copy-out and
-// copy-in, and counters "device bytes" and "<tier> bytes". Times in microseconds.
+// One process for each subject and timeline ("RUN, predicted", "RUN, measured") with threads compute, stalls, copy-out
+// and copy-in, and counters "device bytes" and "<tier> bytes". Times are in microseconds.
 std::string perfetto_trace(const std::vector<Subject>& subjects);
 
 }  // namespace memo::report

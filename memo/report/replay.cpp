@@ -1,3 +1,4 @@
+// Turns residencies into buffers, and plays buffers and transients in the order of boundaries.
 #include "memo/report/replay.h"
 
 #include <algorithm>
@@ -16,13 +17,14 @@ struct Buffer {
   int group = 0;
   plan::Boundary begin, end;
   Bytes bytes;
-  bool produced = true;  // by call `begin`
+  bool produced = true;  // written by call `begin`, not copied in
 };
 
 std::vector<Buffer> buffers(const plan::Plan& plan) {
   const plan::Program& program = plan.program;
   std::vector<Buffer> result;
-  std::map<std::tuple<plan::ClassIndex, plan::LayerIndex, int>, std::vector<Buffer>> sequences;  // class, layer, group
+  std::map<std::tuple<plan::ClassIndex, plan::LayerIndex, int>, std::vector<Buffer>>
+      sequences;  // key: class, layer, group
   for (const plan::Residency& r : program.residencies) {
     const plan::Tensor& tensor = program.tensors[r.tensor];
     const Buffer buffer{tensor.cls, tensor.group, r.begin, r.end, tensor.bytes, r.origin == plan::Origin::produced};
@@ -48,7 +50,7 @@ std::vector<Buffer> buffers(const plan::Plan& plan) {
   return result;
 }
 
-// The mallocs and frees of a trace in order.
+// The mallocs and frees of a trace, in order.
 struct Event {
   int when = 0, request = 0;
   bool birth = true;
@@ -64,7 +66,7 @@ std::vector<Event> events(const plan::Trace& trace) {
   return result;
 }
 
-// Numbers 0..count - 1 by a boundary of each.
+// Indices 0..count - 1, sorted by a boundary of each.
 template <class Boundary>
 std::vector<int> ordered(std::size_t count, Boundary boundary) {
   std::vector<int> order(count);
@@ -107,7 +109,7 @@ class Player {
   }
   void fill(int buffer) { handles_[at(buffer)] = take(buffers_[at(buffer)].bytes); }
 
-  // What the call writes, at the moment at which the profiled call asked for it.
+  // Requests the tensors that the call writes when the profiled call requested theirs.
   void fill_pending(plan::ClassIndex cls, int group) {
     std::erase_if(pending_, [&](int b) {
       const bool asked = buffers_[at(b)].cls == cls && buffers_[at(b)].group == group;
@@ -144,7 +146,7 @@ class Player {
   std::vector<Buffer> buffers_;
   std::vector<CachingAllocator::Handle> handles_, transients_;
   IndexedVector<plan::TraceIndex, std::vector<Event>> events_;
-  std::vector<int> pending_;  // written by the call, not yet requested
+  std::vector<int> pending_;  // tensors that the call writes and has not requested yet
   bool failed_ = false;
   Replay result_;
 };

@@ -1,4 +1,4 @@
-// The requests of a program, given to PyTorch's caching allocator: what the same step would reserve without a plan of
+// Gives a program's requests to PyTorch's caching allocator, to see what the same step would reserve without planned
 // addresses.
 #pragma once
 
@@ -12,16 +12,16 @@ struct Replay {
   Bytes allocated, reserved;  // peaks
   struct Growth {
     plan::Boundary boundary;
-    Bytes reserved;  // from here on
+    Bytes reserved;  // from this boundary on
   };
   std::vector<Growth> growth;
   plan::CallIndex failed_at = plan::CallIndex::none();  // at which memory ran out, if it did
 };
 
-// One step, with `capacity` bytes of device memory (0: without end). Weights, gradients and optimizer are requested
-// first. Tensors are requested when the plan brings them to the device and freed when it lets go of them, transients
-// when the profiled call did; the blocks of a sequence that overlap in time are one buffer, as they are for the
-// planner.
+// Replays one step, with `capacity` bytes of device memory (0: no limit). Weights, gradients and optimizer state are
+// requested first. A tensor is requested when the plan brings it to the device and freed when its residency ends;
+// transients are requested and freed when the profiled call did so. Blocks of a sequence whose residencies overlap are
+// one buffer, as they are for the planner.
 Replay replay(const plan::Plan& plan, Bytes capacity);
 
 }  // namespace memo::report

@@ -1,3 +1,4 @@
+// Reads summary.json, metrics.jsonl, timeline.json and eval.json, and names the first mistake.
 #include "memo/report/run_json.h"
 
 #include <fmt/format.h>
@@ -13,7 +14,7 @@ namespace {
 
 using plan::JsonCursor;
 
-// The value that `read` makes of the document, or its first mistake with the file's name.
+// Applies `read` to the document; an error names the file and the first mistake.
 template <class Read>
 auto checked(const nlohmann::json& document, const std::string& where, Read&& read)
     -> Result<decltype(read(std::declval<JsonCursor>()))> {
@@ -23,12 +24,12 @@ auto checked(const nlohmann::json& document, const std::string& where, Read&& re
   return value;
 }
 
-// JSON has no NaN: null stands for a number that is not finite.
+// A number, or null, which stands for a number that is not finite, since JSON has no NaN.
 double number_or_nan(const JsonCursor& at) {
   return !at.failed() && at.value().is_null() ? std::numeric_limits<double>::quiet_NaN() : at.number();
 }
 
-// Rows of [index, start, end] in microseconds.
+// Reads rows of [index, start, end] in microseconds.
 std::vector<sim::Interval> spans(const JsonCursor& rows, std::size_t count) {
   std::vector<sim::Interval> result(rows.size());
   for (std::size_t i = 0; i < result.size() && !rows.failed(); ++i) {
@@ -122,7 +123,7 @@ Result<sim::Timeline> read_timeline(const Path& path, const plan::Program& progr
 Result<LossByPosition> read_loss_by_position(const Path& path) {
   MEMO_TRY(const nlohmann::json document, read_json(path));
   return checked(document, path.string(), [](const JsonCursor& at) {
-    constexpr std::size_t most = 256;  // as many as a picture shows
+    constexpr std::size_t most = 256;  // number of points that a picture can show
     const JsonCursor list = at.at("by_position");
     const std::size_t size = list.size(), spans = std::min(size, most);
     LossByPosition result{static_cast<std::int64_t>(size), std::vector<double>(spans)};

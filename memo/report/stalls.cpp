@@ -1,3 +1,4 @@
+// Compares the ends of due copies with the starts of calls.
 #include "memo/report/stalls.h"
 
 #include <algorithm>
@@ -8,14 +9,15 @@
 
 namespace memo::report {
 namespace {
-constexpr double shortest = 1e-6;  // seconds; the clock of a measured timeline counts microseconds
+constexpr double shortest = 1e-6;  // seconds; measured timelines have a clock of microseconds
 }  // namespace
 
 std::vector<Stall> stalls(const plan::Program& program, const sim::Timeline& timeline) {
   std::vector<double> ended(program.copies.size(), 0);
   for (const auto* lane : {&timeline.copies_out, &timeline.copies_in})
     for (const sim::Interval& span : *lane) ended[at(span.index)] = span.end;
-  IndexedVector<plan::Boundary, int> last(program.calls.size() + 1, -1);  // the copy due at a boundary that ended last
+  IndexedVector<plan::Boundary, int> last(program.calls.size() + 1,
+                                          -1);  // by boundary: the copy due there that ended last
   for (std::size_t c = 0; c < program.copies.size(); ++c) {
     int& found = last[program.copies[c].before];
     if (found < 0 || ended[c] > ended[at(found)]) found = static_cast<int>(c);

@@ -1,4 +1,4 @@
-// Where compute waited for copies, and for which.
+// Finds where compute waited for copies, and for which copies.
 #pragma once
 
 #include <vector>
@@ -8,15 +8,15 @@
 
 namespace memo::report {
 
-// Compute stood still before call `boundary` (the number of calls: before the step's end) for copies due there.
+// Compute waited before call `boundary` (or, at the number of calls, before the step's end) for copies due there.
 struct Stall {
   plan::Boundary boundary;
-  int copy = 0;  // the last one to end of those that were due
+  int copy = 0;  // of the copies due, the last one to end
   double start = 0;
   Seconds seconds;
 };
 
-// The gaps between calls at boundaries where copies are due, in order. Without gaps of less than a microsecond.
+// The gaps between calls at boundaries where copies are due, in order. Gaps below a microsecond are left out.
 std::vector<Stall> stalls(const plan::Program& program, const sim::Timeline& timeline);
 
 struct StallsOfClass {
@@ -25,7 +25,7 @@ struct StallsOfClass {
   int count = 0;
   Seconds seconds, longest;
 };
-// Summed by the class and direction of the copy waited for; most seconds first.
+// Sums by class and direction of the copy waited for; most seconds first.
 std::vector<StallsOfClass> stalls_by_class(const plan::Program& program, const std::vector<Stall>& stalls);
 
 }  // namespace memo::report

@@ -1,3 +1,4 @@
+// Reads a plan or run folder, validates the plan and simulates it.
 #include "memo/report/subject.h"
 
 #include <fmt/format.h>

@@ -1,4 +1,4 @@
-// What a report is about: a plan, or a run with its plan, as values read from files (docs/formats.md).
+// The subject of a report: a plan, or a run with its plan, as values read from files (docs/formats.md).
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@
 namespace memo::report {
 
 struct LossByPosition {
-  std::int64_t context = 0;    // of the evaluation, tokens; 0: none
-  std::vector<double> losses;  // means of at most 256 equal spans of it, nats per token
+  std::int64_t context = 0;    // of the evaluation, in tokens; 0: no evaluation
+  std::vector<double> losses;  // means over at most 256 equal spans of the context, nats per token
 };
 
 struct Step {  // a line of metrics.jsonl
@@ -24,7 +24,7 @@ struct Step {  // a line of metrics.jsonl
   Seconds seconds, stall;
 };
 
-struct Measured {  // of summary.json
+struct Measured {  // values from summary.json
   Bytes device_peak;
   Seconds step, stall;  // medians without the first step
   Bytes bytes_out, bytes_in;
@@ -46,8 +46,8 @@ struct Subject {
   [[nodiscard]] bool is_run() const { return measured || !steps.empty(); }
 };
 
-// `path` is a plan file or a run folder. A plan that fails its check, and files that are truncated, foreign or of
-// another version, are refused by name. Of a run folder only plan.json must be there: the run may still be going on.
+// `path` is a plan file or a run folder. A plan that fails its check is refused by name; so is a file that is
+// truncated, of another version, or not Memo's. A run folder needs only plan.json: the run may still be going on.
 Result<Subject> read_subject(const Path& path);
 
 }  // namespace memo::report

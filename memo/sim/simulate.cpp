@@ -1,3 +1,4 @@
+// Advances compute and two copy streams from one end of a copy to the next.
 #include "memo/sim/simulate.h"
 
 #include <algorithm>
@@ -12,8 +13,8 @@ namespace {
 
 constexpr double never = std::numeric_limits<double>::infinity();
 
-// Three streams as flows: each copy stream moves its oldest copy at the rate of its tier, less when the other direction
-// moves too; compute slows while copies run (they share memory bandwidth and, on a CPU, cores).
+// Three streams as flows. Each copy stream moves its oldest copy at the tier's rate, which is lower while the other
+// direction moves too. Compute slows down while copies run (they share memory bandwidth and, on a CPU, cores).
 class Streams {
  public:
   Streams(const plan::Profile& profile, const plan::Program& program) : profile_(profile), program_(program) {
@@ -27,11 +28,11 @@ class Streams {
     if (lane.queue.empty()) lane.started = now_;
     lane.queue.push_back({copy, static_cast<double>(program_.tensors[residency.tensor].bytes.value())});
   }
-  // Time passes until the copy has ended.
+  // Advances time until the copy has ended.
   void wait(int copy) {
     while (done_[at(copy)] == never) pass(never);
   }
-  // Time passes until `work` seconds of compute are done.
+  // Advances time until `work` seconds of compute are done.
   void compute(double work) {
     while (work > 0) {
       const double slowdown = compute_slowdown();

@@ -1,4 +1,4 @@
-// Plays a program on three streams with the profile's times and rates: the predicted timeline.
+// Plays a program on three streams with the profile's times and rates, and returns the predicted timeline.
 #pragma once
 
 #include <vector>

@@ -1,3 +1,4 @@
+// Writes, syncs, renames, verifies and removes checkpoints.
 #include "memo/store/checkpoint_files.h"
 
 #include <fcntl.h>
@@ -35,7 +36,7 @@ tl::unexpected<Error> failed(const Path& path, const char* doing, const std::err
   return run_time_error(fmt::format("{}: cannot {}: {}", path.string(), doing, error.message()));
 }
 
-// Of a name as `of_step` makes it.
+// The step in a name that `of_step` has made.
 template <class Name>
 std::optional<std::int64_t> step_of(const std::string& name, const Name& of_step) {
   const std::size_t digits = name.find_first_of("0123456789");
@@ -75,8 +76,7 @@ Status remove_partial(const Path& run) {
   return {};
 }
 
-// Brings a file's bytes to the disk, a piece at a time, so that it shows whether the disk takes them; or a folder's
-// list of names.
+// Writes a file's bytes through to the disk, a piece at a time, so that progress shows; or a folder's list of names.
 Status sync_path(const Path& path, const Progress& moved) {
   const auto failed_to = [&](const char* doing, int error) {
     return run_time_error(fmt::format("{}: cannot {}: {}", path.string(), doing, std::strerror(error)));
@@ -89,7 +89,7 @@ Status sync_path(const Path& path, const Progress& moved) {
   for (std::int64_t at = 0; at < size && error == 0; at += sync_piece, moved())
     if (::sync_file_range(fd, at, sync_piece,
                           SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER) != 0 &&
-        errno != ENOSYS && errno != EINVAL)  // some file systems have fsync alone
+        errno != ENOSYS && errno != EINVAL)  // some file systems support only fsync
       error = errno;
   if (error == 0 && ::fsync(fd) != 0) error = errno;
   ::close(fd);
@@ -105,7 +105,7 @@ Status sync_all(const Path& folder, const Progress& moved) {
   return error ? failed(folder, "list", error) : sync_path(folder, moved);
 }
 
-// `to` may exist: then the two change places.
+// If `to` exists, the two exchange their names.
 Status move_into_place(const Path& from, const Path& to) {
   std::error_code error;
   const unsigned flags = fs::exists(to, error) ? RENAME_EXCHANGE : 0;
@@ -114,8 +114,8 @@ Status move_into_place(const Path& from, const Path& to) {
                                     std::strerror(errno)));
 }
 
-// Whether a checkpoint is one of the run whose losses are given: as far as both go, it has the same. Of what is no
-// checkpoint of Memo's, or one too damaged to tell, no.
+// Whether a checkpoint belongs to the run with these losses: both have the same losses up to the shorter one's end.
+// False for a folder that is no checkpoint of Memo's or is too damaged to tell.
 bool is_of_run(const Path& checkpoint, const std::vector<double>& losses) {
   const Result<CheckpointState> state = read_state(checkpoint);
   if (!state) return false;
@@ -125,7 +125,7 @@ bool is_of_run(const Path& checkpoint, const std::vector<double>& losses) {
                     [](double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); });
 }
 
-// Whether a checkpoint has no files but those that Memo wrote there.
+// Whether a checkpoint has only files that Memo wrote.
 bool has_own_files_only(const Path& checkpoint) {
   const Result<std::vector<FileSum>> files = read_manifest(checkpoint);
   const Result<std::vector<Path>> paths = entries(checkpoint);
@@ -146,7 +146,7 @@ Status set_aside(const Path& run, std::int64_t step) {
   return move_into_place(place(run, step), aside(run, step, n));
 }
 
-// Oldest first. A checkpoint loses its name before its files.
+// Removes the oldest first. A checkpoint loses its name before its files.
 Status remove_old(const Path& run, std::int64_t step, int keep_last, const std::vector<double>& losses) {
   MEMO_TRY(auto found, checkpoints(run));
   std::erase_if(found, [&](const auto& entry) { return entry.first >= step || !may_be_removed(entry.second, losses); });
@@ -169,7 +169,7 @@ Result<FileSum> write_state(const Path& checkpoint, const CheckpointState& state
     data.push_back({{"name", file.name}, {"tokens", file.tokens}, {"xxh3", file.hash}});
   const json about{{"version", 1},           {"step", state.step},       {"seed", state.seed}, {"keys", state.keys},
                    {"losses", state.losses}, {"skipped", state.skipped}, {"data", data}};
-  // A file's name need not be UTF-8.
+  // Replaces invalid bytes, since a file's name need not be UTF-8.
   return write_hashed(checkpoint / "state.json", about.dump(-1, ' ', false, json::error_handler_t::replace) + "\n");
 }
 
@@ -181,10 +181,10 @@ Result<CheckpointState> read_state(const Path& checkpoint) {
       return bad_input(
           fmt::format("{}: 'version' is {}; this memo reads version 1", path.string(), about.at("version").dump()));
     CheckpointState state;
-    // By reference: get() would cast a number that is no integer.
+    // get_ref, since get() would cast a number that is no integer.
     state.step = about.at("step").get_ref<const json::number_integer_t&>();
     state.seed = about.at("seed").get_ref<const json::number_unsigned_t&>();
-    if (!about.contains("keys")) {  // from before keys and data were kept
+    if (!about.contains("keys")) {  // written before keys and data were kept
       state.job_digest = about.at("job_digest").get<std::string>();
     } else {
       state.keys = about.at("keys").get<std::map<std::string, std::string>>();

@@ -24,44 +24,45 @@ namespace memo::store {
 struct DataFile {
   std::string name;
   std::int64_t tokens = 0;
-  std::string hash;  // of corpus::Dataset::sums, hexadecimal
+  std::string hash;  // of the tokens, hexadecimal (corpus::Dataset::sums)
   bool operator==(const DataFile&) const = default;
 };
 
 struct CheckpointState {
-  std::int64_t step = 0;  // steps done
+  std::int64_t step = 0;  // number of steps done
   std::uint64_t seed = 0;
   std::vector<double> losses;               // of all steps done; NaN: not finite
   std::vector<std::int64_t> skipped;        // steps that changed nothing
-  std::map<std::string, std::string> keys;  // of the job, those that a run that goes on asks for (job::key_values)
+  std::map<std::string, std::string> keys;  // keys of the job that a resumed run is compared by (job::key_values)
   std::vector<DataFile> data;               // data.files
-  std::string job_digest;                   // instead of `keys` and `data`, of a checkpoint from before they were kept
+  std::string job_digest;                   // in place of `keys` and `data` in checkpoints from before these were kept
   bool operator==(const CheckpointState&) const = default;
 };
 Result<FileSum> write_state(const Path& checkpoint, const CheckpointState& state);
 Result<CheckpointState> read_state(const Path& checkpoint);
 
-// A new folder to write the checkpoint into. Removes what earlier processes left unfinished in `run`, so one run at a
-// time writes there.
+// Makes a new folder to write the checkpoint into. Removes unfinished checkpoints of earlier processes from `run`, so
+// only one run at a time may write there.
 Result<Path> begin_checkpoint(const Path& run, std::int64_t step);
-// Syncs the folder that begin_checkpoint gave and renames it into place, instead of an older checkpoint of the same
-// step if there is one; then removes all but this and the newest before it, `keep_last` in all (0: keeps all). Refuses
-// a folder that check_checkpoint refuses. What is removed is of the same run: its losses are those of this checkpoint.
-// Anything else stays, and where it has this one's name it is renamed to checkpoint-<step>.aside-<n>.
+// Syncs the folder from begin_checkpoint and renames it into place, replacing an older checkpoint of the same step.
+// Then removes older checkpoints, so that `keep_last` stay in all (0: keeps all). Refuses a folder that
+// check_checkpoint refuses. Removes only checkpoints of the same run, whose losses agree with this checkpoint's. Other
+// folders stay; one that has this checkpoint's name is renamed to checkpoint-<step>.aside-<n>.
 Status commit_checkpoint(const Path& temporary, const Path& run, std::int64_t step, int keep_last,
                          const Progress& moved);
 
-// All files of the manifest are there with their sizes (headers are read, not weights), and of one step.
+// Checks that all files of the manifest exist with their sizes, and are of this step. Reads headers of weights, not the
+// weights.
 Status check_checkpoint(const Path& checkpoint, std::int64_t step);
 
 struct LatestCheckpoint {
   Path path;
-  std::vector<std::string> damaged;  // what is wrong with newer ones, the newest first
+  std::vector<std::string> damaged;  // what is wrong with newer checkpoints, the newest first
 };
-// The last one that check_checkpoint accepts and whose bytes are those of its manifest: all are read. Nothing when
-// `run` has none at all. Fails when it has some, all damaged.
+// The newest checkpoint that check_checkpoint accepts and whose bytes, all of which are read, are those of its
+// manifest. Nothing when `run` has no checkpoint. Fails when all its checkpoints are damaged.
 Result<std::optional<LatestCheckpoint>> latest_checkpoint(const Path& run);
-// Looks at names alone.
+// Looks at names alone, not at content.
 Result<std::optional<Path>> newest_checkpoint_name(const Path& run);
 
 }  // namespace memo::store

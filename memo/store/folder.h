@@ -1,4 +1,4 @@
-// What lies in a folder.
+// Lists the content of a folder.
 #pragma once
 
 #include <filesystem>
@@ -9,7 +9,7 @@
 
 namespace memo::store {
 
-// In no order; with an error, those found so far.
+// In any order; with an error, the paths found before it.
 inline std::vector<Path> paths_in(const Path& folder, std::error_code& error) {
   std::vector<Path> paths;
   std::filesystem::directory_iterator at(folder, error);

@@ -1,3 +1,4 @@
+// Hashes files, and reads and checks manifests that may be damaged.
 #include "memo/store/manifest.h"
 
 #include <fcntl.h>
@@ -38,7 +39,7 @@ bool is_plain_name(const std::string& name) {
          name.find('\0') == std::string::npos;
 }
 
-// nothing: no entry of a manifest.
+// Nothing if this is no entry of a manifest.
 std::optional<FileSum> read_sum(const json& entry) {
   if (!entry.is_object() || entry.size() != 3) return std::nullopt;
   const auto name = entry.find("name"), bytes = entry.find("bytes"), hash = entry.find("xxh3");

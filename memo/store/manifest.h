@@ -1,5 +1,5 @@
-// manifest.json: the files of a checkpoint and the hash of each (XXH3, 64 bits), of the bytes that were to be written.
-// A flipped bit in any of them always shows.
+// manifest.json: the files of a checkpoint and a hash of each (XXH3, 64 bits), made of the bytes before they were
+// written. A flipped bit in any of the files always shows.
 #pragma once
 
 #include <xxhash.h>
@@ -26,8 +26,8 @@ struct FileSum {
   bool operator==(const FileSum&) const = default;
 };
 
-// A file that is hashed as it is written. Not synced: the folder is, as a whole, before it gets its name. Without
-// `close` nothing stays. Errors name the file and the reason.
+// A file that is hashed as it is written. It is not synced by itself: the whole folder is, before it gets its name.
+// Without `close` the file is removed. Errors name the file and the reason.
 class HashedFile {
  public:
   static Result<HashedFile> create(const Path& path);
@@ -52,12 +52,12 @@ class HashedFile {
 Result<FileSum> write_hashed(const Path& path, std::string_view text);
 
 Status write_manifest(const Path& folder, const std::vector<FileSum>& files);
-// Every file is in `folder` itself, and listed once.
+// Fails unless every file is in `folder` itself and listed once.
 Result<std::vector<FileSum>> read_manifest(const Path& folder);
 
-// The files of the manifest are there, with its sizes.
+// Checks that the files of the manifest exist with their sizes.
 Status check_files(const Path& folder);
-// And with its bytes: all are read.
+// Checks their bytes too, and so reads all of them.
 Status verify_files(const Path& folder);
 
 }  // namespace memo::store

@@ -1,3 +1,4 @@
+// Looks for weights by names and first bytes of files.
 #include "memo/store/model_folder.h"
 
 #include <fmt/format.h>
@@ -18,13 +19,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Also of a link to nothing, which is told when it is opened.
+// True for a dangling link too: opening it gives the error.
 bool is_there(const Path& path) {
   std::error_code error;
   return fs::exists(fs::symlink_status(path, error));
 }
 
-// Text, by its first bytes.
+// Whether a file is text, by its first bytes.
 bool is_text(const Path& file) {
   std::array<char, 4096> bytes;
   std::ifstream in(file, std::ios::binary);
@@ -32,21 +33,22 @@ bool is_text(const Path& file) {
   return std::find(bytes.begin(), bytes.begin() + in.gcount(), '\0') == bytes.begin() + in.gcount();
 }
 
-// The other way round would be a list of all formats that weights ever had.
+// Lists the kinds of files without weights: a list of all formats that weights ever had would be longer.
 bool may_hold_weights(const Path& file) {
   static constexpr std::array<std::string_view, 34> without{
       ".json", ".jsonl", ".txt", ".md",   ".rst", ".py",   ".pyc",      ".ipynb", ".jinja", ".jinja2", ".yaml", ".yml",
       ".toml", ".cfg",   ".ini", ".csv",  ".tsv", ".html", ".css",      ".js",    ".sh",    ".log",    ".lock", ".png",
       ".jpg",  ".jpeg",  ".gif", ".webp", ".svg", ".pdf",  ".tiktoken", ".bpe",   ".vocab", ".merges"};
   const std::string name = lower_case(file.filename().string()), kind = lower_case(file.extension().string());
-  if (name.starts_with(".") || name.starts_with("tokenizer")) return false;  // of tools: .gitattributes, .cache
+  if (name.starts_with(".") || name.starts_with("tokenizer")) return false;  // files of tools: .gitattributes, .cache
   if (name.ends_with(".index.json")) return true;
-  if (kind == ".model") return name.find("piece") == std::string::npos;  // sentencepiece's vocabularies
-  if (kind.empty()) return !is_text(file);                               // LICENSE
+  // *.model without "piece" may be weights; sentencepiece's are vocabularies.
+  if (kind == ".model") return name.find("piece") == std::string::npos;
+  if (kind.empty()) return !is_text(file);  // such as LICENSE
   return std::find(without.begin(), without.end(), kind) == without.end();
 }
 
-// Sorted, so that a message is the same everywhere.
+// Sorted, so that messages are the same on every machine.
 Result<std::vector<Path>> sorted_paths(const Path& folder) {
   std::error_code error;
   std::vector<Path> all = paths_in(folder, error);
@@ -55,7 +57,7 @@ Result<std::vector<Path>> sorted_paths(const Path& folder) {
   return all;
 }
 
-// The first file in `folder`, and `depth` folders below, that may hold weights.
+// The first file that may hold weights, in `folder` and in folders up to `depth` levels below.
 Result<std::optional<Path>> other_weights(const Path& folder, int depth) {
   MEMO_TRY(const std::vector<Path> all, sorted_paths(folder));
   std::vector<Path> below;

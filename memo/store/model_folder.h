@@ -1,4 +1,4 @@
-// Which files of a Hugging Face folder are its weights.
+// Decides which files of a Hugging Face folder are its weights.
 #pragma once
 
 #include "memo/base/file.h"
@@ -6,9 +6,9 @@
 
 namespace memo::store {
 
-// Whether the folder has model.safetensors, or its index and shards. An error names what it holds in another form, or
-// in a folder below: weights that are there are not to be replaced by random ones. False: it holds nothing but a config
-// and what goes with one (text, tokenizers, pictures).
+// True if the folder has model.safetensors, or its index and shards. False if it holds only a config and its usual
+// companions (text, tokenizers, pictures). An error if it, or a folder below it, holds weights in another form, since
+// these must not be replaced by random ones.
 Result<bool> has_weights(const Path& folder);
 
 }  // namespace memo::store

@@ -17,27 +17,29 @@
 
 namespace memo::store {
 
-// other: any other dtype of the format (masks and counters in some checkpoints), listed but not for use as weights.
+// other: any further dtype of the format (of masks and counters in some checkpoints), listed but not usable for
+// weights.
 enum class TensorDType { f32, bf16, f16, other };
 
 struct TensorEntry {
   TensorDType dtype = TensorDType::f32;
-  std::string dtype_name;  // as the file has it
+  std::string dtype_name;  // as written in the file
   std::vector<std::int64_t> shape;
   Path file;
   std::int64_t offset = 0;  // in the file
   Bytes bytes;
 };
 
-// The tensors of a folder or file. Opening reads and checks headers only: every range that a header names lies in its
-// file, ranges do not overlap, sizes agree with shapes, no file lies outside the folder, no tensor is in two shards.
+// The tensors of a folder or file. Opening reads only the headers, and checks that every range they name lies in its
+// file, that ranges do not overlap, that sizes agree with shapes, that no file lies outside the folder, and that no
+// tensor is in two shards.
 class TensorFiles {
  public:
   static Result<TensorFiles> open_folder(const Path& folder);
   static Result<TensorFiles> open_file(const Path& file);
 
   [[nodiscard]] const Path& where() const { return where_; }
-  // Row-major, little endian. Sorted by name.
+  // Sorted by name; values are row-major and little endian.
   [[nodiscard]] const std::map<std::string, TensorEntry>& tensors() const { return tensors_; }
   [[nodiscard]] Result<const TensorEntry*> find(const std::string& name) const;
   // Fills `into` with the bytes of tensor `name` from its byte `begin` on.
@@ -50,19 +52,19 @@ class TensorFiles {
   std::map<std::string, TensorEntry> tensors_;
 };
 
-// The bytes that `shape` takes: a tensor is written from `bytes()`, valid until the next tensor's is called.
+// A tensor to write. `bytes()` gives the bytes for `shape`, valid until it is called for the next tensor.
 struct TensorSource {
   std::string name;
-  TensorDType dtype = TensorDType::f32;  // not other
+  TensorDType dtype = TensorDType::f32;  // any but other
   std::vector<std::int64_t> shape;
   std::function<Result<std::span<const std::byte>>()> bytes;
 };
 
-// Not synced (memo/store/manifest.h).
+// Does not sync (memo/store/manifest.h).
 Result<FileSum> write_tensor_file(const Path& file, std::span<const TensorSource> tensors);
 
-// A folder that holds no model yet: model.safetensors, or shards of at most `shard_limit` (0: none; a larger tensor
-// has a shard of its own) in the order of `tensors` and, last, model.safetensors.index.json.
+// Writes to a folder that holds no model yet: model.safetensors, or shards of at most `shard_limit` (0: no limit; a
+// larger tensor gets a shard of its own) in the order of `tensors`, and finally model.safetensors.index.json.
 Result<std::vector<FileSum>> write_tensor_folder(const Path& folder, std::span<const TensorSource> tensors,
                                                  Bytes shard_limit);
 

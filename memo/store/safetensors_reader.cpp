@@ -1,4 +1,4 @@
-// Reads safetensors. Headers may come from strangers: nothing is used before it is checked.
+// Reads safetensors. Headers may come from untrusted sources: nothing in them is used before it is checked.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -27,7 +27,7 @@ constexpr std::int64_t prefix = 8;  // bytes that hold the header's size
 constexpr std::size_t most_dimensions = 64;
 constexpr std::int64_t longest_header = 100'000'000;  // the limit of the format's reference implementation
 
-// For messages: names come from the file.
+// Shortens and quotes a name for messages: names come from the file.
 std::string quoted(const std::string& name) { return fmt::format("'{}'", one_line(name.substr(0, 200))); }
 
 TensorDType dtype_of(const std::string& name) {
@@ -37,7 +37,7 @@ TensorDType dtype_of(const std::string& name) {
   return TensorDType::other;
 }
 
-// nothing: not an array of integers that are 0 or more.
+// Nothing unless it is an array of integers that are 0 or more.
 std::optional<std::vector<std::int64_t>> integers(const json& object, const char* key) {
   const auto found = object.find(key);
   if (found == object.end() || !found->is_array()) return std::nullopt;
@@ -50,14 +50,14 @@ std::optional<std::vector<std::int64_t>> integers(const json& object, const char
   return values;
 }
 
-// nothing: more than 63 bits.
+// Nothing if the product needs more than 63 bits.
 std::optional<std::int64_t> product(std::int64_t factor, const std::vector<std::int64_t>& shape) {
   for (const std::int64_t size : shape)
     if (__builtin_mul_overflow(factor, size, &factor)) return std::nullopt;
   return factor;
 }
 
-// One entry of the header; `data` is where the header ends.
+// Reads one entry of the header; `data` is the offset behind the header.
 Result<TensorEntry> read_entry(const std::string& name, const json& about, const Path& file, std::int64_t data,
                                std::int64_t file_size) {
   const auto corrupt = [&](const std::string& what) {
@@ -84,7 +84,7 @@ Result<TensorEntry> read_entry(const std::string& name, const json& about, const
   return entry;
 }
 
-// Ranges follow each other without overlap.
+// Checks that ranges follow each other without overlap.
 Status check_ranges(const std::map<std::string, TensorEntry>& tensors) {
   std::vector<std::pair<const std::string*, const TensorEntry*>> order;
   order.reserve(tensors.size());
@@ -101,7 +101,7 @@ Status check_ranges(const std::map<std::string, TensorEntry>& tensors) {
   return {};
 }
 
-// What a file is instead that is no safetensors file; "" if nothing shows.
+// Says what a file is that is no safetensors file; "" if it cannot tell.
 std::string other_format(std::string_view head) {
   if (std::string instead = stand_in(head); !instead.empty()) return instead;
   if (head.starts_with("PK\3\4")) return "is a PyTorch file under another name; load it there and save safetensors";
@@ -165,7 +165,7 @@ Result<std::map<std::string, TensorEntry>> read_shards(const Path& folder, const
       return bad_input(fmt::format("{}: has no tensor {}, but {} says so; copy both from one source",
                                    one_line((folder / file).string()), quoted(name), index_file.filename().string()));
   }
-  // As transformers does: all that the shards hold.
+  // As transformers does: all tensors of the shards.
   std::map<std::string, TensorEntry> tensors;
   for (auto& [file, inside] : shards)
     for (auto& [name, entry] : inside)

@@ -28,7 +28,8 @@ std::int64_t size_of(const TensorSource& tensor) {
   return bytes;
 }
 
-// Wide elements first, so that every tensor is aligned to its element, as readers that map the file expect.
+// Sorts by width of elements, widest first, so that every tensor is aligned to its element, as readers that map the
+// file expect.
 std::vector<const TensorSource*> file_order(std::span<const TensorSource> tensors) {
   std::vector<const TensorSource*> order;
   for (const TensorSource& tensor : tensors) order.push_back(&tensor);
@@ -39,7 +40,7 @@ std::vector<const TensorSource*> file_order(std::span<const TensorSource> tensor
 }
 
 std::string header_of(const std::vector<const TensorSource*>& order) {
-  ordered_json header;  // in the reference implementation's order of keys
+  ordered_json header;  // keys in the reference implementation's order
   header["__metadata__"] = {{"format", "pt"}};
   std::int64_t end = 0;
   for (const TensorSource* tensor : order) {
@@ -54,7 +55,7 @@ std::string header_of(const std::vector<const TensorSource*>& order) {
   return text;
 }
 
-// Groups of consecutive tensors, each of at most `limit` bytes if it has more than one.
+// Groups of consecutive tensors, each at most `limit` bytes unless it is a single tensor.
 std::vector<std::span<const TensorSource>> shards_of(std::span<const TensorSource> tensors, Bytes limit) {
   std::vector<std::span<const TensorSource>> shards;
   std::size_t first = 0;

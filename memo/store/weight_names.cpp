@@ -1,3 +1,4 @@
+// Maps stored names to the class's names.
 #include "memo/store/weight_names.h"
 
 #include <fmt/format.h>
@@ -15,7 +16,7 @@ constexpr std::string_view head = "lm_head.weight";
 
 std::string in_quotes(const std::string& name) { return fmt::format("'{}'", one_line(name.substr(0, 200))); }
 
-// Without the modules that wrap others, wherever they stand: no family has modules of these names.
+// Removes wrappers' module names anywhere in a name: no family has modules of these names.
 std::string without_wrappers(const std::string& name) {
   static constexpr std::array<std::string_view, 4> wrappers{"_orig_mod", "module", "_fsdp_wrapped_module",
                                                             "_checkpoint_wrapped_module"};
@@ -30,7 +31,7 @@ std::string without_wrappers(const std::string& name) {
   return result;
 }
 
-// Tables that older versions of transformers saved, which follow from config.json.
+// Tables that older versions of transformers saved, though config.json determines them.
 bool is_table(const std::string& name) {
   return std::ranges::any_of(std::array{"attn.bias", "attn.masked_bias", "rotary_emb.inv_freq"},
                              [&](const char* suffix) { return name.ends_with(suffix); });
@@ -59,7 +60,7 @@ Result<WeightNames> weight_names(const TensorFiles& files, const std::vector<mod
     return bad_input(fmt::format("{}: tensors {} and {} are both there, two names of one; remove one of them",
                                  files.where().string(), in_quotes(a), in_quotes(b)));
   };
-  std::map<std::string, std::string> there;  // by the name without wrappers
+  std::map<std::string, std::string> there;  // stored name by the name without wrappers
   for (const auto& [name, entry] : files.tensors())
     if (const auto [at, fresh] = there.emplace(without_wrappers(name), name); !fresh)
       return two_names(at->second, name);

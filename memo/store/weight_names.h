@@ -1,4 +1,4 @@
-// By which names the tensors of a checkpoint go: those of the family's class, or what others make of them.
+// Finds the tensors of a checkpoint by the names of the family's class, or by names that other tools make of them.
 #pragma once
 
 #include <map>
@@ -12,14 +12,15 @@
 namespace memo::store {
 
 struct WeightNames {
-  std::map<std::string, std::string> stored;  // the name that a tensor has in the files, by that of the class
-  // Of tensors of the files that the model has no place for, and that hold weights.
+  std::map<std::string, std::string> stored;  // name in the files, by the class's name
+  // Tensors with weights that the model does not have.
   std::vector<std::string> left_out;
 };
 
-// Read besides the class's own names: those with what torch.compile, DDP and FSDP put around modules, and those of the
-// base model, which has no head and whose names begin below it. A head that is tied may be there, alone or beside the
-// embedding; where both are, they must be the same. Tensors that are there under two names are refused.
+// Besides the class's own names, these are read: names with the prefixes that torch.compile, DDP and FSDP put around
+// modules; and names of the base model, which has no head and whose names begin one module lower. A tied head may be
+// stored, alone or with the embedding; if both are stored, they must be equal. A tensor stored under two names is
+// refused.
 Result<WeightNames> weight_names(const TensorFiles& files, const std::vector<model::ParameterSpec>& specs);
 
 }  // namespace memo::store

@@ -3,8 +3,8 @@
     import memo
     memo.attach(model, context=16384, device_limit="2GiB", disk="/var/tmp")
 
-The model's forward and backward then run its own decoder layers by token blocks, and every tensor that backward needs
-stays in memory, leaves for the disk or is computed again as a plan says. See `attach`.
+The model then runs its own decoder layers by token blocks, forward and backward. A plan decides for every tensor that backward
+needs whether it stays in memory, is swapped to the disk or is computed again. See `attach`.
 """
 
 import torch
@@ -16,10 +16,10 @@ except ImportError as error:
     raise ImportError(f"{error} (memo is built for one minor version of torch, and this is {torch.__version__}: after a "
                       "change of torch, install memo again)") from error
 from memo.attaching import attach, attached, attachment, detach, report
+from memo.attachment import Attachment
+from memo.block_greenlet import attention
 from memo.errors import UnsupportedModel
 from memo.ranks import split_sequence
-from memo.running import Attachment
-from memo.suspension import attention
 
 __all__ = ["Attachment", "Plan", "UnsupportedModel", "__version__", "attach", "attached", "attachment", "attention", "detach",
            "report", "split_sequence"]

@@ -1,4 +1,5 @@
-"""The planner and executor (memo/python/module.cpp). BadInput: bad input, or nothing fits; Failed: a step failed."""
+"""Types of the module with planner and executor (memo/python/module.cpp). BadInput: bad input, or nothing fits; Failed: a step
+failed."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -9,38 +10,38 @@ from torch import Tensor
 version: str
 
 def strategies() -> list[str]:
-    """Names of what plans may be asked for."""
+    """Names of the planner's strategies."""
 
 def parse_bytes(text: str) -> int:
-    """Of a size such as "512MiB", as in job.toml."""
+    """Bytes of a size such as "512MiB", as in job.toml."""
 
 def format_bytes(bytes: int) -> str:
-    """Such as "1.50 GiB"."""
+    """A size in words, such as "1.50 GiB"."""
 
 def auto_block(context: int) -> int:
-    """Tokens per block of block = "auto"."""
+    """Tokens per block with block = "auto"."""
 
 def open_device(place: torch.device) -> None:
-    """Raises where layers cannot run on it: ValueError, or RuntimeError."""
+    """Raises ValueError or RuntimeError if layers cannot run on this device."""
 
 def report(plan: str, page: str) -> None:
-    """Writes the page about the plan of a file."""
+    """Writes the report's page about the plan in a file."""
 
 class _Calls(Protocol):
-    """A layer's halves around attention, for blocks of T tokens."""
+    """The parts of a layer before and after attention, for blocks of T tokens."""
 
     def before(self, layer: int, block: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor, float, Mask]:
-        """(T, hidden) -> q (heads, T, head_dim), k and v (kv_heads, T, head_dim), soft cap of the scores (0: none), which
-        keys all tokens' queries see."""
+        """(T, hidden) -> q (heads, T, head_dim), k and v (kv_heads, T, head_dim), soft cap of the scores (0: none), and the mask
+        of the whole sequence."""
     def after(self, layer: int, block: int, o: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """(T, heads, head_dim) -> (T, hidden), and what else the layer gives, (T, any)."""
+        """(T, heads, head_dim) -> (T, hidden), and the layer's extra outputs, (T, any)."""
     def begin_exchange(self, out: Tensor, given: Tensor) -> None:
-        """All-to-all of ranks that share a sequence: (ranks, ...)"""
+        """Begins an all-to-all of the ranks that share a sequence: (ranks, ...)."""
     def end_exchange(self) -> None:
-        """Waits for the oldest that was begun."""
+        """Waits for the oldest exchange that was begun."""
     ranks: int
     def forget(self) -> None:
-        """Ends blocks between before and after."""
+        """Ends blocks that wait between before and after."""
 
 class BadInput(ValueError): ...
 class Failed(RuntimeError): ...
@@ -53,16 +54,16 @@ class Plan:
     @staticmethod
     def load(path: str) -> Plan: ...
     def check(self) -> list[str]:
-        """What fails; empty where the plan is proved."""
+        """The validator's failures; empty if the plan is valid."""
 
 class Profile: ...
 
 def make_plan(profile: Profile, strategy: str, device_limit: int) -> Plan:
-    """device_limit in bytes, 0: none."""
+    """The plan of a strategy. device_limit in bytes, 0: none."""
 
 class LayerOptions:
-    """Of layers: their shape, the kind of each (kinds, from 0), and of each kind whether what is behind attention allocates by
-    values; forward_layers: the first layers, which have no backward side. Limits in bytes, 0: none."""
+    """Layers: their shape, the kind of each (kinds, from 0), and for each kind whether the allocations after attention depend on
+    values (data_dependent). forward_layers: number of first layers without a backward side. Limits in bytes, 0: none."""
 
     def __init__(
         self, *, model: str, hidden_size: int, heads: int, kv_heads: int, head_dim: int, groups: int, block: int,
@@ -73,8 +74,8 @@ class LayerOptions:
 def trace_layer(
     options: LayerOptions, hidden: Tensor, parameters: Sequence[Tensor], calls: _Calls
 ) -> tuple[str, str, bool]:
-    """What layer 0 of the calls allocates for a block (tokens, hidden), before its attention and behind it; and whether it
-    draws random numbers."""
+    """Traces layer 0 of the calls for a block (tokens, hidden): texts about its allocations before and after attention, and
+    whether it draws random numbers."""
 
 class Profiler:
     """Measures a layer of each kind: layer k of the calls is of kind k, as are hidden[k] and parameters[k]."""
@@ -83,38 +84,39 @@ class Profiler:
         self, options: LayerOptions, hidden: Sequence[Tensor], parameters: Sequence[Sequence[Tensor]], calls: _Calls
     ) -> None: ...
     def profile(self, context: int) -> Profile:
-        """Of a context of whole blocks."""
+        """The profile for a context of whole blocks."""
     def try_layer(
         self, kind: int, calls: _Calls, hidden: Tensor, d_output: Tensor | None, parameters: Sequence[Tensor]
     ) -> tuple[Tensor] | tuple[Tensor, Tensor, list[Tensor | None]]:
-        """Layer 0 of the calls, which is of this kind: its output, and (with d_output) the gradients of its input and
+        """Runs layer 0 of the calls, which is of this kind: its output, and (with d_output) the gradients of its input and of the
         parameters."""
     def open(self, plan: Plan, calls: _Calls, watch: bool) -> Session:
-        """watch: whether check mode watches the first step."""
+        """A session of the plan. watch: whether check mode watches the first step."""
 
 class Mask:
-    """Which keys queries see: none behind themselves, none before their document's first token (starts, ascending from 0; none:
-    one document), the last `window` ones (0: all), none where hidden is true. row: of a query that sees none, the output is 0
-    (row 0), or the mean of the values of its row of so many tokens."""
+    """Which keys each query sees: those of its own document up to itself, at most the last `window` of them (0: all), and no
+    hidden ones. document_starts: first tokens of documents, ascending from 0; empty: one document. hidden: true for keys that
+    no query sees. row: the output of a query that sees no key is 0 (row 0), or the mean of the values in its row of `row`
+    tokens."""
 
     def __init__(
-        self, *, starts: Sequence[int], window: int = 0, hidden: Tensor | None = None, row: int = 0
+        self, *, document_starts: Sequence[int], window: int = 0, hidden: Tensor | None = None, row: int = 0
     ) -> None: ...
     def with_window(self, window: int) -> Mask: ...
     @property
-    def starts(self) -> list[int]: ...
+    def document_starts(self) -> list[int]: ...
     @property
     def window(self) -> int: ...
     @property
     def hidden(self) -> list[int]: ...
 
 class Session:
-    """Runs steps by a plan, layer by layer; the layers of a step in order."""
+    """Runs steps by a plan, one layer at a time, in the order of layers."""
 
     def forward(self, layer: int, hidden: Tensor, seed: int) -> tuple[Tensor, list[Tensor]]:
-        """(tokens, hidden) -> the same shape, and what else the layer gives. seed: of the step's random numbers."""
+        """(tokens, hidden) -> the same shape, and the layer's extra outputs. seed: for the step's random numbers."""
     def backward(
-        self, layer: int, d_output: Tensor, d_besides: Sequence[Tensor], parameters: Sequence[Tensor]
+        self, layer: int, d_output: Tensor, d_extra_outputs: Sequence[Tensor], parameters: Sequence[Tensor]
     ) -> tuple[Tensor, list[Tensor | None]]:
         """Gradients of the layer's input and of its parameters."""
     @property
@@ -127,11 +129,11 @@ class Session:
         """Bytes of the plan's memory that steps have touched."""
     @property
     def departures(self) -> tuple[int, list[str]]:
-        """How often calls departed from the plan, and where first."""
+        """The number of departures from the plan, and descriptions of the first ones."""
     @property
     def check(self) -> dict[str, int] | None:
-        """Of the first whole step, which is watched for races and for memory that is read before it is filled: ranges
-        accessed, conflicts (pairs of accesses, each ordered), poisoned_bytes."""
+        """Check mode's report of the first whole step: accesses (ranges of bytes), conflicts (pairs of accesses, each ordered by
+        an event), poisoned_bytes."""
     @property
     def last(self) -> dict[str, float] | None:
-        """Of the last whole step: seconds, stall_seconds, compute_seconds, bytes_out, bytes_in."""
+        """Measurements of the last whole step: seconds, stall_seconds, compute_seconds, bytes_out, bytes_in."""

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from memo import _core
+from memo.attachment import Attachment, attachment_of
 from memo.own_model import OwnModel
 from memo.planning import Planning
-from memo.running import Attachment, attachment_of
 from memo.transformers_model import TransformersModel
 
 
@@ -20,17 +20,17 @@ def attach(model: torch.nn.Module, context: int, block: int | str = "auto", devi
            layers: torch.nn.ModuleList | torch.nn.ModuleDict | str | None = None,
            example: Callable[[int], tuple | torch.Tensor] | None = None, check: bool = True,
            plan: _core.Plan | str | Path | None = None) -> Attachment:
-    """Makes `model` train by token blocks, as a plan says; returns its `Attachment`.
+    """Makes `model` train by token blocks, by a plan; returns its `Attachment`.
 
-    context: tokens of a sequence (of all rows of a batch together) to plan for; other lengths get plans of their own.
-    block: tokens per block. device_limit: bytes, or "2GiB", for weights, gradients, AdamW's moments and everything
-    else of a step; None: no limit. host_limit, or disk (a folder) with disk_limit: where tensors may leave to.
-    strategy: "memo", "resident", "recompute" or "offload". sequence_group: a torch.distributed group over whose ranks
-    the sequence is split (`split_sequence`); `context` and limits are then a rank's. layers, example: of a model that is
-    not of transformers, see memo.own_model. check: compares a layer of each kind with the model's own. plan: one that
-    `Plan.save` wrote, or its path, for sequences of `context` instead of a new one.
+    context: number of tokens to plan for, of one sequence or of all rows of a batch together; other lengths get plans of
+    their own. block: tokens per block. device_limit: bytes, or "2GiB", for weights, gradients, AdamW's moments and
+    everything else of a step; None: no limit. host_limit, or disk (a folder) with disk_limit: the tier for swapped
+    tensors. strategy: "memo", "resident", "recompute" or "offload". sequence_group: a torch.distributed group over whose
+    ranks the sequence is split (`split_sequence`); `context` and limits are then those of a rank. layers, example: for a
+    model that is not of transformers, see memo.own_model. check: compares a layer of each kind with the model's own.
+    plan: a Plan, or the path of one that `Plan.save` wrote, to use for sequences of `context` instead of a new one.
 
-    Raises UnsupportedModel where the model cannot be run so, ValueError where nothing fits. The model is left as it was.
+    Raises UnsupportedModel where the model cannot run so, ValueError where nothing fits; the model is then unchanged.
     """
     if attachment_of(model) is not None:
         raise ValueError("memo: the model is attached already: memo.detach(model) first")
@@ -44,7 +44,7 @@ def attach(model: torch.nn.Module, context: int, block: int | str = "auto", devi
 
 
 def _bytes_of(size, option):
-    """Of a size as job.toml has them; 0 of None."""
+    """Bytes of a size as in job.toml; 0 for None."""
     if size is None:
         return 0
     try:
@@ -60,7 +60,7 @@ def detach(model: torch.nn.Module) -> None:
 
 @contextlib.contextmanager
 def attached(model: torch.nn.Module, context: int, **options) -> Iterator[Attachment]:
-    """`attach` for the length of a with statement."""
+    """`attach` for the duration of a with statement."""
     made = attach(model, context, **options)
     try:
         yield made
@@ -69,7 +69,7 @@ def attached(model: torch.nn.Module, context: int, **options) -> Iterator[Attach
 
 
 def attachment(model: torch.nn.Module) -> Attachment:
-    """The Attachment of an attached model, of what wraps it, or of what it wraps."""
+    """The Attachment of an attached model, of its wrapper, or of the model inside of it."""
     made = attachment_of(model)
     if made is None:
         raise ValueError("the model is not attached")

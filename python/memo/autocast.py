@@ -1,4 +1,4 @@
-"""Autocast around calls of layers: the same in backward as in forward, and weights cast before blocks meet them."""
+"""Autocast around calls of layers: the same in backward as in forward, with weights cast before blocks use them."""
 
 import contextlib
 
@@ -6,19 +6,19 @@ import torch
 
 
 def state(device_type):
-    """What decides how layers compute besides themselves: the dtype of autocast, or None."""
+    """The dtype of autocast, or None: the part of the state around layers that decides how they compute."""
     return torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else None
 
 
 def of_attention(dtype, hidden_dtype):
-    """The dtype of attention's operands under autocast to `dtype`, where hidden states are of `hidden_dtype`."""
+    """The dtype of attention's operands under autocast to `dtype`, when hidden states have `hidden_dtype`."""
     return dtype if dtype == torch.bfloat16 else hidden_dtype
 
 
 @contextlib.contextmanager
 def around(device_type, dtype, parameters):
-    """With autocast to `dtype` (None: without), the casts of `parameters` already in its cache: a block then allocates
-    none, and all share one."""
+    """Within, autocast is on with `dtype` (None: off), and its cache already has the casts of `parameters`: blocks then share
+    them and allocate none."""
     if dtype is None:
         with torch.autocast(device_type, enabled=False):
             yield

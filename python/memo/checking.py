@@ -1,4 +1,4 @@
-"""Whether layers by token blocks give what they give whole: compared with the model's own, by the rounding of its own."""
+"""Checks that layers by token blocks compute the same as the model's own layers, up to the size of their rounding."""
 
 import torch
 
@@ -8,8 +8,8 @@ from memo.kinds import Example
 
 
 def check(planning, state, found, profiler):
-    """Runs a layer of each kind both ways, at a length of whole blocks and at an odd one with other values, and compares
-    outputs and gradients. Layers that draw random numbers are compared without (in evaluation mode)."""
+    """Runs a layer of each kind both ways, at a length of whole blocks and at an odd length with other values, and compares
+    outputs and gradients. Layers that draw random numbers are compared in evaluation mode, where they draw none."""
     for kind, one in enumerate(found.examples):
         length = one.hidden.shape[1]
         odd = one.first(max(1, length - planning.block // 2 - 1))
@@ -19,7 +19,7 @@ def check(planning, state, found, profiler):
             _Comparison(planning, state, example, found.draws).run(kind, profiler)
 
 
-_OF_EXPERTS = ("top_k", "num_experts", "num_local_experts", "num_experts_per_tok")  # of modules that choose by values
+_OF_EXPERTS = ("top_k", "num_experts", "num_local_experts", "num_experts_per_tok")  # attributes of modules with experts
 
 
 class _Comparison:
@@ -27,7 +27,7 @@ class _Comparison:
         self.planning, self.state, self.example, self.draws = planning, state, example, draws
         self.layer = planning.layers[example.layer]
         self.routes = any(hasattr(module, name) for module in self.layer.modules() for name in _OF_EXPERTS)
-        self.d = None  # of the output; none of layers that run forward alone
+        self.d = None  # gradient of the output; None for layers that run forward only
         if example.layer >= state.forward_layers:
             self.d = torch.randn(example.hidden.shape, generator=torch.Generator().manual_seed(1)).to(example.hidden)
 
@@ -65,8 +65,8 @@ class _Comparison:
                                        f"{_difference(a, best):.1e}")
 
     def _without_rerouted(self, plain, ours, exact):
-        """Rounding to bfloat16 sends a token now and then to another expert. Without so few rows, or (of parameters' gradients,
-        to which each token gives a share) towards the plain one by what such a token may give; of float32, all."""
+        """Leaves out the few tokens that rounding to bfloat16 may send to another expert: their rows, or, in gradients of
+        parameters, to which each token contributes, the largest difference that so few tokens may make. None in float32."""
         tokens = self.example.hidden.shape[1]
         few = max(2, tokens // 64) if self.example.hidden.dtype != torch.float32 or self.state.dtype is not None else 0
         if few == 0 or exact is None:
@@ -87,14 +87,14 @@ class _Comparison:
             return self._with_gradients(y, [leaf, *leaves.wanted])
 
     def _with_gradients(self, y, leaves):
-        """The output; of layers that have a backward, with gradients of these leaves."""
+        """The output, and for layers with a backward side the gradients of these leaves."""
         if self.d is None:
             return [y]
         return [y.detach(), *torch.autograd.grad(y, leaves, self.d.to(y.dtype), allow_unused=True)]
 
     def _exact(self, plain, trained):
-        """The same in more digits: float64 of float32, float32 of bfloat16. Where the layer cannot, the plain one again, so that
-        nothing is forgiven."""
+        """The same with more digits: float64 for float32, float32 for bfloat16. If the layer cannot compute so, returns the plain
+        results, which allow no error."""
         more = torch.float64 if self.example.hidden.dtype == torch.float32 and self.state.dtype is None else torch.float32
         wide = lambda value: _map(value, lambda t: t.detach().to(more) if t.is_floating_point() else t)
         own = {n: wide(t) for n, t in (*self.layer.named_parameters(), *self.layer.named_buffers())}
@@ -106,7 +106,7 @@ class _Comparison:
                     torch.func.functional_call(self.layer, own, (leaf, *wide(self.example.args)), wide(self.example.kwargs))
                 )
                 return self._with_gradients(y, [leaf, *leaves])
-        except Exception:  # a layer whose kernels are of one dtype
+        except Exception:  # a layer whose kernels support one dtype only
             return plain
 
 
@@ -137,14 +137,14 @@ def _difference(a, b):
 
 
 def _near(plain, ours):
-    """Closer than most operators of this dtype round."""
+    """Whether the difference is below the rounding of most operators of this dtype."""
     near = 1e-4 if plain.dtype == torch.float32 else 8e-3
     return bool(_norm(plain.double() - ours.double()) <= near * _norm(plain))
 
 
 def _within_rounding(plain, ours, exact):
-    """At most twice the plain model's own error; of a gradient that is nothing but rounding (zero in theory), as large as
-    such rounding may be."""
+    """Whether the error is at most twice the plain model's own; for a gradient that is only rounding (zero in theory), at most
+    16 times."""
     exact = torch.zeros_like(plain) if exact is None else exact
     of_plain, of_ours = _norm(plain.double() - exact.double()), _norm(ours.double() - exact.double())
     only_rounding = _norm(exact) <= 2 * of_plain

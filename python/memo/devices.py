@@ -1,4 +1,4 @@
-"""What a model's layers run on: the CPU, or a GPU, on which autograd runs backward on a thread of its own."""
+"""The device of a model's layers: the CPU, or a GPU, for which autograd runs backward on a thread of its own."""
 
 import torch
 
@@ -7,7 +7,7 @@ from memo.errors import UnsupportedModel
 
 
 def of(names, layers) -> torch.device:
-    """The device of all layers' parameters; refuses by name what they cannot run on."""
+    """The device of all layers' parameters; refuses a device on which they cannot run, by the parameter's name."""
     found = [(f"{layer_name}: {name}", parameter.device) for layer_name, layer in zip(names, layers)
              for name, parameter in layer.named_parameters()]
     first, device = found[0] if found else ("", torch.device("cpu"))
@@ -22,7 +22,7 @@ def of(names, layers) -> torch.device:
 
 
 def check_attention(name, device_type, dtype, softcap):
-    """Refuses attention that the device has no kernel for. dtype: of its operands."""
+    """Refuses attention for which the device has no kernel. dtype: that of its operands."""
     if device_type == "cpu":
         if dtype not in (torch.float32, torch.bfloat16):
             raise UnsupportedModel(f"{name}: attention of {dtype}; on the CPU it is of float32 or bfloat16")
@@ -35,7 +35,7 @@ def check_attention(name, device_type, dtype, softcap):
 
 
 def same_random(device):
-    """Within, random numbers are drawn as by nobody: behind it they go on as before."""
+    """Within, random numbers may be drawn; afterwards the generators are in the same state as before."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
@@ -52,8 +52,8 @@ class _Backward(torch.autograd.Function):
 
 
 def in_backward(device, work):
-    """What `work` returns, run where autograd runs backward on this device: the thread that calls is another one on a GPU,
-    and would not see what backward allocates."""
+    """Runs `work` on the thread on which autograd runs backward for this device, and returns its result. On a GPU this is not
+    the calling thread, which would not see backward's allocations."""
     result = []
     with torch.enable_grad():
         leaf = torch.zeros((), device=device, requires_grad=True)

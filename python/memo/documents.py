@@ -1,11 +1,11 @@
-"""Documents of a batch that a model with flash attention is told of by arguments; other attention takes none from them."""
+"""Reads the documents of a batch from the arguments of a model with flash attention. Other attention gets documents by masks."""
 
 from memo.masks import of_flash
 
 
 def of_flash_arguments(batch: int, length: int, named: dict) -> list[int]:
-    """First tokens of documents, of rows that lie one behind the other, by a layer's arguments: cu_seq_lens_q, else where
-    positions [1, tokens] of a single row are 0 that do not go on all along; none where there is a mask."""
+    """First tokens of the documents in a batch, whose rows lie one after another, by a layer's arguments: cu_seq_lens_q; else
+    the tokens with position 0, if positions [1, tokens] of a single row do not count on throughout. Empty with a mask."""
     if not of_flash() or named.get("attention_mask") is not None:
         return []
     ends, positions = named.get("cu_seq_lens_q"), named.get("position_ids")

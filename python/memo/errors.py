@@ -1,5 +1,5 @@
-"""What goes wrong with a model rather than with a value."""
+"""The exception for models that cannot be attached."""
 
 
 class UnsupportedModel(ValueError):
-    """The model, or one of its layers, which the message names, cannot be run by token blocks."""
+    """The model cannot run by token blocks; the message names the model or the layer that prevents it."""

@@ -1,4 +1,4 @@
-"""The LM head of an attached model: while it trains, its logits are made only when someone looks at them."""
+"""The LM head of an attached model: while it trains, its logits are computed only when their values are used."""
 
 import functools
 
@@ -24,22 +24,22 @@ class TiledHead:
         return made if made._linears() else None
 
     def _linears(self):
-        """Of the model's head as it is now: itself, or what is in a wrapper of it."""
+        """The linear modules of the model's present head: the head itself, or those inside of its wrapper."""
         head = self._model.get_output_embeddings() if hasattr(self._model, "get_output_embeddings") else None
         return [module for module in head.modules() if isinstance(module, torch.nn.Linear)] if head is not None else []
 
     @property
     def tile_bytes(self) -> int:
-        """Of a tile's logits and what is computed with them, and of the weight's gradient."""
+        """Bytes of a tile's logits and their gradients, and of the weight's gradient."""
         head = self._linears()[0]
         return 4 * (TILE * head.out_features * (2 if self._capped else 1) + head.weight.numel())
 
-    def patch(self, forwards):
-        """At every step, since heads are resized, replaced and wrapped."""
+    def patch(self, patching):
+        """Called before every step, since heads may be resized, replaced and wrapped."""
         for head in self._linears():
             if head not in self._patched:
                 self._patched.append(head)
-                forwards.replace(head, functools.partial(self._run, head))
+                patching.replace(head, functools.partial(self._run, head))
 
     @staticmethod
     def _run(head, forward):
@@ -47,7 +47,8 @@ class TiledHead:
 
         def run(input):
             weight, bias, cast = head.weight, head.bias, autocast.state(input.device.type)
-            # Sharded by itself, its weight is gone when the loss comes; what is no plain tensor computes in its own way.
+            # The weight of a head that is sharded by itself is gone when the loss is computed; tensor subclasses compute in
+            # their own way.
             if (own or type(head).forward is not torch.nn.Linear.forward or hasattr(head, "unshard")
                     or not head.training or not torch.is_grad_enabled()
                     or any(type(t) not in (torch.Tensor, torch.nn.Parameter) or t.dtype not in _DTYPES for t in (input, weight))

@@ -1,21 +1,21 @@
-"""Which layers are of one kind: those that do the same with memory. Each layer runs a few tokens as a block does, forward
-and backward, and what it allocates and autograd keeps tells its kind."""
+"""Finds the kinds of layers: layers of one kind use memory alike. Each layer runs a few tokens like a block, forward and
+backward; its allocations and the tensors that autograd keeps tell its kind."""
 
 import dataclasses
 import functools
 
 import torch
 
-from memo import _core, captured, layers, look
+from memo import _core, layers, look, router_outputs
 from memo.errors import UnsupportedModel
-from memo.forwards import Forwards
+from memo.patching import Patching
 
-_TRACED = 64  # tokens of the block by which layers are told apart
+_TRACED = 64  # tokens of the block whose traces distinguish layers
 
 
 @dataclasses.dataclass
 class Example:
-    """What the model gave to a layer: hidden [1, tokens, h], and arguments."""
+    """The input of a layer in the model: hidden [1, tokens, h], and the other arguments."""
 
     layer: int
     hidden: torch.Tensor
@@ -44,27 +44,27 @@ def _cut(value, length, tokens):
 
 @dataclasses.dataclass
 class Kinds:
-    """of: the kind of each layer, from 0 in the order of layers; examples: of each kind, that of its first layer;
-    data_dependent: of each kind; draws: whether layers draw random numbers."""
+    """of: the kind of each layer, counted from 0 in the order of layers; examples: the example of each kind's first layer;
+    data_dependent: for each kind, whether its allocations depend on values; draws: whether layers draw random numbers."""
 
     of: list
     examples: list
     data_dependent: list
     draws: bool
-    captures: tuple  # keys of what the model collects from inside of layers (memo/captured.py)
+    router_outputs: tuple  # keys of the outputs that the model collects from inside of layers (memo/router_outputs.py)
 
 
 def find(planning, state, tokens) -> Kinds:
-    """Runs the model on so many tokens, and its layers on a block each."""
-    found, forwards, keys = [], Forwards(), []  # [(signature, structure, example, draws)], a layer each
+    """Runs the model on this many tokens, and each layer on a small block."""
+    found, patching, keys = [], Patching(), []  # [(signature, structure, example, draws)], a layer each
 
     def watch(i, layer, forward):
         def run(*args, **kwargs):
             hidden, args, kwargs = layers.hidden_of(layer, args, kwargs)
-            keys[:] = state.captures or captured.wanted()
+            keys[:] = state.router_outputs or router_outputs.wanted()
             if len(found) == i:
                 example = Example(i, hidden.detach(), args, kwargs)
-                signature, draws = _trace(planning, state._replace(captures=tuple(keys)), example)
+                signature, draws = _trace(planning, state._replace(router_outputs=tuple(keys)), example)
                 if all(signature != other[0] for other in found):
                     example.hidden = example.hidden.clone()
                 found.append((signature, look.structure(layer), example, draws))
@@ -72,14 +72,14 @@ def find(planning, state, tokens) -> Kinds:
         return run
 
     for i, layer in enumerate(planning.layers):
-        forwards.replace(layer, functools.partial(watch, i, layer))
-    before, planning.own_forward = planning.own_forward, forwards.below
+        patching.replace(layer, functools.partial(watch, i, layer))
+    before, planning.own_forward = planning.own_forward, patching.below
     try:
         with torch.no_grad():
             planning.kind.example(tokens)
     finally:
         planning.own_forward = before
-        forwards.restore()
+        patching.restore()
     if not found:
         raise UnsupportedModel(f"{type(planning.kind.owner).__name__} did not run its layers")
     if len(found) != len(planning.layers):
@@ -89,7 +89,7 @@ def find(planning, state, tokens) -> Kinds:
 
 
 def _trace(planning, state, example):
-    """((before, after, without backward), draws) of a layer; `after` is None where it hangs on values."""
+    """((before, after, without backward), draws) of a layer; `after` is None where it depends on values."""
     tokens = min(planning.block, _TRACED, example.hidden.shape[1])
     few = example.first(tokens)
     noise = torch.randn(few.hidden.shape, generator=torch.Generator().manual_seed(1)).to(few.hidden)
@@ -117,8 +117,8 @@ def _find_heads(planning, few, state, tokens):
     planning.heads_are(query.shape[::2], key.shape[::2])
 
 
-def _group(found, captures):
-    # A layer whose few tokens happened to allocate alike is data dependent where one of the same structure is.
+def _group(found, keys):
+    # A layer is data dependent if one of the same structure is, even if its few tokens happened to allocate alike.
     dependent = {structure for signature, structure, *_ in found if signature[1] is None}
     signatures = [(s[0], None if structure in dependent else s[1], s[2]) for s, structure, *_ in found]
     unique = list(dict.fromkeys(signatures))
@@ -126,4 +126,4 @@ def _group(found, captures):
     for example in examples:
         example.hidden = example.hidden.clone()
     return Kinds([unique.index(one) for one in signatures], examples, [one[1] is None for one in unique],
-                 any(draws for *_, draws in found), captures)
+                 any(draws for *_, draws in found), keys)

@@ -1,4 +1,4 @@
-"""The decoder layers of a model, and what the executor calls of them (memo/plugin/layer_calls.h)."""
+"""The decoder layers of a model in the form that the executor calls (memo/plugin/layer_calls.h)."""
 
 import collections
 import contextlib
@@ -8,19 +8,19 @@ import inspect
 
 import torch
 
-from memo import _core, autocast, captured, devices, ranks
+from memo import _core, autocast, devices, ranks, router_outputs
+from memo.block_greenlet import BlockGreenlet
 from memo.documents import of_flash_arguments
 from memo.errors import UnsupportedModel
 from memo.masks import Mask, Masks, of_transformers
-from memo.suspension import Block
 
 _CACHES = ("past_key_values", "past_key_value", "layer_past")
-_DOCUMENTS = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")  # of attention, which is not the layer's
+_DOCUMENTS = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")  # for attention
 
 
 @contextlib.contextmanager
 def named(layer_name):
-    """A failure of the executor becomes that of a layer by its name."""
+    """Raises a failure of the executor again as one of the layer, by its name."""
     try:
         yield
     except (_core.BadInput, _core.Failed) as error:
@@ -35,7 +35,7 @@ def named(layer_name):
 
 @contextlib.contextmanager
 def whole(layer):
-    """A layer of fully_shard with its parameters gathered: on every rank at the same time."""
+    """Within, a layer of fully_shard has its parameters gathered. All ranks must enter at the same time."""
     sharded = hasattr(layer, "unshard")
     if sharded:
         layer.unshard()
@@ -48,7 +48,7 @@ def whole(layer):
 
 @contextlib.contextmanager
 def noted(layer_name):
-    """An exception of a layer's own code goes on as it is, with the layer noted."""
+    """Lets an exception of a layer's own code pass unchanged, with a note of the layer."""
     try:
         yield
     except BaseException as error:
@@ -63,7 +63,7 @@ def _signature(forward):
 
 
 def hidden_of(layer, args, kwargs):
-    """Hidden states, and a layer's other arguments, however they were given."""
+    """Separates a layer's hidden states from its other arguments, whether they were given by name or not."""
     if args:
         return args[0], args[1:], kwargs
     first = list(_signature(type(layer).forward).parameters)[1]
@@ -86,7 +86,7 @@ def arguments(layer, args, kwargs):
 
 
 class Arguments:
-    """What layers are given besides hidden states, cut into blocks. Cut once for all layers that are given the same."""
+    """The layers' arguments besides hidden states, cut into blocks: once for all layers that get the same ones."""
 
     def __init__(self, batch: int, length: int, context: int, block: int, group=None):
         self.batch, self.length, self.context, self.block = batch, length, context, block
@@ -94,7 +94,7 @@ class Arguments:
         self._cut = {}
 
     def blocks(self, layer_name: str, named: dict) -> list[dict]:
-        """Arguments of each block: rows of what has a row a token, everything else as it is, masks too: attention is whole."""
+        """Arguments of each block: its rows of tensors with a row for each token; other arguments, also masks, whole."""
         cut, count = {}, self.context // self.block
         self.masks.read(None, of_flash_arguments(self.batch, self.length, named))
         for name, value in named.items():
@@ -135,8 +135,8 @@ class Arguments:
 
 
 class Leaves:
-    """A layer's parameters as blocks meet them: one that has hooks is another tensor over the same memory, since hooks are for
-    the whole gradient, once, and not for that of each block."""
+    """A layer's parameters while blocks run: a parameter with hooks is replaced by another tensor over the same memory, since
+    its hooks must run once, for the whole gradient, and not for each block's."""
 
     def __init__(self, layer):
         self.wanted, self._swapped = [], []
@@ -157,10 +157,10 @@ class Leaves:
 
 
 class Calls:
-    """What the executor calls (memo/plugin/layer_calls.h). `set` gives a layer's arguments of a step."""
+    """The object that the executor calls (memo/plugin/layer_calls.h). `set` gives it a layer's arguments in a step."""
 
     def __init__(self, names, layers, forwards, heads=None, group=None):
-        """heads: (heads, columns) of each layer's queries, keys and values; None: whatever they are."""
+        """heads: (heads, columns) of each layer's queries, keys and values; None: any."""
         self.names, self.layers, self._forwards, self._heads, self._group = names, layers, forwards, heads, group
         self.ranks = ranks.count(group)
         self._arguments, self._masks, self._leaves = ([None] * len(layers) for _ in range(3))
@@ -168,27 +168,27 @@ class Calls:
         self._exchanges = collections.deque()
         self._keys = ()
         self.returns_tuple = False
-        self.counts = []  # of what the last block gave besides, by key
+        self.counts = []  # numbers of the last block's extra outputs, by key
 
     def set(self, layer: int, blocks: list[dict], masks: Masks):
         self._arguments[layer], self._masks[layer], self._leaves[layer] = blocks, masks, Leaves(self.layers[layer])
 
     def leaves(self, layer: int) -> list:
-        """The layer's parameters that blocks give gradients of."""
+        """The layer's trained parameters, in the form that blocks use."""
         return self._leaves[layer].wanted
 
-    def capture(self, keys):
-        """What the model's own hooks collect from inside of layers in this step (memo/captured.py)."""
+    def collect(self, keys):
+        """Sets the keys that the model's own hooks collect from inside of layers in this step (memo/router_outputs.py)."""
         self._keys = keys
 
     def before(self, layer, block, x):
         given = self._arguments[layer][block]
         if (layer, block) in self._waiting:
             self._waiting.pop((layer, block)).end()
-        waiting = Block(lambda hidden: self._forwards[layer](hidden, **given))
+        waiting = BlockGreenlet(lambda hidden: self._forwards[layer](hidden, **given))
         waiting.tokens = (layer, block * x.shape[0], (block + 1) * x.shape[0])
         waiting.gr_context = contextvars.copy_context()
-        waiting.captured = captured.apart(waiting.gr_context, self._keys)
+        waiting.router_outputs = router_outputs.apart(waiting.gr_context, self._keys)
         came = self._switch(layer, waiting, x)
         if waiting.dead:
             raise UnsupportedModel(f"{self.names[layer]} does not call its attention by transformers' interface")
@@ -225,9 +225,9 @@ class Calls:
             y = y[0]
         if y.shape[:-1] != (1, o.shape[0]):
             raise UnsupportedModel(f"{self.names[layer]} changes the shape of its hidden states")
-        self.counts = [len(tensors) for tensors in waiting.captured.values()]
-        return y[0], [captured.rows(self.names[layer], tensor, y.shape[1])
-                      for tensors in waiting.captured.values() for tensor in tensors]
+        self.counts = [len(tensors) for tensors in waiting.router_outputs.values()]
+        return y[0], [router_outputs.rows(self.names[layer], tensor, y.shape[1])
+                      for tensors in waiting.router_outputs.values() for tensor in tensors]
 
     def begin_exchange(self, out, given):
         self._exchanges.append(torch.distributed.all_to_all_single(out, given, group=self._group, async_op=True))
@@ -236,7 +236,7 @@ class Calls:
         self._exchanges.popleft().wait()
 
     def forget(self):
-        while self._exchanges:  # the step has failed already, perhaps because of them
+        while self._exchanges:  # the step has failed, perhaps because of an exchange
             with contextlib.suppress(RuntimeError):
                 self.end_exchange()
         while self._waiting:

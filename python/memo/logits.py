@@ -1,4 +1,4 @@
-"""Logits that are made when someone looks at them: what the head of an attached model gives while it trains."""
+"""Logits that are computed only when their values are used: the output of an attached model's head while it trains."""
 
 import weakref
 
@@ -8,31 +8,31 @@ from torch.utils._pytree import tree_map_only
 from memo.tiled_loss import TiledLoss, first_order
 
 _CROSS_ENTROPY = torch.nn.functional.cross_entropy
-# What reads memory, or the whole object, without one of PyTorch's operators.
+# Methods that read the memory, or the whole object, without calling one of PyTorch's operators.
 _READS = {"__array__", "__cuda_array_interface__", "__dlpack__", "__reduce_ex__", "__repr__", "data_ptr", "numpy",
           "share_memory_", "storage", "tolist", "untyped_storage"}
 
 
 class Logits(torch.Tensor):
-    """[..., vocabulary] of `rows` [..., hidden] through a linear head, after `steps`. A tensor like any other: the first
-    operator that needs its values makes them, whole, and gradients are those of whole logits. What models do before their
-    loss needs none: other views and slices of the rows, float(), multiples, a soft cap, and cross entropy itself, which runs
+    """Logits [..., vocabulary]: `rows` [..., hidden] through a linear head, then `steps`. A tensor like any other: the first
+    operator that needs its values computes all of them, and gradients are those of whole logits. The usual operations before
+    a loss need no values: views and slices of the rows, float(), multiples, a soft cap, and cross entropy itself, which runs
     in tiles."""
 
     @staticmethod
     def of(rows, weight, bias, cast, steps=(), before=None) -> "Logits":
-        """cast: to what dtype autocast casts the head's operands, or None. steps: (name of a method of Tensor, arguments).
-        before: the logits that these are taken from."""
+        """cast: the dtype to which autocast casts the head's operands, or None. steps: (name of a method of Tensor, arguments).
+        before: the logits from which these are derived."""
         logits = _Head.apply(rows, weight, bias, cast, steps)
         logits._operands, logits._cast, logits._steps, logits._whole = (rows, weight, bias), cast, steps, None
         logits._source = before._source if before is not None else _Source(rows, weight, bias)
-        # Those that would share memory if they had any.
+        # The logits that would share memory with these, if they had values.
         logits._views = before._views if before is not None and rows is not before._operands[0] else []
         logits._views.append(weakref.ref(logits))
         return logits
 
     def _now(self):
-        """The operands, if they still are what the logits are of."""
+        """The operands; raises if they have changed since the logits were made."""
         if self._source.changed():
             raise RuntimeError("memo: the weights have changed since these logits were asked for, and nobody had looked at them; "
                                "look at them before optimizer.step()")
@@ -75,11 +75,11 @@ class Logits(torch.Tensor):
             raise RuntimeError(f"memo: {func.name()} in place, on logits of which there are several views; write logits = "
                                "logits.clone() first")
 
-    # ---- what needs no values; None: this does
+    # ---- operations without values; they return None if they need values after all
 
     @torch.compiler.disable
     def _after(self, func, name, given, kwargs):
-        """The logits after one of the steps that are taken without them."""
+        """The logits after one of the steps that need no values."""
         (rows, weight, bias), step = self._operands, None
         if name in ("mul", "div", "true_divide") and len(given) == 1 and type(given[0]) in (int, float) and not kwargs:
             step = ("mul" if name == "mul" else "div", given)
@@ -108,7 +108,7 @@ class Logits(torch.Tensor):
                 or any(other is not None for other in (weight, size_average, reduce))):
             return None
         outside = (target != ignore_index) & ((target < 0) | (target >= self.shape[1]))
-        if target.device.type == "cpu" and outside.any():  # a GPU's kernels look themselves
+        if target.device.type == "cpu" and outside.any():  # a GPU's kernels check this themselves
             raise IndexError(f"Target {target[outside][0]} is out of bounds.")
         operands = self._now() if torch.is_grad_enabled() else [t if t is None else t.detach() for t in self._now()]
         with torch.autocast(self.device.type, dtype=self._cast, enabled=self._cast is not None):
@@ -118,11 +118,11 @@ class Logits(torch.Tensor):
 
 
 class _Source:
-    """What logits that are taken from one another have in common."""
+    """The common state of logits that are derived from one another."""
 
     def __init__(self, *operands):
         self._versions = [(t, t._version) for t in operands if t is not None]
-        self.tiled, self.watched = False, False  # a loss was computed in tiles; someone wants the logits' gradient
+        self.tiled, self.watched = False, False  # a loss was computed in tiles; the logits' gradient is wanted
 
     def changed(self):
         return any(t._version != version or t.untyped_storage().nbytes() == 0 for t, version in self._versions)
@@ -133,7 +133,7 @@ class _Source:
 
 
 class _Head(torch.autograd.Function):
-    """Logits in autograd's graph: gradients of whole logits."""
+    """The node of logits in autograd's graph: its backward takes the gradient of whole logits."""
 
     @staticmethod
     def forward(ctx, rows, weight, bias, cast, steps):
@@ -171,12 +171,12 @@ def _take(logits, steps):
 
 
 def _only(given, kwargs):
-    """What `Tensor.to` is given, if that is all."""
+    """The single argument of `Tensor.to`, if there is only one."""
     return given[0] if len(given) == 1 and not kwargs else kwargs.get("dtype") if len(kwargs) == 1 and not given else None
 
 
 def _of_rows(index, dims):
-    """Whether an index takes rows, each whole, by slices and numbers."""
+    """Whether an index selects whole rows, by slices and numbers."""
     index = index if type(index) is tuple else (index,)
     if not index or not all(type(part) in (slice, int) or part is Ellipsis for part in index):
         return False
@@ -185,7 +185,7 @@ def _of_rows(index, dims):
 
 
 def _scale_and_cap(steps):
-    """Of multiples, and then a soft cap or none; else None."""
+    """(scale, cap or None) if the steps are multiples and then at most one soft cap; else None."""
     steps = [(name, arguments[0] if arguments else None) for name, arguments in steps if name != "float"]
     cap = None
     if len(steps) >= 3 and [name for name, _ in steps[-3:]] == ["div", "tanh", "mul"] and steps[-3][1] == steps[-1][1]:

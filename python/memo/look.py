@@ -1,15 +1,15 @@
-"""What layers compute by, looked at before every step: a plan belongs to the layers as they were when it was made."""
+"""Finds out before every step whether layers have changed: a plan belongs to the layers as they were when it was made."""
 
 import types
 
 _PLAIN = (int, float, bool, str, type(None))
 _STATE = ("_parameters", "_buffers", "_modules", "_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks",
           "_load_state_dict_post_hooks")
-_OF_LAYERS = (*_STATE, "forward", "__getstate__")  # which attaching puts over a layer's own
+_OF_LAYERS = (*_STATE, "forward", "__getstate__")  # attributes that attaching patches
 
 
 def _plain(value):
-    """What tells a value of a module's attributes from another, or None of what layers hardly compute by."""
+    """A comparable form of an attribute's value, or None for values by which layers hardly compute."""
     if type(value) in _PLAIN:
         return value
     if isinstance(value, dict):  # hooks, and settings by adapter
@@ -41,8 +41,8 @@ def _add(module, seen, without=_STATE):
 
 
 def look(layers, configs) -> tuple:
-    """Modules, parameters (identity, dtype, whether gradients are wanted, hooks), and plain settings (dropout, adapters,
-    windows, training) of all layers and of their configs. Equal tuples: the layers compute as they did."""
+    """Modules, parameters (identity, dtype, requires_grad, hooks), and plain settings (dropout, adapters, windows, training) of
+    all layers and of their configs. While the tuples are equal, the layers compute as before."""
     seen = []
     for layer in layers:
         _add(layer, seen, _OF_LAYERS)
@@ -53,7 +53,7 @@ def look(layers, configs) -> tuple:
 
 
 def structure(layer) -> tuple:
-    """Classes of a layer's modules, and shapes of its parameters, whatever they are called."""
+    """Classes of a layer's modules, and shapes of its parameters, without their names."""
     return tuple((type(module).__qualname__, tuple((p.shape, p.dtype, p.requires_grad)
                                                    for p in module._parameters.values() if p is not None))
                  for module in layer.modules())

@@ -1,5 +1,5 @@
-"""Attention masks of a step: what the model's code makes, by transformers' mask functions, or is given, and what attention takes
-(memo/libtorch/kernels/attention_mask.h). What a mask says decides, never the arguments beside it."""
+"""Translates the attention masks of a step into masks of Memo's attention (memo/libtorch/kernels/attention_mask.h). The model's
+code makes them by transformers' mask functions, or they are arguments. Only the mask decides, never the arguments beside it."""
 
 import contextlib
 import functools
@@ -10,13 +10,13 @@ from memo import _core
 from memo.errors import UnsupportedModel
 from memo.visibility import Sight, causal, documents_and_window, of_function, of_tensor
 
-_instead_of = None  # the model's own attention implementation, while ours is in its place
+_instead_of = None  # the model's own attention implementation, while ours replaces it
 
 
 @contextlib.contextmanager
 def instead_of(implementation: str, packing: bool):
-    """While our attention is in the place of this one of transformers. packing: whether positions tell documents, as in a call
-    that the plain model makes without a cache."""
+    """Within, our attention replaces this implementation of transformers. packing: whether positions determine documents, as in
+    a call of the plain model without a cache."""
     global _instead_of
     from transformers import masking_utils
 
@@ -31,7 +31,7 @@ def instead_of(implementation: str, packing: bool):
 
 @contextlib.contextmanager
 def suspended():
-    """Within `instead_of`, for a while not."""
+    """Within, an outer `instead_of` has no effect."""
     global _instead_of
     if _instead_of is None:
         yield
@@ -51,17 +51,17 @@ def _documents_of(find, packing, position_ids):
 
 
 def of_transformers() -> bool:
-    """Whether what is called attention_mask is one."""
+    """Whether an argument called attention_mask is a mask of transformers."""
     return _instead_of is not None
 
 
 def of_flash() -> bool:
-    """Whether the model's own is flash attention: it knows padding, a window and documents of its arguments, and no masks."""
+    """Whether the model's own attention is flash attention, which has padding, window and documents as arguments, not masks."""
     return _instead_of is not None and "flash" in _instead_of
 
 
 class Mask(torch.Tensor):
-    """What the model's code passes on as a mask [batch, 1, tokens, tokens]: shape and dtype, no values."""
+    """A tensor without values that the model's code passes on in place of a mask [batch, 1, tokens, tokens]."""
 
     __torch_function__ = torch._C._disabled_torch_function_impl
 
@@ -82,7 +82,7 @@ class Mask(torch.Tensor):
 
 def interface(batch_size, q_length, kv_length, q_offset=0, kv_offset=0, mask_function=None, attention_mask=None,
               local_size=None, allow_is_causal_skip=True, use_vmap=False, dtype=torch.float32, device="cpu", **kwargs):
-    """transformers' AttentionMaskInterface. None: each row is causal."""
+    """transformers' AttentionMaskInterface. Returns None if each row is causal."""
     padding = attention_mask
     if q_length != kv_length or padding is not None and tuple(padding.shape) != (batch_size, q_length):
         shape = (batch_size, kv_length) if padding is None else tuple(padding.shape)
@@ -96,7 +96,7 @@ def interface(batch_size, q_length, kv_length, q_offset=0, kv_offset=0, mask_fun
     hidden = None if padding is None else ~padding
 
     def read(tokens):
-        # A function that transformers lets be skipped is its own: causal up to `local_size` tokens, then a window or chunks.
+        # A mask function that transformers allows to skip is its own: causal up to `local_size` tokens, then window or chunks.
         if rows_are_causal or allow_is_causal_skip and tokens < local_size:
             first = causal(batch_size, tokens, device)
         else:
@@ -108,17 +108,17 @@ def interface(batch_size, q_length, kv_length, q_offset=0, kv_offset=0, mask_fun
 
 
 class Masks:
-    """Those of a step whose rows, batch x length, lie one behind the other, with tokens up to `context` that nobody sees. ranks:
-    over which a row is split."""
+    """The masks of a step. Its rows, batch x length, lie one after another; tokens from there up to `context` are not seen by any
+    query. ranks: their number, if a row is split over them."""
 
     def __init__(self, batch: int, length: int, context: int, ranks: int = 1):
         self.batch, self.length, self.context, self.ranks = batch, length, context, ranks
-        self._tensors, self._cores = {}, {}  # by id, whose owner stays
-        self.unsure = None  # [batch * length]: tokens whose attention a GPU computes otherwise than the model
+        self._tensors, self._cores = {}, {}  # by id; the entries keep the objects alive
+        self.unsure = None  # [batch * length]: tokens whose attention on a GPU differs from the model's
         self.read(None)
 
     def of(self, given: torch.Tensor) -> Mask:
-        """For what somebody gave as a mask."""
+        """The Mask for a tensor that was given as a mask."""
         if isinstance(given, Mask):
             return given
         if not isinstance(given, torch.Tensor):
@@ -130,49 +130,50 @@ class Masks:
         return self._tensors[id(given)][1]
 
     def read(self, mask: Mask | None, documents=()) -> None:
-        """Before attention asks: within a layer's calls every allocation is planned. documents: more that begin."""
+        """Translates the mask ahead of attention, since within a layer's calls every allocation is planned. documents: further
+        first tokens of documents."""
         if id(mask) in self._cores and not documents:
             return
         count, row, apart = self.batch * self.length, 0, "a split sequence is one document: no padding, packing or second row"
         if mask is None:
-            starts, window, hidden = range(0, count, self.length), 0, None
+            document_starts, window, hidden = range(0, count, self.length), 0, None
         else:
             sight = mask.read(self.length * self.ranks)
             if self.ranks > 1 and sight.hidden is not None:
                 raise ValueError(apart)
-            starts, window, blind = documents_and_window(sight)
+            document_starts, window, blind = documents_and_window(sight)
             hidden = sight.hidden.flatten() if sight.hidden is not None and bool(sight.hidden.any()) else None
             row = self.length if sight.even and bool(blind.any()) else 0
             if hidden is not None and mask.device.type == "cuda":
-                self._check_gpu(starts, hidden, blind)
-        starts = {*starts, *documents} | ({count} if count < self.context else set())
-        starts = sorted(starts) if len(starts) > 1 else []
-        if self.ranks > 1 and starts:
+                self._check_gpu(document_starts, hidden, blind)
+        document_starts = {*document_starts, *documents} | ({count} if count < self.context else set())
+        document_starts = sorted(document_starts) if len(document_starts) > 1 else []
+        if self.ranks > 1 and document_starts:
             raise ValueError(apart)
-        core = _core.Mask(starts=starts, window=window, hidden=hidden, row=row)
+        core = _core.Mask(document_starts=document_starts, window=window, hidden=hidden, row=row)
         self._cores[id(mask)] = mask, {0: core, window: core}
 
     def core(self, mask: Mask | None, window: int) -> _core.Mask:
-        """For attention that asks for this window (0: none) besides what the mask says."""
+        """The translated mask, with a further window (0: none) that attention has as an argument."""
         cores = self._cores[id(mask)][1]
         if window not in cores:
             cores[window] = cores[0].with_window(min(window, cores[0].window or window))
         return cores[window]
 
     def watch(self, hidden) -> None:
-        """Of the last layer's output: no loss may come from tokens whose attention is not the model's own."""
+        """Checks by a hook on the last layer's output that no loss depends on tokens whose attention differs from the model's."""
         def check(gradient):
             if bool(gradient.reshape(len(self.unsure), -1)[self.unsure].any()):
                 raise ValueError("a loss of tokens of padding behind a row's tokens, on a GPU: set their labels to -100")
         if self.unsure is not None:
             hidden.register_hook(check)
 
-    def _check_gpu(self, starts, hidden, blind):
-        """Flash attention takes documents and a window: what padding there is lies before or behind a document's tokens."""
+    def _check_gpu(self, document_starts, hidden, blind):
+        """Flash attention takes documents and a window, so padding must lie before or behind a document's tokens."""
         count = len(hidden)
         query = torch.arange(count, device=hidden.device)
         ends = torch.full_like(query, count)
-        begins = torch.tensor(starts[1:], device=query.device, dtype=torch.long)
+        begins = torch.tensor(document_starts[1:], device=query.device, dtype=torch.long)
         ends[begins - 1] = begins
         ends = ends.flip(0).cummin(0).values.flip(0)
         next_seen = torch.where(hidden, count, query).flip(0).cummin(0).values.flip(0)

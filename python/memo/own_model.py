@@ -1,17 +1,17 @@
-"""What attaching needs to know of a model that is not of transformers: it is told, or finds out by running it."""
+"""Describes a model that is not of transformers to `attach`: by arguments, and by running the model."""
 
 import contextlib
 
 import torch
 
-from memo import suspension
+from memo import block_greenlet
 from memo.errors import UnsupportedModel
 
 
 class OwnModel:
-    """A model whose `layers`, a ModuleList or ModuleDict or its name, run one after the other, are given hidden states
-    [batch, tokens, hidden] first, return them alone, and call `memo.attention`. `example(tokens)` gives the model's
-    arguments for so many tokens."""
+    """A model whose `layers` (a ModuleList or ModuleDict, or its name) run one after the other, take hidden states [batch,
+    tokens, hidden] as their first argument, return hidden states alone, and call `memo.attention`. `example(tokens)` returns
+    the model's arguments for this many tokens."""
 
     def __init__(self, model, layers, example):
         if example is None:
@@ -24,14 +24,14 @@ class OwnModel:
             raise UnsupportedModel(f"layers = {layers!r}: write the name of a ModuleList or ModuleDict of "
                                    f"{type(model).__name__}")
         self.configs = []
-        self.own_forward = None  # the class's, while it is attached: no wrapper is entered within itself
+        self.own_forward = None  # the class's forward while attached, so that no wrapper is entered within itself
         self.find_layers()
         self._example = example
         hidden = []
         handle = self.layers[0].register_forward_pre_hook(lambda module, args: hidden.append(args[0].shape[-1]))
         try:
             with torch.no_grad():
-                seen = suspension.look(lambda: self.example(8))
+                seen = block_greenlet.look(lambda: self.example(8))
         finally:
             handle.remove()
         shapes, self.windows = [call[:3] for call in seen], [call[3] for call in seen]

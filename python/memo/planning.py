@@ -1,4 +1,4 @@
-"""Plans of a model's layers as they are now: profiles of each kind of layer, and plans made from them."""
+"""Makes and keeps plans of a model's layers in their present state, from profiles of each kind of layer."""
 
 import collections
 import contextlib
@@ -7,25 +7,25 @@ import typing
 
 import torch
 
-from memo import _core, autocast, captured, checking, devices, kinds, layers, ranks
+from memo import _core, autocast, checking, devices, kinds, layers, ranks, router_outputs
 from memo.look import look
 
-_PROFILED = 2048  # tokens, about, of the profile's longest run
-_LENGTHS = sorted({m << e for m in (2, 3) for e in range(40)} | {1})  # blocks of a plan, so that lengths share plans
-_KEPT = 4  # states whose profiles are kept
+_PROFILED = 2048  # tokens of the profile's longest run, about
+_LENGTHS = sorted({m << e for m in (2, 3) for e in range(40)} | {1})  # numbers of blocks that get plans; other lengths share them
+_KEPT = 4  # number of states whose profiles are kept
 
 
 class State(typing.NamedTuple):
-    """What layers allocate by, besides their input."""
+    """Everything besides their input that decides what layers allocate."""
 
     version: int           # of the layers (memo/look.py)
     dtype: object          # of autocast, or None
-    captures: tuple        # what is collected from inside of layers (memo/captured.py)
-    forward_layers: int    # the first layers, whose gradients nobody wants
+    router_outputs: tuple  # keys of outputs that are collected from inside of layers (memo/router_outputs.py)
+    forward_layers: int    # number of first layers that need no gradients
 
 
 class Planning:
-    """Plans by length and State."""
+    """The plans of one attached model, by length and State."""
 
     def __init__(self, kind, context, block, device_limit, host_limit, disk, disk_limit, strategy, head_groups, group, check):
         if not isinstance(context, int) or context < 1:
@@ -41,19 +41,19 @@ class Planning:
         self._memory = dict(host_limit=host_limit, disk=str(disk) if disk is not None else None, disk_limit=disk_limit)
         self._looks, self._look = {}, None
         self._kinds, self._profilers, self._plans = collections.OrderedDict(), {}, {}
-        self.own_forward = lambda layer: layer.forward  # below what attaching puts over it
+        self.own_forward = lambda layer: layer.forward  # below attaching's patch
         self.look_again()
         with devices.same_random(self.device):
             self.head = kind.head()
         state = self.state_before_steps()
-        self.captures = self.kinds_of(state).captures
-        if self.captures:  # they were not known before
-            self._kinds[state._replace(captures=self.captures)] = self._kinds.pop(state)
+        self.router_outputs = self.kinds_of(state).router_outputs
+        if self.router_outputs:  # they became known by this run
+            self._kinds[state._replace(router_outputs=self.router_outputs)] = self._kinds.pop(state)
 
     # ---- the model as it is now
 
     def look_again(self) -> bool:
-        """Whether the layers differ from what was planned; then `state_now` is another."""
+        """Whether the layers have changed since the last look; `state_now` then has another version."""
         if self._look_now() == self._look:
             return False
         self.kind.find_layers()
@@ -87,7 +87,7 @@ class Planning:
         return [(kind.heads, kind.head_dim), (kind.kv_heads, kind.head_dim), (kind.kv_heads, kind.head_dim)]
 
     def heads_are(self, query, key):
-        """Told by what came to attention: (heads, columns)."""
+        """Sets the heads by what reached attention: (heads, columns) of query and key."""
         self.kind.heads, self.kind.kv_heads, self.kind.head_dim = query[0], key[0], query[1]
         self._check_heads()
 
@@ -95,33 +95,33 @@ class Planning:
         return [p for p in self.layers[layer].parameters() if p.requires_grad]
 
     def forward_layers(self, hidden_trains):
-        """How many layers at the beginning have no gradients to give, or to pass on to hidden states."""
+        """The number of first layers that need no gradients, neither of parameters nor of hidden states."""
         if hidden_trains:
             return 0
         return next((i for i in range(len(self.layers)) if self.parameters(i)), len(self.layers))
 
     def trains(self) -> bool:
-        """Whether a step is expected to want gradients of layers at all."""
+        """Whether a step is expected to need any gradients of layers."""
         return self.forward_layers(self.kind.inputs_train()) < len(self.layers)
 
     def state_now(self, hidden_trains) -> State:
-        return State(self.version, autocast.state(self.device.type), captured.wanted(), self.forward_layers(hidden_trains))
+        return State(self.version, autocast.state(self.device.type), router_outputs.wanted(), self.forward_layers(hidden_trains))
 
     def state_before_steps(self) -> State:
-        """Of the steps that are expected: their hidden states want gradients where embeddings do."""
+        """The State of expected steps: their hidden states need gradients if the embeddings do."""
         forward_layers = self.forward_layers(self.kind.inputs_train())
-        return State(self.version, autocast.state(self.device.type), getattr(self, "captures", ()),
+        return State(self.version, autocast.state(self.device.type), getattr(self, "router_outputs", ()),
                      forward_layers if forward_layers < len(self.layers) else 0)
 
     @contextlib.contextmanager
     def around(self, state, *numbers, leaves=()):
-        """What calls of these layers run in. leaves: their parameters as blocks meet them (layers.Leaves)."""
+        """The context in which calls of these layers run. leaves: their parameters while blocks run (layers.Leaves)."""
         parameters = itertools.chain(leaves, *(self.layers[i].parameters() for i in numbers))
         with self.kind.our_attention(), autocast.around(self.device.type, state.dtype, parameters):
             yield
 
     def in_backward(self, state, numbers, work, leaves=()):
-        """What `work` returns, run as calls of these layers are, on the thread of backward."""
+        """Runs `work` in the context of these layers' calls, on backward's thread, and returns its result."""
         def run():
             with self.around(state, *numbers, leaves=leaves), layers.named(self.names[numbers[0]]):
                 return work()
@@ -129,7 +129,7 @@ class Planning:
 
     @contextlib.contextmanager
     def whole(self, examples):
-        """Within, parameters of these layers that are shared out over ranks are gathered."""
+        """Within, parameters of these layers that are sharded over ranks are gathered."""
         with contextlib.ExitStack() as gathered:
             for one in examples:
                 gathered.enter_context(layers.whole(self.layers[one.layer]))
@@ -147,7 +147,7 @@ class Planning:
             forward_layers=forward_layers, **self._memory)
 
     def calls_of(self, examples, state, block, group=None, any_heads=False):
-        """Calls of some layers, with what they were seen with. any_heads: their queries, keys and values are not known yet."""
+        """Calls of some layers with the arguments of their examples. any_heads: accepts queries, keys and values of any shape."""
         examples = examples if isinstance(examples, list) else [examples]
         chosen = [self.layers[one.layer] for one in examples]
         calls = layers.Calls([self.names[one.layer] for one in examples], chosen, [self.own_forward(layer) for layer in chosen],
@@ -157,19 +157,19 @@ class Planning:
             named = layers.arguments(chosen[i], one.args, one.kwargs)
             cut = layers.Arguments(1, tokens, -(-tokens // block) * block, block)
             calls.set(i, cut.blocks(calls.names[i], named), cut.masks)
-        calls.capture(state.captures)
+        calls.collect(state.router_outputs)
         return calls
 
     def kinds_of(self, state) -> kinds.Kinds:
         if state not in self._kinds:
             tokens = min(self.blocks, max(2, _PROFILED // self.block)) * self.block
-            with devices.same_random(self.device), captured.nothing():
+            with devices.same_random(self.device), router_outputs.nothing():
                 found = kinds.find(self, state, tokens)
                 if self._checks:
-                    profiler, _ = self._profiler(state._replace(captures=found.captures), found, split=False)
-                    checking.check(self, state._replace(captures=found.captures), found, profiler)
+                    profiler, _ = self._profiler(state._replace(router_outputs=found.router_outputs), found, split=False)
+                    checking.check(self, state._replace(router_outputs=found.router_outputs), found, profiler)
             self._kinds[state] = found
-            if state.version == self.version:  # what layers set up in their first forward is no change
+            if state.version == self.version:  # layers may set themselves up in their first forward, which is no change
                 self._look = self._look_now()
                 self._looks[self._look] = self.version
             while len(self._kinds) > _KEPT:
@@ -181,7 +181,7 @@ class Planning:
     # ---- plans
 
     def _profiler(self, state, found, split=True):
-        """The profiler, and its layers' leaves. split: with the sequence over the ranks of the group, if there is one."""
+        """The profiler, and its layers' leaves. split: whether the sequence is split over the ranks of the group, if any."""
         group, key = self.group if split else None, (state, split or self.group is None)
         if key not in self._profilers:
             examples = found.examples
@@ -198,8 +198,8 @@ class Planning:
         return self._profilers[key]
 
     def _outside(self, context):
-        """Bytes of the model and of a step that are not the plan's: weights, gradients, AdamW's moments, hidden states
-        between layers, a tile of logits."""
+        """Bytes that the model and a step need outside of the plan: weights, gradients, AdamW's moments, hidden states between
+        layers, a tile of logits."""
         parameters = list(self.kind.model.parameters())
         trained = [p for p in parameters if p.requires_grad]
         element = parameters[0].element_size()
@@ -208,7 +208,7 @@ class Planning:
         return fixed + tile + 4 * context * self.kind.hidden_size * element
 
     def _limit(self, context):
-        """Bytes that `device_limit` leaves a plan; 0: no limit."""
+        """Bytes that `device_limit` leaves to a plan; 0: no limit."""
         outside = self._outside(context)
         if self.device_limit and self.device_limit <= outside:
             raise ValueError(f"device_limit: weights, gradients, moments, hidden states and a tile of logits alone take "
@@ -216,7 +216,7 @@ class Planning:
         return self.device_limit - outside if self.device_limit else 0
 
     def give(self, plan):
-        """The plan of `context`, instead of one that is made."""
+        """Takes this plan for `context`, in place of making one."""
         is_for, context = plan.describe(), self.blocks * self.block
         if (is_for["context"], is_for["block"]) != (context, self.block):
             raise ValueError(f"plan: it is for {is_for['context']} tokens in blocks of {is_for['block']}, not for {context} in "
@@ -228,7 +228,7 @@ class Planning:
         self._plans[self.state_before_steps(), self.blocks] = plan
 
     def blocks_for(self, tokens):
-        """Of the plan for so many tokens."""
+        """The number of blocks of the plan for this many tokens."""
         blocks = -(-tokens // self.block)
         if self.group is None:
             return min(n for n in (*_LENGTHS, self.blocks) if n >= blocks)
@@ -258,12 +258,12 @@ class Planning:
     def open(self, state, plan, calls, watch):
         """A session of the plan, whose first step may be watched."""
         if self.device.type == "cuda":
-            torch.cuda.empty_cache()  # PyTorch's own keeps what is free
+            torch.cuda.empty_cache()  # otherwise PyTorch's allocator keeps its free memory
         profiler, _ = self._profiler(state, self.kinds_of(state))
         return profiler.open(plan, calls, watch)
 
     def look_within_step(self) -> tuple:
-        """Equal ones: what layers compute by has not changed meanwhile."""
+        """A description of the layers; while it stays equal, they compute as before."""
         with self.kind.own_attention():
             return self._look_now()
 
@@ -272,7 +272,8 @@ class Planning:
         return self.kinds_of(state).draws
 
     def becomes_data_dependent(self, state, layer) -> bool:
-        """After a layer allocated otherwise than before, behind its attention: whether plans without that part are new."""
+        """After a layer's allocations behind its attention departed from the plan: makes later plans leave that part unplanned.
+        False if they already do."""
         found = self.kinds_of(state)
         kind = found.of[layer]
         if found.data_dependent[kind]:

@@ -1,4 +1,4 @@
-"""A sequence over the ranks of a torch.distributed group."""
+"""Splits a sequence over the ranks of a torch.distributed group, and makes them agree on a plan."""
 
 import tempfile
 from pathlib import Path
@@ -9,13 +9,13 @@ from memo import _core
 
 
 def count(group) -> int:
-    """Over how many ranks a sequence is split; None: it is not."""
+    """The number of ranks over which a sequence is split; 1 without a group."""
     return torch.distributed.get_world_size(group) if group is not None else 1
 
 
 def agreed(group, make):
-    """The plan that `make` gives, of the group's first rank on all of them, since exchanges must meet. Its ValueError is
-    raised on all. Without a group, what `make` gives."""
+    """The plan that `make` returns on rank 0. Rank 0 plans and broadcasts, so that all ranks issue the same exchanges; its
+    ValueError is raised on all ranks. Without a group, the plan that `make` returns."""
     if group is None:
         return make()
     with tempfile.TemporaryDirectory() as folder:
@@ -35,8 +35,8 @@ def agreed(group, make):
 
 def split_sequence(input_ids, labels, group, block=1):
     """This rank's part of a sequence [1, tokens], as the model's arguments: input_ids, labels, shift_labels, position_ids
-    [1, part] and num_items_in_batch, such that the mean over the ranks of losses and gradients is that of the whole
-    sequence. A part is a multiple of `block` (of the Attachment): the sequence is padded at its end, where no loss is."""
+    [1, part] and num_items_in_batch. The mean over the ranks of losses and gradients is then that of the whole sequence. A
+    part is a multiple of `block` (of the Attachment): the sequence is padded at its end, and padding has no loss."""
     if input_ids.shape[0] != 1 or labels.shape != input_ids.shape:
         raise ValueError(f"input_ids of shape {tuple(input_ids.shape)}, labels of {tuple(labels.shape)}: one row each")
     ranks, rank = count(group), torch.distributed.get_rank(group)

@@ -1,4 +1,4 @@
-"""LM head and cross entropy in tiles of tokens: the logits never exist whole."""
+"""LM head and cross entropy in tiles of tokens, so that logits never exist as a whole."""
 
 import torch
 
@@ -6,7 +6,7 @@ TILE = 512  # tokens
 
 
 def first_order(backward):
-    """A backward that refuses to be differentiated, instead of giving gradients that nothing flows through."""
+    """Makes a backward refuse to be differentiated: its gradients of gradients would silently be wrong."""
 
     def run(ctx, d):
         if torch.is_grad_enabled():
@@ -18,8 +18,8 @@ def first_order(backward):
 
 class TiledLoss(torch.autograd.Function):
     """Cross entropy of hidden [N, h] through weight [V, h] (bias [V] or None) against labels [N]: the mean over labels other
-    than `ignore_index`, or the sum. Logits are multiplied by `scale`, and capped as cap tanh(logits / cap) unless it is None.
-    Gradients, of the mean, are computed with the loss, and scaled in backward."""
+    than `ignore_index`, or the sum. Logits are multiplied by `scale`, and capped as cap tanh(logits / cap) unless cap is None.
+    The mean's gradients are computed with the loss, and scaled in backward."""
 
     @staticmethod
     def forward(ctx, hidden, weight, bias, labels, ignore_index, mean, scale, cap):
@@ -69,7 +69,7 @@ class TiledLoss(torch.autograd.Function):
     def backward(ctx, d):
         *gradients, count = ctx.saved_tensors
         d = d if ctx.mean else d * count
-        d = d.masked_fill(count == 0, 0)  # without a label it is infinite or not a number, and gradients are 0
+        d = d.masked_fill(count == 0, 0)  # without a label, d is infinite or not a number, and gradients are 0
         if torch._C._autograd._get_current_graph_task_keep_graph():  # another backward may follow
             gradients = [g if g is None else g * d for g in gradients]
         else:

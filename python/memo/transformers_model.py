@@ -1,14 +1,14 @@
-"""What attaching needs to know of a model of transformers."""
+"""Describes a model of transformers to `attach`: its decoder layers, attention, masks and head."""
 
 import contextlib
 
 import torch
 
-from memo import masks, suspension
+from memo import block_greenlet, masks
 from memo.errors import UnsupportedModel
 from memo.head import TiledHead
 
-# Models hand these to their layers too, which do not use them.
+# Models pass these on to their layers, which do not use them.
 _OF_THE_LOSS = ("num_items_in_batch", "ignore_index", "shift_labels")
 
 
@@ -22,7 +22,7 @@ class TransformersModel:
             raise UnsupportedModel(f"{type(model).__name__}: there is no transformers here; name the model's layers: "
                                    "memo.attach(model, layers=...)") from None
         self.model, self._outside = model, None
-        self.own_forward = None  # the class's, while it is attached: no wrapper is entered within itself
+        self.own_forward = None  # the class's forward while attached, so that no wrapper is entered within itself
         self.find_layers()
         config = self.owner.config.get_text_config()
         self.hidden_size = config.hidden_size
@@ -30,7 +30,7 @@ class TransformersModel:
         self.kv_heads = getattr(config, "num_key_value_heads", None) or self.heads
         self.head_dim = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         self._keeps_cache = self._checkpointed = False  # in the plain model's call; checkpointing turns caches off
-        suspension.register()
+        block_greenlet.register()
 
     def find_layers(self):
         """The decoder layers as they are now, and the module that runs them."""
@@ -58,7 +58,7 @@ class TransformersModel:
         return list(getattr(self.owner, self._child))
 
     def _language_model(self):
-        """What is inside of wrappers; of a model of images and text, its language model."""
+        """The model inside of wrappers; for a model of images and text, its language model."""
         from transformers import PreTrainedModel
 
         inside = next((module for module in self.model.modules() if isinstance(module, PreTrainedModel)), self.model)
@@ -70,7 +70,7 @@ class TransformersModel:
         return holder.get_input_embeddings() if holder is not None else None
 
     def inputs_train(self) -> bool:
-        """Whether the first layer's hidden states are expected to want gradients."""
+        """Whether the first layer's hidden states are expected to need gradients."""
         embeddings = self._embeddings()
         return embeddings is None or bool(embeddings._forward_hooks) or any(p.requires_grad for p in embeddings.parameters())
 
@@ -84,10 +84,10 @@ class TransformersModel:
 
     @contextlib.contextmanager
     def our_attention(self):
-        """Within, layers leave at their attention, and masks are what it takes (memo/masks.py)."""
+        """Within, blocks leave layers at their attention, and masks have the form for it (memo/masks.py)."""
         configs, before, outside = self.configs, [config._attn_implementation for config in self.configs], self._outside
         self._outside = outside or before
-        _put_attention(configs, [suspension.NAME] * len(configs))
+        _put_attention(configs, [block_greenlet.NAME] * len(configs))
         try:
             with masks.instead_of(self._outside[0], packing=not self._keeps_cache):
                 yield
@@ -97,7 +97,7 @@ class TransformersModel:
 
     @contextlib.contextmanager
     def own_attention(self):
-        """Within, everything computes as it does outside of `our_attention`."""
+        """Within, the model computes as outside of `our_attention`."""
         configs, before, outside = self.configs, [config._attn_implementation for config in self.configs], self._outside
         _put_attention(configs, outside or before)
         self._outside = None
@@ -109,7 +109,7 @@ class TransformersModel:
             self._outside = outside
 
     def example(self, tokens):
-        """Runs the model on some tokens, up to its head, unless it is of fully_shard, which wants to be called whole."""
+        """Runs the model on some tokens, without its head; a model of fully_shard must be called as a whole."""
         embeddings = self._embeddings()
         vocabulary = embeddings.weight.shape[0] if embeddings is not None else self.owner.config.get_text_config().vocab_size
         ids = torch.randint(vocabulary, (1, tokens), generator=torch.Generator().manual_seed(0))
@@ -118,7 +118,7 @@ class TransformersModel:
         run(input_ids=ids.to(next(self.owner.parameters()).device), use_cache=False)
 
     def prepare_call(self, kwargs) -> bool:
-        """Whether this call of the owner may run by blocks; then without a cache."""
+        """Whether this call of the owner may run by blocks; if so, turns its cache off."""
         if kwargs.get("past_key_values") is not None:
             return False
         use_cache = kwargs.get("use_cache")
@@ -130,14 +130,14 @@ class TransformersModel:
         return True
 
     def around(self):
-        """The module around the owner, where that makes its masks: of a model of several kinds of input."""
+        """The modules around the owner that make its masks, as in models with several kinds of input."""
         from transformers import PreTrainedModel
 
         parents = [module for module in self.model.modules() if any(child is self.owner for child in module.children())]
         return [module for module in parents if isinstance(module, PreTrainedModel) and module.get_output_embeddings() is None]
 
     def our_masks(self, kwargs):
-        """Around a call of such a module, which makes masks before there is a cache."""
+        """The context for a call of such a module, which makes masks before there is a cache."""
         self._keeps_cache = False
         return self.our_attention() if kwargs.get("past_key_values") is None else contextlib.nullcontext()
 
@@ -149,7 +149,7 @@ class TransformersModel:
         return True
 
     def head(self):
-        """Of the model itself or, where it is wrapped, of what is inside."""
+        """The head of the model itself or, if it is wrapped, of the model inside."""
         from transformers import PreTrainedModel
 
         for module in self.model.modules():

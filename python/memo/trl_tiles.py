@@ -1,5 +1,5 @@
-"""TRL's trainers have a loss of their own, in tiles of 4096 tokens by the vocabulary, some of them at a time: most of a step's
-memory. While a model is attached the tiles are those of memo.tiled_loss; values do not depend on them but for rounding."""
+"""Makes the tiles of TRL's own loss small while a model is attached. They have 4096 tokens by the vocabulary, and several at a
+time are most of a step's memory. With the size of memo.tiled_loss, values differ only by rounding."""
 
 import sys
 import weakref
@@ -7,7 +7,7 @@ import weakref
 from memo.tiled_loss import TILE
 
 _MODULES = ("trl.kernels.chunked_logprob", "trl.kernels.chunked_divergence")
-# The size of tiles is a global of TRL's modules, so who wants it small is one of this module.
+# The size of tiles is a global of TRL's modules, so the set of models that want small tiles is a global of this module.
 _own_sizes = {}
 _holders = set()
 
@@ -20,13 +20,13 @@ def _release(holder):
 
 
 class TrlTiles:
-    """One attached model's wish for small tiles; TRL's own come back when the last that has it restores them or is gone."""
+    """One attached model's request for small tiles. TRL's own size returns when the last request is withdrawn or gone."""
 
     def __init__(self):
         weakref.finalize(self, _release, id(self))
 
     def shrink(self):
-        """Of the modules that are loaded by now."""
+        """Makes tiles small in the modules that are loaded by now."""
         _holders.add(id(self))
         for name in _MODULES:
             module = sys.modules.get(name)

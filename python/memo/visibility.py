@@ -1,5 +1,5 @@
-"""Which keys each query sees, read off a mask that is a function of indices or a tensor of tokens x tokens, and as documents, a
-window and hidden keys, which is what attention takes (memo/libtorch/kernels/attention_mask.h)."""
+"""Finds the keys that each query sees, by a mask that is a function of indices or a tensor of tokens x tokens; and expresses them
+as documents, a window and hidden keys for Memo's attention (memo/libtorch/kernels/attention_mask.h)."""
 
 import dataclasses
 
@@ -7,15 +7,15 @@ import torch
 
 from memo.errors import UnsupportedModel
 
-_ALL_PAIRS = 1 << 20  # so many are looked at one by one
-_LOOKS = 32  # else so many keys of each query
-_LEAST = -1e4  # what is added to scores of hidden keys is less
+_ALL_PAIRS = 1 << 20  # up to this number of pairs, every pair is checked
+_LOOKS = 32  # otherwise, this number of keys of each query
+_LEAST = -1e4  # masks add at most this to scores of hidden keys
 
 
 @dataclasses.dataclass
 class Sight:
-    """Query q of a row sees keys [first[q], q] but for hidden ones; blind queries see none. All [batch, tokens]. even: who sees
-    none attends to its whole row alike, else its attention is 0."""
+    """Query q of a row sees keys [first[q], q], except hidden ones; blind queries see none. All [batch, tokens]. even: a query
+    that sees no key attends evenly to its whole row; otherwise its attention is 0."""
 
     first: torch.Tensor
     hidden: torch.Tensor | None = None
@@ -28,9 +28,9 @@ def causal(batch, tokens, device) -> torch.Tensor:
 
 
 def of_function(function, vmap, batch, tokens, device, looks=_LOOKS) -> torch.Tensor:
-    """The first key that each query sees, [batch, tokens], of a mask function (batch, head, query, key) -> whether it sees it;
-    refused where that is no range of keys that ends at the query. vmap: the function takes single indices. looks: at so many keys
-    of each query, besides the ends of what it sees."""
+    """The first key that each query sees, [batch, tokens], by a mask function (batch, head, query, key) -> whether it is seen.
+    Refuses a function by which a query sees other keys than a range that ends at itself. vmap: the function takes single indices.
+    looks: the number of keys of each query to check, besides the ends of its range."""
     row = torch.arange(batch, device=device).repeat_interleave(tokens)
     query = torch.arange(tokens, device=device).repeat(batch)
     head = torch.zeros((), dtype=torch.long, device=device)
@@ -74,8 +74,8 @@ def of_function(function, vmap, batch, tokens, device, looks=_LOOKS) -> torch.Te
 
 
 def of_tensor(mask, batch, tokens, implementation) -> Sight:
-    """Of a mask [1 or batch, 1 or heads, tokens, tokens], boolean or added to the scores, under this attention implementation
-    of transformers (None: whichever it is for)."""
+    """The Sight of a mask [1 or batch, 1 or heads, tokens, tokens], boolean or added to the scores, for this attention
+    implementation of transformers (None: any)."""
     if mask.dim() != 4 or mask.shape[0] not in (1, batch) or mask.shape[2:] != (tokens, tokens):
         raise UnsupportedModel(f"an attention mask of shape {tuple(mask.shape)} for {batch} rows of {tokens} tokens")
     if not bool((mask == mask[:, :1]).all()):
@@ -95,8 +95,8 @@ def of_tensor(mask, batch, tokens, implementation) -> Sight:
     hidden, blind = ~seen.any(1), ~seen.any(2)
     even = False
     if mask.is_floating_point() and bool(blind.any()):
-        # Eager attention makes NaN of -inf there; of other numbers torch's fused attention makes gradients that are not those of
-        # what it computes forward.
+        # For such queries, eager attention computes NaN with -inf; with other numbers, the gradients of torch's fused attention
+        # do not belong to its forward.
         even = implementation == "eager"
         least, called = (torch.finfo(mask.dtype).min, f"torch.finfo({mask.dtype}).min") if even else (-torch.inf, "-inf")
         if not bool((mask[blind] == least).all()):
@@ -125,8 +125,8 @@ def _check_order(first):
 
 
 def documents_and_window(sight: Sight) -> tuple[list[int], int, torch.Tensor]:
-    """First tokens of documents, the window (0: none), and which queries see nothing, [batch * tokens]: rows lie one behind the
-    other. A document begins where padding ends."""
+    """First tokens of documents, the window (0: none), and which queries see no key, [batch * tokens], where rows lie one after
+    another. A document begins where padding ends."""
     batch, tokens = sight.first.shape
     count, device = batch * tokens, sight.first.device
     query = torch.arange(count, device=device)
@@ -138,9 +138,9 @@ def documents_and_window(sight: Sight) -> tuple[list[int], int, torch.Tensor]:
     if sight.blind is not None:
         blind = blind | sight.blind.flatten()
     sighted = ~blind
-    starts, window = begins | (first == query) & sighted, 0
+    document_starts, window = begins | (first == query) & sighted, 0
     for _ in range(2):
-        document = torch.where(starts, query, 0).cummax(0).values
+        document = torch.where(document_starts, query, 0).cummax(0).values
         limited = sighted & (first != behind[document])
         low = document
         if bool(limited.any()):
@@ -148,8 +148,8 @@ def documents_and_window(sight: Sight) -> tuple[list[int], int, torch.Tensor]:
             low = torch.maximum(document, query - window + 1)
         wrong = torch.where(blind, behind[low] <= query, behind[low] != first)
         if not bool(wrong.any()):
-            return starts.nonzero().flatten().tolist(), window, blind
-        # Padding whose queries see nothing is a document of its own where it follows tokens.
-        starts = starts | wrong & blind & ~seen
+            return document_starts.nonzero().flatten().tolist(), window, blind
+        # Padding behind tokens is a document of its own, if its queries see no key.
+        document_starts = document_starts | wrong & blind & ~seen
     row, at = divmod(int(wrong.nonzero()[0]), tokens)
     raise UnsupportedModel(f"an attention mask that is no documents, window and padding: token {at} of row {row}")

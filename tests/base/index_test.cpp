@@ -1,3 +1,4 @@
+// Index types do not mix, and a table is read by its own kind alone.
 #include "memo/base/index.h"
 
 #include <gtest/gtest.h>
@@ -65,11 +66,10 @@ TEST(Index, IsWithinSoManyOrNot) {
   EXPECT_FALSE(Row().within(0));
 }
 
-TEST(Index, FirstOnesInOrderAndBackwards) {
+TEST(Index, FirstOnesInOrder) {
   std::string seen;
   for (const Row row : indices<Row>(3)) seen += fmt::format("{} ", row);
-  for (const Row row : indices<Row>(3) | std::views::reverse) seen += fmt::format("{} ", row);
-  EXPECT_EQ(seen, "0 1 2 2 1 0 ");
+  EXPECT_EQ(seen, "0 1 2 ");
   EXPECT_TRUE(indices<Row>(0).empty());
 }
 

@@ -1,3 +1,4 @@
+// Git LFS pointers, web pages and empty files are recognised, and other files are not.
 #include "memo/base/stand_in.h"
 
 #include <gmock/gmock.h>

@@ -1,11 +1,16 @@
-"""What the folders of a tree may use of each other, and what documents say that is there: read off the files."""
+"""Reads off a tree's files where its folders use what they may not, where documents name what is not there, and which sources
+open without a sentence on their purpose."""
 
 import collections
+import itertools
 import re
 import subprocess
 from pathlib import Path
 
 SOURCES = (".h", ".cpp", ".cu")
+OPENED = ("memo/", "python/", "tests/", "benchmarks/", "scripts/", "cmake/")  # whose sources say what they are for
+COMMENTS = {".h": "// ", ".cpp": "// ", ".cu": "// ", ".js": "// ", ".py": '"""', ".pyi": '"""', ".cmake": "# ",
+            "CMakeLists.txt": "# "}
 NAMED = re.compile(r"`([\w./*-]+\.(?:h|cpp|cu|py|js|cmake|md|sh))`|\]\(([\w./-]+\.\w+)(?:#[\w-]*)?\)")
 MOST_FILES, MOST_LINES = 42, 0.2
 
@@ -37,7 +42,8 @@ def room(path, rooms):
 def faults(root):
     """A line for each thing that is not as the table and the documents say."""
     rooms, files = table(root), tracked(root)
-    return [*_order(rooms), *_includes(root, rooms, files), *_sizes(root, files), *_documents(root, files)]
+    return [*_order(rooms), *_includes(root, rooms, files), *_sizes(root, files), *_documents(root, files),
+            *openings(root, files)]
 
 
 def _order(rooms):
@@ -94,3 +100,30 @@ def _documents(root, files):
                 yield f"{document}: names {code}, which is not there"
             if link and not (Path(root) / document).parent.joinpath(link).exists():
                 yield f"{document}: has a link to {link}, which is not there"
+
+
+def _opening(file, text):
+    """The comment or docstring with which a source begins, behind the line that names its interpreter; "" without one."""
+    lines = text.splitlines()
+    script = bool(lines) and lines[0].startswith("#!")
+    end = next((end for end in COMMENTS if file.endswith(end)), ".py" if script and "python" in lines[0] else ".cmake")
+    lines, mark = lines[script:], COMMENTS[end]
+    if not lines or not lines[0].startswith(mark):
+        return ""
+    if mark == '"""':
+        return "\n".join(lines)[len(mark):].partition(mark)[0].strip()
+    return " ".join(line[len(mark):] for line in itertools.takewhile(lambda line: line.startswith(mark), lines))
+
+
+def openings(root, files):
+    """Sources that do not open with a sentence on what they are for, and those that only repeat their header's."""
+    opening = {}
+    for file in files:
+        source = file.endswith(tuple(COMMENTS)) or file.startswith("scripts/")
+        if file == "CMakeLists.txt" or source and file.startswith(OPENED):
+            opening[file] = _opening(file, (Path(root) / file).read_text())
+            if not re.match(r"(\S+\s+){2,}\S*[.:]", opening[file]):
+                yield f"{file}: does not open with a sentence that says what it is for"
+    for file, text in opening.items():
+        if file.endswith(".cpp") and text and opening.get(file[:-3] + "h") == text:
+            yield f"{file}: opens as its header does; say what this file adds to it"

@@ -78,22 +78,22 @@ TEST_F(TokenFile, AnyDamageIsSeen) {
     EXPECT_FALSE(read_tokens(kept_, origin)) << byte;
     ASSERT_TRUE(write_atomically(kept_, good.substr(0, byte)));
     EXPECT_FALSE(read_tokens(kept_, origin)) << byte;
-    EXPECT_FALSE(is_foreign(kept_)) << "the rest of a file of Memo's may be written again";
+    EXPECT_FALSE(is_external(kept_)) << "the rest of a file of Memo's may be written again";
   }
   ASSERT_TRUE(write_atomically(kept_, good + "x"));
   EXPECT_FALSE(read_tokens(kept_, origin));
 }
 
 TEST_F(TokenFile, WhatMemoDidNotWriteIsForeign) {
-  EXPECT_FALSE(is_foreign(kept_)) << "nothing is there";
+  EXPECT_FALSE(is_external(kept_)) << "nothing is there";
   ASSERT_TRUE(write_atomically(kept_, "the user's own"));
-  EXPECT_TRUE(is_foreign(kept_));
+  EXPECT_TRUE(is_external(kept_));
   std::filesystem::remove(kept_);
   std::filesystem::create_directory(kept_);
-  EXPECT_TRUE(is_foreign(kept_)) << "a folder";
+  EXPECT_TRUE(is_external(kept_)) << "a folder";
   std::filesystem::remove(kept_);
   std::filesystem::create_symlink("elsewhere", kept_);
-  EXPECT_TRUE(is_foreign(kept_)) << "a link, wherever it leads";
+  EXPECT_TRUE(is_external(kept_)) << "a link, wherever it leads";
 }
 
 TEST_F(TokenFile, WhoMayNotReadTheTextMayNotReadItsTokens) {

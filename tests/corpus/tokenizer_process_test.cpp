@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <csignal>
+
 namespace memo::corpus {
 namespace {
 
@@ -15,6 +17,7 @@ class Process : public testing::Test {
  protected:
   Process() : folder_(Path(testing::TempDir()) / ("memo-process-" + std::to_string(::getpid()))) {
     std::filesystem::create_directories(folder_);
+    std::signal(SIGPIPE, SIG_IGN);  // as the command does: some processes end before they have read
     file("tokenizer.json", R"({"model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1, "?": 2}, "unk_token": "?"},
                                "pre_tokenizer": {"type": "Whitespace"}})");
   }

@@ -18,7 +18,7 @@
 
 namespace memo::cuda {
 
-// Word i of a tensor's content. Tensors of the step differ from step to step; a lasting one changes with each write.
+// Word i of a tensor's content. Tensors of the step differ from step to step; a persistent one changes with each write.
 inline std::uint32_t pattern_word(plan::InstanceIndex tensor, int version, std::size_t i) {
   return static_cast<std::uint32_t>(tensor.value()) * 2654435761u + static_cast<std::uint32_t>(version) * 40503u +
          static_cast<std::uint32_t>(i) * 97u;
@@ -39,10 +39,10 @@ class PatternStep : public exec::Compute {
     for (const plan::Residency& r : plan.program.residencies) stays_[number(r.tensor)].push_back(&r);
     for (const plan::Copy& copy : plan.program.copies) {
       const plan::Residency& r = plan.program.residencies[copy.residency];
-      if (lasting(number(r.tensor))) places_[number(r.tensor)] = copy.tier_offset;
+      if (persistent(number(r.tensor))) places_[number(r.tensor)] = copy.tier_offset;
     }
     for (const plan::InstanceIndex t : stays_.indices()) {
-      if (!lasting(t) || stays_[t].empty()) continue;
+      if (!persistent(t) || stays_[t].empty()) continue;
       if (places_.contains(t))
         sure(tier.write(places_[t].value(), reinterpret_cast<const std::byte*>(content(t).data()), padded(t)));
       else
@@ -50,7 +50,7 @@ class PatternStep : public exec::Compute {
     }
   }
 
-  // One step; the wrong words so far are in `wrong`. Checks at its end that the tier has the newest lasting tensors.
+  // One step; the wrong words so far are in `wrong`. Checks at its end that the tier has the newest persistent tensors.
   Result<exec::StepReport> play(exec::CopyEngine& engine) { return play(engine, plan_.program); }
   Result<exec::StepReport> play(exec::CopyEngine& engine, const plan::Program& program) {
     ++step_;
@@ -84,7 +84,7 @@ class PatternStep : public exec::Compute {
                                          static_cast<std::size_t>(workspace.value()), compute()),
                          "spoil a workspace"));
     each(used.writes, call, [&](plan::InstanceIndex tensor, Bytes offset) {
-      if (lasting(tensor)) ++versions_[tensor];
+      if (persistent(tensor)) ++versions_[tensor];
       write(tensor, offset);
     });
     return check(cudaGetLastError(), "run a call");
@@ -156,10 +156,10 @@ class PatternStep : public exec::Compute {
   }
   [[nodiscard]] int version(plan::InstanceIndex tensor) const {
     const auto found = versions_.find(tensor);
-    return lasting(tensor) ? (found == versions_.end() ? 0 : found->second) : step_;
+    return persistent(tensor) ? (found == versions_.end() ? 0 : found->second) : step_;
   }
-  [[nodiscard]] bool lasting(plan::InstanceIndex tensor) const {
-    return plan_.profile.flow.classes[instances_.tensor(tensor).cls].lasting();
+  [[nodiscard]] bool persistent(plan::InstanceIndex tensor) const {
+    return plan_.profile.flow.classes[instances_.tensor(tensor).cls].persistent();
   }
   [[nodiscard]] std::size_t words(plan::InstanceIndex tensor) const {
     return static_cast<std::size_t>(instances_.tensor(tensor).bytes.value()) / 4;
@@ -182,8 +182,8 @@ class PatternStep : public exec::Compute {
   exec::TierStore& tier_;
   const plan::Instances instances_;
   IndexedVector<plan::InstanceIndex, std::vector<const plan::Residency*>> stays_;
-  std::map<plan::InstanceIndex, Bytes> places_;  // of lasting tensors on the tier
-  std::map<plan::InstanceIndex, int> versions_;  // of lasting tensors
+  std::map<plan::InstanceIndex, Bytes> places_;  // of persistent tensors on the tier
+  std::map<plan::InstanceIndex, int> versions_;  // of persistent tensors
   std::byte* const arena_;
   const HostMemory fill_, seen_;  // used in turn, in the order of the compute stream
   std::deque<std::shared_ptr<void>> tasks_;

@@ -1,3 +1,4 @@
+// Estimates: plans of modelled profiles are proved, sums add up, and setups that cannot be are refused.
 #include "memo/estimate/estimate.h"
 
 #include <gmock/gmock.h>
@@ -36,7 +37,7 @@ TEST(Estimate, TheSplitAddsUpToTheStep) {
     const auto found = estimate(setup);
     ASSERT_TRUE(found);
     const StepSplit& s = found->split;
-    const double sum = s.attention + s.matmul + s.memory + s.recompute + s.collectives + s.stalls + s.bubble + s.update;
+    const double sum = s.attention + s.matmul + s.memory + s.reruns + s.collectives + s.stalls + s.bubble + s.update;
     EXPECT_NEAR(sum / found->step.value(), 1, 1e-6);
   }
 }
@@ -47,7 +48,7 @@ TEST(Estimate, RecomputationTradesTimeForMemory) {
   ASSERT_TRUE(kept && again);
   EXPECT_LT(again->allocated, kept->allocated);
   EXPECT_GT(again->step, kept->step);
-  EXPECT_EQ(kept->split.recompute, 0);
+  EXPECT_EQ(kept->split.reruns, 0);
 }
 
 TEST(Estimate, APipelineHoldsMoreAndWaits) {

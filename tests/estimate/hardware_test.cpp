@@ -1,3 +1,4 @@
+// The table of GPUs: plausible numbers, aliases, and a user's own file with its mistakes.
 #include "memo/estimate/hardware.h"
 
 #include <gmock/gmock.h>

@@ -1,3 +1,4 @@
+// A layer's saved bytes against a published formula, and the scaling of its times.
 #include "memo/estimate/layer.h"
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// The context beyond which compute hides all copies, against the simulator.
 #include "memo/estimate/overlap.h"
 
 #include <gtest/gtest.h>

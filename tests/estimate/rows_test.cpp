@@ -1,3 +1,4 @@
+// Rows of a table become setups, gain predictions, or say why not; and CSV tables themselves.
 #include "memo/estimate/rows.h"
 
 #include <gmock/gmock.h>

@@ -1,3 +1,4 @@
+// The search over degrees and strategies, and the longest context that it finds.
 #include "memo/estimate/search.h"
 
 #include <gtest/gtest.h>

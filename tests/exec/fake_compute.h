@@ -22,13 +22,13 @@ class FakeCompute : public Compute {
   FakeCompute(const plan::Plan& plan, std::byte* arena, std::int64_t stride = 8)
       : plan_(plan), arena_(arena), stride_(stride), instances_(plan.profile.flow), places_(instances_, plan.program) {}
 
-  // The content of lasting tensors before the first step, wherever they are between steps.
+  // The content of persistent tensors before the first step, wherever they are between steps.
   Status initialise(const std::vector<TierStore*>& stores) {
     for (const plan::Residency& r : plan_.program.residencies)
       if (r.origin == plan::Origin::held) fill(arena_ + r.offset.value(), tensor(r).bytes.value(), seed(tensor(r)));
     for (const plan::Copy& copy : plan_.program.copies) {
       const plan::Residency& r = plan_.program.residencies[copy.residency];
-      if (!plan_.profile.flow.classes[tensor(r).cls].lasting()) continue;
+      if (!plan_.profile.flow.classes[tensor(r).cls].persistent()) continue;
       std::byte* memory = arena_ + r.offset.value();
       fill(memory, tensor(r).bytes.value(), seed(tensor(r)));
       const std::int64_t bytes = round_up(tensor(r).bytes, plan::copy_alignment).value();

@@ -1,3 +1,4 @@
+// Bytes from a seed, as the content of tiers and arenas in tests.
 #pragma once
 
 #include <cstddef>

@@ -20,11 +20,11 @@ namespace {
 struct Case {
   GroupHeads heads;
   std::int64_t tokens;
-  std::vector<std::int64_t> starts = {};
+  std::vector<std::int64_t> document_starts = {};
   std::int64_t window = 0;
   std::vector<std::uint8_t> hidden = {};
   std::int64_t row = 0;
-  [[nodiscard]] Mask mask() const { return {starts, window, hidden, row}; }
+  [[nodiscard]] Mask mask() const { return {document_starts, window, hidden, row}; }
 };
 
 // Of these tokens the keys in the ranges [first, last) are hidden.
@@ -110,7 +110,7 @@ Results definition(const Case& c, const Operands& given) {
   at::Tensor visible = key <= query;
   if (c.window > 0) visible = visible & (key > query - c.window);
   at::Tensor document = at::zeros({c.tokens}, at::kLong);
-  for (const std::int64_t start : c.starts) document += key >= start;
+  for (const std::int64_t start : c.document_starts) document += key >= start;
   visible = visible & (document == document.unsqueeze(1));
   for (std::size_t i = 0; i < c.hidden.size(); ++i)
     if (c.hidden[i]) visible.select(1, static_cast<std::int64_t>(i)).fill_(false);
@@ -181,7 +181,7 @@ TEST_P(Attention, IsItsDefinition) {
 }
 
 TEST_P(Attention, ErrsNoMoreThanAten) {
-  if (!c.starts.empty() || c.window > 0 || c.heads.softcap > 0 || !c.hidden.empty())
+  if (!c.document_starts.empty() || c.window > 0 || c.heads.softcap > 0 || !c.hidden.empty())
     GTEST_SKIP() << "ATen's knows causal masks only";
   const Results exact = definition(c, operands);
   const auto names = exact.named(), our = ours(c, operands).named(), aten = flash_of_aten(c, operands).named();

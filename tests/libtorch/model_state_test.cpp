@@ -15,19 +15,20 @@
 namespace memo::libtorch {
 namespace {
 
+using model::LayerIndex;
 using testing::HasSubstr;
 
 constexpr std::array dtypes{job::DType::float32, job::DType::bfloat16};
 
 std::vector<StateGroup> groups_of(const model::Shape& shape) {
   std::vector<StateGroup> groups{{}};
-  for (int layer = 0; layer < static_cast<int>(shape.layers); ++layer)
+  for (const LayerIndex layer : indices<LayerIndex>(static_cast<int>(shape.layers)))
     for (const model::Stage stage : {model::Stage::before, model::Stage::after}) groups.push_back({layer, stage});
   return groups;
 }
 
 StateGroup group_of(const model::ParameterSpec& spec) {
-  return spec.layer < 0 ? StateGroup{} : StateGroup{spec.layer, spec.stage};
+  return spec.layer.exists() ? StateGroup{spec.layer, spec.stage} : StateGroup{};
 }
 
 // The tensors of parameter i that lie in a region: weights, gradients, optimizer.
@@ -65,7 +66,7 @@ bool update_all(ModelState& state, const model::Shape& shape, const job::TrainOp
   std::vector<StateGroup> order = groups_of(shape);
   std::rotate(order.begin(), order.begin() + 1, order.end());  // that of no layer comes last
   for (const StateGroup& group : order)
-    if (group.layer >= 0) state.measure_gradients(group);
+    if (group.layer.exists()) state.measure_gradients(group);
   bool all = true;
   for (const StateGroup& group : order) {
     const bool accepted = state.accepts(group, options, {});
@@ -234,8 +235,8 @@ TEST_F(ModelStateTest, AStepWhoseGradientsAreNotFiniteChangesNothingAndNamesTheP
     expect_equal(contents(state), before);
     EXPECT_TRUE(state.refused());
     EXPECT_FALSE(state.updated());
-    EXPECT_EQ(state.not_finite({1, model::Stage::after}), "layers.1.out");
-    EXPECT_EQ(state.not_finite({0, model::Stage::after}), "");
+    EXPECT_EQ(state.not_finite({LayerIndex(1), model::Stage::after}), "layers.1.out");
+    EXPECT_EQ(state.not_finite({LayerIndex(0), model::Stage::after}), "");
     state.begin_step();
     fill_gradients(state, 5);
     EXPECT_TRUE(update_all(state, shape, {}, 1, 0.1)) << "the next step is judged anew";
@@ -250,11 +251,11 @@ TEST_F(ModelStateTest, AStepBeginsWithoutTheGradientsOfNoLayerAndZeroesThoseOfLa
   };
   model.state.begin_step();
   for (std::size_t i = 0; i < model.state.specs().size(); ++i)
-    EXPECT_EQ(is_zero(i), model.state.specs()[i].layer < 0) << model.state.specs()[i].name;
-  model.state.zero_gradients({1, model::Stage::before});
+    EXPECT_EQ(is_zero(i), !model.state.specs()[i].layer.exists()) << model.state.specs()[i].name;
+  model.state.zero_gradients({LayerIndex(1), model::Stage::before});
   for (std::size_t i = 0; i < model.state.specs().size(); ++i) {
     const StateGroup group = group_of(model.state.specs()[i]);
-    EXPECT_EQ(is_zero(i), group.layer < 0 || group == (StateGroup{1, model::Stage::before}));
+    EXPECT_EQ(is_zero(i), !group.layer.exists() || group == (StateGroup{LayerIndex(1), model::Stage::before}));
   }
 }
 
@@ -271,7 +272,7 @@ class OneRegion final : public StatePager {
     shared_ = std::make_unique<Arena>(*Arena::map(Bytes(6 * most_)));
   }
   StateRegions regions(const StateGroup& group) const {
-    std::byte* begin = shared_->data() + (group.layer < 0 ? 0 : 3 * most_);
+    std::byte* begin = shared_->data() + (group.layer.exists() ? 3 * most_ : 0);
     return {begin, begin + most_, begin + 2 * most_};
   }
   Status fetch(const StateGroup& group) override {
@@ -336,7 +337,7 @@ TEST_F(ModelStateTest, AGroupThatIsInMemoryIsNotFetchedAgainUntilAStepBegins) {
   pager.fetched = 0;
   const std::size_t first = [&] {
     std::size_t i = 0;
-    while (state.specs()[i].layer < 0) ++i;
+    while (!state.specs()[i].layer.exists()) ++i;
     return i;
   }();
   ASSERT_TRUE(state.bring(0)) << "of no layer: always there";
@@ -355,7 +356,7 @@ TEST_F(ModelStateTest, WhatTheTierFailsIsTheErrorOfWhoAsked) {
   ModelState state(
       shape, job::DType::float32, [&](const StateGroup& group) { return pager.regions(group); }, &pager);
   ASSERT_TRUE(state.initialise(1));
-  pager.fails = StateGroup{1, model::Stage::after};
+  pager.fails = StateGroup{LayerIndex(1), model::Stage::after};
   EXPECT_THAT(state.initialise(1).error().message, HasSubstr("the tier lost it"));
   EXPECT_THAT(state.gradient_digest().error().message, HasSubstr("the tier lost it"));
   pager.fails.reset();

@@ -70,7 +70,7 @@ inline StepOutcome run_step(const Decoder& decoder, const Sample& sample, std::i
     }
     for (std::size_t g = 0; g < groups; ++g) {
       layer.qkv.push_back(at::cat(parts[g]));
-      auto [o, lse] = decoder.attention(layer.qkv[g], sample.starts);
+      auto [o, lse] = decoder.attention(layer.qkv[g], sample.document_starts);
       layer.o.push_back(o);
       layer.lse.push_back(lse);
     }
@@ -108,7 +108,7 @@ inline StepOutcome run_step(const Decoder& decoder, const Sample& sample, std::i
     Tensors d_qkv;
     for (std::size_t g = 0; g < groups; ++g) {
       auto [dq, dk, dv] =
-          decoder.attention_backward(at::cat(d_o[g]), layer.qkv[g], layer.o[g], layer.lse[g], sample.starts);
+          decoder.attention_backward(at::cat(d_o[g]), layer.qkv[g], layer.o[g], layer.lse[g], sample.document_starts);
       d_qkv.push_back(at::cat({dq, dk, dv}, 1));
     }
     for (std::size_t b = blocks; b-- > 0;) {

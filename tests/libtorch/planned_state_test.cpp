@@ -15,6 +15,7 @@
 namespace memo::libtorch {
 namespace {
 
+using model::LayerIndex;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
@@ -51,7 +52,7 @@ class PlannedStateTest : public testing::Test {
   }
   static std::vector<StateGroup> layers_of(const job::Job& job) {
     std::vector<StateGroup> groups;
-    for (int layer = 0; layer < static_cast<int>(job.model.layers); ++layer)
+    for (const LayerIndex layer : indices<LayerIndex>(static_cast<int>(job.model.layers)))
       for (const model::Stage stage : {model::Stage::before, model::Stage::after}) groups.push_back({layer, stage});
     return groups;
   }
@@ -156,7 +157,7 @@ TEST_F(PlannedStateTest, AFailureOfTheTierIsOneLineThatNamesTheTensor) {
   const plan::Plan plan = tiny_plan(tiny_profile(job), "paged");
   const Opened opened(plan, {.rate = 1, .kinds = {exec::Fault::io_error}});
   for (const bool stores : {true, false}) {
-    const StateGroup group{1, model::Stage::after};
+    const StateGroup group{LayerIndex(1), model::Stage::after};
     const Status moved = stores ? opened.planned->store(group) : opened.planned->fetch(group);
     ASSERT_FALSE(moved);
     EXPECT_EQ(moved.error().kind, ErrorKind::run_time);

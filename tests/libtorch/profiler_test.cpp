@@ -15,6 +15,7 @@ namespace memo::libtorch {
 namespace {
 
 using model::Stage;
+using model::TensorRole;
 
 class ProfilerTest : public testing::Test {
  protected:
@@ -35,8 +36,7 @@ using CallKind = std::tuple<std::string, bool, std::int64_t>;
 std::multiset<CallKind> kinds_of(const plan::Profile& profile) {
   std::multiset<CallKind> kinds;
   for (const plan::Trace& trace : profile.traces)
-    kinds.emplace(profile.flow.segments[static_cast<std::size_t>(trace.segment)].name, trace.backward,
-                  trace.tokens.value());
+    kinds.emplace(profile.flow.segments[trace.segment].name, trace.backward, trace.tokens.value());
   return kinds;
 }
 
@@ -54,7 +54,7 @@ TEST_F(ProfilerTest, ThereIsOneTraceOfEveryCallThatAPlanMayMake) {
   const plan::Profile made = profile();
   EXPECT_EQ(kinds_of(made), wanted);
   for (const plan::Trace& trace : made.traces) {
-    const Stage stage = made.flow.segments[static_cast<std::size_t>(trace.segment)].stage;
+    const Stage stage = made.flow.segments[trace.segment].stage;
     EXPECT_EQ(trace.seconds > Seconds(0), stage != Stage::wait);
   }
 }
@@ -86,18 +86,18 @@ TEST_F(ProfilerTest, TwoRunsDifferInTheirTimesOnly) {
   const plan::Profile a = profile(), b = profile();
   EXPECT_EQ(kinds_of(a), kinds_of(b));
   ASSERT_EQ(a.flow.classes.size(), b.flow.classes.size());
-  for (std::size_t c = 0; c < a.flow.classes.size(); ++c) {
+  for (const model::ClassIndex c : a.flow.classes.indices()) {
     EXPECT_EQ(a.flow.classes[c].name, b.flow.classes[c].name);
     EXPECT_EQ(a.flow.classes[c].row, b.flow.classes[c].row);
   }
   ASSERT_EQ(a.traces.size(), b.traces.size());
-  for (std::size_t t = 0; t < a.traces.size(); ++t) {
+  for (const plan::TraceIndex t : a.traces.indices()) {
     ASSERT_EQ(a.traces[t].requests.size(), b.traces[t].requests.size());
     for (std::size_t r = 0; r < a.traces[t].requests.size(); ++r) {
       const plan::Request &p = a.traces[t].requests[r], &q = b.traces[t].requests[r];
       EXPECT_EQ(std::tuple(p.bytes, p.born, p.dies, p.cls, p.group),
                 std::tuple(q.bytes, q.born, q.dies, q.cls, q.group))
-          << t << ", " << r;
+          << t.value() << ", " << r;
     }
   }
 }
@@ -108,21 +108,19 @@ TEST_F(ProfilerTest, WhatHoldsAClassHasItsBytes) {
   int named = 0;
   for (const plan::Trace& trace : made.traces)
     for (const plan::Request& request : trace.requests) {
-      if (request.cls < 0) continue;
+      if (!request.cls.exists()) continue;
       ++named;
-      const model::TensorClass& cls = made.flow.classes[static_cast<std::size_t>(request.cls)];
+      const model::TensorClass& cls = made.flow.classes[request.cls];
       EXPECT_EQ(request.bytes, cls.row * trace.tokens.value()) << cls.name << ", " << trace.tokens.value();
     }
   EXPECT_GT(named, 20);
   // The rows of the table, counted here: bfloat16, two groups of two query and one key head of 8.
-  const auto row = [&](const char* name) {
-    return made.flow.classes[static_cast<std::size_t>(made.flow.find_class(name))].row;
-  };
-  EXPECT_EQ(row("x"), Bytes(32 * 2));
-  EXPECT_EQ(row("qkv"), Bytes((2 + 1 + 1) * 8 * 2));
-  EXPECT_EQ(row("o"), Bytes(2 * 8 * 2));
-  EXPECT_EQ(row("lse"), Bytes(2 * 4));
-  EXPECT_EQ(row("h"), Bytes(2 * 48 * 2));
+  const auto row = [&](TensorRole role) { return made.flow.classes[made.flow.find_class(role)].row; };
+  EXPECT_EQ(row(TensorRole::hidden), Bytes(32 * 2));
+  EXPECT_EQ(row(TensorRole::qkv), Bytes((2 + 1 + 1) * 8 * 2));
+  EXPECT_EQ(row(TensorRole::attention_output), Bytes(2 * 8 * 2));
+  EXPECT_EQ(row(TensorRole::log_sum_exp), Bytes(2 * 4));
+  EXPECT_EQ(row(TensorRole::mlp_inner), Bytes(2 * 48 * 2));
 }
 
 TEST_F(ProfilerTest, HeadGroupsLeaveEachThreadAQueryHeadUnlessTheJobSaysHowMany) {

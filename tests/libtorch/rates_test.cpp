@@ -1,3 +1,4 @@
+// The rates that this machine measures of itself are usable numbers.
 #include "memo/libtorch/measure/rates.h"
 
 #include <gtest/gtest.h>

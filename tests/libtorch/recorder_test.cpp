@@ -15,7 +15,11 @@
 namespace memo::libtorch {
 namespace {
 
+using model::ClassIndex;
+using model::SegmentIndex;
+using model::SegmentRole;
 using model::Stage;
+using model::TensorRole;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
@@ -23,15 +27,18 @@ constexpr std::int64_t columns = 16, row = columns * 4;
 
 // x -> y = p exp(p) with p = x w: autograd saves both factors for the product, exp(p) for the exponential, and x only
 // where w has a gradient. Before it, transients of sizes that nothing else has.
-enum Class : int { x, y, dy, dx };
-enum Seg : int { input, middle, update };
+constexpr ClassIndex x(0), y(1), dy(2), dx(3), saved0(4), saved1(5), none = ClassIndex::none();
+constexpr SegmentIndex input(0), middle(1), update(2);
 
 model::Dataflow small_flow(std::int64_t context, std::int64_t block) {
   model::Dataflow flow;
-  flow.classes = {{"x", Bytes(row)}, {"y", Bytes(row)}, {"dy", Bytes(row)}, {"dx", Bytes(row)}};
-  flow.segments = {{"input", Stage::embedding, {{}, {{x}}}, {}},
-                   {"middle", Stage::before, {{{x}}, {{y}}}, {{{dy}}, {{dx}}}},
-                   {"update", Stage::optimizer, {}, {}}};
+  flow.classes = {{"x", TensorRole::other, Bytes(row)},
+                  {"y", TensorRole::other, Bytes(row)},
+                  {"dy", TensorRole::other, Bytes(row)},
+                  {"dx", TensorRole::other, Bytes(row)}};
+  flow.segments = {{"input", SegmentRole::other, Stage::embedding, {{}, {{x}}}, {}},
+                   {"middle", SegmentRole::other, Stage::before, {{{x}}, {{y}}}, {{{dy}}, {{dx}}}},
+                   {"update", SegmentRole::other, Stage::optimizer, {}, {}}};
   flow.layers = 1;
   flow.context = Tokens(context);
   flow.block = Tokens(block);
@@ -40,7 +47,7 @@ model::Dataflow small_flow(std::int64_t context, std::int64_t block) {
 
 class SmallCalls final : public Segments {
  public:
-  std::vector<at::Tensor> forward(int segment, const Where& where, const std::vector<at::Tensor>& reads,
+  std::vector<at::Tensor> forward(SegmentIndex segment, const Where& where, const std::vector<at::Tensor>& reads,
                                   Graph* graph) override {
     if (segment == update) {
       (void)at::empty({777}, at::kByte);
@@ -59,7 +66,8 @@ class SmallCalls final : public Segments {
     keep_roots(out, kept);
     return detached(out);
   }
-  std::vector<at::Tensor> backward(int, const Where&, const std::vector<at::Tensor>& reads, Graph& graph) override {
+  std::vector<at::Tensor> backward(SegmentIndex, const Where&, const std::vector<at::Tensor>& reads,
+                                   Graph& graph) override {
     return {gradients(graph, {reads[0]})[0]};
   }
   at::Tensor weight;  // a parameter
@@ -77,10 +85,8 @@ class RecorderTest : public testing::Test {
     calls.weight = tensor_at(memory.data(), {columns, columns}, at::kFloat, at::kCPU);
     calls.weight.normal_();
   }
-  Result<std::vector<plan::Trace>> recorded() {
-    return record(flow, calls, at::kFloat, {memory.data(), columns * row}, at::kCPU);
-  }
-  const plan::Trace& trace(int segment, bool backward, std::int64_t tokens) const {
+  auto recorded() { return record(flow, calls, at::kFloat, {memory.data(), columns * row}, at::kCPU); }
+  const plan::Trace& trace(SegmentIndex segment, bool backward, std::int64_t tokens) const {
     const auto found = std::ranges::find_if(traces, [&](const plan::Trace& t) {
       return t.segment == segment && t.backward == backward && t.tokens == Tokens(tokens);
     });
@@ -97,7 +103,7 @@ class RecorderTest : public testing::Test {
   Arena memory = *Arena::map(Bytes(columns * row));
   SmallCalls calls;
   model::Dataflow flow = small_flow(20, 8);  // blocks of 8, 8 and 4 tokens
-  std::vector<plan::Trace> traces;
+  IndexedVector<plan::TraceIndex, plan::Trace> traces;
 };
 
 std::vector<std::int64_t> sizes(const plan::Trace& trace) {
@@ -108,7 +114,7 @@ std::vector<std::int64_t> sizes(const plan::Trace& trace) {
 
 TEST_F(RecorderTest, EachCallIsRecordedOnceForEachBlockSize) {
   expect_recorded();
-  std::vector<std::tuple<int, bool, std::int64_t>> got;
+  std::vector<std::tuple<SegmentIndex, bool, std::int64_t>> got;
   for (const plan::Trace& trace : traces) {
     got.emplace_back(trace.segment, trace.backward, trace.tokens.value());
     EXPECT_EQ(trace.seconds, Seconds(0)) << "times are measured by others";
@@ -141,37 +147,39 @@ TEST_F(RecorderTest, AllocationsHaveTheirSizesBirthsAndDeathsInTheOrderOfTheCall
 
 TEST_F(RecorderTest, ResultsAndSavedTensorsAreNamedByTheirClassOthersAreTransients) {
   expect_recorded();
-  const int first = flow.find_class("middle.saved0"), second = flow.find_class("middle.saved1");
-  ASSERT_GE(first, 0);
-  ASSERT_GE(second, 0);
-  EXPECT_EQ(flow.classes.size(), 6U) << "and no other";
-  EXPECT_EQ(flow.classes[static_cast<std::size_t>(first)].row, Bytes(row));
+  ASSERT_EQ(flow.classes.size(), 6U);
+  EXPECT_EQ(flow.classes[saved0].name, "middle.saved0");
+  EXPECT_EQ(flow.classes[saved1].name, "middle.saved1");
+  for (const ClassIndex saved : {saved0, saved1}) {
+    EXPECT_EQ(flow.classes[saved].role, TensorRole::saved);
+    EXPECT_EQ(flow.classes[saved].row, Bytes(row));
+  }
   for (const std::int64_t tokens : {8, 4}) {
-    std::vector<int> classes;
+    std::vector<ClassIndex> classes;
     for (const plan::Request& request : trace(middle, false, tokens).requests) classes.push_back(request.cls);
-    EXPECT_THAT(classes, testing::AnyOf(ElementsAre(-1, -1, first, second, y), ElementsAre(-1, -1, second, first, y)));
+    EXPECT_THAT(classes,
+                testing::AnyOf(ElementsAre(none, none, saved0, saved1, y), ElementsAre(none, none, saved1, saved0, y)));
     const plan::Trace& backward = trace(middle, true, tokens);
-    EXPECT_EQ(std::ranges::count(backward.requests, static_cast<int>(dx), &plan::Request::cls), 1);
+    EXPECT_EQ(std::ranges::count(backward.requests, dx, &plan::Request::cls), 1);
     for (const plan::Request& request : backward.requests) {
-      if (request.cls < 0) {
+      if (!request.cls.exists()) {
         EXPECT_GT(request.dies, request.born) << "a transient ends in its call";
       } else {
         EXPECT_EQ(request.bytes, Bytes(tokens * row));
       }
     }
   }
-  EXPECT_EQ(trace(input, false, 8).requests.at(0).cls, static_cast<int>(x));
+  EXPECT_EQ(trace(input, false, 8).requests.at(0).cls, x);
 }
 
 TEST_F(RecorderTest, TheTableSaysWhatForwardWritesAndBackwardReadsBesides) {
   expect_recorded();
   const model::Segment& segment = flow.segments[middle];
-  std::vector<int> writes, reads;
+  std::vector<ClassIndex> writes, reads;
   for (const model::Use& use : segment.forward.writes) writes.push_back(use.cls);
   for (const model::Use& use : segment.backward.reads) reads.push_back(use.cls);
-  const int first = flow.find_class("middle.saved0"), second = flow.find_class("middle.saved1");
-  EXPECT_THAT(writes, ElementsAre(y, first, second));
-  EXPECT_THAT(reads, testing::UnorderedElementsAre(dy, first, second));
+  EXPECT_THAT(writes, ElementsAre(y, saved0, saved1));
+  EXPECT_THAT(reads, testing::UnorderedElementsAre(dy, saved0, saved1));
   EXPECT_TRUE(flow.segments[input].backward.reads.empty());
 }
 
@@ -179,9 +187,9 @@ TEST_F(RecorderTest, ParametersAreNobodysTensorsAndWhatIsReadBackIsNotSavedTwice
   calls.weight.set_requires_grad(true);  // now x is saved for the gradient of w, and w for that of x
   expect_recorded();
   EXPECT_EQ(flow.classes.size(), 6U);
-  std::vector<int> reads;
+  std::vector<ClassIndex> reads;
   for (const model::Use& use : flow.segments[middle].backward.reads) reads.push_back(use.cls);
-  EXPECT_THAT(reads, testing::UnorderedElementsAre(dy, x, 4, 5));
+  EXPECT_THAT(reads, testing::UnorderedElementsAre(dy, x, saved0, saved1));
 }
 
 TEST_F(RecorderTest, MemoryThatACallKeepsWithoutANameIsRefused) {
@@ -202,24 +210,24 @@ TEST_F(RecorderTest, ADecodersTracesAreTheSameEachTimeAndHoldEveryClassThatTheTa
   const job::Job job = tiny_job();
   const plan::Profile a = tiny_profile(job), b = tiny_profile(job);
   ASSERT_EQ(a.traces.size(), b.traces.size());
-  for (std::size_t t = 0; t < a.traces.size(); ++t) {
+  for (const plan::TraceIndex t : a.traces.indices()) {
     const plan::Trace &one = a.traces[t], &other = b.traces[t];
-    ASSERT_EQ(one.requests.size(), other.requests.size()) << t;
+    ASSERT_EQ(one.requests.size(), other.requests.size()) << t.value();
     for (std::size_t r = 0; r < one.requests.size(); ++r) {
       const plan::Request &p = one.requests[r], &q = other.requests[r];
       EXPECT_EQ(std::tuple(p.bytes, p.born, p.dies, p.cls, p.group),
                 std::tuple(q.bytes, q.born, q.dies, q.cls, q.group));
     }
-    const model::Segment& segment = a.flow.segments[static_cast<std::size_t>(one.segment)];
-    std::multiset<std::pair<int, std::int64_t>> wanted, got;  // class and bytes
+    const model::Segment& segment = a.flow.segments[one.segment];
+    std::multiset<std::pair<ClassIndex, std::int64_t>> wanted, got;  // class and bytes
     for (const model::Use& use : (one.backward ? segment.backward : segment.forward).writes) {
-      const model::TensorClass& cls = a.flow.classes[static_cast<std::size_t>(use.cls)];
-      if (cls.lasting()) continue;
+      const model::TensorClass& cls = a.flow.classes[use.cls];
+      if (cls.persistent()) continue;
       for (int g = 0; g < (use.every_group && cls.grouped ? a.flow.groups : 1); ++g)
         wanted.emplace(use.cls, cls.row.value() * one.tokens.value());
     }
     for (const plan::Request& request : one.requests)
-      if (request.cls >= 0) got.emplace(request.cls, request.bytes.value());
+      if (request.cls.exists()) got.emplace(request.cls, request.bytes.value());
     EXPECT_EQ(got, wanted) << segment.name << (one.backward ? " backward, " : ", ") << one.tokens.value();
   }
 }

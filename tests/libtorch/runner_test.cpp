@@ -15,6 +15,8 @@
 namespace memo::libtorch {
 namespace {
 
+using model::BlockIndex;
+using model::SegmentIndex;
 using model::Stage;
 using testing::ElementsAre;
 using testing::HasSubstr;
@@ -37,14 +39,14 @@ enum class Departs {
 // place, then, behind the call's own, 320.
 class Restless final : public Segments {
  public:
-  Restless(DecoderSegments& inner, int segment) : inner_(inner), segment_(segment) {}
+  Restless(DecoderSegments& inner, SegmentIndex segment) : inner_(inner), segment_(segment) {}
 
-  std::vector<at::Tensor> forward(int segment, const Where& where, const std::vector<at::Tensor>& reads,
+  std::vector<at::Tensor> forward(SegmentIndex segment, const Where& where, const std::vector<at::Tensor>& reads,
                                   Graph* graph) override {
     const bool is_rerun = graph == nullptr;
     return around(segment, where, is_rerun == of_reruns, [&] { return inner_.forward(segment, where, reads, graph); });
   }
-  std::vector<at::Tensor> backward(int segment, const Where& where, const std::vector<at::Tensor>& reads,
+  std::vector<at::Tensor> backward(SegmentIndex segment, const Where& where, const std::vector<at::Tensor>& reads,
                                    Graph& graph) override {
     return around(segment, where, false, [&] { return inner_.backward(segment, where, reads, graph); });
   }
@@ -52,14 +54,14 @@ class Restless final : public Segments {
 
   Departs departs = Departs::nowhere;
   bool of_reruns = false;               // which calls of layer 0 depart: the reruns, else the forward ones
-  int block = 1;                        // of the call that departs; -1: every one
+  BlockIndex block{1};                  // of the call that departs; none: every one
   std::vector<bool> in_planned_memory;  // of the transients of the call that departs, in order
 
  private:
   template <class F>
-  std::vector<at::Tensor> around(int segment, const Where& where, bool may_depart, const F& work) {
+  std::vector<at::Tensor> around(SegmentIndex segment, const Where& where, bool may_depart, const F& work) {
     if (segment != segment_) return work();
-    const bool here = may_depart && where.layer == 0 && (block < 0 || where.block == block);
+    const bool here = may_depart && where.layer == model::LayerIndex(0) && (!block.exists() || where.block == block);
     const Departs how = here ? departs : Departs::nowhere;
     const auto transient = [&](std::int64_t bytes) {
       at::Tensor made = at::empty({bytes}, at::kByte);
@@ -87,7 +89,7 @@ class Restless final : public Segments {
   }
 
   DecoderSegments& inner_;
-  int segment_;
+  SegmentIndex segment_;
   at::Tensor kept_;
 };
 
@@ -127,8 +129,8 @@ class RunnerTest : public testing::Test {
       state.begin_step();
       decoder.loss_sum.reset();
       runner.begin_sequence(sample, true);
-      MEMO_TRY(const auto report, exec::run_step(plan.program, arena.data(), runner, *engine, plan.program.calls.size(),
-                                                 plan.profile.flow));
+      MEMO_TRY(const auto report, exec::run_step(plan.program, arena.data(), runner, *engine,
+                                                 plan.program.calls.end_index(), plan.profile.flow));
       MEMO_TRY(const std::uint64_t digest, state.gradient_digest());
       return Outcome{decoder.loss_sum.value() * decoder.loss_scale, digest};
     }
@@ -157,7 +159,7 @@ class RunnerTest : public testing::Test {
   MemoryDevice device;
   WholeModel model{shape, job::DType::float32, groups};
   const model::Dataflow flow = tiny_flow(job);
-  const int restless = flow.find_segment("mlp_in");
+  const SegmentIndex restless = flow.find_segment(model::SegmentRole::mlp_in);
   const Sample sample = tiny_sample(job, 2);
   plan::Profile profile;
 };
@@ -205,7 +207,7 @@ TEST_P(DepartingCall, IsNamedServedByTheHeapCountedAndChangesNoBit) {
     EXPECT_EQ(*outcome, right);
     std::vector<std::string> lines;
     for (const std::string& line : wanted.lines)
-      lines.push_back((again ? "mlp_in again (layer 0, block 1): " : "mlp_in (layer 0, block 1): ") + line);
+      lines.push_back((again ? "mlp_in rerun (layer 0, block 1): " : "mlp_in (layer 0, block 1): ") + line);
     EXPECT_EQ(player.runner.departures(), lines);
     EXPECT_EQ(player.runner.departure_count(), static_cast<std::int64_t>(lines.size()));
     EXPECT_EQ(player.segments.in_planned_memory, wanted.in_planned_memory);
@@ -246,7 +248,7 @@ TEST_F(Runners, ManyDeparturesAreAllCountedAndAFewKept) {
   const plan::Plan resident = plan("resident");
   Player player(*this, resident);
   player.segments.departs = Departs::by_one_less;
-  player.segments.block = -1;  // in each of three blocks
+  player.segments.block = BlockIndex::none();  // in each of three blocks
   for (int step = 1; step <= 8; ++step) {
     ASSERT_TRUE(player.step(sample));
     EXPECT_EQ(player.runner.departure_count(), 3 * step);

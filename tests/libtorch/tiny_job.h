@@ -185,10 +185,9 @@ inline plan::Plan tiny_plan(const plan::Profile& profile, const std::string& nam
   plan.placement = placement().classes;
   plan.program = build_program(profile, plan.placement, {}).program;
   plan.predicted.device_peak = plan.program.arena;
-  const int update = plan::update_begin(profile.flow, plan.program);  // what is behind it runs once a step
+  const plan::CallIndex update = plan::update_begin(profile.flow, plan.program);  // what is behind it runs once a step
   for (const plan::Copy& copy : plan.program.copies) {
-    const auto tensor =
-        static_cast<std::size_t>(plan.program.residencies[static_cast<std::size_t>(copy.residency)].tensor);
+    const plan::TensorIndex tensor = plan.program.residencies[copy.residency].tensor;
     Bytes& moved = copy.direction == plan::Direction::out ? plan.predicted.bytes_out : plan.predicted.bytes_in;
     moved += round_up(plan.program.tensors[tensor].bytes, plan::copy_alignment) * (copy.at < update ? sequences : 1);
   }

@@ -1,3 +1,4 @@
+// Each class and segment of the tables has its role, and a role says its elements.
 #include "memo/model/dataflow.h"
 
 #include <gtest/gtest.h>
@@ -26,7 +27,7 @@ template <class Table>
 void expect_each_role_once(const Table& table) {
   std::set<std::pair<int, int>> roles;
   for (const auto& item : table) {
-    if constexpr (requires { item.lasting(); })
+    if constexpr (requires { item.persistent(); })
       EXPECT_TRUE(roles.emplace(static_cast<int>(item.role), static_cast<int>(item.stage)).second) << item.name;
     else
       EXPECT_TRUE(roles.emplace(static_cast<int>(item.role), item.kind).second) << item.name;
@@ -63,7 +64,7 @@ TEST(Dataflow, OfWhichElementsAClassIs) {
   EXPECT_EQ((TensorClass{"attn_in.saved0", TensorRole::saved, Bytes(4)}).element(), Element::bytes);
 }
 
-TEST(Dataflow, LastingClassesSayOfWhichParametersTheyAre) {
+TEST(Dataflow, PersistentClassesSayOfWhichParametersTheyAre) {
   const Dataflow flow = decoder_dataflow(llama(), 2, 2, Tokens(64), Tokens(16));
   const auto name = [&](TensorRole role, Stage stage) { return flow.classes[flow.find_class(role, stage)].name; };
   EXPECT_EQ(name(TensorRole::weights, Stage::before), "weights.before");

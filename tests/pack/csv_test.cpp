@@ -1,3 +1,4 @@
+// The packer's tables: columns under any name and order, mistakes by line, offsets that survive a round trip.
 #include "memo/pack/csv.h"
 
 #include <gmock/gmock.h>

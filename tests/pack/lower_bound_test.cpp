@@ -1,3 +1,4 @@
+// Bounds on the peak, from live bytes, padding and fixed buffers.
 #include <gtest/gtest.h>
 
 #include <algorithm>

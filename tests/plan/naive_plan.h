@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <map>
-#include <ranges>
 #include <tuple>
 #include <vector>
 
@@ -33,7 +32,7 @@ class NaivePlanner {
     }
     for (LayerIndex l = last; l >= first; --l) {
       core(true, l);
-      for (const BlockIndex b : blocks | std::views::reverse) {
+      for (BlockIndex b(flow().blocks() - 1); b.exists(); --b) {
         stage(Stage::before, true, l, b);
         if (l > first) stage(Stage::after, true, l - 1, b);
         if (l == first) stage(Stage::embedding, true, first, b);

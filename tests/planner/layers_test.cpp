@@ -79,14 +79,6 @@ TEST(LayersAlone, PlansOfEveryStrategyValidate) {
       }
 }
 
-// "... the smallest limit that works is 1.00 KiB (1024 bytes) ..."
-Bytes least_named(const std::string& message) {
-  const std::string words = "the smallest limit that works is ";
-  const std::size_t at = message.find(words), bytes = message.find('(', at);
-  EXPECT_NE(at, std::string::npos) << message;
-  return at == std::string::npos ? Bytes(0) : Bytes(std::stoll(message.substr(bytes + 1)));
-}
-
 TEST(LayersAlone, AnyLimitIsKeptOrTheLeastThatWorksIsNamed) {
   int refused = 0;
   for (const double bandwidth : {0.0, 1e9}) {
@@ -96,7 +88,7 @@ TEST(LayersAlone, AnyLimitIsKeptOrTheLeastThatWorksIsNamed) {
       const auto plan = make_plan(profile, {"memo", most / 8 * eighths, 0});
       if (!plan) {
         EXPECT_EQ(plan.error().kind, ErrorKind::infeasible);
-        const Bytes least = least_named(plan.error().message);
+        const Bytes least = plan.error().smallest_limit.value();
         EXPECT_GT(least, most / 8 * eighths);
         EXPECT_LE(valid_plan(profile, {"memo", least, 0}).predicted.device_peak, least);
         EXPECT_FALSE(make_plan(profile, {"memo", least - Bytes(1), 0}).has_value()) << "it is the least";

@@ -1,3 +1,4 @@
+// Placements by rules and by the mixed-integer program, against their definitions.
 #include "memo/planner/placement.h"
 
 #include <gtest/gtest.h>

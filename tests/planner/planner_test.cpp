@@ -1,3 +1,4 @@
+// Plans of every strategy: valid, within their limits, none slower than its peers, and the smallest limit is named.
 #include "memo/planner/planner.h"
 
 #include <gtest/gtest.h>
@@ -80,8 +81,8 @@ TEST(Planner, NamesTheSmallestLimitAndThatLimitWorks) {
   ASSERT_FALSE(refused.has_value());
   EXPECT_EQ(refused.error().kind, ErrorKind::infeasible);
   const std::string& text = refused.error().message;
-  const auto open = text.rfind('(', text.find(" bytes)"));
-  const Bytes least(std::stoll(text.substr(open + 1)));
+  const Bytes least = refused.error().smallest_limit.value();
+  EXPECT_NE(text.find(fmt::format("({} bytes)", least.value())), std::string::npos) << text;
   EXPECT_TRUE(make_plan(profile, {"resident", least, 0}).has_value()) << text;
   EXPECT_FALSE(make_plan(profile, {"resident", least - Bytes(4096), 0}).has_value());
 }
@@ -94,8 +95,7 @@ TEST(Planner, TheLeastPeakGrowsByOneHeadGroupsOperandsPerToken) {
       const plan::Profile profile = synthetic_profile({.groups = groups, .context = context});
       const auto refused = make_plan(profile, {"memo", Bytes(1 << 20), 0});
       ASSERT_FALSE(refused.has_value());
-      const std::string& text = refused.error().message;
-      least.push_back(std::stoll(text.substr(text.rfind('(', text.find(" bytes)")) + 1)));
+      least.push_back(refused.error().smallest_limit.value().value());
       const plan::Plan plan = plan_or_fail(profile, {"memo", Bytes(least.back()), 0});
       expect_valid(plan);
     }
@@ -155,9 +155,7 @@ TEST(Planner, RecomputesTheAttentionOfEarlyTokensWhenTheTierIsShort) {
 
 TEST(Planner, StoresTheInputOfEveryKthLayerWhereThoseOfAllAreTooMany) {
   const auto least = [](const plan::Profile& profile, const char* strategy) {
-    const auto refused = make_plan(profile, {strategy, Bytes(1 << 20), 0});
-    const std::string& text = refused.error().message;
-    return Bytes(std::stoll(text.substr(text.rfind('(', text.find(" bytes)")) + 1)));
+    return make_plan(profile, {strategy, Bytes(1 << 20), 0}).error().smallest_limit.value();
   };
   const plan::Profile profile = synthetic_profile({.layers = 16, .context = 16384, .disk = false});
   const Bytes memo = least(profile, "memo");

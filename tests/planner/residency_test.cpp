@@ -23,7 +23,7 @@ struct Made {
 std::unique_ptr<Made> make(const Profile& profile, const Placement& placement, const Pace& pace) {
   auto made = std::make_unique<Made>();
   made->pace = pace;
-  const TensorIndex index(profile.flow);
+  const plan::Instances index(profile.flow);
   const PlacementMap places(profile.flow, placement.classes);
   made->schedule = schedule(profile, places, pace.early_updates);
   made->residencies = residencies(profile, index, places, made->schedule, pace);
@@ -31,7 +31,7 @@ std::unique_ptr<Made> make(const Profile& profile, const Placement& placement, c
     made->stays[tensor_word(profile.flow, index.tensor(stay.tensor))].push_back(&stay);
   for (auto& [tensor, stays] : made->stays) std::ranges::sort(stays, {}, &Stay::first_use);
   for (std::size_t k = 0; k < made->schedule.calls.size(); ++k) {
-    const Touched uses = touched(profile.flow, made->schedule.calls[k]);
+    const Touched uses = touched(profile.flow, item(made->schedule.calls, static_cast<int>(k)));
     for (const std::string& tensor : uses.reads) made->reads[tensor].push_back(static_cast<int>(k));
     for (const std::string& tensor : uses.writes) made->writes[tensor].push_back(static_cast<int>(k));
   }
@@ -98,7 +98,7 @@ TEST(Residency, AStayEndsBehindItsLastUseUnlessItIsBeingWrittenOut) {
           if (const auto found = uses->find(tensor); found != uses->end())
             for (const int call : found->second)
               if (plain(stay->first_use) <= call && call < next) last = std::max(last, call);
-        const int end = stay->write_at < 0 ? last + 1 : std::max(last + 1, plain(stay->write_before));
+        const int end = !stay->write_at.exists() ? last + 1 : std::max(last + 1, plain(stay->write_before));
         EXPECT_EQ(plain(stay->end), end) << tensor;
       }
     }
@@ -127,7 +127,7 @@ TEST(Residency, WhatIsFetchedWasWrittenOutBeforeAndArrivesBeforeItsUse) {
           EXPECT_LE(plain(out->write_before), plain(stay->begin)) << tensor;
           EXPECT_LT(plain(stay->begin), plain(stay->first_use)) << tensor << ": a copy takes a boundary";
         }
-        if (stay->write_at < 0) continue;
+        if (!stay->write_at.exists()) continue;
         EXPECT_FALSE(stay->fetched) << tensor << ": it is on the tier already";
         EXPECT_GT(plain(stay->write_at), made.writes.at(tensor).front()) << tensor;
         EXPECT_LT(plain(stay->write_at), plain(stay->write_before)) << tensor;

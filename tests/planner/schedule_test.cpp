@@ -98,7 +98,7 @@ TEST(Schedule, AStepOfLayersAloneIsAsDrawnWithWaitsForTheLoss) {
   for (int s = 0; s < static_cast<int>(profile.flow.segments.size()); ++s)
     for (const bool backward : {false, true})
       for (const std::int64_t tokens : {64, 256})
-        profile.traces.push_back({s, backward, Tokens(tokens), Seconds(1), {}});
+        profile.traces.push_back({model::SegmentIndex(s), backward, Tokens(tokens), Seconds(1), {}});
   Words got = words(profile.flow, scheduled(profile, {}).calls);
   const auto waits = std::ranges::count(got, "wait");
   EXPECT_GE(waits, 1);
@@ -137,11 +137,11 @@ TEST(Schedule, WhatIsComputedAgainIsWrittenOnceMoreBeforeBackwardReadsItAndNothi
     std::set<std::string> again;  // tensors
     for (std::size_t u = 0; u < all.size(); ++u) {
       const Unit& unit = all[u];
-      if (unit.segment < 0) continue;
+      if (!unit.segment.exists()) continue;
       // Of core attention all or none, since this profile has no shorter ones that fit every block size.
       const int blocks = unit.whole() ? 4 * (trial >> u % 3 & 1) : (trial * 7 + static_cast<int>(u) * 3) % 5;
       add_unit(placement, profile, unit, blocks, 0, -1);
-      for (const int cls : unit.classes)
+      for (const model::ClassIndex cls : unit.classes)
         for (int b = 0; b < blocks; ++b)
           for (int g = 0; g < (item(profile.flow.classes, cls).grouped ? 2 : 1); ++g)
             again.insert(tensor_word(profile.flow, cls, plain(unit.layer), b, g));

@@ -15,8 +15,12 @@
 
 namespace memo::planner {
 
-inline int plain(auto index) { return static_cast<int>(index); }
-inline const auto& item(const auto& list, auto index) { return list[static_cast<std::size_t>(plain(index))]; }
+inline int plain(int index) { return index; }
+template <class Tag>
+int plain(Index<Tag> index) {
+  return index.value();
+}
+inline const auto& item(const auto& list, auto index) { return *(list.begin() + plain(index)); }
 
 // Four blocks of 16 KiB a tensor, the last one of 37 rows, no whole pages; two head groups.
 inline Profile small_step(int layers = 3) {
@@ -69,11 +73,11 @@ inline Touched touched(const model::Dataflow& flow, const Call& call) {
     for (const model::Use& use : uses) {
       const model::TensorClass& cls = item(flow.classes, use.cls);
       for (int g = 0; g < (cls.grouped ? flow.groups : 1); ++g)
-        for (int b = 0; b < (cls.lasting() ? 1 : flow.blocks()); ++b) {
+        for (int b = 0; b < (cls.persistent() ? 1 : flow.blocks()); ++b) {
           const bool own_group = !cls.grouped || use.every_group || g == plain(call.group);
           const bool prefix = core && plain(call.block) > 0;  // of core attention: so many blocks
           const bool own_block =
-              cls.lasting() || (use.whole_sequence ? !prefix || b < plain(call.block) : b == plain(call.block));
+              cls.persistent() || (use.whole_sequence ? !prefix || b < plain(call.block) : b == plain(call.block));
           if (own_group && own_block)
             to.insert(tensor_word(flow, use.cls, plain(call.layer) + plain(use.layer_shift), b, g));
         }

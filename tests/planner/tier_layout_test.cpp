@@ -26,7 +26,7 @@ struct Laid {
 };
 
 Laid laid(const Profile& profile, const Placement& placement, const Pace& pace) {
-  const TensorIndex index(profile.flow);
+  const plan::Instances index(profile.flow);
   const PlacementMap places(profile.flow, placement.classes);
   const Schedule calls = schedule(profile, places, pace.early_updates);
   const Residencies made = residencies(profile, index, places, calls, pace);
@@ -34,16 +34,16 @@ Laid laid(const Profile& profile, const Placement& placement, const Pace& pace) 
   EXPECT_EQ(layout.bytes.size(), profile.tiers.size());
   std::map<std::string, Content> contents;
   for (const Stay& stay : made.stays) {
-    if (stay.write_at < 0 && !stay.fetched) continue;
+    if (!stay.write_at.exists() && !stay.fetched) continue;
     const Tensor tensor = index.tensor(stay.tensor);
     const std::int64_t bytes = round_up(tensor.bytes, 4096).value();
     const std::string name = fmt::format("{}, life {}", tensor_word(profile.flow, tensor), stay.life);
     auto& content =
         contents.try_emplace(name, Content{name, 1 << 30, 0, layout.offset(stay).value(), bytes}).first->second;
     EXPECT_EQ(content.offset, layout.offset(stay).value()) << name << " has one place";
-    const bool lasting = item(profile.flow.classes, tensor.cls).lasting();
-    if (lasting) content.begin = 0, content.end = 1 << 29;  // from step to step
-    if (stay.write_at >= 0) {
+    const bool persistent = item(profile.flow.classes, tensor.cls).persistent();
+    if (persistent) content.begin = 0, content.end = 1 << 29;  // from step to step
+    if (stay.write_at.exists()) {
       content.begin = std::min<std::int64_t>(content.begin, plain(stay.write_at));
       content.end = std::max<std::int64_t>(content.end, plain(stay.write_before));
     }

@@ -1,3 +1,4 @@
+// Makes a plan or fails the test, and expects the validator to accept it.
 #pragma once
 
 #include <gtest/gtest.h>

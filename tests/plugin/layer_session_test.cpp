@@ -121,11 +121,11 @@ class LayerSessions : public ::testing::Test {
       auto outputs = session.forward(l, x);
       if (!outputs) throw std::runtime_error(outputs.error().message);
       x = outputs->hidden;
-      if (l == last) outcome.tensors = {x, outputs->besides.at(0)};
+      if (l == last) outcome.tensors = {x, outputs->extra_outputs.at(0)};
     }
     at::Tensor d = d_output;
     for (LayerIndex l = last; l.exists(); --l) {
-      const at::Tensor d_sums = l == last ? d_besides : at::zeros_like(d_besides);
+      const at::Tensor d_sums = l == last ? d_extra_outputs : at::zeros_like(d_extra_outputs);
       auto gradients = session.backward(l, d, {d_sums}, calls.weights[l].all());
       if (!gradients) throw std::runtime_error(gradients.error().message);
       d = gradients->hidden;
@@ -144,7 +144,7 @@ class LayerSessions : public ::testing::Test {
       for (const at::Tensor& weight : calls.weights[l].all()) wanted.push_back(weight);
     wanted.push_back(x);
     Outcome outcome{{y.detach(), sums.detach()}};
-    for (const at::Tensor& g : torch::autograd::grad({y, sums}, wanted, {d_output, d_besides}))
+    for (const at::Tensor& g : torch::autograd::grad({y, sums}, wanted, {d_output, d_extra_outputs}))
       outcome.tensors.push_back(g);
     return outcome;
   }
@@ -158,7 +158,8 @@ class LayerSessions : public ::testing::Test {
 
   std::unique_ptr<libtorch::Device> device = libtorch::cpu_device();
   Layers calls;
-  at::Tensor input = at::randn({350, hidden}), d_output = at::randn({350, hidden}), d_besides = at::randn({350, 1});
+  at::Tensor input = at::randn({350, hidden}), d_output = at::randn({350, hidden}),
+             d_extra_outputs = at::randn({350, 1});
 };
 
 TEST_F(LayerSessions, GiveWhatTheLayersGiveWhereverTensorsAreMeanwhile) {
@@ -223,7 +224,7 @@ TEST_F(LayerSessions, TheFirstLayersMayHaveNoBackwardSide) {
       }
       at::Tensor d = d_output;
       for (LayerIndex l = last; l > first_layer; --l) {
-        const auto gradients = session->backward(l, d, {at::zeros_like(d_besides)}, calls.weights[l].all());
+        const auto gradients = session->backward(l, d, {at::zeros_like(d_extra_outputs)}, calls.weights[l].all());
         ASSERT_TRUE(gradients.has_value()) << gradients.error().message;
         d = gradients->hidden;
       }

@@ -1,3 +1,4 @@
+// Attention split over ranks, which are threads here, against attention over the whole sequence.
 #include "memo/plugin/split_attention.h"
 
 #include <ATen/CPUGeneratorImpl.h>

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import memo
-from memo import suspension
+from memo import block_greenlet
 
 OPTIONS = dict(context=512, block=128)
 
@@ -126,9 +126,9 @@ def test_a_forward_without_its_backward_and_gradients_of_some(ids):
 
 def test_a_block_that_is_ended_within_another_one_disturbs_nothing():
     """As where the garbage collector finds a session there, of a step that failed."""
-    waiting = suspension.Block(lambda: greenlet.getcurrent().parent.switch())
+    waiting = block_greenlet.BlockGreenlet(lambda: greenlet.getcurrent().parent.switch())
     waiting.switch()
-    running = suspension.Block(lambda: waiting.end() or "mine")
+    running = block_greenlet.BlockGreenlet(lambda: waiting.end() or "mine")
     assert running.switch() == "mine" and waiting.dead and running.dead
 
 

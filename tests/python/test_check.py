@@ -4,7 +4,7 @@ import families
 import pytest
 import torch
 import transformers as hf
-from memo.suspension import tokens_of_block
+from memo.block_greenlet import tokens_of_block
 
 import memo
 

@@ -5,7 +5,7 @@ import families
 import peft
 import pytest
 import torch
-from memo.suspension import tokens_of_block
+from memo.block_greenlet import tokens_of_block
 
 import memo
 

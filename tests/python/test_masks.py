@@ -359,9 +359,10 @@ def test_a_window_is_that_of_the_whole_sequence_where_ranks_have_parts_of_it():
 def test_a_gpu_is_given_padding_before_and_behind_a_row_s_tokens_and_no_loss_of_the_latter():
     step = masks.Masks(2, 6, 12)
     hidden = torch.tensor([1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1], dtype=torch.bool)
-    starts, window, blind = visibility.documents_and_window(visibility.Sight(visibility.causal(2, 6, "cpu"), hidden.view(2, 6)))
-    assert starts == [0, 2, 6] and window == 0 and blind.nonzero().flatten().tolist() == [0, 1]
-    step._check_gpu(starts, hidden, blind)
+    sight = visibility.Sight(visibility.causal(2, 6, "cpu"), hidden.view(2, 6))
+    document_starts, window, blind = visibility.documents_and_window(sight)
+    assert document_starts == [0, 2, 6] and window == 0 and blind.nonzero().flatten().tolist() == [0, 1]
+    step._check_gpu(document_starts, hidden, blind)
     assert step.unsure.nonzero().flatten().tolist() == [10, 11]
     for token, refused in ((9, False), (10, True)):
         output = torch.zeros(2, 6, 3, requires_grad=True).clone()

@@ -1,3 +1,4 @@
+// The model of PyTorch's caching allocator, rule by rule.
 #include "memo/report/caching_allocator.h"
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// Packed columns: base64 by its standard, every value kept, regular columns small.
 #include "memo/report/columns.h"
 
 #include <gtest/gtest.h>

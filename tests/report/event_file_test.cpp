@@ -1,4 +1,5 @@
-// tests/cli/test_tensorboard.py reads such files with TensorBoard itself.
+// Event files: records, their lengths and checksums. tests/cli/test_tensorboard.py reads such files with TensorBoard
+// itself.
 #include "memo/report/event_file.h"
 
 #include <gtest/gtest.h>

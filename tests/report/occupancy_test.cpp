@@ -1,3 +1,4 @@
+// Bytes in use at every boundary, of a plan that is small enough to count by hand.
 #include "memo/report/occupancy.h"
 
 #include <algorithm>

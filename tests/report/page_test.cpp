@@ -1,3 +1,4 @@
+// The report's page: one small file, nothing from the network, names that cannot leave their place.
 #include "memo/report/page.h"
 
 #include <nlohmann/json.hpp>

@@ -1,3 +1,4 @@
+// Traces for Perfetto have every call and copy, predicted and measured.
 #include "memo/report/perfetto.h"
 
 #include <map>

@@ -1,3 +1,4 @@
+// A program's requests on the caching allocator: what it reserves, and when it fails.
 #include "memo/report/replay.h"
 
 #include "memo/report/occupancy.h"

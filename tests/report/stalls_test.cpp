@@ -1,3 +1,4 @@
+// Stalls add up to the simulated ones, and name the copy that compute waited for.
 #include "memo/report/stalls.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Reading plans and run folders, whole, growing and damaged.
 #include "memo/report/subject.h"
 
 #include <fstream>

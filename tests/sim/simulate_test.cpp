@@ -1,3 +1,4 @@
+// Timelines of small programs whose times can be worked out by hand.
 #include "memo/sim/simulate.h"
 
 #include <gtest/gtest.h>

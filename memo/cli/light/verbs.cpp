@@ -1,5 +1,5 @@
-// In the command that does without LibTorch, which takes a third of a second to load: what needs it goes, with the same
-// arguments, to the command beside it that has it.
+// The verbs that need LibTorch, in the command that starts without it, since loading LibTorch takes a third of a
+// second: they hand over to memo-tensors, the command beside it, with the same arguments.
 #include <unistd.h>
 
 #include <cstring>
@@ -26,7 +26,7 @@ std::vector<std::string> own_arguments() {
   return arguments;
 }
 
-// Becomes memo-tensors. Returns only where that is not to be had.
+// Replaces this process by memo-tensors. Returns only an error.
 tl::unexpected<Error> hand_over() {
   const Path command = beside_command("memo-tensors");
   std::error_code error;
@@ -47,7 +47,7 @@ tl::unexpected<Error> hand_over() {
 void add_tensor_verbs(CLI::App& app, Action& action) {
   for (const VerbName& verb : {profile_verb, train_verb, compare_verb, eval_verb}) {
     CLI::App* added = app.add_subcommand(verb.name, verb.description);
-    added->prefix_command();  // its arguments are not ours to read
+    added->prefix_command();  // memo-tensors reads the verb's arguments
     added->set_help_flag();
     added->callback([&action] { action = []() -> Status { return hand_over(); }; });
   }

@@ -1,4 +1,4 @@
-// memo compare JOB.toml --out DIR: the strategies side by side, from one profile, in one run.
+// memo compare JOB.toml --out DIR: trains by each strategy, from one profile, and shows the results side by side.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -31,7 +31,7 @@ struct CompareOptions {
 struct Row {
   std::string strategy;
   std::optional<libtorch::Summary> summary;
-  std::string reason;  // why it did not run
+  std::string reason;  // why it did not run; empty: it did
 };
 
 std::string table(const std::vector<Row>& rows, std::int64_t context) {

@@ -1,5 +1,5 @@
-// memo eval RUN|MODEL --data FILE --context S: the loss of a model over a text, and at each position of its context. Of
-// a run it is kept in the run's folder too, for its report.
+// memo eval RUN|MODEL --data FILE --context S: the loss of a model over a text, and at each position of its context.
+// For a run, the result is also kept in its folder, for its report.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -30,9 +30,9 @@ struct EvalOptions {
   bool json = false;
 };
 
-// The model's folder: of a run, its newest checkpoint.
+// The model's folder: for a run, its newest checkpoint.
 Result<Path> model_folder(const Path& given) {
-  std::error_code error;  // a link to nothing is told when it is read
+  std::error_code error;  // reading a dangling link gives the error
   if (std::filesystem::exists(std::filesystem::symlink_status(given / "config.json", error))) return given;
   MEMO_TRY(const std::optional<store::LatestCheckpoint> latest, store::latest_checkpoint(given));
   if (latest) {
@@ -63,7 +63,7 @@ std::string json_of(const EvalOptions& options, const libtorch::Evaluation& foun
   return object.dump() + "\n";
 }
 
-// Positions by powers of two: the first 256, then as many as all before.
+// Ranges of positions by powers of two: the first 256, then each as long as all before it.
 void print_table(const EvalOptions& options, const libtorch::Evaluation& found) {
   fmt::print("loss {:.4f} nats a token (perplexity {:.3f}) over {} tokens: {} windows of {}\n", found.loss,
              std::exp(found.loss), found.windows * options.context, found.windows, options.context);
@@ -87,7 +87,8 @@ Status eval(const EvalOptions& options) {
 
   const job::DType dtype = options.dtype == "bfloat16" ? job::DType::bfloat16 : job::DType::float32;
   const libtorch::WholeState whole(shape, dtype);
-  MEMO_TRY(const libtorch::Arena memory, libtorch::Arena::map(whole.bytes()));  // gradients' pages are never touched
+  // Gradients are never touched, so their pages never exist.
+  MEMO_TRY(const libtorch::Arena memory, libtorch::Arena::map(whole.bytes()));
   libtorch::ModelState state(shape, dtype,
                              [&](const libtorch::StateGroup& group) { return whole.regions(memory.data(), group); });
   MEMO_CHECKED(libtorch::load_weights(state, folder, say));

@@ -1,3 +1,4 @@
+// Measures this machine with training's kernels.
 #include "memo/cli/here.h"
 
 #include "memo/cli/machine.h"

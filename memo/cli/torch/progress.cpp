@@ -1,3 +1,4 @@
+// Lines and bars for steps, fitted to the terminal.
 #include "memo/cli/torch/progress.h"
 
 #include <fmt/format.h>
@@ -22,7 +23,7 @@ std::size_t terminal_columns() {
   return told ? std::max<std::size_t>(size.ws_col, least) : usual;
 }
 
-// What a run holds and what is left of it: the same for every step but for the time.
+// Memory and remaining time: memory is the same for every step.
 std::string held_and_left(const plan::Plan& plan, const libtorch::StepLine& line) {
   std::string text = fmt::format("  device {}", format_bytes(plan.predicted.device_peak));
   for (std::size_t t = 0; t < plan.profile.tiers.size(); ++t)
@@ -46,7 +47,7 @@ void show(const plan::Plan& plan, double flops, const libtorch::StepLine& line) 
   constexpr std::int64_t width = 20;
   const auto done = static_cast<std::size_t>(width * line.step / line.steps);
   const std::string bar = fmt::format("[{}{}] ", std::string(done, '#'), std::string(width - done, '.'));
-  // A line that is wrapped could not be redrawn: on a narrow terminal the bar goes first, then the end of the text.
+  // A wrapped line could not be redrawn: on a narrow terminal the bar is left out first, then the end of the text.
   const std::size_t room = terminal_columns() - 1;
   text = bar.size() + text.size() <= room ? bar + text : text.substr(0, room);
   std::fputs(fmt::format("\r\x1b[K{}{}", text, line.step == line.steps ? "\n" : "").c_str(), stderr);
@@ -60,7 +61,7 @@ void show_check(std::int64_t step, const exec::CheckReport& check) {
                   step, check.accesses, check.conflicts, format_bytes(check.poisoned)));
 }
 
-// At once: a thread that waits for a dead disk in the kernel cannot be joined.
+// Exits at once: a thread that waits in the kernel for a dead disk cannot be joined.
 [[noreturn]] void end_stalled(const Path& out, const std::string& what) {
   say(
       one_line(fmt::format("memo: {}; the disk hangs, or is slower than memory.watchdog allows; what was saved in {} "
@@ -73,7 +74,7 @@ void show_check(std::int64_t step, const exec::CheckReport& check) {
 
 libtorch::TrainRequest shown_run(const Path& out, const job::Job& job, const plan::Plan& plan) {
   const Result<model::Shape> shape = model::job_shape(job);
-  // Of documents apart, attention is less by what the data decides.
+  // With documents apart, attention's FLOPs depend on the data.
   const bool known = shape && !job.data.documents_apart;
   const double flops = known ? job.train.batch * model::model_flops(*shape, job.train.context, true) : 0;
   libtorch::TrainRequest request;

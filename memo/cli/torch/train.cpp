@@ -36,7 +36,7 @@ Result<plan::Plan> find_plan(const TrainOptions& options, const job::Job& job) {
   return plan_job(job, options.profile, options.strategy);
 }
 
-// Of the same profile, with at most `room` on the disk.
+// Plans by the same profile, with at most `room` on the disk.
 Result<plan::Plan> smaller_plan(const job::Job& job, const plan::Plan& plan, Bytes room) {
   plan::Profile profile = plan.profile;
   for (plan::Tier& tier : profile.tiers)
@@ -60,7 +60,8 @@ double seconds_since_1970() {
 
 using OnStep = std::function<void(const libtorch::StepLine&)>;
 
-// `next`, and each step's figures for TensorBoard. A run does not end because they cannot be written: it is said once.
+// Calls `next`, and writes each step's figures for TensorBoard. If they cannot be written, a note says so once and the
+// run goes on.
 OnStep with_events(report::EventFile events, OnStep next) {
   return [file = std::move(events), next = std::move(next), good = true](const libtorch::StepLine& line) mutable {
     next(line);

@@ -1,3 +1,4 @@
+// Adds the verbs to memo-tensors.
 #include "memo/cli/torch/verbs.h"
 
 #include "memo/cli/planning.h"

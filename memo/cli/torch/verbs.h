@@ -1,4 +1,4 @@
-// The verbs that need LibTorch.
+// The verbs of memo-tensors, each of which needs LibTorch.
 #pragma once
 
 #include "memo/cli/tensor_verbs.h"

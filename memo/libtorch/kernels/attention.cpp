@@ -1,3 +1,4 @@
+// The CPU's attention: memory and threads for the kernels of attention_kernels.h.
 #include "memo/libtorch/kernels/attention.h"
 
 #include <ATen/Parallel.h>
@@ -20,7 +21,7 @@ namespace {
 
 using attention::Rows;
 
-// bfloat16 as the kernels know it.
+// The kernels' type for bfloat16.
 template <class T>
 using Element = std::conditional_t<std::is_same_v<T, float>, float, std::uint16_t>;
 
@@ -34,12 +35,13 @@ void check(const at::Tensor& qkv, const GroupHeads& h, const Mask& mask) {
   MEMO_CHECK(h.keys > 0 && h.queries % h.keys == 0, "query heads share key heads evenly");
   MEMO_CHECK(qkv.size(1) == (h.queries + 2 * h.keys) * h.dim, "qkv has the columns of its heads");
   MEMO_CHECK(qkv.size(0) <= std::numeric_limits<std::int32_t>::max(), "attention counts tokens in 32 bits");
-  MEMO_CHECK(std::is_sorted(mask.starts.begin(), mask.starts.end()), "documents start one after the other");
+  MEMO_CHECK(std::is_sorted(mask.document_starts.begin(), mask.document_starts.end()),
+             "documents start one after the other");
 }
 
 at::Tensor floats(at::IntArrayRef sizes) { return at::empty(sizes, at::TensorOptions().dtype(at::kFloat)); }
 
-// f(task, work) for tasks 0, 1, ..., begun in this order by as many threads as there are.
+// Calls f(task, work) for tasks 0, 1, ..., begun in this order by as many threads as there are.
 template <class F>
 void for_tasks(std::int64_t tasks, std::int64_t work_floats, const F& f) {
   const std::int64_t threads = at::get_num_threads();

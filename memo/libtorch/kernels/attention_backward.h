@@ -1,6 +1,6 @@
-// Backward, compiled for one instruction set (see attention_tiles.h): a task is a tile of keys of one key head, and
-// goes through the queries that see it, head by head. Scores are [queries, keys], so that what must be transposed, K
-// and V, is transposed once for a task:
+// Backward, compiled for one instruction set (see attention_tiles.h). A task is a tile of keys of one key head, and
+// goes through the queries that see it, head by head. Scores are [queries, keys], so that a task transposes only K and
+// V, and each once:
 //   S = Q K^T, P = exp(S / sqrt(dim) - lse), dP = dO V^T, dS = P (dP - delta) / sqrt(dim),
 //   dV += P^T dO, dK += dS^T Q, dQ += dS K.
 
@@ -19,13 +19,13 @@ void prepare(const Backward<T>& b, std::int64_t begin, std::int64_t end) {
 }
 
 struct Scores {
-  float *p, *ds;                  // [tile, score_stride]: S and dP, which become P and dS, words along the queries
+  float *p, *ds;                  // [tile, score_stride]: S and dP, overwritten by P and dS, words along queries
   float* ds_rows;                 // [tile, score_stride]: dS, words along the keys; floats are the same words
   const float *lse, *delta;       // [tile]: lse in base 2
   const std::int32_t* first_key;  // [tile]
 };
 
-// Scores [queries, keys] of `count` keys, so low where keys are hidden that P is 0, and the derivative of a cap finite.
+// Lowers the scores [queries, keys] of hidden keys so far that P is 0, while the derivative of a cap stays finite.
 inline void hide_columns(const Visibility& visible, std::int64_t first_key, std::int64_t count, float* s) {
   constexpr float low = -1e15F;
   for (std::int64_t k = 0; k < count; ++k)
@@ -33,7 +33,7 @@ inline void hide_columns(const Visibility& visible, std::int64_t first_key, std:
       for (std::int64_t r = 0; r < tile; ++r) s[r * score_stride + k] = low;
 }
 
-// `cap`: of S, which was capped by it; its derivative is 1 - (S / cap)^2.
+// If `capped`, S are capped scores, and the derivative of the cap is 1 - (S / cap)^2.
 template <bool masked, bool capped>
 inline void probabilities(const Scores& s, std::int64_t query, std::int64_t first_key, std::int64_t count,
                           std::int64_t dim, float cap, std::span<const Ahead, 3> ahead) {
@@ -97,7 +97,8 @@ void backward_task(const Backward<T>& b, std::int64_t task, float* work, std::at
   const float cap = softcap * std::sqrt(static_cast<float>(dim));
   const std::int64_t key_head = task % keys, first_key = task / keys * key_tile, group = queries / keys;
   const std::int64_t key_count = std::min(key_tile, b.tokens - first_key);
-  const std::int64_t stride = stride_of(dim), row_stride = stride_of(words(dim));  // of words along tokens, along dim
+  // Of words along tokens, and along dim.
+  const std::int64_t stride = stride_of(dim), row_stride = stride_of(words(dim));
   const std::int64_t width = (dim + lanes - 1) / lanes * lanes;
   const auto probable = [&](const Scores& s, bool whole, std::int64_t query, std::int64_t count,
                             std::span<const Ahead, 3> ahead) {
@@ -136,7 +137,7 @@ void backward_task(const Backward<T>& b, std::int64_t task, float* work, std::at
   for (std::int64_t query = first_key; query < end; query += tile) {
     const std::int64_t some = std::min(tile, b.tokens - query);
     first_keys(b.visible, query, b.tokens, first_key_of);
-    const std::int64_t count = std::min(key_tile, query + tile - first_key);  // keys that are not in the future
+    const std::int64_t count = std::min(key_tile, query + tile - first_key);  // keys up to the tile's last query
     const bool whole = first_key_of[tile - 1] <= first_key && first_key + count <= query + 1;
     const bool first = first_key_of[0] >= first_key, last = query + some <= first_key + key_tile;
     for (std::int64_t head = key_head * group; head < (key_head + 1) * group; ++head) {

@@ -1,3 +1,4 @@
+// Means over rows of values and their derivatives, by LibTorch's operators, on any device.
 #include "memo/libtorch/kernels/attention_blind.h"
 
 #include <ATen/core/LegacyTypeDispatch.h>
@@ -20,7 +21,8 @@ at::Tensor by_head(const at::Tensor& rows, std::int64_t heads) {
 }
 at::Tensor by_row(const at::Tensor& heads) { return heads.transpose(0, 1).flatten(1); }
 
-// f(queries, first, tokens): some queries of a row [first, first + tokens), by their numbers, a tensor.
+// Calls f(queries, first, tokens) for queries of each row [first, first + tokens) that see no key, 256 at a time;
+// `queries` is a tensor of their indices.
 template <class F>
 void for_blind_rows(const at::Tensor& qkv, const Mask& mask, const F& f) {
   const at::AutoDispatchBelowADInplaceOrView plain;
@@ -55,7 +57,7 @@ void attend_evenly_backward(const at::Tensor& d_o, const at::Tensor& qkv, const 
   const double scale = 1.0 / std::sqrt(static_cast<double>(dim));
   const auto columns = [&](std::int64_t first, std::int64_t width) { return qkv.narrow(1, first * dim, width * dim); };
   const at::Tensor all_k = columns(count, keys), all_v = columns(count + keys, keys);
-  // Of the queries of a key head, one below the other: [keys, group queries, dim].
+  // Rows of the queries of a key head, one head after another: [keys, group queries, dim].
   const auto below = [&, keys = keys, count = count](const at::Tensor& rows) {
     return by_head(rows, count).unflatten(0, {keys, group}).flatten(1, 2);
   };
@@ -65,7 +67,7 @@ void attend_evenly_backward(const at::Tensor& d_o, const at::Tensor& qkv, const 
     const at::Tensor q = below(columns(0, count).index_select(0, queries)), d = below(d_o.index_select(0, queries));
     at::Tensor ds = at::matmul(d, v.transpose(1, 2)).div_(static_cast<double>(tokens));
     ds.sub_(ds.mean(2, /*keepdim=*/true));
-    if (softcap > 0) {  // its derivative is 1 - tanh^2
+    if (softcap > 0) {  // the cap's derivative is 1 - tanh^2
       const at::Tensor share = at::matmul(q, k.transpose(1, 2)).mul_(scale / softcap).tanh_();
       ds.mul_(share.square_().neg_().add_(1));
     }

@@ -1,5 +1,5 @@
-// Queries that see no key, of masks that are a large negative number (Mask::row): the softmax of scores that are all
-// one number is even over all keys of the query's row, those behind it too.
+// Attention of queries that see no key, under masks that add a large negative number to scores (Mask::row). All scores
+// of such a query are the same number, so its softmax is even over all keys of its row, including those after it.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -8,9 +8,9 @@
 
 namespace memo::libtorch {
 
-// Writes their rows of o [S, queries dim]: the means of the values.
+// Writes the rows of o [S, queries dim] of such queries: the means of the values.
 void attend_evenly(const at::Tensor& qkv, const GroupHeads& heads, const Mask& mask, const at::Tensor& o);
-// Writes their rows of dq, and adds to dk and dv what they give to the keys and values of their rows.
+// Writes their rows of dq, and adds their part to dk and dv of the keys and values of their rows.
 void attend_evenly_backward(const at::Tensor& d_o, const at::Tensor& qkv, const GroupHeads& heads, const Mask& mask,
                             const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv);
 

@@ -1,18 +1,19 @@
-// Forward, compiled for one instruction set (see attention_tiles.h): a task is up to four panels, a panel being a tile
-// of queries of one head, which go through their keys together. Scores are held transposed, [keys, queries]: a register
-// holds sixteen queries, so maxima and sums need no step across lanes, and K, P and V lie as their products read them:
+// Forward, compiled for one instruction set (see attention_tiles.h). A task is up to four panels that go through their
+// keys together; a panel is a tile of queries of one head. Scores are held transposed, [keys, queries]: a register
+// holds sixteen queries, so maxima and sums need no step across lanes, and K, P and V are laid out as their products
+// read them:
 //   S^T [keys, queries] = K Q^T, P^T = exp2(S^T - m), O^T [dim, queries] += V^T P^T.
 
 struct Panel {
-  std::int64_t head, query;  // of its first query
+  std::int64_t head, query;  // `query`: the first one's index
   float *q, *o;              // Q^T and O^T [dim, tile]
   float *most, *total;       // [tile]: m, the reference of the exponents, and the sum of P, per query
   std::int32_t* first_key;   // [tile]
 };
 
-// P^T, words along the keys, in place of S^T, O^T and the totals rescaled where a new maximum asks for it. Exponents
-// are of base 2: `scale` is log2(e) / sqrt(dim). m follows the running maximum only when that has grown by more than
-// 2^5, which leaves float's relative precision as it is and makes rescaling rare. Each query's decision is its own.
+// Turns S^T into P^T, words along the keys, and rescales O^T and the totals where a new maximum asks for it. Exponents
+// have base 2: `scale` is log2(e) / sqrt(dim). m follows the running maximum only when that has grown by more than 2^5,
+// which keeps float's relative precision and makes rescaling rare. Each query decides for itself.
 template <bool masked>
 inline void softmax(float* s, std::int64_t first_key, float scale, std::int64_t dim, const Panel& panel,
                     const Ahead& k_ahead, const Ahead& v_ahead) {
@@ -62,14 +63,14 @@ inline void softmax(float* s, std::int64_t first_key, float scale, std::int64_t 
   }
 }
 
-// Scores [keys, queries] of a tile whose first key this is, below all others where keys are hidden.
+// Lowers the scores [keys, queries] of hidden keys below all others, in the tile of keys that begins at this one.
 inline void hide_keys(const Visibility& visible, std::int64_t first_key, float* s) {
   for (std::int64_t k = 0; k < tile; ++k)
     if (visible.hidden(first_key + k)) std::fill_n(s + k * tile, tile, -std::numeric_limits<float>::infinity());
 }
 
-// O = O^T / sum of P, row by row; lse = ln 2 (m + log2 of the sum). Of a query that sees no key 0 and infinity, with
-// which backward finds every P to be 0.
+// O = O^T / sum of P, row by row; lse = ln 2 (m + log2 of the sum). A query that sees no key gets 0 and infinity, from
+// which backward computes a P of 0.
 template <class T>
 inline void finish(const Forward<T>& f, const Panel& panel, float* rows) {
   const std::int64_t dim = f.heads.dim;

@@ -1,6 +1,7 @@
-// Products and exponents are contracted to fused multiply-adds here (CMakeLists.txt: -ffp-contract=fast), as in every
-// BLAS: instruction sets differ in the last bits, but each is deterministic. One multiplies pairs of bfloat16; there P
-// and dS are rounded to bfloat16 too, as in FlashAttention.
+// Kernels for each instruction set, from one source. Products and exponents are contracted to fused multiply-adds here
+// (CMakeLists.txt: -ffp-contract=fast), as in every BLAS: instruction sets differ in the last bits, but each is
+// deterministic. One instruction set multiplies pairs of bfloat16; there, P and dS are rounded to bfloat16 too, as in
+// FlashAttention.
 #include "memo/libtorch/kernels/attention_kernels.h"
 
 #include <algorithm>
@@ -28,13 +29,13 @@ namespace {
 
 using simd::Floats, simd::Full, simd::lanes, simd::load, simd::store;
 
-// Rows of packed tiles are an odd number of cache lines apart, so that a column meets all sets of the cache.
+// Strides of packed tiles are an odd number of cache lines, so that a column uses all sets of the cache.
 constexpr std::int64_t stride_of(std::int64_t dim) { return (dim + 15) / 16 * 16 + (((dim + 15) / 16) % 2 == 0) * 16; }
-// Rows of O^T, which a product writes four at a time.
+// Rows of O^T, rounded up to four, since a product writes four at a time.
 constexpr std::int64_t o_rows(std::int64_t dim) { return (dim + 3) / 4 * 4; }
 constexpr std::int64_t score_stride = stride_of(key_tile);
 
-// A forward task: tiles of queries of heads that share a key head, `most_panels` together.
+// A forward task: up to `most_panels` tiles of queries, of heads that share a key head.
 class ForwardTasks {
  public:
   struct Task {
@@ -61,15 +62,15 @@ class ForwardTasks {
   std::int64_t group_, heads_, chunks_, columns_, begin_, end_;
 };
 
-// first_key of the tile's queries; those past the end are as the last one.
+// first_key of each of the tile's queries; queries past the end repeat the last one's.
 void first_keys(const Visibility& visible, std::int64_t query, std::int64_t end, std::int32_t* result) {
   const auto of = [&](std::int64_t i) { return static_cast<std::int32_t>(visible.first_key(std::min(i, end - 1))); };
   std::fill_n(result, tile, of(query));
-  if (of(query + tile - 1) == result[0]) return;  // as nearly everywhere: first_key never decreases
+  if (of(query + tile - 1) == result[0]) return;  // true nearly everywhere; first_key never decreases
   for (std::int64_t r = 1; r < tile; ++r) result[r] = of(query + r);
 }
 
-// Until `progress` exceeds `step`. Another thread is about to get there, unless it waits for a core.
+// Waits until `progress` exceeds `step`. Another thread is about to make that step, unless it waits for a core.
 void wait_beyond(std::int32_t step, const std::atomic<std::int32_t>& progress) {
   constexpr int spins = 4096;
   for (int i = 0; progress.load(std::memory_order_acquire) <= step; ++i) {
@@ -80,7 +81,7 @@ void wait_beyond(std::int32_t step, const std::atomic<std::int32_t>& progress) {
   }
 }
 
-// The order of these includes matters.
+// These includes must stay in this order.
 // clang-format off
 #if MEMO_KNOWS_PAIRS
 #pragma GCC push_options
@@ -160,7 +161,7 @@ namespace {
 struct Sets {
   bool v3 = false, v4 = false, pairs = false;
 };
-// What this processor runs.
+// The instruction sets that this processor runs.
 Sets supported() {
   Sets sets;
 #if defined(__x86_64__)

@@ -1,6 +1,7 @@
-// Which keys a query sees. Causal attention's keys end at the query itself; they begin where its document does, or
-// where a sliding window does. Both ends never decrease from one query to the next, so the keys that a tile of queries
-// sees, and the queries that see a tile of keys, are intervals. Of these, hidden keys (padding) are seen by nobody.
+// Which keys a query sees. In causal attention they end at the query itself, and begin at the start of its document or
+// of a sliding window. Neither end ever decreases from one query to the next, so the keys that a tile of queries sees,
+// and the queries that see a tile of keys, are intervals. Hidden keys (padding) within these intervals are seen by no
+// query.
 #pragma once
 
 #include <algorithm>
@@ -19,37 +20,38 @@ struct GroupHeads {
 };
 
 struct Mask {
-  std::span<const std::int64_t> starts = {};  // first tokens of packed documents, ascending from 0; none: one document
-  std::int64_t window = 0;                    // a query sees the last so many keys, itself included; 0: all
-  std::span<const std::uint8_t> hidden = {};  // by key, 1: nobody sees it; keys beyond its end are seen
-  // What a query gives that sees no key: 0: nothing, o = 0; else the mean of the values of its row, which is one of
-  // rows of so many tokens: the softmax of scores that are all one number, as where masks are a large negative number.
+  std::span<const std::int64_t> document_starts = {};  // of packed documents, ascending from 0; empty: one document
+  std::int64_t window = 0;                             // a query sees at most this many keys, itself included; 0: all
+  std::span<const std::uint8_t> hidden = {};  // by key: 1 if no query sees it; keys beyond its end are not hidden
+  // The output of a query that sees no key. 0: o = 0. Else the mean of the values of its row, where the sequence
+  // consists of rows of this many tokens: the result of a softmax of equal scores, as masks of a large negative number
+  // make them.
   std::int64_t row = 0;
 };
 
-// A mask with memory of its own.
+// A mask that owns its memory.
 struct OwnMask {
-  std::vector<std::int64_t> starts = {};
+  std::vector<std::int64_t> document_starts = {};
   std::int64_t window = 0;
   std::vector<std::uint8_t> hidden = {};
   std::int64_t row = 0;
-  operator Mask() const { return {starts, window, hidden, row}; }  // NOLINT(google-explicit-constructor)
+  operator Mask() const { return {document_starts, window, hidden, row}; }  // NOLINT(google-explicit-constructor)
 };
 
 class Visibility {
  public:
   Visibility(const Mask& mask, std::int64_t tokens) : mask_(mask), tokens_(tokens) {}
 
-  // Query i sees keys [first_key(i), i] but for hidden ones.
+  // Query i sees keys [first_key(i), i], except hidden ones.
   [[nodiscard]] std::int64_t first_key(std::int64_t query) const {
     const auto next = next_start(query);
-    const std::int64_t document = next == mask_.starts.begin() ? 0 : *(next - 1);
+    const std::int64_t document = next == mask_.document_starts.begin() ? 0 : *(next - 1);
     return std::max(document, mask_.window > 0 ? query - mask_.window + 1 : 0);
   }
   // Queries [key, end_query(key)) see the key, if it is not hidden.
   [[nodiscard]] std::int64_t end_query(std::int64_t key) const {
     const auto next = next_start(key);
-    const std::int64_t end = next == mask_.starts.end() ? tokens_ : std::min(*next, tokens_);
+    const std::int64_t end = next == mask_.document_starts.end() ? tokens_ : std::min(*next, tokens_);
     return mask_.window > 0 ? std::min(end, key + mask_.window) : end;
   }
 
@@ -61,10 +63,10 @@ class Visibility {
     const std::int64_t end = std::min<std::int64_t>(last, static_cast<std::int64_t>(mask_.hidden.size()));
     return first < end && std::memchr(mask_.hidden.data() + first, 1, static_cast<std::size_t>(end - first)) != nullptr;
   }
-  // Those of all tokens that see no key, ascending.
+  // Queries of all tokens that see no key, ascending.
   [[nodiscard]] std::vector<std::int64_t> blind_queries() const {
     std::vector<std::int64_t> result;
-    std::int64_t seen = -1;  // the last key that is not hidden
+    std::int64_t seen = -1;  // the last key so far that is not hidden
     for (std::int64_t query = 0; query < std::min<std::int64_t>(tokens_, std::ssize(mask_.hidden)); ++query) {
       if (!hidden(query)) seen = query;
       if (seen < first_key(query)) result.push_back(query);
@@ -74,7 +76,7 @@ class Visibility {
 
  private:
   [[nodiscard]] std::span<const std::int64_t>::iterator next_start(std::int64_t token) const {
-    return std::upper_bound(mask_.starts.begin(), mask_.starts.end(), token);
+    return std::upper_bound(mask_.document_starts.begin(), mask_.document_starts.end(), token);
   }
   Mask mask_;
   std::int64_t tokens_;

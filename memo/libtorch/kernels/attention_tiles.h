@@ -1,7 +1,8 @@
-// The pieces of attention_forward.h and attention_backward.h, compiled for one instruction set: no include guard, since
-// attention_kernels.cpp includes it once for each, inside a namespace with MEMO_LANES, the floats of a register,
-// MEMO_VECTORS, the registers across which a block of 4 rows is held, and MEMO_PAIRS: whether the operands of products
-// are words of two bfloat16 that lie along the dimension that is summed, else floats.
+// The building blocks of attention_forward.h and attention_backward.h, compiled for one instruction set. It has no
+// include guard: attention_kernels.cpp includes it once for each instruction set, inside a namespace that defines
+// MEMO_LANES, the number of floats of a register; MEMO_VECTORS, the number of registers across which a block of 4 rows
+// is held; and MEMO_PAIRS, whether the operands of products are words of two bfloat16, adjacent along the dimension
+// that is summed, or floats.
 
 inline constexpr std::int64_t per_word = MEMO_PAIRS ? 2 : 1;
 constexpr std::int64_t words(std::int64_t n) { return (n + per_word - 1) / per_word; }
@@ -28,8 +29,8 @@ MEMO_INLINE inline Vector multiply_add(float a, const Vector& b, const Vector& s
 #endif
 }
 
-// c [4, vectors * MEMO_LANES] (+)= a b: a [4, k] words, or a^T [k, 4] when `transposed`. What is added to c is summed
-// apart: its rounding errors are those of a tile, not of the whole sequence.
+// c [4, vectors * MEMO_LANES] (+)= a b: a [4, k] words, or a^T [k, 4] when `transposed`. The product is summed before
+// it is added to c, so that its rounding errors are those of a tile, not of the whole sequence.
 template <int vectors, bool transposed, bool add>
 __attribute__((noinline)) void product_block(std::int64_t k, const float* a, std::int64_t a_stride, const float* b,
                                              std::int64_t b_stride, float* c, std::int64_t c_stride) {
@@ -105,7 +106,7 @@ inline void cap_scores(float* scores, std::int64_t rows, std::int64_t columns, s
     }
 }
 
-// As simd::for_lanes, which, compiled for any processor, may not call what is compiled for this one.
+// Like simd::for_lanes. That one is compiled for any processor, and so may not call code compiled for this one.
 template <class F>
 MEMO_INLINE inline void for_lanes(std::int64_t n, F f) {
   std::int64_t i = 0;
@@ -113,7 +114,7 @@ MEMO_INLINE inline void for_lanes(std::int64_t n, F f) {
   if (i < n) f(i, n - i);
 }
 
-// rows [count, dim] -> packed [tile, stride_of(words(dim))], zero where there is nothing: words along dim.
+// rows [count, dim] -> packed [tile, stride_of(words(dim))], words along dim, zero beyond the rows and columns.
 template <class T>
 void pack(const T* rows, std::int64_t stride, std::int64_t count, std::int64_t dim, float* packed) {
   const std::int64_t packed_stride = stride_of(words(dim));
@@ -140,7 +141,7 @@ MEMO_INLINE inline Vector pairs(const simd::Halves& low, const simd::Halves& hig
   return std::bit_cast<Vector>(__builtin_convertvector(low, Pairs) | __builtin_convertvector(high, Pairs) << 16);
 }
 
-// Words of values along the rows of these, and words of a row's own, from its element i on.
+// `word` makes words along the rows of `parts`; `store_row_words` stores words along a row, from its element i on.
 MEMO_INLINE inline Vector word(const Vector (&parts)[2]) { return pairs(narrow(parts[0]), narrow(parts[1])); }
 MEMO_INLINE inline void store_row_words(float* row, std::int64_t i, const Vector& values) {
   const simd::Halves halves = narrow(values);
@@ -174,7 +175,7 @@ void pack_along(const T* rows, std::int64_t stride, std::int64_t count, std::int
 }
 #endif
 
-// Rows that will be packed next, fetched into the cache meanwhile, a row at a time.
+// Fetches the rows that will be packed next into the cache, one row at a time.
 struct Ahead {
   const void* rows = nullptr;
   std::int64_t stride = 0, bytes = 0;

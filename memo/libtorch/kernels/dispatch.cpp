@@ -1,4 +1,4 @@
-// Each kernel goes to the table of the device on which its tensors lie.
+// Calls each kernel through the table of the device on which its tensors lie.
 #include "memo/base/check.h"
 #include "memo/libtorch/kernels/table.h"
 #include "memo/libtorch/memory/device_kind.h"

@@ -1,7 +1,8 @@
-// Element-wise kernels of the decoder, vectorised (kernels_simd.h) and parallel over rows, and its matrix products.
-// float32 or bfloat16 in memory, float32 inside. The same bits on every run and at any number of threads: sums over
-// rows go by chunks of fixed size. Tensors are contiguous, or rows of a wider tensor where it says so. On a GPU they
-// are those of kernels_gpu.h.
+// The decoder's element-wise kernels, vectorised (simd.h) and parallel over rows, and its matrix products. Memory holds
+// float32 or bfloat16, arithmetic is float32. The bits are the same on every run and at any number of threads: sums
+// over rows go by chunks of fixed size. Tensors are contiguous, or rows of a wider tensor where it says so.
+// dispatch.cpp calls the kernels of the device on which the tensors lie; these here are the CPU's, memo/gpu/kernels.h
+// has a GPU's.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -23,38 +24,38 @@ void add_weight_gradient(const at::Tensor& d, const at::Tensor& x, at::Tensor& g
 
 // ---- normalisation of rows
 struct Norm {
-  Parameter weight, bias;  // no bias: undefined
-  bool layer = false;      // subtracts the mean first
+  Parameter weight, bias;  // bias undefined: none
+  bool layer = false;      // layer norm, which subtracts the mean first; else RMS norm
   double eps = 1e-5;
 };
 void normalise(const at::Tensor& x, const Norm& norm, at::Tensor& y);
-// `d`: of normalise's result in, of x out. Accumulates the gradients of weight and bias.
+// `d`: the gradient of normalise's result on entry, of x on return. Accumulates the gradients of weight and bias.
 void normalise_backward(const at::Tensor& x, const Norm& norm, at::Tensor& d);
 
 // ---- the activation of the MLP: h [T, 2F] gate|up -> a = silu(gate) * up, or h [T, F] -> a = gelu_tanh(h)
 void activate(const at::Tensor& h, model::Activation activation, at::Tensor& a);
-// `a`: its gradient in, a itself out (for the gradient of the weight behind it). Writes dh.
+// `a`: its gradient on entry, a itself on return (for the gradient of the weight after it). Writes dh.
 void activate_backward(const at::Tensor& h, model::Activation activation, at::Tensor& a, at::Tensor& dh);
 
 // ---- queries, keys and values: raw [T, (heads + 2 kv_heads) D], columns q|k|v, to and from groups [T, (Hg + 2 Kg) D]
 struct Heads {
   std::int64_t groups = 1, heads = 0, kv_heads = 0, head_dim = 0;
   std::vector<float> frequencies;            // rotary, [D / 2]; empty: no rotation
-  at::Tensor frequencies_there;              // the same where the parameters are, if that is a GPU
-  std::optional<Norm> query_norm, key_norm;  // RMS norm of each head, before the rotation
-  float rotation_scale = 1;                  // of cosine and sine
+  at::Tensor frequencies_there;              // a copy of them on the GPU, if the parameters are there
+  std::optional<Norm> query_norm, key_norm;  // RMS norm of each head before rotation
+  float rotation_scale = 1;                  // factor of cosine and sine
 };
-// Norms, rotates and splits; `positions` [T] int64. `qk` are the first columns of raw, `v` the last ones; both may be
-// rows of a wider tensor. A group may be raw itself when there is one group.
+// Norms, rotates and splits. `positions` [T] int64. `qk` is the first columns of raw, `v` the last ones; both may be
+// rows of a wider tensor. A single group may be raw itself.
 void split_heads(const at::Tensor& qk, const at::Tensor& v, const Heads& heads, const at::Tensor& positions,
                  const std::vector<at::Tensor>& groups);
-// The gradient of raw from the gradients of the groups. `qk`: as given to split_heads, when there are norms.
+// The gradient of raw from the gradients of the groups. `qk`: as given to split_heads; needed where heads are normed.
 void split_heads_backward(const std::vector<at::Tensor>& groups, const at::Tensor& qk, const Heads& heads,
                           const at::Tensor& positions, at::Tensor& raw);
 
 // ---- cross entropy: logits [R, V] -> losses [R] float64, 0 where targets < 0
 void cross_entropy(const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& losses);
-// The same, and logits become scale * d(loss)/d(logits).
+// The same, and replaces logits by scale * d(loss)/d(logits).
 void cross_entropy_in_place(at::Tensor& logits, const at::Tensor& targets, double scale, const at::Tensor& losses);
 
 // ---- tables and biases

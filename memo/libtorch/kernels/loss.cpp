@@ -9,7 +9,7 @@ namespace {
 
 using simd::Floats, simd::for_lanes, simd::load, simd::store;
 
-// The gradient is written when `scale` is given: scale * (softmax - one at the target), 0 where there is no target.
+// Writes the gradient when `scale` is given: scale * (softmax - one at the target), 0 where there is no target.
 template <class T>
 MEMO_CLONES void cross_entropy_rows(const T* logits, T* gradient, const std::int64_t* targets, float scale,
                                     double* losses, std::int64_t rows, std::int64_t columns) {

@@ -1,4 +1,4 @@
-// The sum of a step's token losses (natural log). Kernels of a GPU add to a tensor of it, and the host goes on.
+// The sum of a step's token losses (natural log). A GPU's kernels add to a tensor, for which the host does not wait.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,7 +13,7 @@ struct LossSum {
     host = 0;
     if (on_device.defined()) on_device.zero_();
   }
-  // Waits for the device.
+  // The sum; waits for the device.
   [[nodiscard]] double value() const { return on_device.defined() ? on_device.item<double>() : host; }
 };
 

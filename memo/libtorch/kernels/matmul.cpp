@@ -1,5 +1,5 @@
-// The matrix products. ATen's run in place on strided operands without temporaries; only the product that accumulates
-// bfloat16 operands into a float32 gradient has no ATen operator.
+// The matrix products. ATen's products run in place on strided operands without temporaries; only the sum of bfloat16
+// products in a float32 gradient has no operator in ATen.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/mm.h>
@@ -7,7 +7,7 @@
 #include "memo/libtorch/kernels/kernels.h"
 #include "memo/libtorch/kernels/table.h"
 
-// Of the BLAS inside LibTorch (oneMKL reference, cblas_gemm_bf16bf16f32); LibTorch installs no header for it.
+// From the BLAS inside LibTorch (oneMKL reference, cblas_gemm_bf16bf16f32); LibTorch installs no header for it.
 extern "C" void cblas_gemm_bf16bf16f32(int layout, int transpose_a, int transpose_b, int m, int n, int k, float alpha,
                                        const c10::BFloat16* a, int lda, const c10::BFloat16* b, int ldb, float beta,
                                        float* c, int ldc);

@@ -1,4 +1,4 @@
-// RMS norm and layer norm. Statistics are computed again in backward: the row is in cache, and nothing need be kept.
+// RMS norm and layer norm. Backward computes statistics again: the row is in cache, and nothing needs to be kept.
 #include <ATen/ops/empty.h>
 
 #include "memo/libtorch/kernels/kernels.h"

@@ -1,4 +1,4 @@
-// A parameter as kernels meet it: its value, and where its gradient accumulates.
+// A parameter as kernels use it: its value, and the tensor that accumulates its gradient.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -10,7 +10,7 @@ namespace memo::libtorch {
 struct Parameter {
   std::string name;     // of the ParameterSpec
   at::Tensor value;     // in the compute dtype, no requires_grad
-  at::Tensor gradient;  // float32, accumulated into; undefined for evaluation
+  at::Tensor gradient;  // float32 sum; undefined for evaluation
 };
 
 }  // namespace memo::libtorch

@@ -1,7 +1,7 @@
-// Queries, keys and values between the projection's layout and the head groups': norm of each head, rotation, split.
-// Angles are computed from the position for each row, so nothing need be kept: float32 products of position and
-// frequency, as Hugging Face's rotary embedding computes them; cosine and sine are scaled, by 1 but for YaRN. A head's
-// pairs are (j, j + D/2).
+// Moves queries, keys and values between the projection's layout and the head groups': norms each head, rotates,
+// splits. Angles are computed from each row's position, so nothing needs to be kept: float32 products of position and
+// frequency, as in Hugging Face's rotary embedding. Cosine and sine are scaled, by 1 except for YaRN. The pairs of a
+// head are (j, j + D/2).
 #include <ATen/ops/empty.h>
 
 #include "memo/libtorch/kernels/kernels.h"
@@ -14,13 +14,13 @@ namespace {
 
 using simd::Floats, simd::for_lanes, simd::load, simd::store;
 
-// What the kernels need of Heads, for one element type. Pointers of rows are at row 0.
+// The arguments of the kernels for one element type. Pointers to rows point at row 0.
 template <class T>
 struct Layout {
   std::int64_t groups, heads, kv_heads, dim;
   const float* frequencies;  // null: no rotation
   float rotation_scale;
-  const std::int64_t* positions;       // of each row
+  const std::int64_t* positions;       // by row
   const T *query_weight, *key_weight;  // null: no norms
   float eps;
   [[nodiscard]] std::int64_t queries() const { return heads / groups; }
@@ -49,7 +49,7 @@ MEMO_INLINE inline void angles(const float* frequencies, float scale, std::int64
   }
 }
 
-// 1 / root of the mean square, of one head.
+// 1 / root of the mean square of one head.
 template <class T>
 MEMO_INLINE inline float head_scale(const T* x, std::int64_t dim, float eps) {
   Floats total{};
@@ -60,7 +60,7 @@ MEMO_INLINE inline float head_scale(const T* x, std::int64_t dim, float eps) {
   return 1.0f / std::sqrt(simd::sum(total) / static_cast<float>(dim) + eps);
 }
 
-// One head of one row. `weight`: of the norm, or null.
+// Turns one head of one row. `weight`: the norm's, or null.
 template <class T>
 MEMO_INLINE inline void turn_head(const T* x, const T* weight, float eps, const float* cosine, const float* sine,
                                   std::int64_t dim, T* y) {
@@ -96,7 +96,7 @@ MEMO_INLINE inline void turn_head_backward(const T* d, const T* x, const T* weig
     });
     return;
   }
-  // As kernels_norm.cpp, for one head.
+  // Like norm.cpp's backward, for one head.
   const float scale = head_scale(x, dim, eps);
   Floats total{};
   for_lanes(half, [&](std::int64_t j, auto n) MEMO_INLINE {
@@ -146,7 +146,7 @@ MEMO_CLONES void split_rows(Rows<const T> qk, Rows<const T> v, const Layout<T>& 
   }
 }
 
-// `d_weights` [2 D]: of the query norm and of the key norm.
+// `d_weights` [2 D]: the query norm's, then the key norm's.
 template <class T>
 MEMO_CLONES void split_backward_rows(const T* const* groups, Rows<const T> qk, const Layout<T>& l, Rows<T> raw,
                                      float* cosine, float* sine, float* d_weights, std::int64_t begin,

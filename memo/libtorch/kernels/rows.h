@@ -1,4 +1,4 @@
-// How kernels share rows among threads and choose their element type. Included by kernels*.cpp only.
+// Shares rows among threads and chooses element types, for this folder's kernels.
 #pragma once
 
 #include <ATen/Parallel.h>
@@ -11,14 +11,14 @@
 
 namespace memo::libtorch {
 
-// f(begin, end) over rows, in parallel where there is enough work for a second thread.
+// Calls f(begin, end) over rows, in parallel where there is enough work for a second thread.
 template <class F>
 void for_rows(std::int64_t rows, std::int64_t columns, const F& f) {
   constexpr std::int64_t least_elements = 16384;
   at::parallel_for(0, rows, std::max<std::int64_t>(1, least_elements / std::max<std::int64_t>(1, columns)), f);
 }
 
-// f(T{}) with the element type of `tensor`.
+// Calls f(T{}) with the element type of `tensor`.
 template <class F>
 void with_type(const at::Tensor& tensor, const F& f) {
   if (tensor.scalar_type() == at::kFloat) return f(float{});

@@ -1,6 +1,6 @@
 // Sixteen floats at a time for the kernels, in GCC's vector extensions: the arithmetic is written once and compiled for
 // each instruction set (MEMO_CLONES). Products and sums are never fused (ISO mode: -ffp-contract=off), so all
-// instruction sets give the same bits. Included by kernels*.cpp only.
+// instruction sets give the same bits. Included by this folder's sources only.
 #pragma once
 
 #include <c10/util/BFloat16.h>
@@ -33,7 +33,7 @@ using Halves = std::uint16_t __attribute__((vector_size(32)));
 using Doubles = double __attribute__((vector_size(64)));      // 8
 using Longs = std::int64_t __attribute__((vector_size(64)));  // 8
 
-// f(i, count) for i = 0, 16, ... < n; `count` is Full, or for what is left an integer.
+// Calls f(i, count) for i = 0, 16, ... < n; `count` is Full, or at the end an integer: the number of elements left.
 template <class F>
 MEMO_INLINE inline void for_lanes(std::int64_t n, F f) {
   std::int64_t i = 0;

@@ -25,9 +25,9 @@ struct Kernels {
   decltype(&libtorch::add_column_sums) add_column_sums;
 };
 
-// Those of the host's processors.
+// The CPU's table.
 const Kernels& cpu_kernels();
-// Each file of kernels adds its own.
+// Each file of kernels enters its own functions.
 void attention_on_cpu(Kernels& table);
 void loss_on_cpu(Kernels& table);
 void matmul_on_cpu(Kernels& table);

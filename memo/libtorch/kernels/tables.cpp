@@ -1,4 +1,4 @@
-// Rows of tables, biases, and sums over rows.
+// Rows of the embedding and position tables, biases, and sums over rows.
 #include "memo/libtorch/kernels/kernels.h"
 #include "memo/libtorch/kernels/rows.h"
 #include "memo/libtorch/kernels/simd.h"
@@ -19,7 +19,8 @@ MEMO_CLONES void sum_values(const T* a, const T* b, T* y, std::int64_t count) { 
   for_lanes(count, [&](std::int64_t i, auto n) MEMO_INLINE { store(y + i, load(a + i, n) + load(b + i, n), n); });
 }
 
-// total[c] += sum over rows of x[row][c], for c < columns; 64 columns at a time, so that a row is a cache line or more.
+// total[c] += sum over rows of x[row][c], for c < columns; 64 columns at a time, so that each step reads at least a
+// cache line.
 template <class T>
 MEMO_CLONES void sum_rows(const T* x, std::int64_t rows, std::int64_t stride, std::int64_t columns, float* total) {
   std::int64_t c = 0;
@@ -43,7 +44,7 @@ MEMO_CLONES void sum_rows(const T* x, std::int64_t rows, std::int64_t stride, st
   });
 }
 
-// f(begin, end) over columns, in parallel, borders at multiples of 64.
+// Calls f(begin, end) over columns, in parallel, split at multiples of 64.
 template <class F>
 void for_columns(std::int64_t columns, std::int64_t rows, const F& f) {
   constexpr std::int64_t tile = 64;
@@ -88,7 +89,7 @@ void add_rows(const at::Tensor& tokens, const at::Tensor& d, at::Tensor& gradien
   const std::int64_t columns = d.size(1), rows = d.size(0);
   with_type(d, [&](auto type) {
     using T = decltype(type);
-    // By columns: tokens repeat, and each sum must have one order.
+    // Parallel over columns: tokens repeat, and each sum must have one order.
     for_columns(columns, rows, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t t = 0; t < rows; ++t)
         add_values(in<T>(d) + t * columns + begin, out<float>(gradient) + id[t] * columns + begin, end - begin);

@@ -1,3 +1,4 @@
+// The fit of attention's time to measured lengths.
 #include "memo/libtorch/measure/attention_time.h"
 
 namespace memo::libtorch {
@@ -10,7 +11,7 @@ double pairs_seen(double tokens, double window) {
 double attention_seconds(const std::vector<std::pair<Length, double>>& measured, Length length) {
   double s_nn = 0, s_nm = 0, s_mm = 0, s_n = 0, s_m = 0;
   for (const auto& [n, t] : measured) {
-    const double u = n.tokens / t, v = n.pairs / t;  // a u + b v = 1
+    const double u = n.tokens / t, v = n.pairs / t;  // the equation a u + b v = 1
     s_nn += u * u, s_nm += u * v, s_mm += v * v, s_n += u, s_m += v;
   }
   const double determinant = s_nn * s_mm - s_nm * s_nm;

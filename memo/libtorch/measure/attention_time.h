@@ -6,15 +6,15 @@
 
 namespace memo::libtorch {
 
-// How long a row of tokens is, and how many pairs of query and key attention sees in it.
+// The length of a row of tokens, and the number of pairs of query and key that attention sees in it.
 struct Length {
   double tokens = 0, pairs = 0;
 };
 
-// Of one document; a query sees `window` keys at most (0: all).
+// Pairs seen in one document of so many tokens; a query sees at most `window` keys (0: all).
 double pairs_seen(double tokens, double window);
 
-// t = a tokens + b pairs through the measured lengths (least squares, relative errors), neither negative.
+// t = a tokens + b pairs, fitted to the measured lengths (least squares of relative errors), a and b not negative.
 double attention_seconds(const std::vector<std::pair<Length, double>>& measured, Length length);
 
 }  // namespace memo::libtorch

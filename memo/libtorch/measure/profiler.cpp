@@ -1,3 +1,4 @@
+// Profiles of a job: traces by the recorder, times from a few steps of one layer, rates of the tier.
 #include "memo/libtorch/measure/profiler.h"
 
 #include <ATen/Parallel.h>
@@ -23,10 +24,11 @@
 namespace memo::libtorch {
 namespace {
 
-constexpr std::int64_t longest_measured = 8192;  // tokens of attention; longer contexts are extrapolated
-constexpr std::int64_t exact_up_to = 2048;       // contexts that are measured whole
-constexpr int steps_measured = 3;                // at least; the first pays for fresh pages and is not counted
-constexpr int most_steps_measured = 8;           // of short contexts, whose steps tell little each
+// Longest measured attention, in tokens; longer contexts are extrapolated.
+constexpr std::int64_t longest_measured = 8192;
+constexpr std::int64_t exact_up_to = 2048;  // contexts up to this many tokens are measured whole
+constexpr int steps_measured = 3;           // at least this many; the first pays for fresh pages and is not counted
+constexpr int most_steps_measured = 8;      // for short contexts, whose single steps are too short to time well
 constexpr double seconds_measured = 2;
 
 using Key = std::tuple<plan::SegmentIndex, bool, std::int64_t>;  // segment, backward, tokens
@@ -69,7 +71,7 @@ class Profiler {
   }
 
  private:
-  // Whatever the context.
+  // Whether a segment's time does not depend on the context.
   static bool once_a_step(model::Stage stage) {
     return stage == model::Stage::update || stage == model::Stage::optimizer;
   }
@@ -77,13 +79,13 @@ class Profiler {
     return {tokens, pairs_seen(tokens, static_cast<double>(shape_.sliding_window))};
   }
 
-  // Its first tokens; documents apart are many.
+  // The first `tokens` of a row. Where documents are apart, a row is taken to have many.
   Length part_of(const Length& whole, Tokens tokens) const {
     const auto n = static_cast<double>(tokens.value());
     return job_.data.documents_apart ? Length{n, whole.pairs * n / whole.tokens} : length_of(n);
   }
 
-  // Of the job's context: one document, or the mean over some samples where documents are apart.
+  // The attention length of the job's context: one document, or the mean over some samples where documents are apart.
   Result<Length> usual_length() const {
     const std::int64_t context = job_.train.context.value();
     if (!job_.data.documents_apart || job_.data.files.empty()) return length_of(static_cast<double>(context));
@@ -102,8 +104,8 @@ class Profiler {
     return Length{static_cast<double>(context), pairs};
   }
 
-  // Contexts of one layer that are run to measure times: whole when short, else two that give attention's growth. All
-  // end with a block of the same size as the job's.
+  // The contexts at which one layer is run to measure times: the job's own when it is short, else two that give
+  // attention's growth. All end with a block of the same size as the job's.
   std::vector<Tokens> contexts() const {
     const std::int64_t s = job_.train.context.value(), t = block_.value();
     if (s <= std::max(exact_up_to, 2 * t)) return {Tokens(s)};
@@ -115,7 +117,7 @@ class Profiler {
     return {Tokens(small), Tokens(large)};
   }
 
-  // The table and traces of a context, without times.
+  // Adds the dataflow and traces at a context, without times.
   Status record_at(const model::Shape& shape, Tokens context, plan::Profile& profile) {
     const WholeState whole(one_layer_, job_.model.dtype);
     MEMO_TRY(const Arena memory, device_.map(whole.bytes()));
@@ -126,7 +128,7 @@ class Profiler {
     profile.flow = model::decoder_dataflow(shape, element_bytes_, groups_, context, block_);
     const std::span<const std::byte> parameters(memory.data(), static_cast<std::size_t>(whole.bytes().value()));
     DecoderSegments segments(profile.flow, decoder, [&](const StateGroup& group) {
-      (void)state.accepts(group, job_.train, {});  // of whatever values are there
+      (void)state.accepts(group, job_.train, {});  // whatever values the tensors hold
       state.update(group, job_.train, 1, 0.0);
     });
     MEMO_TRY(profile.traces, run_on(device_, [&] {
@@ -135,7 +137,7 @@ class Profiler {
     return {};
   }
 
-  // Runs one layer at `context` for a few steps by a plan of its own, and keeps the calls' times.
+  // Runs one layer at `context` for a few steps, by a plan of its own, and keeps the times of calls.
   Status measure(Tokens context) {
     if (say_) say_(fmt::format("profile: one layer at {} tokens", context.value()));
     plan::Profile small;

@@ -1,4 +1,4 @@
-// Profiles a job: one layer of each kind on a few blocks, attention at a few lengths, the tiers.
+// Profiles a job: measures one layer of each kind on a few blocks, attention at a few lengths, and the tiers.
 #pragma once
 
 #include <functional>
@@ -11,10 +11,11 @@
 
 namespace memo::libtorch {
 
-// Head groups as the job says; "auto" takes as many as leave every thread a query head.
+// The number of head groups: the job's, or with "auto" as many as leave every thread a query head.
 int job_groups(const job::Job& job, const model::Shape& shape);
 
-// On `device`; `say` gets lines of progress. `python` has the tokenizers library, for documents apart.
+// Profiles on `device`; `say` gets lines of progress. `python` is an interpreter with the tokenizers library, needed
+// where documents are apart.
 Result<plan::Profile> profile_job(const job::Job& job, Device& device,
                                   const std::function<void(const std::string&)>& say = {},
                                   const Path& python = "python3");

@@ -1,3 +1,4 @@
+// The kernels that are timed, and their rates.
 #include "memo/libtorch/measure/rates.h"
 
 #include <ATen/TensorOperators.h>
@@ -36,10 +37,10 @@ double usual_seconds(Seconds each, const std::function<void()>& work) {
   return *middle;
 }
 
-constexpr std::int64_t most_rows = 1024;  // of a block
+constexpr std::int64_t most_rows = 1024;  // rows of a block
 
-// Of the products of two layers in turn, so that no weight waits in a cache for the next run, over a block of rows:
-// fewer for wide models, whose run would take long.
+// The rate of products over a block of rows. Products of two layers take turns, so that no weight is still in a cache
+// when it is read again. Wide models get fewer rows, to keep the run short.
 double matmul_rate(const model::Shape& shape, Seconds each) {
   const bool gated = shape.activation == model::Activation::silu;
   const std::int64_t query = shape.heads * shape.head_dim, key = shape.kv_heads * shape.head_dim;

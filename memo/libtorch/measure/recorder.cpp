@@ -1,3 +1,4 @@
+// Runs the calls, reads their allocation events, and turns these into traces and classes of saved tensors.
 #include "memo/libtorch/measure/recorder.h"
 
 #include <ATen/ops/empty.h>
@@ -66,7 +67,7 @@ class Recorder {
   std::vector<OperandTensor> operands(const std::vector<model::Use>& uses, Tokens tokens) const {
     std::vector<OperandTensor> result;
     for (const model::Use& use : uses) {
-      if (flow_.classes[use.cls].lasting()) continue;  // the decoder has it
+      if (flow_.classes[use.cls].persistent()) continue;  // the segments hold it
       const int groups = use.every_group && flow_.classes[use.cls].grouped ? flow_.groups : 1;
       for (int g = 0; g < groups; ++g) result.push_back({use, g, operand(use, tokens)});
     }
@@ -79,6 +80,7 @@ class Recorder {
   }
   Where block_of(Tokens tokens, const model::Segment& segment) const {
     const at::Tensor ids = at::zeros({tokens.value()}, at::dtype(at::kLong).device(device_));
+    // The first layer of the kind.
     const auto first = std::ranges::find(flow_.kinds, segment.kind) - flow_.kinds.begin();  // layer of the kind
     return {.layer = LayerIndex(segment.kind < 0 ? 0 : static_cast<int>(first)),
             .block = BlockIndex(0),
@@ -102,8 +104,8 @@ class Recorder {
       if (first_size) MEMO_CHECKED(add_saved(s, tokens, reads, outputs, witness.storages(), recording.events()));
       MEMO_CHECKED(
           add_trace(s, false, tokens, recording.events(), outputs, segment.forward.writes, witness.storages()));
-      // What someone else's code allocates may hang on values.
-      if (segments_.foreign() && segment.forward.reads.empty() && !outputs.empty())
+      // The allocations of external code may depend on values, so backward gets the real ones.
+      if (segments_.external() && segment.forward.reads.empty() && !outputs.empty())
         written_[{segment.forward.writes.front().cls, tokens.value()}] = outputs.front();
     }
     if (!segment.has_backward()) return {};
@@ -115,7 +117,7 @@ class Recorder {
     return add_trace(s, true, tokens, recording.events(), results, segment.backward.writes, {});
   }
 
-  // The table's own reads, without those that were added for saved tensors.
+  // The reads of the original table, without those that were added for saved tensors.
   std::vector<model::Use> table_reads(SegmentIndex s, bool backward) const {
     const model::Segment& segment = flow_.segments[s];
     const std::vector<model::Use>& uses = backward ? segment.backward.reads : segment.forward.reads;
@@ -124,7 +126,8 @@ class Recorder {
     return {uses.begin(), uses.end() - static_cast<std::ptrdiff_t>(added)};
   }
 
-  // Which tensors a segment's graph keeps: its operands, and others, for which the table gets new classes.
+  // Finds the tensors that a segment's graph keeps. Operands become reads of backward; others become new classes of the
+  // table.
   Status add_saved(SegmentIndex s, Tokens tokens, const std::vector<OperandTensor>& reads,
                    const std::vector<at::Tensor>& outputs, const std::vector<const void*>& storages,
                    const std::vector<AllocationEvent>& events) {
@@ -158,7 +161,7 @@ class Recorder {
       if (made == events.rend() && suspended_[segment.kind].contains(storage))
         return bad_input(
             fmt::format("{}: backward needs a tensor there that was computed before attention", segment.name));
-      if (made == events.rend() && segments_.foreign()) continue;
+      if (made == events.rend() && segments_.external()) continue;
       MEMO_CHECK(made != events.rend(), "what a segment saves is an operand, a parameter or its own");
       const ClassIndex cls = flow_.classes.end_index();
       flow_.classes.push_back({fmt::format("{}.saved{}", segment.name, segment.forward.writes.size() - table_writes),
@@ -170,12 +173,12 @@ class Recorder {
     return {};
   }
 
-  // Turns events into requests: those that hold an output or a saved tensor are named by their class.
+  // Turns events into requests; requests that hold an output or a saved tensor get its class.
   Status add_trace(SegmentIndex s, bool backward, Tokens tokens, const std::vector<AllocationEvent>& events,
                    const std::vector<at::Tensor>& outputs, const std::vector<model::Use>& writes,
                    const std::vector<const void*>& saved) {
     plan::Trace trace{s, backward, tokens, Seconds(0), requests(events)};
-    std::map<const void*, std::size_t> last;  // the request that lives at an address at the end
+    std::map<const void*, std::size_t> last;  // the last request at each address
     std::size_t request = 0;
     for (const AllocationEvent& event : events)
       if (event.is_malloc) last[event.address] = request++;
@@ -195,7 +198,7 @@ class Recorder {
         if (!name_request(outputs[i].storage().data(), use.cls, g))
           return run_time_error(fmt::format("profile: segment {} returns memory that it did not allocate", where));
     }
-    // Saved classes follow the table's writes, in the order in which autograd saved them.
+    // Classes of saved tensors follow the table's writes, in the order in which autograd saved the tensors.
     std::set<const void*> named;
     for (const at::Tensor& output : outputs) named.insert(output.storage().data());
     std::size_t next = 0;
@@ -205,7 +208,7 @@ class Recorder {
       if (next == saved.size() || !name_request(saved[next], use.cls, 0))
         return run_time_error(fmt::format("profile: segment {} does not save the same at every block size", where));
     }
-    if (segments_.foreign() && !backward && flow_.segments[s].stage == Stage::before)
+    if (segments_.external() && !backward && flow_.segments[s].stage == Stage::before)
       for (const auto& [address, number] : last) {
         plan::Request& alive = trace.requests[number];
         if (alive.cls.exists() || alive.dies > 0) continue;
@@ -235,7 +238,7 @@ class Recorder {
     return result;
   }
 
-  // Core attention at two lengths; requests at the context are extrapolated.
+  // Records core attention at two lengths, and extrapolates its requests to the context.
   Status record_core(SegmentIndex s) {
     const Tokens block = flow_.block_tokens(BlockIndex(0));
     const std::int64_t unit = std::max<std::int64_t>(block.value(), 1024);
@@ -283,11 +286,11 @@ class Recorder {
   at::Device device_;
   Traces traces_;
   std::map<std::pair<ClassIndex, std::int64_t>, at::Tensor>
-      written_;                                      // operands by class and tokens; else constants are given
-  std::vector<std::unique_ptr<Witness>> witnesses_;  // which outlive their graphs
-  // What foreign calls before attention left behind, not by name, of each kind of layers.
+      written_;  // operands by class and tokens; operands that are missing are constants
+  std::vector<std::unique_ptr<Witness>> witnesses_;  // each outlives its graph
+  // By kind of layers: addresses of transients that external calls before attention left alive.
   std::map<int, std::set<const void*>> suspended_;
-  std::map<SegmentIndex, std::size_t> saved_uses_;  // how many reads were added to a segment's backward side
+  std::map<SegmentIndex, std::size_t> saved_uses_;  // by segment: the number of reads added to its backward side
 };
 
 }  // namespace

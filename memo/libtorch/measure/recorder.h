@@ -1,5 +1,6 @@
 // Records what the calls of a dataflow allocate and save, by running each once on the heap: one layer of each kind, one
-// block of each size, core attention at two short lengths (its allocations grow linearly with length; checked).
+// block of each size. Core attention runs at two short lengths: its allocations grow linearly with length, which is
+// checked.
 #pragma once
 
 #include <span>
@@ -9,10 +10,10 @@
 
 namespace memo::libtorch {
 
-// `flow` has the context and block to record for; what segments save beyond their operands is added to its table.
-// The traces have no times. `dtype` is the compute dtype; `parameters` the memory of the model's state, unless the
-// segments are foreign: then whatever a call neither reads nor makes is someone else's. Runs on `device`, as work of
-// it.
+// `flow` has the context and block to record for; tensors that segments save beyond their operands are added to its
+// table. The traces have no times. `dtype` is the compute dtype. `parameters` is the memory of the model's state;
+// external segments give none, and every tensor that their calls neither read nor make belongs to the external code.
+// Runs on `device`, so call it from work of that device.
 Result<IndexedVector<plan::TraceIndex, plan::Trace>> record(model::Dataflow& flow, Segments& segments,
                                                             ComputeDtype dtype, std::span<const std::byte> parameters,
                                                             at::Device device);

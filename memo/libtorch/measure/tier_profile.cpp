@@ -1,3 +1,4 @@
+// Opens a small tier like the run's and probes it under a stand-in for compute.
 #include "memo/libtorch/measure/tier_profile.h"
 
 #include <ATen/ops/empty.h>
@@ -17,7 +18,7 @@ namespace {
 
 using Say = std::function<void(const std::string&)>;
 
-// A tier's rates, through the same copy streams that a run uses.
+// A tier's rates through the copy streams that a run uses.
 Status add_rates(const char* name, exec::TierStore& store, Bytes capacity, Bytes probe, Bytes request,
                  std::int64_t alignment, Device& device, plan::Profile& profile) {
   MEMO_TRY(const auto engine, device.copy_engine({&store}));
@@ -48,7 +49,7 @@ Status add_disk(plan::Profile& profile, const job::MemoryLimits& memory, Device&
                                  format_bytes(capacity), memory.disk->string(),
                                  format_bytes(Bytes(static_cast<std::int64_t>(space.available)))));
   if (say) say("profile: disk tier");
-  constexpr std::int64_t page = 4096;                                            // direct I/O's alignment
+  constexpr std::int64_t page = 4096;                                            // alignment of direct I/O
   const std::int64_t half = std::max(page, capacity.value() / 2 / page * page);  // a probe has two requests at least
   const Bytes request = std::min(Bytes(8 << 20), Bytes(half));
   const Bytes probe = round_up(std::max(request * 2, std::min(Bytes(192 << 20), capacity)), page);

@@ -1,4 +1,4 @@
-// Measures the tier that a plan may use.
+// Measures the rates of the tier that a plan may use.
 #pragma once
 
 #include <functional>
@@ -10,8 +10,8 @@
 
 namespace memo::libtorch {
 
-// Adds the tier of these limits, if there is one, with rates measured through the device's copy streams. `say` gets
-// lines of progress. Fails when the folder or the room of memory.disk is not there.
+// Adds the tier of these limits, if any, to `profile`, with rates measured through the device's copy streams. `say`
+// gets lines of progress. Fails when memory.disk lacks the folder or the room.
 Status add_tier(plan::Profile& profile, const job::MemoryLimits& memory, Device& device,
                 const std::function<void(const std::string&)>& say = {});
 

@@ -1,6 +1,6 @@
-// The allocator behind allocator.h. Blocks of the heap carry a header, planned ones do not: an address tells which it
-// is, by the registered arenas. One lock guards scopes; threads without a scope never take it for their own heap
-// blocks.
+// How allocations reach their scope. Blocks of the heap carry a header, planned blocks do not; the registered arenas
+// tell by address which kind a block is. One lock guards scopes; threads without a scope never take it for their own
+// heap blocks.
 #include "memo/libtorch/memory/allocator.h"
 
 #include <c10/core/CPUAllocator.h>
@@ -18,8 +18,8 @@
 namespace memo::libtorch {
 namespace {
 
-// Above this, blocks come from the kernel and return to it, so that resident memory follows live bytes; the C library
-// keeps what it is given back.
+// Blocks above this size come from the kernel and return to it, so that resident memory follows live bytes; the C
+// library keeps smaller blocks when they are freed.
 constexpr std::size_t mapped_from = 1 << 20;
 
 struct alignas(allocation_alignment) Header {  // lies right before a heap block
@@ -69,11 +69,11 @@ struct Range {
 };
 using Ranges = std::vector<Range>;
 
-// Never destroyed: tensors of static life are freed after our statics would be gone.
+// Never destroyed: tensors of static life are freed after our statics would be destroyed.
 struct State {
   std::mutex mutex;
   std::vector<AllocationScope*> scopes;  // all threads', oldest first
-  std::deque<Ranges> arenas{{}};         // the last counts; a free may be reading an older one, so each stays
+  std::deque<Ranges> arenas{{}};         // the last is current; older ones stay, since a free may still be reading one
   std::atomic<const Ranges*> current_arenas{&arenas.back()};
 };
 State& state() {
@@ -100,7 +100,8 @@ struct Allocations final : c10::Allocator {
     if (address == nullptr) return;
     if (in_arena(address)) return tell_scopes(address, 0, 0);
     auto* header = static_cast<Header*>(address) - 1;
-    // Told before it is freed, or another thread could be given, and log, the same address first.
+    // The scopes are told before the block is freed. Otherwise another thread could get, and log, the same address
+    // first.
     if (header->recorder != 0) tell_scopes(address, header->bytes, header->recorder);
     heap_free(header);
   }
@@ -253,7 +254,7 @@ bool PlannedScope::in_use(const PlannedRequest& wanted) const {
 
 bool PlannedScope::freed(const void* address, std::size_t, std::uint64_t recorder) {
   if (recorder != 0) return false;
-  // From the back: what was allocated last is most often freed first.
+  // From the back: recent allocations are most often freed first.
   const auto block = std::find_if(live_.rbegin(), live_.rend(),
                                   [&](const Live& live) { return requests_[live.planned].address == address; });
   if (block == live_.rend()) return false;

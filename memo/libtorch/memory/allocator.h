@@ -1,7 +1,7 @@
-// Takes over every CPU allocation of LibTorch (c10::SetCPUAllocator): records, or serves planned addresses. This is one
-// of the two places with global state, because LibTorch's allocator is global; scopes are per thread.
+// Takes over every CPU allocation of LibTorch (c10::SetCPUAllocator), to record it or to serve it at a planned address.
+// This is one of the two places with global state, because LibTorch's allocator is global; scopes are per thread.
 //
-// An allocation of 0 bytes has no memory: nobody records, plans, counts or frees it.
+// An allocation of 0 bytes has no memory: it is not recorded, planned, counted or freed.
 #pragma once
 
 #include <c10/core/DeviceType.h>
@@ -24,35 +24,35 @@ void install_allocator();
 struct HeapUse {
   Bytes live, peak;
 };
-HeapUse heap_use();      // of allocations that no plan placed, all threads; bytes as asked for
+HeapUse heap_use();      // of all threads' allocations outside of plans; bytes as requested
 void reset_heap_peak();  // peak = live
 
-// Memory in which planned addresses lie (memo/libtorch/memory/arena.h): freeing a tensor there gives nothing to the
-// heap. To be withdrawn only when no tensor is left in it.
+// Registers memory in which planned addresses lie (memo/libtorch/memory/arena.h): freeing a tensor there returns
+// nothing to the heap. Withdraw it only when no tensor is left in it.
 void register_arena(const std::byte* begin, Bytes bytes);
 void withdraw_arena(const std::byte* begin);
 
-// Where the allocations of a device go that no plan places.
+// The heap of a device: it serves the allocations that no plan places.
 class Heap {
  public:
   explicit Heap(c10::DeviceType device) : device_(device) {}
   virtual ~Heap() = default;
   [[nodiscard]] c10::DeviceType device() const { return device_; }
-  // `recorder`: to be told to scopes when the block is freed.
+  // `recorder` is the number that `tell_scopes` gets when the block is freed.
   virtual void* allocate(std::size_t bytes, std::uint64_t recorder) = 0;
 
  private:
   c10::DeviceType device_;
 };
 
-// For allocators of other devices than the CPU. An allocation of this thread: by its innermost scope of the heap's
-// device, else from the heap; and that a block was freed, before it can be given to another: `recorder` of its
-// allocation, 0 if none.
+// For the allocators of devices other than the CPU. `allocate_in_scope` serves an allocation of this thread by its
+// innermost scope of the heap's device, or by the heap where there is no scope. `tell_scopes` reports that a block is
+// being freed, before its memory can be given to another; `recorder` is the one of its allocation, 0 if none.
 void* allocate_in_scope(std::size_t bytes, Heap& heap);
 void tell_scopes(const void* address, std::size_t bytes, std::uint64_t recorder);
 bool in_arena(const void* address);
 
-// Scopes of one thread nest; the innermost of a device serves its allocations. At parallel regions LibTorch's own
+// Scopes of one thread nest; the innermost scope of a device serves its allocations. In parallel regions LibTorch's own
 // worker threads allocate without a scope.
 class AllocationScope {
  public:
@@ -67,7 +67,7 @@ class AllocationScope {
 
  private:
   virtual void* serve(std::size_t bytes, Heap& heap) = 0;
-  // True if the block is this scope's. `recorder`: of the recording scope that made the block, 0 if none did.
+  // True if the block belongs to this scope. `recorder`: the recording scope that made the block, 0 if none did.
   virtual bool freed(const void* address, std::size_t bytes, std::uint64_t recorder) = 0;
   AllocationScope* outer_ = nullptr;
   c10::DeviceType device_;
@@ -81,17 +81,16 @@ struct AllocationEvent {
   Bytes bytes;
 };
 
-// What a call of someone else's code allocates below this many bytes is not planned: autograd keeps scalars without
-// asking.
+// Allocations of external code below this many bytes are not planned: autograd keeps scalars without asking the hooks.
 inline constexpr std::size_t least_planned = 64;
 
-// While alive, logs every malloc of `least` bytes that this thread's calls make, and every free, by any thread, of what
-// it logged.
+// While alive, logs every allocation of at least `least` bytes by this thread, and when such a block is freed, by any
+// thread.
 class RecordingScope final : public AllocationScope {
  public:
   explicit RecordingScope(c10::DeviceType device = c10::DeviceType::CPU, std::size_t least = 0);
   ~RecordingScope();
-  // To be read when no other thread holds memory of this scope.
+  // Read it when no other thread holds memory of this scope.
   [[nodiscard]] const std::vector<AllocationEvent>& events() const { return events_; }
 
  private:
@@ -102,7 +101,8 @@ class RecordingScope final : public AllocationScope {
   std::vector<AllocationEvent> events_;
 };
 
-// While alive, allocations go to the heap, as if no other scope were there: of what is not the same in every call.
+// While alive, this thread's allocations go to the heap, past all outer scopes. Use around code whose allocations vary
+// between calls.
 class UnplannedScope final : public AllocationScope {
  public:
   explicit UnplannedScope(c10::DeviceType device) : AllocationScope(device) { enter(); }
@@ -116,18 +116,18 @@ class UnplannedScope final : public AllocationScope {
 struct PlannedRequest {
   Bytes bytes;
   std::byte* address = nullptr;  // in a registered arena, aligned
-  bool outlives = false;         // a planned tensor, which lives on when the call ends; else a transient
+  bool outlives = false;         // a planned tensor, which outlives the call; else a transient
 };
 
-// Where a call departed from its plan.
+// An allocation that differs from its call's plan.
 struct Departure {
   enum class Kind {
     unplanned,       // the plan has another size here, or no more requests (planned == 0): served by the heap
     address_in_use,  // the planned address overlaps a block of the call that is still alive: served by the heap
-    outlived,        // a transient that was alive when the call ended: others will be given its address
+    outlived,        // a transient that was alive when the call ended, though its address will be given to others
   };
   Kind kind = Kind::unplanned;
-  int request = 0;  // which allocation of the call, from 0
+  int request = 0;  // number of the allocation within the call, from 0
   Bytes asked, planned;
 };
 std::string describe(const Departure& departure);
@@ -136,22 +136,22 @@ std::string describe(const Departure& departure);
 // it goes to the heap and is a departure (the k-th planned request is then skipped over only if a later one matches).
 class PlannedScope final : public AllocationScope {
  public:
-  // `requests` must outlive the scope. Allocations below `least` bytes are not of the plan.
+  // `requests` must outlive the scope. Allocations below `least` bytes are not planned.
   explicit PlannedScope(const std::vector<PlannedRequest>& requests, c10::DeviceType device = c10::DeviceType::CPU,
                         std::size_t least = 0);
   explicit PlannedScope(std::vector<PlannedRequest>&&, c10::DeviceType = c10::DeviceType::CPU,
                         std::size_t = 0) = delete;
   ~PlannedScope();
-  // The call has ended: transients that are still alive become departures, what is allocated next is not the call's.
+  // Ends the call: transients that are still alive become departures, and later allocations do not count as the call's.
   // The destructor does the same.
   const std::vector<Departure>& finish();
   [[nodiscard]] const std::vector<Departure>& departures() const { return departures_; }
-  // Planned requests that were not served so far.
+  // The number of planned requests that were not served so far.
   [[nodiscard]] int unused() const { return static_cast<int>(requests_.size()) - served_; }
 
  private:
   struct Live {
-    int request;          // which allocation of the call
+    int request;          // number of the allocation within the call
     std::size_t planned;  // index into requests_
   };
   void* serve(std::size_t bytes, Heap& heap) override;

@@ -1,4 +1,4 @@
-// The arena behind arena.h, by the system's mmap and mincore.
+// Arenas by the system's mmap, their resident pages by mincore.
 #include "memo/libtorch/memory/arena.h"
 
 #include <sys/mman.h>
@@ -35,7 +35,8 @@ Result<Arena> Arena::map(Bytes bytes) {
                           "vm.overcommit_memory)");
   }
   auto* begin = static_cast<std::byte*>(data);
-  // Advice: rows of a wide tensor lie in many pages, and a core's table of them is small. Small arenas stay exact.
+  // Advises large pages: rows of a wide tensor lie in many pages, and a core's table of pages is small. Small arenas
+  // stay exact.
   constexpr Bytes worth_huge_pages(64 << 20);
   if (bytes >= worth_huge_pages) madvise(data, static_cast<std::size_t>(bytes.value()), MADV_HUGEPAGE);
   register_arena(begin, bytes);

@@ -1,5 +1,5 @@
-// One mapping of memory that holds every planned tensor of the device. Pages exist from their first use, so what is
-// resident at the end of a step is what the step touched: the measured device peak.
+// One mapping of memory that holds every planned tensor of the device. Pages exist from their first use, so the
+// resident pages at the end of a step are those that the step touched: the measured device peak.
 #pragma once
 
 #include <cstddef>
@@ -10,12 +10,12 @@
 
 namespace memo::libtorch {
 
-// Known to the allocator as memory of planned addresses while it lives; no tensor may outlive it.
+// While it lives the allocator knows it as memory of planned addresses; no tensor may outlive it.
 class Arena {
  public:
-  // `bytes` of zeros, from a page's start. Fails when the address space has no room.
+  // A mapping of `bytes` zeros, beginning at a page. Fails when the address space has no room.
   static Result<Arena> map(Bytes bytes);
-  // `bytes` of another device's memory, which `memory` keeps; all of them count as resident.
+  // `bytes` of another device's memory, which `memory` keeps alive; all of them count as resident.
   Arena(std::shared_ptr<std::byte> memory, Bytes bytes);
   Arena(Arena&& other) noexcept;
   Arena& operator=(Arena&& other) noexcept;
@@ -23,7 +23,7 @@ class Arena {
 
   [[nodiscard]] std::byte* data() const { return data_; }
   [[nodiscard]] Bytes bytes() const { return bytes_; }
-  // Of the pages that are in memory now; whole pages count.
+  // Bytes of the pages that are in memory now, whole pages each.
   [[nodiscard]] Bytes resident() const;
 
  private:

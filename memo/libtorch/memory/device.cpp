@@ -1,3 +1,4 @@
+// The CPU as a device, and tensors over memory that they do not own.
 #include "memo/libtorch/memory/device.h"
 
 #include <ATen/Parallel.h>

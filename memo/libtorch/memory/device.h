@@ -19,18 +19,19 @@ namespace memo::libtorch {
 
 class Device : public exec::Backend {
  public:
-  [[nodiscard]] virtual std::string name() const = 0;       // in a profile
-  [[nodiscard]] virtual at::Device of_tensors() const = 0;  // of tensors in its memory
-  virtual Result<Arena> map(Bytes bytes) = 0;               // of its memory
-  // Runs work that touches tensors of the device, behind all that its compute stream was given. Calls may nest.
+  [[nodiscard]] virtual std::string name() const = 0;       // as a profile names it
+  [[nodiscard]] virtual at::Device of_tensors() const = 0;  // where its tensors lie, for LibTorch
+  virtual Result<Arena> map(Bytes bytes) = 0;               // maps an arena in its memory
+  // Runs work that touches tensors of the device, after everything that its compute stream was given before. Calls may
+  // nest.
   virtual void run(const std::function<void()>& work) = 0;
-  virtual void finish() = 0;  // waits until what was run has ended
-  // Of tensors that no plan placed.
+  virtual void finish() = 0;  // waits until that work has ended
+  // Use of the device's heap, by tensors that no plan placed.
   [[nodiscard]] virtual HeapUse unplanned() const = 0;
   virtual void reset_unplanned_peak() = 0;
 };
 
-// What `work` returns, run on the device.
+// Runs `work` on the device and returns its result.
 template <class F>
 std::invoke_result_t<F> run_on(Device& device, const F& work) {
   std::optional<std::invoke_result_t<F>> result;
@@ -38,14 +39,15 @@ std::invoke_result_t<F> run_on(Device& device, const F& work) {
   return *std::move(result);
 }
 
-// A tensor over memory of the device, which the tensor does not keep.
+// A tensor over memory of the device. The tensor does not keep the memory alive.
 at::Tensor tensor_at(const std::byte* memory, at::IntArrayRef sizes, at::ScalarType dtype, at::Device device);
 at::Tensor tensor_at(const std::byte* memory, at::IntArrayRef sizes, at::IntArrayRef strides, at::ScalarType dtype,
                      at::Device device);
-// The contiguous tensor's memory, which the new one does not keep: it will be moved, or given to someone else.
+// A tensor over the memory of the contiguous tensor `x`. It does not keep the memory alive, which may be moved or given
+// to others.
 at::Tensor unowned(const at::Tensor& x);
 
-// The host's processors and memory.
+// The device that consists of the host's processors and memory.
 std::unique_ptr<Device> cpu_device();
 
 }  // namespace memo::libtorch

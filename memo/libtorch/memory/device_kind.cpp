@@ -1,3 +1,4 @@
+// The registry, and the choice of a kind by name or by tensors.
 #include "memo/libtorch/memory/device_kind.h"
 
 #include <c10/core/DeviceType.h>

@@ -1,5 +1,5 @@
-// The kinds of devices that this program has, in one registry: each kind's folder enters itself. A kind is what opens a
-// device, and the table of its kernels.
+// The registry of the kinds of devices that this program has. A kind is a way to open a device, and a table of kernels;
+// each kind's folder enters it.
 #pragma once
 
 #include <c10/core/Device.h>
@@ -16,31 +16,31 @@ namespace memo::libtorch {
 
 struct Kernels;  // memo/libtorch/kernels/table.h
 
-// Where calls run: on a stream of Memo's own, or on the caller's, in order with what else the caller does there.
+// The stream that calls run on: one of Memo's own, or the caller's, in order with the caller's other work.
 enum class Stream { own, of_caller };
 
 struct DeviceKind {
-  std::string name;         // as memory.device says
-  c10::DeviceType tensors;  // of tensors in its memory
+  std::string name;         // its name in memory.device
+  c10::DeviceType tensors;  // where its tensors lie, for LibTorch
   Result<std::unique_ptr<Device>> (*open)(Stream stream);
-  Status (*trains)(job::DType dtype);     // or why not
-  const Kernels& (*kernels)() = nullptr;  // null: those of the CPU
+  Status (*trains)(job::DType dtype);     // an error says why the kind does not train this dtype
+  const Kernels& (*kernels)() = nullptr;  // null: the kernels of the CPU
 };
 
-// A folder's entry, in a file of its own: `const Registered registered({...});`. The registry is global, since a
-// program's devices are what it is linked of; it does not change once main has begun.
+// A folder's entry, in a file of its own: `const Registered registered({...});`. The registry is global, since linking
+// decides which devices a program has; it does not change once main has begun.
 struct Registered {
   explicit Registered(DeviceKind kind);
 };
 
-// In no order but that the CPU is last.
+// In any order, but the CPU last.
 std::vector<const DeviceKind*> device_kinds();
-// The first of these tensors; null: there is none.
+// The first kind whose tensors are these; null if there is none.
 const DeviceKind* kind_of(c10::DeviceType tensors);
 
-// As memory.device says: by name or, of "auto", the first that trains the dtype and opens.
+// The device that memory.device names. "auto" is the first kind that trains the dtype and opens.
 Result<std::unique_ptr<Device>> open_device(const std::string& name, job::DType dtype);
-// For tensors at `place`, on the caller's stream.
+// The device of tensors at `place`, on the caller's stream.
 Result<std::unique_ptr<Device>> open_device(c10::Device place);
 
 }  // namespace memo::libtorch

@@ -1,3 +1,4 @@
+// Operands and requests of each call, read off the plan's residencies and traces.
 #include "memo/libtorch/memory/planned_memory.h"
 
 #include <algorithm>
@@ -19,7 +20,7 @@ PlannedMemory::PlannedMemory(const plan::Plan& plan, std::byte* arena) : plan_(p
       const Tokens tokens = operand.blocks == flow.blocks() ? flow.context
                             : operand.sequence              ? flow.block * operand.blocks
                                                             : flow.block_tokens(tensor.block);
-      if (flow.classes[tensor.cls].lasting()) continue;  // where it always is: memo/libtorch/run/session.cpp
+      if (flow.classes[tensor.cls].persistent()) continue;  // where it always is: memo/libtorch/run/session.cpp
       operands_.push_back({operand.tensor, arena_ + places.of(operand.tensor, call).offset.value(),
                            flow.classes[tensor.cls].row * tokens.value(), tokens.value(), tensor.cls, tensor.group});
     }

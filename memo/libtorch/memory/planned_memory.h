@@ -1,5 +1,5 @@
-// A plan's addresses as the calls need them: for each call the planned requests of the allocator and, for each operand
-// that is not lasting, the tensor and its address.
+// A plan's addresses in the form that calls need: the planned requests of each call for the allocator, and the tensor
+// and address of each operand that is not persistent.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ struct PlannedOperand {
   plan::InstanceIndex tensor;
   std::byte* address = nullptr;
   Bytes bytes;
-  std::int64_t tokens = 0;  // rows: of the block, or of the whole sequence
+  std::int64_t tokens = 0;  // number of rows: the block's tokens, or the whole sequence's
   plan::ClassIndex cls;
   int group = 0;
 };
@@ -27,7 +27,7 @@ class PlannedMemory {
 
   [[nodiscard]] std::span<const PlannedOperand> reads(plan::CallIndex call) const { return slice(call, 0); }
   [[nodiscard]] std::span<const PlannedOperand> writes(plan::CallIndex call) const { return slice(call, 1); }
-  // In the order in which the call allocates.
+  // Requests in the order of the call's allocations.
   [[nodiscard]] std::vector<PlannedRequest> requests(plan::CallIndex call) const;
 
  private:
@@ -35,7 +35,7 @@ class PlannedMemory {
   const plan::Plan& plan_;
   std::byte* arena_;
   std::vector<PlannedOperand> operands_;
-  std::vector<std::size_t> begin_;  // of [call][reads, writes]
+  std::vector<std::size_t> begin_;  // for each call, where its reads and its writes begin in operands_
 };
 
 }  // namespace memo::libtorch

@@ -1,6 +1,6 @@
-// The hooks behind saved_tensors.h. LibTorch asks its default engine for the hooks of each tensor it saves
-// (torch/csrc/autograd/saved_variable.cpp, get_default_hooks): ours answers that, and leaves all else to the engine
-// that was there, which under Python is Python's own.
+// The engine that provides the hooks. LibTorch asks its default engine for the hooks of each tensor it saves
+// (torch/csrc/autograd/saved_variable.cpp, get_default_hooks): ours answers that, and passes everything else on to the
+// engine that was there before, which under Python is Python's own.
 #include "memo/libtorch/memory/saved_tensors.h"
 
 #include <torch/csrc/autograd/engine.h>
@@ -30,7 +30,7 @@ class KeeperHooks final : public autograd::SavedVariableHooks {
 
   at::Tensor call_unpack_hook() override {
     if (handle_) return keeper_.unpack(*handle_);
-    // Autograd checks versions only of what has no hooks.
+    // Autograd itself checks versions only of tensors without hooks.
     TORCH_CHECK(held_._version() == version_, "a tensor of shape ", held_.sizes(),
                 " that backward needs was modified in place: it was saved at version ", version_, " and is at version ",
                 held_._version());

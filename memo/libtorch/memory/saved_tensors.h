@@ -9,24 +9,24 @@
 
 namespace memo::libtorch {
 
-// What the executor (or the profiler) does with saved tensors.
+// Takes tensors that autograd saves, and gives them back. The runner and the recorder each have one.
 class SavedTensorKeeper {
  public:
   virtual ~SavedTensorKeeper() = default;
-  // `tensor` is a detached alias of what is saved (a reference to an output of the node that saves it would be a
-  // cycle): tell parameters and aliases by their storage. Returns a handle from which `unpack` can make the tensor
-  // again, or nothing: autograd then holds the tensor itself. The handle is destroyed when autograd lets go of the
-  // tensor.
+  // `tensor` is a detached alias of the saved tensor, because a reference to an output of the node that saves it would
+  // be a cycle; recognise parameters and aliases by their storage. Returns a handle from which `unpack` can make the
+  // tensor again, or nothing: autograd then holds the tensor itself. The handle is destroyed when autograd lets go of
+  // the tensor.
   virtual std::optional<std::any> pack(const at::Tensor& tensor) = 0;
-  // May be called several times for one handle (a graph that is kept), and throw: backward then throws the same.
+  // May be called several times for one handle, when the graph is kept. What it throws, backward throws.
   virtual at::Tensor unpack(const std::any& handle) = 0;
 };
 
-// Installs the engine that asks for hooks; later calls do nothing.
+// Installs the engine that provides the hooks; later calls do nothing.
 void install_saved_tensor_hooks();
 
-// While alive, tensors that this thread's graphs save go to `keeper`. Unpacking asks the keeper that packed, which must
-// outlive its graphs. Scopes nest; the innermost counts.
+// While alive, tensors that this thread's graphs save go to `keeper`, which must outlive these graphs: it also unpacks
+// them. Scopes nest; the innermost counts.
 class SavedTensorScope {
  public:
   explicit SavedTensorScope(SavedTensorKeeper& keeper);

@@ -1,4 +1,4 @@
-// What the recorder does with saved tensors.
+// The recorder's keeper of saved tensors: it learns which storages autograd keeps.
 #pragma once
 
 #include <fmt/format.h>
@@ -15,8 +15,8 @@
 
 namespace memo::libtorch {
 
-// Hands saved tensors back as they are, and remembers the storages of those that are not parameters and that autograd
-// has not let go of since.
+// Gives saved tensors back unchanged, and remembers the storages of those that autograd still holds and that are no
+// parameters.
 class Witness final : public SavedTensorKeeper {
  public:
   explicit Witness(std::span<const std::byte> parameters) : parameters_(parameters) {}
@@ -43,7 +43,7 @@ class Witness final : public SavedTensorKeeper {
       if (!seen.expired()) result.push_back(data);
     return result;
   }
-  bool over = false;  // the backward side of the segment has been run
+  bool over = false;  // the backward side of the segment has run
 
  private:
   struct Seen {

@@ -1,3 +1,4 @@
+// A decoder's layers, built from named parameters, and the tiles of its loss.
 #include "memo/libtorch/model/decoder.h"
 
 #include <ATen/core/LegacyTypeDispatch.h>
@@ -22,7 +23,7 @@ struct Layer {
   Heads heads;
 };
 
-// Of a block's tokens, float64. On the CPU their memory is not LibTorch's, which would plan it.
+// The losses of a block's tokens, float64. On the CPU their memory is not LibTorch's, whose allocations are planned.
 class TokenLosses {
  public:
   explicit TokenLosses(const at::Tensor& x)
@@ -56,7 +57,7 @@ struct Decoder::Impl {
     named.clear();
   }
 
-  // Undefined tensors when the shape lacks it.
+  // Undefined tensors when the shape has no such parameter.
   [[nodiscard]] Parameter find(const std::string& name) const {
     const auto found = named.find(name);
     return found == named.end() ? Parameter{} : found->second;
@@ -93,15 +94,16 @@ struct Decoder::Impl {
     return {shape.heads / groups, shape.kv_heads / groups, shape.head_dim};
   }
 
-  // Rows whose logits are computed together: 8 MiB of logits, but enough rows that the head's weight is not read in
-  // vain (a product of fewer rows waits for memory).
+  // How many rows' logits are computed together: 8 MiB of logits, but at least 64 rows, since a product of fewer rows
+  // spends its time on reading the head's weight.
   [[nodiscard]] std::int64_t tile_rows(const at::Tensor& x) const {
     constexpr std::int64_t tile_bytes = 8 << 20, least_rows = 64;
     const std::int64_t row_bytes = shape.vocab * static_cast<std::int64_t>(x.element_size());
     return std::min(x.size(0), std::max(least_rows, tile_bytes / row_bytes));
   }
 
-  // f(first row, rows, normed rows, logits) tile by tile, through the final norm and the head.
+  // Calls f(first row, rows, normed rows, logits) for each tile of rows, with logits computed by the final norm and the
+  // head.
   template <class F>
   void for_tiles(const at::Tensor& x, const F& f) const {
     const std::int64_t rows = tile_rows(x);
@@ -166,14 +168,15 @@ at::Tensor Decoder::mlp_out(model::LayerIndex layer, const at::Tensor& x1, const
 }
 
 std::tuple<at::Tensor, at::Tensor> Decoder::attention(const at::Tensor& qkv,
-                                                      std::span<const std::int64_t> starts) const {
-  return causal_attention(qkv, impl_->group_heads(), {starts, impl_->shape.sliding_window});
+                                                      std::span<const std::int64_t> document_starts) const {
+  return causal_attention(qkv, impl_->group_heads(), {document_starts, impl_->shape.sliding_window});
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> Decoder::attention_backward(const at::Tensor& d_o, const at::Tensor& qkv,
-                                                                           const at::Tensor& o, const at::Tensor& lse,
-                                                                           std::span<const std::int64_t> starts) const {
-  return causal_attention_backward(d_o, qkv, o, lse, impl_->group_heads(), {starts, impl_->shape.sliding_window});
+std::tuple<at::Tensor, at::Tensor, at::Tensor> Decoder::attention_backward(
+    const at::Tensor& d_o, const at::Tensor& qkv, const at::Tensor& o, const at::Tensor& lse,
+    std::span<const std::int64_t> document_starts) const {
+  return causal_attention_backward(d_o, qkv, o, lse, impl_->group_heads(),
+                                   {document_starts, impl_->shape.sliding_window});
 }
 
 at::Tensor Decoder::loss(const at::Tensor& x, const at::Tensor& targets, double scale, LossSum& loss_sum) const {

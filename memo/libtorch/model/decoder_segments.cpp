@@ -1,3 +1,4 @@
+// Maps segments of the table, by their names, to functions of the decoder.
 #include "memo/libtorch/model/decoder_segments.h"
 
 #include <ATen/core/grad_mode.h>
@@ -35,7 +36,7 @@ std::vector<at::Tensor> DecoderSegments::forward(model::SegmentIndex segment, co
       out = decoder_.attn_in(where.layer, leaf(reads[0], kept), where.positions);
       break;
     case SegmentRole::attention: {
-      auto [o, lse] = decoder_.attention(reads[0], where.starts);
+      auto [o, lse] = decoder_.attention(reads[0], where.document_starts);
       return {o, lse};
     }
     case SegmentRole::attn_out: {
@@ -86,7 +87,7 @@ std::vector<at::Tensor> DecoderSegments::backward(model::SegmentIndex segment, c
       return {d.add_(reads[3 * groups])};
     }
     case SegmentRole::attention: {
-      auto [dq, dk, dv] = decoder_.attention_backward(reads[0], reads[1], reads[2], reads[3], where.starts);
+      auto [dq, dk, dv] = decoder_.attention_backward(reads[0], reads[1], reads[2], reads[3], where.document_starts);
       return {dq, dk, dv};
     }
     case SegmentRole::attn_out:

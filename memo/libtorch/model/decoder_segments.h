@@ -1,4 +1,4 @@
-// The calls of a decoder's dataflow.
+// What each call of a decoder's dataflow does with tensors.
 #pragma once
 
 #include <functional>
@@ -12,7 +12,7 @@ namespace memo::libtorch {
 
 class DecoderSegments final : public Segments {
  public:
-  // `update` is what the optimizer's calls do.
+  // `update` is called by the optimizer's calls.
   using Update = std::function<void(const StateGroup&)>;
   DecoderSegments(const model::Dataflow& flow, const Decoder& decoder, Update update);
 
@@ -22,8 +22,8 @@ class DecoderSegments final : public Segments {
                                    const std::vector<at::Tensor>& reads, Graph& graph) override;
   [[nodiscard]] double loss() const override { return loss_sum.value(); }
 
-  LossSum loss_sum;       // of the loss calls since it was reset
-  double loss_scale = 1;  // of a target's loss in gradients: 1 / the number of targets of a step
+  LossSum loss_sum;       // summed by the loss calls since it was last reset
+  double loss_scale = 1;  // weight of a target's loss in gradients: 1 / the number of targets of a step
 
  private:
   [[nodiscard]] model::SegmentRole role(model::SegmentIndex segment) const { return flow_.segments[segment].role; }

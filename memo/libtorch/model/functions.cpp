@@ -1,3 +1,4 @@
+// Nodes whose backward is a function of saved tensors, and the pieces of a layer made of them.
 #include "memo/libtorch/model/functions.h"
 
 #include <ATen/core/LegacyTypeDispatch.h>
@@ -19,13 +20,13 @@ namespace memo::libtorch {
 namespace {
 
 using Tensors = std::vector<at::Tensor>;
-// From what was saved and the gradients of the outputs to the gradients of the inputs. May use up `gradients`.
+// Gradients of the inputs, from the saved tensors and the gradients of the outputs. May overwrite `gradients`.
 using Backward = std::function<Tensors(const Tensors& saved, Tensors& gradients)>;
 
 class FusedNode final : public torch::autograd::Node {
  public:
   FusedNode(const Tensors& saved, Backward backward) : backward_(std::move(backward)) {
-    // Detached: backward needs values only.
+    // Detached, since backward needs only values.
     for (const at::Tensor& tensor : saved) saved_.emplace_back(tensor.detach(), false);
   }
 
@@ -49,7 +50,7 @@ class FusedNode final : public torch::autograd::Node {
   Backward backward_;
 };
 
-// LibTorch counts references to nodes inside of them, or before 2.12 beside them.
+// LibTorch counts references to nodes intrusively; before 2.12 it used shared pointers.
 template <class N, class... Arguments>
 auto make_node(Arguments&&... arguments) {
   if constexpr (std::is_base_of_v<c10::intrusive_ptr_target, N>) {
@@ -59,7 +60,7 @@ auto make_node(Arguments&&... arguments) {
   }
 }
 
-// Records outputs = f(inputs), where a gradient is wanted.
+// Makes a node for outputs = f(inputs), where a gradient is wanted.
 void record(const Tensors& inputs, const Tensors& saved, Tensors& outputs, Backward backward) {
   if (!at::GradMode::is_enabled() || !torch::autograd::any_variable_requires_grad(inputs)) return;
   const auto node = make_node<FusedNode>(saved, std::move(backward));
@@ -101,7 +102,7 @@ void add_bias_gradient(const Linear& f, const at::Tensor& d) {
   if (gradient.defined()) add_column_sums(d, gradient);
 }
 
-// The way back through norm and linear function, from d of their result. The normed x is computed again.
+// Backward of norm followed by a linear function, from d of their result. The normed x is computed again.
 at::Tensor norm_linear_backward(const at::Tensor& x, const Norm& norm, const Linear& f, at::Tensor d) {
   add_bias_gradient(f, d);
   {
@@ -147,7 +148,7 @@ std::vector<at::Tensor> norm_heads(const at::Tensor& x, const Norm& norm, const 
     at::Tensor qk, v;
     {
       const at::Tensor y = normed(x, norm);
-      if (head_norms) {  // apart, so that what is saved for the norms holds no v
+      if (head_norms) {  // separate products, so that the tensor saved for the norms holds no v
         qk = apply(part(f, 0, qk_columns), y);
         v = apply(part(f, qk_columns, v_columns), y);
         saved.push_back(qk);

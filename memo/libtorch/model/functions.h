@@ -1,4 +1,4 @@
-// The token-wise pieces of a layer as nodes of autograd's graph: each is one node, saves one or two tensors through the
+// The token-wise pieces of a layer. Each is one node of autograd's graph that saves one or two tensors through the
 // saved-tensor hooks, holds its parameters by value, and accumulates their gradients in place.
 #pragma once
 
@@ -12,13 +12,13 @@
 namespace memo::libtorch {
 
 struct Linear {
-  Parameter weight, bias;  // no bias: undefined
+  Parameter weight, bias;  // bias undefined: none
 };
 
 // norm(x) weight' + bias. Saves x.
 at::Tensor norm_linear(const at::Tensor& x, const Norm& norm, const Linear& linear);
 
-// norm(x) weight' + bias, then split_heads. Saves x, and with head norms their input.
+// norm(x) weight' + bias, then split_heads. Saves x, and where heads are normed, also the input of their norms.
 std::vector<at::Tensor> norm_heads(const at::Tensor& x, const Norm& norm, const Linear& linear, const Heads& heads,
                                    const at::Tensor& positions);
 

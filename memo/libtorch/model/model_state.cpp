@@ -1,3 +1,4 @@
+// Lays parameters out in their regions, initialises and updates them, and measures their gradients.
 #include "memo/libtorch/model/model_state.h"
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -120,7 +121,8 @@ Status ModelState::change(const std::function<Status(std::size_t i)>& change) {
 
 Status ModelState::initialise(std::uint64_t seed) {
   const at::Generator generator = at::detail::createCPUGenerator(seed);
-  const auto normal = [&](at::Tensor& to, double std) {  // the same numbers on every device
+  // The CPU's generator, so that every device has the same numbers.
+  const auto normal = [&](at::Tensor& to, double std) {
     if (to.is_cpu()) {
       to.normal_(0, std, generator);
     } else {
@@ -191,7 +193,7 @@ std::string ModelState::not_finite(const StateGroup& group) const {
   return {};
 }
 
-// Where not all gradients are measured, those of the group.
+// Uses the squares of all gradients, or only the group's where some are still missing.
 Gate ModelState::gate_on_device(const StateGroup& group, double max_norm, const LossSum& loss) {
   const std::vector<std::size_t> own = members(group);
   const bool all = max_norm > 0 || group == StateGroup{};
@@ -214,10 +216,10 @@ void ModelState::end_step() {
 }
 
 bool ModelState::accepts(const StateGroup& group, const job::TrainOptions& options, const LossSum& loss) {
-  // Of updates that come early only the last, of no layer, finds all gradients measured.
+  // Of early updates only the last, that of no layer, has the squares of all gradients.
   if (!norm_ && (options.clip > 0 || group == StateGroup{})) {
     measure_gradients({});
-    norm_ = std::sqrt(std::accumulate(squares_.begin(), squares_.end(), 0.0));  // in the order of the parameters
+    norm_ = std::sqrt(std::accumulate(squares_.begin(), squares_.end(), 0.0));  // summed in the order of the parameters
   }
   if (squares_on_device_.defined()) {
     gate_ = gate_on_device(group, options.clip, loss);

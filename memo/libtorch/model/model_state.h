@@ -20,17 +20,18 @@ namespace memo::libtorch {
 
 at::ScalarType scalar_type(job::DType dtype);
 
-// Parameters that come and go together: those of one layer's stage (before or after), or of no layer.
+// Parameters that enter and leave memory together: those of one stage (before or after) of a layer, or all that belong
+// to no layer.
 struct StateGroup {
   model::LayerIndex layer = model::LayerIndex::none();
   model::Stage stage = model::Stage::embedding;
   auto operator<=>(const StateGroup&) const = default;
 };
 
-// Memory of a group: weights, gradients, optimizer (model::state_bytes).
+// Memory of a group: its weights, gradients and optimizer state (model::state_bytes).
 using StateRegions = std::array<std::byte*, 3>;
 
-// One region after another from `memory` on, when all is in memory: every group's, that of no layer first.
+// Regions of all groups one after another, for a state that is in memory as a whole; the group of no layer comes first.
 class WholeState {
  public:
   WholeState(const model::Shape& shape, job::DType dtype);
@@ -42,7 +43,7 @@ class WholeState {
   Bytes bytes_;
 };
 
-// Brings groups that are on a tier between steps into memory.
+// Moves groups that lie on a tier between steps: `fetch` into memory, `store` back.
 class StatePager {
  public:
   virtual ~StatePager() = default;
@@ -52,41 +53,42 @@ class StatePager {
 
 class ModelState {
  public:
-  // `regions(group)` is memory of `device` that outlives the state; groups that never are in memory at once may share
-  // it. `pager` (none: all stay in memory) outlives the state too.
+  // `regions(group)` is memory of `device` that outlives the state; groups that are never in memory at once may share
+  // it. `pager` outlives the state too; null: all groups stay in memory.
   ModelState(const model::Shape& shape, job::DType dtype, const std::function<StateRegions(const StateGroup&)>& regions,
              StatePager* pager = nullptr, at::Device device = at::kCPU);
 
   [[nodiscard]] const std::vector<model::ParameterSpec>& specs() const { return specs_; }
-  // The tensors of parameter i have their content while its group is in memory: see `bring`.
+  // The tensors of parameter i are valid while its group is in memory: see `bring`.
   [[nodiscard]] const std::vector<Parameter>& parameters() const { return parameters_; }
-  // float32; with a float32 model the values themselves.
+  // float32; in a float32 model these are the parameters' values themselves.
   [[nodiscard]] const std::vector<at::Tensor>& masters() const { return masters_; }
   [[nodiscard]] const std::vector<at::Tensor>& first_moments() const { return first_; }
   [[nodiscard]] const std::vector<at::Tensor>& second_moments() const { return second_; }
   [[nodiscard]] std::int64_t parameter_count() const;
 
-  // Between steps. Parameter i comes into memory, and stays until another one is brought or a step begins.
+  // Between steps: brings parameter i into memory, where it stays until another one is brought or a step begins.
   Status bring(std::size_t i);
-  // Every parameter in order: in memory while `change(i)` sets masters and moments; weights follow the masters.
+  // Between steps: calls `change(i)` for every parameter in order, while it is in memory, to set masters and moments;
+  // weights are then cast from the masters.
   Status change(const std::function<Status(std::size_t i)>& change);
-  Status initialise(std::uint64_t seed);  // random weights as the specs say, zero moments
+  Status initialise(std::uint64_t seed);  // random weights by the specs, zero moments
   Result<std::uint64_t> gradient_digest();
 
-  // Within a step, on groups that are in memory.
-  void begin_step();  // zeroes the gradients of no layer
+  // Within a step, for groups that are in memory.
+  void begin_step();  // zeroes the gradients that belong to no layer
   void zero_gradients(const StateGroup& group);
-  void measure_gradients(const StateGroup& group);  // complete now: their squares count for the norm
-  // Whether a group may be updated: no, from the first group on of a step whose `loss` or whose gradients are not
-  // finite, as far as they are known then. On a GPU always yes: there the update itself then does nothing.
+  void measure_gradients(const StateGroup& group);  // call when they are complete: adds their squares to the norm's
+  // Whether a group may be updated. It may not from the first group on for which the `loss` or the gradients, as far as
+  // they are known then, are not finite. On a GPU always true: there the update itself does nothing in such a step.
   bool accepts(const StateGroup& group, const job::TrainOptions& options, const LossSum& loss);
-  // The optimizer's step of a group, after `accepts`: clips by the norm of all gradients, AdamW, casts.
+  // The optimizer's step for a group, after `accepts`: clips by the norm of all gradients, applies AdamW, casts.
   void update(const StateGroup& group, const job::TrainOptions& options, std::int64_t step, double lr);
-  void end_step();  // after the last update; waits for the device
-  // Of the step that has ended: the gradients' norm before clipping.
+  void end_step();  // call after the last update; waits for the device
+  // After a step: the norm of its gradients before clipping.
   [[nodiscard]] double gradient_norm() const { return norm_.value_or(0); }
-  [[nodiscard]] bool refused() const { return refused_; }  // a group of this step was not accepted
-  [[nodiscard]] bool updated() const { return updated_; }  // one was updated
+  [[nodiscard]] bool refused() const { return refused_; }  // whether some group of this step was not accepted
+  [[nodiscard]] bool updated() const { return updated_; }  // whether some group was updated
   // The name of a parameter of the group whose measured gradient is not finite, or "".
   [[nodiscard]] std::string not_finite(const StateGroup& group) const;
 
@@ -94,15 +96,16 @@ class ModelState {
   [[nodiscard]] StateGroup group_of(std::size_t i) const;
   [[nodiscard]] std::vector<std::size_t> members(const StateGroup& group) const;
   [[nodiscard]] Gate gate_on_device(const StateGroup& group, double max_norm, const LossSum& loss);
-  void cast(std::size_t i);  // the master to the compute dtype
+  void cast(std::size_t i);  // casts the master to the compute dtype
 
   std::vector<model::ParameterSpec> specs_;
   std::vector<Parameter> parameters_;
   std::vector<at::Tensor> masters_, first_, second_;
-  std::vector<double> squares_;  // of the gradients of each parameter
-  // The same where the host does not wait: float64 [parameters], and float32 [1]: 1 when an update was refused.
+  std::vector<double> squares_;  // sum of squares of each parameter's gradient
+  // Their counterparts where the host does not wait: float64 [parameters], and float32 [1], 1 when an update was
+  // refused.
   at::Tensor squares_on_device_, refused_on_device_;
-  Gate gate_;  // of the update that comes next; empty on the CPU
+  Gate gate_;  // for the next update; empty on the CPU
   std::optional<double> norm_;
   bool refused_ = false, updated_ = false;
   std::optional<StateGroup> brought_;

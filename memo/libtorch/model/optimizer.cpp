@@ -1,3 +1,4 @@
+// AdamW by LibTorch's fused kernel, and sums whose bits do not depend on threads.
 #include "memo/libtorch/model/optimizer.h"
 
 #include <ATen/Parallel.h>
@@ -21,7 +22,7 @@ Gate gate_of(const at::Tensor& squares, const at::Tensor& loss, double max_norm)
   return gate;
 }
 
-// By chunks of fixed size.
+// Sums chunks of fixed size.
 double sum_of_squares(const at::Tensor& tensor) {
   constexpr std::int64_t chunk = 1 << 16, lanes = 8;
   const auto* data = tensor.const_data_ptr<float>();
@@ -30,7 +31,7 @@ double sum_of_squares(const at::Tensor& tensor) {
   at::parallel_for(0, static_cast<std::int64_t>(sums.size()), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t c = begin; c < end; ++c) {
       const std::int64_t stop = std::min(count, (c + 1) * chunk);
-      double lane[lanes] = {};  // sums that do not wait for each other
+      double lane[lanes] = {};  // independent sums, so that additions need not wait for each other
       std::int64_t i = c * chunk;
       for (; i + lanes <= stop; i += lanes)
         for (std::int64_t j = 0; j < lanes; ++j) lane[j] += static_cast<double>(data[i + j]) * data[i + j];
@@ -74,7 +75,7 @@ void adamw_step(const AdamW& settings, std::int64_t step, const std::vector<at::
 void clip_gradients(const std::vector<at::Tensor>& gradients, double norm, double max_norm) {
   const double scale = max_norm / (norm + 1e-6);
   if (max_norm <= 0 || scale >= 1) return;
-  // As Tensor::mul_ does for a float32 tensor and a double, without its scalar tensor on the heap.
+  // Like Tensor::mul_ of a float32 tensor by a double, but without a scalar tensor on the heap.
   const auto factor = static_cast<float>(scale);
   for (const at::Tensor& gradient : gradients) {
     auto* data = gradient.data_ptr<float>();

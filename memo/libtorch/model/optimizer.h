@@ -1,5 +1,5 @@
-// AdamW (Loshchilov and Hutter, arXiv 1711.05101), clipping by global norm, and the learning rate's schedule. Works in
-// place on tensors that the caller keeps; allocates nothing that grows with the model.
+// AdamW (Loshchilov and Hutter, arXiv 1711.05101), clipping by global norm, and the learning rate's schedule. They work
+// in place on the caller's tensors and allocate nothing that grows with the model.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -16,8 +16,9 @@ struct AdamW {
   double lr = 3e-4, beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1;
 };
 
-// What a GPU knows of a step and the host does not wait for: gradients are divided by `divisor` first, and nothing
-// changes where `refused` is 1. float32 [1], of the tensors' device.
+// The outcome of clipping and of the test for finite values, as tensors of a GPU for which the host does not wait:
+// gradients are divided by `divisor` first, and nothing changes where `refused` is 1. float32 [1], on the tensors'
+// device.
 struct Gate {
   std::optional<at::Tensor> divisor, refused;
 };
@@ -26,18 +27,18 @@ struct Gate {
 void adamw_step(const AdamW& settings, std::int64_t step, const std::vector<at::Tensor>& masters,
                 const std::vector<at::Tensor>& gradients, const std::vector<at::Tensor>& first_moments,
                 const std::vector<at::Tensor>& second_moments, const std::vector<bool>& decays, const Gate& gate = {});
-// From gradients' sums of squares (float64) and the step's loss (float64 [1]); `max_norm` as of clip_gradients, 0 also
-// where not all squares are there.
+// The gate from gradients' sums of squares (float64) and the step's loss (float64 [1]). `max_norm` is that of
+// clip_gradients, or 0 where some squares are missing.
 Gate gate_of(const at::Tensor& squares, const at::Tensor& loss, double max_norm);
 
-// Of a float32 tensor, in double: the same bits at any number of threads.
+// The sum over a float32 tensor, in double; its bits do not depend on the number of threads.
 double sum_of_squares(const at::Tensor& tensor);
 
 // Scales float32 gradients whose global norm is `norm` so that it is at most `max_norm` (0: no limit), by
 // min(1, max_norm / (norm + 1e-6)) as torch.nn.utils.clip_grad_norm_ does.
 void clip_gradients(const std::vector<at::Tensor>& gradients, double norm, double max_norm);
 
-// Of step 1 .. options.steps: linear to options.lr over the warm-up steps, then a cosine down to
+// The learning rate of step 1 .. options.steps: linear up to options.lr during the warm-up steps, then a cosine down to
 // options.min_lr_ratio * options.lr at the last step.
 double lr_at(const job::TrainOptions& options, std::int64_t step);
 

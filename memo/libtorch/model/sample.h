@@ -1,4 +1,4 @@
-// What one sequence of a step is made of.
+// One sequence of a step: tokens, targets, positions and documents.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -11,17 +11,17 @@ namespace memo::libtorch {
 // [S] int64 each.
 struct Sample {
   at::Tensor tokens;
-  at::Tensor targets;                // -1: no loss there
-  at::Tensor positions;              // of each token in its document
-  std::vector<std::int64_t> starts;  // of the documents, ascending from 0; empty: they are joined
+  at::Tensor targets;                         // -1: no loss
+  at::Tensor positions;                       // of each token, in its document
+  std::vector<std::int64_t> document_starts;  // ascending from 0; empty: the documents are joined
 };
 
-// `window` [S + 1] int64: tokens, and the last one's target. Documents are apart when `starts` is not empty: attention
-// stays inside of each, positions count from its first token, and its last token, which would predict the next
-// document's first, has no loss.
-Sample make_sample(const at::Tensor& window, std::vector<std::int64_t> starts = {});
+// `window` [S + 1] int64: the tokens, and the last one's target. Where `document_starts` is not empty, documents are
+// apart: attention stays inside of each, positions count from its first token, and its last token has no loss, since
+// its target would be the next document's first token.
+Sample make_sample(const at::Tensor& window, std::vector<std::int64_t> document_starts = {});
 
-// How many tokens have a loss.
+// The number of tokens that have a loss.
 std::int64_t target_count(const Sample& sample);
 
 }  // namespace memo::libtorch

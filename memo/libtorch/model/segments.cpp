@@ -1,3 +1,4 @@
+// Leaves, roots and gradients of a call's graph.
 #include "memo/libtorch/model/segments.h"
 
 #include <ATen/core/grad_mode.h>
@@ -11,7 +12,8 @@
 namespace memo::libtorch {
 namespace {
 
-// A segment of one node runs on this thread, whose allocations are planned: the engine would run a GPU's on another.
+// Whether the graph is a single node. Such a node is called on this thread, whose allocations are planned: on a GPU,
+// autograd's engine would take it to another thread.
 bool is_one_node(const Graph& graph) {
   const auto& node = graph.roots.front().function;
   for (std::size_t i = 0; i < graph.roots.size(); ++i)
@@ -37,7 +39,7 @@ at::ScalarType ComputeDtype::of(const model::TensorClass& cls) const {
   return at::kFloat;
 }
 
-std::size_t Segments::least_planned() const { return foreign() ? libtorch::least_planned : 0; }
+std::size_t Segments::least_planned() const { return external() ? libtorch::least_planned : 0; }
 
 at::Tensor leaf(const at::Tensor& tensor, Graph& graph) {
   graph.leaves.push_back(tensor.detach().set_requires_grad(true));

@@ -1,3 +1,4 @@
+// Regions of each group of the state, and the copies that bring paged groups in and out between steps.
 #include "memo/libtorch/run/planned_state.h"
 
 #include <optional>
@@ -27,7 +28,7 @@ std::optional<std::size_t> region_of(const model::TensorClass& cls) {
 PlannedState::PlannedState(const plan::Plan& plan, std::byte* arena, exec::CopyEngine& engine) : engine_(engine) {
   const plan::Program& program = plan.program;
   for (std::size_t kind = 0; kind < 3; ++kind) regions_[{}][kind] = arena + program.fixed[kind].offset.value();
-  std::set<std::pair<StateGroup, std::size_t>> paged;  // a tensor has many copies, to one place
+  std::set<std::pair<StateGroup, std::size_t>> paged;  // a set, since a tensor has many copies, all to one place
   const auto find = [&](const plan::Tensor& tensor) -> std::optional<std::pair<StateGroup, std::size_t>> {
     const model::TensorClass& cls = plan.profile.flow.classes[tensor.cls];
     const auto region = region_of(cls);
@@ -62,7 +63,7 @@ Status PlannedState::move(std::vector<Paged>& pieces, plan::Direction direction)
     if (const Status moved = engine_.wait(ticket); result && !moved)
       result = fail(moved.error().kind, paged->name + ": " + moved.error().message);
   const Status drained = engine_.drain();
-  engine_.take_spans(direction);  // of no step
+  engine_.take_spans(direction);  // these spans belong to no step
   return result ? drained : result;
 }
 

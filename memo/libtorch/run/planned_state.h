@@ -1,4 +1,4 @@
-// Where a plan has the model's state: addresses in the arena and, of what is paged, places on the tiers.
+// Where a plan puts the model's state: addresses in the arena, and for paged state also places on the tiers.
 #pragma once
 
 #include <map>
@@ -14,13 +14,13 @@ namespace memo::libtorch {
 
 class PlannedState final : public StatePager {
  public:
-  // All must outlive it. The engine is idle whenever something is fetched or stored.
+  // All arguments must outlive it. The engine must be idle whenever a group is fetched or stored.
   PlannedState(const plan::Plan& plan, std::byte* arena, exec::CopyEngine& engine);
 
   [[nodiscard]] StateRegions regions(const StateGroup& group) const { return regions_.at(group); }
   Status fetch(const StateGroup& group) override;
   Status store(const StateGroup& group) override;
-  // Gives gradients that are paged a content on their tiers, zeros, after a step that failed while it wrote them.
+  // Writes zeros to the tiers for all paged gradients, after a step that failed while it wrote gradients.
   Status rewrite_gradients(exec::ArenaBytes& arena);
 
  private:

@@ -1,3 +1,5 @@
+// One call from views of its operands to settled results, and the translation of saved tensors to planned ones and
+// back.
 #include "memo/libtorch/run/runner.h"
 
 #include <fmt/format.h>
@@ -15,7 +17,7 @@ namespace {
 
 constexpr std::size_t departures_kept = 20;
 
-// Of a contiguous tensor. Infinities and NaN are what has all bits of the exponent.
+// For a contiguous tensor: infinities and NaN are the values whose exponent bits are all set.
 bool all_finite(const at::Tensor& tensor) {
   if (!tensor.is_cpu()) return tensor.isfinite().all().item<bool>();
   const auto finite = [&]<class Word>(Word exponent) {
@@ -58,7 +60,9 @@ void Runner::begin_sequence(const Sample& sample, bool first) {
   if (!sample.tokens.defined()) return;
   MEMO_CHECK(sample.tokens.numel() == plan_.profile.flow.context.value(), "a sample has the plan's context");
   const auto here = [&](const at::Tensor& tensor) { return tensor.to(device_.of_tensors(), /*non_blocking=*/true); };
-  device_.run([&] { sample_ = {here(sample.tokens), here(sample.targets), here(sample.positions), sample.starts}; });
+  device_.run([&] {
+    sample_ = {here(sample.tokens), here(sample.targets), here(sample.positions), sample.document_starts};
+  });
 }
 
 Status Runner::run(plan::CallIndex call) {
@@ -78,7 +82,7 @@ void Runner::run_call(plan::CallIndex call) {
   const std::int64_t departures_before = departure_count_;
   const bool backward = what.phase == plan::Phase::backward;
   const auto& segment = plan_.profile.flow.segments[what.segment];
-  // Reads that the table got from saved tensors come last; only autograd asks for them, through unpack.
+  // The table's reads end with those added for saved tensors; only autograd asks for them, through unpack.
   const int number = gradients_of_[call];
   const Gradients* gradients = number < 0 ? nullptr : &gradients_[at(number)];
   if (gradients && first_sequence_ && gradients->first == call) state_->zero_gradients(gradients->group);
@@ -106,13 +110,13 @@ void Runner::run_call(plan::CallIndex call) {
   reads.clear();
   if (gradients && gradients->last == call) state_->measure_gradients(gradients->group);
   if (looks_ && not_finite_.empty()) look_at_results(call, gradients && gradients->last == call ? gradients : nullptr);
-  const bool may_outlive = segments_.foreign() && !backward && segment.stage == model::Stage::before;
+  const bool may_outlive = segments_.external() && !backward && segment.stage == model::Stage::before;
   for (const Departure& departure : planned.finish())
     if (!(departure.kind == Departure::Kind::outlived && may_outlive)) note(call, describe(departure));
   if (planned.unused() > 0 && !(state_ && state_->refused()))
     note(call, fmt::format("{} planned requests were not made", planned.unused()));
-  // What someone else's code keeps may lie where the plan has other things.
-  if (segments_.foreign() && departure_count_ > departures_before)
+  // External code may keep a tensor at an address that the plan has given to another.
+  if (segments_.external() && departure_count_ > departures_before)
     throw std::runtime_error("it does not allocate what was recorded: " + departures_.back());
 }
 
@@ -121,7 +125,7 @@ void Runner::look_for_not_finite(bool look) {
   not_finite_.clear();
 }
 
-// `measured`: the gradients that are complete now.
+// `measured`: gradients that are complete with this call.
 void Runner::look_at_results(plan::CallIndex call, const Gradients* measured) {
   for (const PlannedOperand& operand : memory_.writes(call))
     if (!all_finite(view(operand))) {
@@ -135,7 +139,7 @@ void Runner::look_at_results(plan::CallIndex call, const Gradients* measured) {
   }
 }
 
-// Results lie where the plan says, or are moved there when the call departed from it.
+// Moves each result to its planned place, unless it was allocated there.
 void Runner::settle(plan::CallIndex call, const std::vector<at::Tensor>& results) {
   const auto writes = memory_.writes(call);
   MEMO_CHECK(results.size() <= writes.size(), "a call writes what its table says");
@@ -153,7 +157,7 @@ Where Runner::where(const plan::Call& call) const {
   Where result;
   result.layer = call.layer;
   result.block = call.block;
-  result.starts = sample_.starts;
+  result.document_starts = sample_.document_starts;
   if (call.block.exists() && sample_.tokens.defined()) {
     const model::Dataflow& flow = plan_.profile.flow;
     const std::int64_t tokens = flow.block_tokens(call.block).value();
@@ -179,13 +183,14 @@ std::optional<std::any> Runner::pack(const at::Tensor& tensor) {
       if (data >= operand.address && data < operand.address + operand.bytes.value())
         return Saved{operand.tensor, data - operand.address, tensor.sizes().vec(), tensor.strides().vec(),
                      tensor.scalar_type()};
-  if (segments_.foreign() && !in_arena(data)) return std::nullopt;
+  if (segments_.external() && !in_arena(data)) return std::nullopt;
   auto held = std::make_shared<const Held>(tensor, static_cast<std::int64_t>(tensor._version()));
   held_.push_back(held);
   return std::any(std::move(held));
 }
 
-// What someone else's code saves and lets go of within the call is a transient; the rest is not of the plan.
+// A tensor that external code saves and releases within the call is a transient; one that it still keeps is a
+// departure.
 void Runner::check_held(plan::CallIndex call) {
   for (const auto& seen : std::exchange(held_, {}))
     if (const auto held = seen.lock())
@@ -203,8 +208,8 @@ at::Tensor Runner::unpack(const std::any& handle) {
     if (operand.tensor == saved.tensor)
       return tensor_at(operand.address + saved.byte_offset, saved.sizes, saved.strides, saved.dtype,
                        device_.of_tensors());
-  // Someone else's graph may lead anywhere.
-  if (segments_.foreign()) throw std::runtime_error("backward needs a tensor that another call saved");
+  // A graph of external code may lead to any tensor.
+  if (segments_.external()) throw std::runtime_error("backward needs a tensor that another call saved");
   MEMO_CHECK(false, "a backward call reads what its forward call saved");
 }
 
@@ -215,7 +220,7 @@ void Runner::note(plan::CallIndex call, const std::string& what) {
 
 std::string Runner::name(plan::CallIndex call) const {
   const plan::Call& what = plan_.program.calls[call];
-  static constexpr const char* phases[] = {"", " backward", " again"};
+  static constexpr const char* phases[] = {"", " backward", " rerun"};
   return fmt::format("{}{} (layer {}, {} {})", plan_.profile.flow.segments[what.segment].name,
                      phases[static_cast<int>(what.phase)], what.layer, what.block.exists() ? "block" : "head group",
                      what.block.exists() ? what.block.value() : what.group);

@@ -1,5 +1,6 @@
-// Runs the calls of a plan on LibTorch: operands are views of the arena, allocations get their planned addresses, and
-// what autograd saves becomes the name of a planned tensor, to be found wherever the plan has it at backward.
+// Runs the calls of a plan on LibTorch. Operands are views of the arena and allocations get their planned addresses. A
+// tensor that autograd saves is replaced by the number of the planned tensor it lies in, so that backward finds it
+// wherever the plan has moved it.
 #pragma once
 
 #include <cstdint>
@@ -23,40 +24,41 @@ namespace memo::libtorch {
 
 class Runner final : public exec::Compute, private SavedTensorKeeper {
  public:
-  // All must outlive the runner. `dtype` is the compute dtype. Without `state`, parameters and their gradients are
-  // someone else's. With it, the runner zeroes a layer's gradients before the first
-  // call of a step that adds to them, and has them measured after the last.
+  // All arguments must outlive the runner. `dtype` is the compute dtype. If `state` is null, the caller owns parameters
+  // and gradients. Else the runner zeroes a layer's gradients before the first call of a step that adds to them, and
+  // has their squares summed after the last.
   Runner(const plan::Plan& plan, std::byte* arena, Segments& segments, ComputeDtype dtype, ModelState* state,
          Device& device);
 
-  // Calls that follow work on `sample`, which has no tokens where calls are of layers alone; on the first one of a step
-  // if `first`.
+  // Following calls work on `sample`, which has no tokens where calls are of layers alone. `first`: whether it is the
+  // step's first sequence.
   void begin_sequence(const Sample& sample, bool first);
   Status run(plan::CallIndex call) override;
 
-  // What the last call that failed threw, once; else null.
+  // Returns, once, the exception of the last call that failed; else null.
   [[nodiscard]] std::exception_ptr take_exception() { return std::exchange(exception_, nullptr); }
 
-  // Whether to look at what each call writes, for the first that is not finite: its name, or "" while there is none.
+  // With `look`, following calls have their results examined. `not_finite` names the first result that is not finite,
+  // "" so far.
   void look_for_not_finite(bool look);
   [[nodiscard]] const std::string& not_finite() const { return not_finite_; }
 
-  // Where calls departed from the plan, "segment (layer, block): what", in order; at most a few are kept.
+  // Descriptions of departures, "segment (layer, block): what", in order; at most a few are kept.
   [[nodiscard]] const std::vector<std::string>& departures() const { return departures_; }
   [[nodiscard]] std::int64_t departure_count() const { return departure_count_; }
 
  private:
-  struct Saved {  // a saved tensor, by the planned tensor it lies in
+  struct Saved {  // a saved tensor, as part of the planned tensor it lies in
     plan::InstanceIndex tensor;
     std::int64_t byte_offset;
     std::vector<std::int64_t> sizes, strides;
     at::ScalarType dtype;
   };
-  struct Gradients {  // of a group: the calls that add to them
+  struct Gradients {  // the first and last call that adds to a group's gradients
     StateGroup group;
     plan::CallIndex first, last;
   };
-  struct Held {  // a saved tensor that lies elsewhere, as autograd holds it
+  struct Held {  // a saved tensor outside of planned tensors; autograd holds it
     Held(at::Tensor saved, std::int64_t at_version) : tensor(std::move(saved)), version(at_version) {}
     at::Tensor tensor;
     std::int64_t version;
@@ -81,11 +83,11 @@ class Runner final : public exec::Compute, private SavedTensorKeeper {
   ModelState* state_;
   Device& device_;
   std::vector<Gradients> gradients_;
-  IndexedVector<plan::CallIndex, int> gradients_of_;  // into gradients_, or -1
-  Sample sample_;                                     // of the sequence, on the device
+  IndexedVector<plan::CallIndex, int> gradients_of_;  // by call: an index into gradients_, or -1
+  Sample sample_;                                     // the current sequence, on the device
   bool first_sequence_ = true;
   plan::CallIndex current_;
-  std::vector<std::weak_ptr<const Held>> held_;  // transients of the call that autograd saved
+  std::vector<std::weak_ptr<const Held>> held_;  // saved tensors that may be transients of the current call
   std::exception_ptr exception_;
   bool looks_ = false;
   std::string not_finite_;

@@ -1,3 +1,4 @@
+// Opens a plan's arena, tiers and streams, and plays the plan's program for each sequence of a step.
 #include "memo/libtorch/run/session.h"
 
 #include <ATen/ops/zeros.h>
@@ -54,7 +55,7 @@ struct Session::Impl {
   Arena arena;
   exec::Tiers tiers;
   std::shared_ptr<std::atomic<bool>> tier_failed;  // in this step
-  bool step_failed = false;                        // the last one
+  bool step_failed = false;                        // the last step failed
   PlannedState planned;
   ModelState state;
   Decoder decoder;

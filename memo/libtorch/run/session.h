@@ -21,43 +21,46 @@
 namespace memo::libtorch {
 
 struct StepResult {
-  double loss = 0;           // mean, nats per token
-  double gradient_norm = 0;  // global, before clipping
+  double loss = 0;           // mean per predicted token, nats
+  double gradient_norm = 0;  // of all gradients, before clipping
   Seconds seconds;           // the whole step
-  exec::StepReport report;   // sums over the sequences; spans of the last one
+  exec::StepReport report;   // sums over the sequences, but spans of the last one
   std::optional<exec::CheckReport> check;
-  bool finite = true;  // loss and gradient norm; else no parameter was changed, but for updates before all gradients
-  std::string not_finite;  // what was not, first: of a step with Watch::numbers
+  // Loss and gradient norm are finite. If not, no parameter was changed, except by updates before the norm was known.
+  bool finite = true;
+  std::string not_finite;  // with Watch::numbers: the first result that was not finite
 };
 
-enum class Watch { nothing, order, numbers };  // of a step: check mode (memo/exec/checked_step.h); what calls write
+// What is watched during a step: nothing, the order of accesses (check mode, memo/exec/checked_step.h), or the values
+// that calls write.
+enum class Watch { nothing, order, numbers };
 
 struct Guards {
-  exec::Watchdog* watchdog = nullptr;  // of copies; it must outlive the session. None: nobody watches
-  std::optional<exec::Faults> faults;  // of the disk tier, for tests
+  exec::Watchdog* watchdog = nullptr;  // watches copies; it must outlive the session. null: no watchdog
+  std::optional<exec::Faults> faults;  // faults of the disk tier, for tests
 };
 
 class Session {
  public:
-  // Fails when the arena or a tier cannot be had; before that when the plan does not validate. The device must outlive
-  // the session.
+  // Fails when the plan does not validate, then when the arena or a tier cannot be opened. The device must outlive the
+  // session.
   static Result<std::unique_ptr<Session>> open(plan::Plan plan, const model::Shape& shape, const job::Job& job,
                                                Device& device, const Guards& guards = {});
   ~Session();
 
   [[nodiscard]] const plan::Plan& plan() const;
-  [[nodiscard]] ModelState& state();  // its tensors are for work that the device runs
+  [[nodiscard]] ModelState& state();  // touch its tensors only in work that the device runs
 
-  // `samples`: the plan's number of sequences; `update` counts from 1 (AdamW's bias correction).
+  // `samples`: as many sequences as the plan has; `update` counts from 1 (AdamW's bias correction).
   Result<StepResult> step(const std::vector<Sample>& samples, std::int64_t update, double lr,
                           Watch watch = Watch::nothing);
-  // An operation of a tier failed in the last step. The next one may be the same step: a step that failed has changed
-  // nothing but what `unchanged` says.
+  // Whether an operation of a tier failed in the last step. If the state is still `unchanged`, the step can be
+  // repeated.
   [[nodiscard]] bool tier_failed() const;
-  // The state is that before the last step, which changed none of it.
+  // Whether the state is still that before the last step.
   [[nodiscard]] bool unchanged() const;
 
-  // Pages of the arena that steps have touched, and the most that LibTorch took from the heap during steps.
+  // Bytes of the arena's pages that steps have touched, plus the most that LibTorch took from the heap during steps.
   [[nodiscard]] Bytes device_peak() const;
   [[nodiscard]] std::int64_t departure_count() const;
   [[nodiscard]] const std::vector<std::string>& departures() const;

@@ -1,3 +1,4 @@
+// Runs the layers over one window at a time, by blocks, without a plan.
 #include "memo/libtorch/train/evaluation.h"
 
 #include <ATen/core/grad_mode.h>

@@ -1,4 +1,4 @@
-// The loss of a model over a text, forward only: what more context buys on a user's data.
+// The loss of a model over a text, forward only: it shows what more context buys on a user's data.
 #pragma once
 
 #include <functional>
@@ -17,17 +17,17 @@ struct Evaluation {
 
 struct EvaluationWindows {
   Tokens context, block;
-  std::int64_t most = 0;  // windows; 0: all that the data holds whole
+  std::int64_t most = 0;  // number of windows; 0: as many as the data holds
 };
 
-// Consecutive windows of S + 1 tokens, each of which predicts its last S: they share a token, so that each token is
-// predicted once. `on_window(done, of)` after each; it ends the work early by returning false, and means are then over
-// those that are done. Holds, besides the weights, for each token of one window: a layer's input, its q, k, v and the
-// attention's output. The data must have S + 1 tokens (corpus::Dataset::check_context).
+// Evaluates consecutive windows of S + 1 tokens, each of which predicts its last S. Neighbours share a token, so each
+// token is predicted once. `on_window(done, of)` is called after each window; when it returns false, the work ends and
+// means are over the windows so far. Besides the weights, memory holds for each token of one window: a layer's input,
+// its q, k, v and the attention's output. The data must have S + 1 tokens (corpus::Dataset::check_context).
 Evaluation evaluate(const Decoder& decoder, const corpus::Dataset& data, const EvaluationWindows& windows,
                     const std::function<bool(std::int64_t, std::int64_t)>& on_window);
 
-// Losses of one window [S + 1] int64, of each predicted token  # [S] float32
+// The losses [S] float32 of one window [S + 1] int64.
 at::Tensor window_losses(const Decoder& decoder, const at::Tensor& window, Tokens block);
 
 }  // namespace memo::libtorch

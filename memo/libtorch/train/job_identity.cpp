@@ -1,3 +1,4 @@
+// Compares the keys, model and data of a checkpoint with those of the job, and words the differences.
 #include "memo/libtorch/train/job_identity.h"
 
 #include <fmt/format.h>
@@ -12,7 +13,7 @@ namespace {
 
 using job::AtResume;
 
-// The key of a job that gives sizes, for one of config.json.
+// The job's key for a size that config.json names differently.
 std::string key_of(const std::string& config_key) {
   static const std::map<std::string, std::string> names{{"model_type", "model.family"},
                                                         {"hidden_size", "model.hidden"},
@@ -33,7 +34,7 @@ std::string key_of(const std::string& config_key) {
   return found == names.end() ? config_key : found->second;
 }
 
-// A tokenizer is what its file says, wherever that lies.
+// A tokenizer is identified by its file's name and content, wherever the file lies.
 std::string tokenizer_text(const std::optional<Path>& file) {
   if (!file) return "not set";
   const Result<std::string> text = read_text(*file);
@@ -55,7 +56,8 @@ JobIdentity::JobIdentity(job::Job job, const plan::Plan& plan, const Device& dev
   job_.memory.device = device.of_tensors().is_cpu() ? "cpu" : "cuda";
   for (job::KeyValue& key : key_values(job_)) {
     if (key.name == "data.tokenizer") key.value = tokenizer_text(job_.data.tokenizer);
-    const bool is_elsewhere = key.name.starts_with("model.") || key.name == "data.files";  // in config.json, in files_
+    // Checked by config.json, by files_.
+    const bool is_elsewhere = key.name.starts_with("model.") || key.name == "data.files";
     if (key.at_resume != AtResume::free && !(key.at_resume == AtResume::content && is_elsewhere))
       keys_.push_back(std::move(key));
   }
@@ -72,7 +74,7 @@ void JobIdentity::write(store::CheckpointState& about) const {
 std::vector<JobIdentity::Change> JobIdentity::key_changes(const store::CheckpointState& about) const {
   std::vector<Change> changes;
   for (const job::KeyValue& key : keys_) {
-    const auto before = about.keys.find(key.name);  // one that is newer than the checkpoint is not there
+    const auto before = about.keys.find(key.name);  // missing where the checkpoint is older than the key
     if (before != about.keys.end() && before->second != key.value)
       changes.push_back({key.name, before->second, key.value, place_of(job_, key.name), key.at_resume});
   }
@@ -119,12 +121,12 @@ Status JobIdentity::check(const store::CheckpointState& about, const Path& folde
   const std::vector<Change> keys = key_changes(about);
   const std::vector<Change> data = keeps_keys ? data_changes(about) : std::vector<Change>();
   MEMO_TRY(const std::vector<Change> model, model_changes(folder));
-  std::vector<Change> others;  // what makes it another job
+  std::vector<Change> others;  // changes that make it another job
   for (const Change& change : keys) {
     const bool tells_why = change.at_resume == AtResume::content && !data.empty();
     if (change.at_resume == AtResume::same || tells_why) others.push_back(change);
   }
-  for (const Change& change : model)  // the context may be one of both
+  for (const Change& change : model)  // the context may be in both
     if (std::ranges::find(others, change.key, &Change::key) == others.end()) others.push_back(change);
   others.insert(others.end(), data.begin(), data.end());
   if (!keeps_keys && about.seed != job_.seed)
@@ -156,7 +158,8 @@ Status JobIdentity::check(const store::CheckpointState& about, const Path& folde
   return {};
 }
 
-// As it was kept before keys were: of the data, how much it is, and how it begins and ends.
+// The digest of checkpoints from before they kept keys: over the model's config, the number of tokens, and the first
+// and last tokens.
 Result<std::string> JobIdentity::digest() const {
   MEMO_TRY(std::string text, model::config_text(shape_, job_.model.dtype));
   text += fmt::format("|{}|{}|{}", static_cast<int>(job_.model.dtype), job_.seed, job_.train.context.value());

@@ -1,4 +1,4 @@
-// Whether a checkpoint is of this job: by the keys of job.toml, the model's shape and the tokens of the data.
+// Decides whether a checkpoint is of this job, by the keys of job.toml, the model's shape and the tokens of the data.
 #pragma once
 
 #include <functional>
@@ -14,23 +14,24 @@
 
 namespace memo::libtorch {
 
-using Note = std::function<void(const std::string&)>;  // a line that the user is to know
+using Note = std::function<void(const std::string&)>;  // tells the user a line
 
 class JobIdentity {
  public:
-  // `plan` and `device` are what the job has chosen where it says "auto". Reads the data; keeps `shape` and `data`.
+  // `plan` and `device` tell what the job has chosen for "auto". Reads the data; keeps references to `shape` and
+  // `data`.
   JobIdentity(job::Job job, const plan::Plan& plan, const Device& device, const model::Shape& shape,
               const corpus::Dataset& data);
 
-  // Puts keys and data into what a checkpoint says of itself.
+  // Adds keys and data to a checkpoint's state.
   void write(store::CheckpointState& about) const;
-  // `about` is of the checkpoint in `folder`. An error when it is of another job, which names each difference; else a
-  // note for each change by which the run goes on with other numbers than it would have.
+  // `about` is the state of the checkpoint in `folder`. If it is of another job, the error names each difference.
+  // Otherwise, notes each change of a key that makes the run go on with different numbers.
   Status check(const store::CheckpointState& about, const Path& folder, const Note& note) const;
 
  private:
   struct Change {
-    std::string key, before, now, place;  // where `now` is from
+    std::string key, before, now, place;  // `place`: the file or option that sets `now`
     job::AtResume at_resume;
   };
   [[nodiscard]] std::vector<Change> key_changes(const store::CheckpointState& about) const;
@@ -39,7 +40,7 @@ class JobIdentity {
   [[nodiscard]] Result<std::string> digest() const;
 
   job::Job job_;
-  std::vector<job::KeyValue> keys_;  // that a checkpoint keeps; no paths, which are the machine's
+  std::vector<job::KeyValue> keys_;  // keys that a checkpoint keeps: all but paths, which differ between machines
   const model::Shape& shape_;
   const corpus::Dataset& data_;
   std::vector<store::DataFile> files_;

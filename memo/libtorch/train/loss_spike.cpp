@@ -1,3 +1,4 @@
+// Mean and deviation of the last finite losses.
 #include "memo/libtorch/train/loss_spike.h"
 
 #include <algorithm>

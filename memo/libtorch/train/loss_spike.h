@@ -1,4 +1,4 @@
-// When a loss is to be looked at.
+// Recognises a loss that is far above those before it.
 #pragma once
 
 #include <optional>
@@ -7,11 +7,11 @@
 namespace memo::libtorch {
 
 struct LossSpike {
-  double mean = 0, deviation = 0;  // of the losses it is compared with
+  double mean = 0, deviation = 0;  // over the earlier losses
 };
 
-// `loss` is above the mean of the last 64 losses, finite ones, by more than six of their standard deviations. Nothing
-// with less than 16 to compare with.
+// Set when `loss` exceeds the mean of the last 64 finite losses by more than six of their standard deviations. Not set
+// with fewer than 16 losses to compare with.
 std::optional<LossSpike> loss_spike(std::span<const double> earlier, double loss);
 
 }  // namespace memo::libtorch

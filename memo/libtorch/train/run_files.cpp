@@ -1,3 +1,4 @@
+// Writes metrics, timeline and summary, and reads the process's peak from /proc.
 #include "memo/libtorch/train/run_files.h"
 
 #include <fmt/format.h>

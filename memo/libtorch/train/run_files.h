@@ -21,10 +21,10 @@ inline constexpr RunFile comparison_file{"compare.json", {"a comparison", "{\"ve
 
 Status write_run_file(const RunFile& file, const Path& run, std::string_view text);
 
-// metrics.jsonl: one line a step.
+// metrics.jsonl: one line for each step.
 class MetricsFile {
  public:
-  // Keeps the lines of the first `steps` steps of an earlier run in the folder.
+  // Keeps the first `steps` lines that an earlier run left in the folder.
   static Result<MetricsFile> open(const Path& run, std::int64_t steps);
   Status add(const StepLine& line);
 
@@ -36,7 +36,7 @@ class MetricsFile {
 // timeline.json: the measured spans of the last step and the predicted ones.
 Status write_timeline(const plan::Plan& plan, const exec::StepReport& measured, const Path& run);
 
-// Of this process since the last reset (VmHWM).
+// Peak resident memory of this process since the last reset (VmHWM).
 void reset_peak_rss();
 Bytes peak_rss();
 

@@ -1,3 +1,4 @@
+// Reads off a folder whether it holds a run, and what would be lost.
 #include "memo/libtorch/train/run_folder.h"
 
 #include <fcntl.h>
@@ -20,20 +21,20 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Each step leaves a line, of which the last may be torn.
+// Counts the lines of metrics.jsonl, one for each step; the last may be torn.
 std::int64_t steps_in_metrics(const Path& run) {
   std::ifstream in(run / metrics_file.name, std::ios::binary);
   return std::count(std::istreambuf_iterator<char>(in), {}, '\n');
 }
 
-// Steps were done, and no checkpoint is there. A run that ended, or went on after its first periodic checkpoint, had
-// some.
+// For a folder with steps but without a checkpoint. A run that ended, or went on after its first periodic checkpoint,
+// had one.
 Status check_without_checkpoint(const Path& run, const job::Job& job, bool resume) {
   std::error_code ignored;
   const bool ended = fs::exists(run / summary_file.name, ignored);
   const std::int64_t steps = steps_in_metrics(run), every = job.train.checkpoint_every;
   if (steps == 0 && !ended) return {};
-  // The second one is begun when the first is whole.
+  // The second checkpoint is begun when the first is whole.
   if (resume && (ended || (every > 0 && steps > 2 * every)))
     return bad_input(fmt::format(
         "{}: a run of {} steps was here, and its checkpoints are gone: put one back, or name another folder",
@@ -45,7 +46,7 @@ Status check_without_checkpoint(const Path& run, const job::Job& job, bool resum
       run.string(), steps));
 }
 
-// As the run would find it.
+// Takes the lock as the run would, and gives it back.
 Status check_lock(const Path& folder) {
   std::error_code ignored;
   if (!fs::exists(folder, ignored)) return {};

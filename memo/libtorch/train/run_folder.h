@@ -1,4 +1,4 @@
-// The folder of a run: whether a run may begin or go on there, and one run at a time.
+// Checks that a run may begin or go on in a folder, and keeps other runs out of it.
 #pragma once
 
 #include <string>
@@ -9,8 +9,8 @@
 
 namespace memo::libtorch {
 
-// One run at a time in a folder: held while this lives, and given back however the process ends. Where the file system
-// has no locks (flock), nobody is refused.
+// Allows one run at a time in a folder: the lock is held while this lives, and released however the process ends. Where
+// the file system has no locks (flock), every run is allowed.
 class RunLock {
  public:
   static Result<RunLock> take(const Path& run);
@@ -20,15 +20,15 @@ class RunLock {
 
  private:
   explicit RunLock(int fd) : fd_(fd) {}
-  int fd_;  // of the folder
+  int fd_;  // the folder
 };
 
-// An error when a run of `job` cannot begin in `run`, or go on where it is to be resumed: the folder cannot be had or
-// written, another run is at work there, or what is there is not to be lost: a run that is not to be resumed or whose
-// checkpoints are gone, files that are no run's. Makes nothing.
+// An error when a run of `job` cannot begin in `run`, or cannot go on there with `resume`: the folder cannot be made or
+// written, another run is at work in it, or it holds something that would be lost, such as a run that is not to be
+// resumed, a run without its checkpoints, or files that belong to no run. Makes nothing.
 Status check_run_folder(const Path& run, const job::Job& job, bool resume);
 
-// The same of the folder of a comparison, which is to hold none of `names`.
+// The same check for the folder of a comparison; there, none of `names` may exist.
 Status check_comparison_folder(const Path& folder, const std::vector<std::string>& names);
 
 }  // namespace memo::libtorch

@@ -1,3 +1,4 @@
+// Chooses the session and the source of the state, in the order of run_start.h.
 #include "memo/libtorch/train/run_start.h"
 
 #include <fmt/format.h>

@@ -1,4 +1,4 @@
-// Where a run begins.
+// How a run begins: its session, its model folder, and the state it starts from.
 #pragma once
 
 #include <functional>
@@ -13,20 +13,20 @@
 
 namespace memo::libtorch {
 
-using Replan = std::function<Result<plan::Plan>(Bytes room)>;  // a plan with at most so much of the slow tier
+using Replan = std::function<Result<plan::Plan>(Bytes room)>;  // makes a plan with at most `room` on the slow tier
 
-// By `plan`, or where its tier cannot be had, as on a disk that is full by now, by one of `replan` (none: an error)
-// with less of it or without, which is noted.
+// Opens a session of `plan`. Where its tier cannot be had, as on a disk that has become full, opens one of `replan`
+// (null: an error) that uses less of the tier or none, and notes it.
 Result<std::unique_ptr<Session>> open_session(const job::Job& job, const plan::Plan& plan, const model::Shape& shape,
                                               Device& device, const Guards& guards, const Replan& replan,
                                               const Note& note);
 
-// That the job's model folder has the weights of its config.json, or none at all: before anything is measured.
+// Checks, before anything is measured, that the job's model folder has all weights of its config.json, or none.
 Status check_model(const job::Job& job);
 
-// Fills the state from the newest whole checkpoint in `run`, else from the model's folder, else at random; the steps
-// that are done, none without a checkpoint. Notes checkpoints that are damaged, and a folder without weights. An error
-// when the checkpoint is of another job.
+// Fills the state from the newest whole checkpoint in `run`, else from the model's folder, else at random. Returns the
+// steps done so far, none without a checkpoint. Notes damaged checkpoints, and a folder without weights. An error when
+// the checkpoint is of another job.
 Result<store::CheckpointState> start_state(ModelState& state, const job::Job& job, const JobIdentity& identity,
                                            const Path& run, const Note& note);
 

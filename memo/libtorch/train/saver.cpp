@@ -1,3 +1,4 @@
+// The two halves of a save: writing now, finishing on a thread.
 #include "memo/libtorch/train/saver.h"
 
 #include <fmt/format.h>
@@ -10,7 +11,7 @@
 namespace memo::libtorch {
 namespace {
 
-// What could not be saved leaves its room to others.
+// Removes the files of a failed save, so that they take no room.
 Status removed_unless(Status saved, const Path& folder) {
   std::error_code ignored;
   if (!saved) std::filesystem::remove_all(folder, ignored);

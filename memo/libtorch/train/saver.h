@@ -1,4 +1,4 @@
-// Saves checkpoints of a run beside the steps that follow.
+// Saves checkpoints while the following steps run.
 #pragma once
 
 #include <cstdint>
@@ -11,21 +11,23 @@
 
 namespace memo::libtorch {
 
-// A checkpoint's snapshot is its files: `save` writes them without waiting for the disk, which costs a copy into the
-// kernel's page cache and no memory of the process but one tensor's. Synced, checked and named, and older ones removed,
-// on a thread of its own while the next steps run. One checkpoint at a time.
+// A checkpoint's snapshot is its files: `save` writes them without waiting for the disk. This costs a copy into the
+// kernel's page cache, and only one tensor's memory in the process. A thread then syncs, checks and names the files,
+// and removes older checkpoints, while the next steps run. One checkpoint is saved at a time.
 class CheckpointSaver {
  public:
-  // `keep_last`: how many stay in `run` (0: all). `dog`, if any, watches whether the disk takes them.
+  // `keep_last`: how many checkpoints stay in `run` (0: all). `dog`, if any, watches whether the disk accepts the
+  // writes.
   CheckpointSaver(Path run, int keep_last, exec::Watchdog* dog)
       : run_(std::move(run)), keep_last_(keep_last), dog_(dog) {}
 
-  // `config`: the text of config.json. Ends the save before it first; a failure of that one is this one's. `state` may
-  // change when it returns.
+  // Waits for the previous save first, and returns its failure if it failed. `config`: the text of config.json. `state`
+  // may change when this returns.
   Status save(ModelState& state, const store::CheckpointState& about, const std::string& config);
-  // Until the last one has its name, or has failed; a failure is told once. What failed leaves no files.
+  // Waits until the last checkpoint has its name or has failed. Returns each failure once. A failed save leaves no
+  // files.
   Status wait();
-  // Of the last one that was begun and has not failed yet; -1: none.
+  // The step of the last save that was begun and is not known to have failed; -1: none.
   [[nodiscard]] std::int64_t last_step() const { return last_step_; }
 
  private:

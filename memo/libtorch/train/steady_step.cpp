@@ -1,3 +1,4 @@
+// Repeats a step on tier failures, then on values that are not finite.
 #include "memo/libtorch/train/steady_step.h"
 
 namespace memo::libtorch {

@@ -1,4 +1,4 @@
-// What is done about a step that went wrong.
+// Plays a step again after a failure from which a run can recover.
 #pragma once
 
 #include <functional>
@@ -9,11 +9,11 @@
 
 namespace memo::libtorch {
 
-// Plays a step. Where the slow tier fails before any parameter is updated, it is played again, up to three times in
-// all; each failure that is tried to be mended is noted. Where loss or gradient norm are not finite it is played once
-// more from the same state, looking at what each call writes: the result then names the first that is not
-// (`not_finite`). When all is finite the second time, that result counts, and a note says that the machine failed: the
-// same step has the same bits.
+// Plays a step. When the slow tier fails before any parameter is updated, plays it again, up to three times in all, and
+// notes each failure. When loss or gradient norm are not finite, plays it once more from the same state and looks at
+// what each call writes, so that the result names the first value that is not finite (`not_finite`). If everything is
+// finite the second time, that result counts, and a note says that the machine failed, since the same step has the same
+// bits.
 Result<StepResult> steady_step(Session& session, const std::vector<Sample>& samples, std::int64_t update, double lr,
                                Watch watch, const std::function<void(const std::string&)>& note);
 

@@ -1,3 +1,4 @@
+// The loop over steps: what happens before, between and after them, and when one fails.
 #include "memo/libtorch/train/trainer.h"
 
 #include <ATen/ops/tensor.h>
@@ -23,7 +24,7 @@
 namespace memo::libtorch {
 namespace {
 
-// The first step pays for fresh pages.
+// The median without the first step, which pays for fresh pages.
 double median_of_later(const std::vector<double>& values) {
   return median(values.size() > 1 ? std::vector(values.begin() + 1, values.end()) : values);
 }
@@ -67,10 +68,10 @@ class Training {
   }
 
  private:
-  [[nodiscard]] std::int64_t done() const { return static_cast<std::int64_t>(losses_.size()); }  // steps
+  [[nodiscard]] std::int64_t done() const { return static_cast<std::int64_t>(losses_.size()); }  // number of steps
 
   Status begin() {
-    MEMO_CHECKED(run_on(device_, [&] { return start(); }));  // first: a run that is refused leaves the folder as it is
+    MEMO_CHECKED(run_on(device_, [&] { return start(); }));  // first, so that a refused run leaves the folder unchanged
     const exec::Watchdog::Guard guard(guards_.watchdog, [] { return "plan.json is being written"; });
     MEMO_CHECKED(plan::write_plan(session_->plan(), request_.out / "plan.json"));
     MEMO_TRY(metrics_, MetricsFile::open(request_.out, done()));
@@ -92,8 +93,8 @@ class Training {
     return {};
   }
 
-  // What to do after a step that failed: an error, with the state before it saved; or nothing, since the run goes on
-  // from there without the tier that failed.
+  // After a step that failed: makes the run go on without the tier that failed, from the state before the step; or
+  // saves that state and returns the error.
   Status recover(const Error& error) {
     const std::string kept = keep_last_good();
     if (!session_->tier_failed()) return tl::unexpected(error);
@@ -124,7 +125,7 @@ class Training {
                                             check ? Watch::order : Watch::nothing, told));
     if (!result.finite) MEMO_CHECKED(skip(step, result));
     const auto spike = loss_spike(losses_, result.loss);
-    // JSON has one NaN: resuming gives the same losses.
+    // JSON has only one NaN, so all values that are not finite become it: a resumed run then has the same losses.
     losses_.push_back(std::isfinite(result.loss) ? result.loss : std::numeric_limits<double>::quiet_NaN());
     seconds_.push_back(result.seconds.value());
     stalls_.push_back(result.report.stall.value());
@@ -148,7 +149,7 @@ class Training {
     return {};
   }
 
-  // A step that is not finite: an error, with the state before it saved, unless the job skips such steps.
+  // For a step that is not finite: skips it where the job says so; else saves the state before it and returns an error.
   Status skip(std::int64_t step, const StepResult& result) {
     constexpr std::size_t most_in_a_row = 10;
     const std::string what =
@@ -168,7 +169,7 @@ class Training {
                     step, what, keep_last_good()));
   }
 
-  // Saves the state before a step that failed, where it is still there; says what is saved.
+  // Saves the state before a failed step, if it is still intact; returns words about what is saved.
   std::string keep_last_good() {
     end_save();
     if (session_->unchanged() && done() > 0 && done() != saved_) (void)checkpoint(done());
@@ -185,7 +186,7 @@ class Training {
     return run_on(device_, [&] { return saver_.save(session_->state(), about, config); });
   }
 
-  // A run does not end because a checkpoint on its way could not be saved: older ones stay.
+  // A save that fails does not end the run: older checkpoints stay.
   void save_beside(std::int64_t step) {
     end_save();
     if (const Status saved = save(step); !saved) note_unsaved(step, saved.error());
@@ -254,8 +255,8 @@ class Training {
   const Guards guards_;
   std::unique_ptr<Session> session_;
   std::vector<double> losses_, seconds_, stalls_;
-  std::vector<std::int64_t> skipped_;  // steps
-  std::int64_t saved_ = 0;             // the step of the newest checkpoint that is whole; 0: none
+  std::vector<std::int64_t> skipped_;  // numbers of skipped steps
+  std::int64_t saved_ = 0;             // the step of the newest whole checkpoint; 0: none
   std::optional<JobIdentity> identity_;
   std::string gradient_digest_;
   std::optional<MetricsFile> metrics_;

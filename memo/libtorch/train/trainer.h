@@ -21,7 +21,7 @@ struct StepLine {
   Seconds seconds, stall;
   double tokens_per_second = 0;
   bool skipped = false;  // the step was not finite and changed nothing
-  bool spike = false;    // of the loss (memo/libtorch/train/loss_spike.h)
+  bool spike = false;    // of the loss: memo/libtorch/train/loss_spike.h
 };
 
 struct Summary {
@@ -33,37 +33,38 @@ struct Summary {
   Seconds step, step_predicted, stall, stall_predicted;  // per step; measured ones are medians without the first step
   double tokens_per_second = 0;
   Bytes bytes_out, bytes_in;  // per step
-  Seconds copy_cpu;           // of cores, by the copies of a step
+  Seconds copy_cpu;           // seconds of cores that the copies of a step take
   Bytes process_peak_rss;
   std::int64_t departures = 0;
   std::string first_departure;
 };
 
-enum class CheckSteps { none, first, every };  // first: of this process
+enum class CheckSteps { none, first, every };  // `first`: the first step of this process
 
 struct TrainRequest {
   Path out;
   bool resume = false;
   CheckSteps check = CheckSteps::first;
-  // Called on another thread when nothing that waits for a disk has moved for the job's memory.watchdog; it is to end
-  // the process (memo/exec/watchdog.h). None: nobody watches.
+  // Called on another thread when nothing that waits for a disk has moved for the job's memory.watchdog. It must end
+  // the process (memo/exec/watchdog.h). Null: no watchdog.
   std::function<void(const std::string&)> on_stall;
-  std::optional<exec::Faults> faults;  // of the disk tier, for tests
+  std::optional<exec::Faults> faults;  // faults of the disk tier, for tests
   std::function<void(const StepLine&)> on_step;
-  std::function<void(std::int64_t step, const exec::CheckReport&)> on_check;  // of a step that ran clean in check mode
+  // After a step without violations in check mode.
+  std::function<void(std::int64_t step, const exec::CheckReport&)> on_check;
   Note on_note = [](const std::string&) {};
-  Replan replan;  // of the same job, asked when the slow tier fails; none: the run ends then
+  Replan replan;  // makes a plan of the same job when the slow tier fails; null: the run ends then
   const std::atomic<int>* interrupted = nullptr;  // > 0: finish the step, save, return ErrorKind::interrupted
 };
 
-// The job's data, fit for its model and context: opened first, so that what is wrong with it is said before anything is
-// measured. `python` has the tokenizers library.
+// Opens the job's data and checks that they fit its model and context. Call it first, so that errors in the data show
+// before anything is measured. `python` is an interpreter with the tokenizers library.
 Result<corpus::Dataset> open_data(const job::Job& job, const Path& python, const Note& note);
 
 Result<Summary> train(const job::Job& job, const plan::Plan& plan, const corpus::Dataset& data, Device& device,
                       const TrainRequest& request);
 
-// The contract's summary.json.
+// The text of summary.json (docs/formats.md).
 std::string summary_json(const Summary& summary);
 
 }  // namespace memo::libtorch

@@ -1,3 +1,4 @@
+// Copies parameters between the state and safetensors files, by the family's names.
 #include "memo/libtorch/train/weights_io.h"
 
 #include <ATen/ops/empty.h>
@@ -53,7 +54,7 @@ Result<at::Tensor> read_tensor(const store::TensorFiles& files, const std::strin
   return tensor.to(at::kFloat);
 }
 
-// The rows of a parameter that a checkpoint tensor holds, and that tensor's own shape.
+// The rows of a parameter that a checkpoint's tensor holds, and that tensor's shape in the file.
 at::Tensor rows_of(const at::Tensor& parameter, const model::ParameterPart& part) {
   return parameter.narrow(0, part.row, part.rows);
 }
@@ -61,7 +62,7 @@ std::vector<std::int64_t> stored_shape(const at::Tensor& rows, const model::Para
   return part.transposed ? rows.t().sizes().vec() : rows.sizes().vec();
 }
 
-// The weights of a folder, each there with its shape.
+// Finds the weights of a folder, and checks that each exists and has its shape.
 struct ModelFiles {
   store::TensorFiles files;
   store::WeightNames names;
@@ -89,7 +90,7 @@ struct Named {
   at::Tensor tensor;
 };
 
-// Of parameter i.
+// Tensors of parameter i.
 std::vector<Named> optimizer_tensors(const ModelState& state, std::size_t i) {
   const std::string& name = state.specs()[i].name;
   std::vector<Named> all{{"first." + name, state.first_moments()[i]}, {"second." + name, state.second_moments()[i]}};
@@ -122,7 +123,7 @@ Status load_weights(ModelState& state, const Path& folder, const Note& note) {
 
 Result<std::vector<store::FileSum>> save_weights(ModelState& state, const Path& folder, const Progress& moved) {
   std::vector<store::TensorSource> sources;
-  const auto scratch = std::make_shared<at::Tensor>();  // one transposed tensor at a time
+  const auto scratch = std::make_shared<at::Tensor>();  // room for one transposed tensor at a time
   for (std::size_t i = 0; i < state.specs().size(); ++i)
     for (const model::ParameterPart& part : state.specs()[i].parts) {
       const at::Tensor rows = rows_of(state.parameters()[i].value, part);

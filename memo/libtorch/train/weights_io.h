@@ -1,4 +1,4 @@
-// Weights and optimizer state between memory and files: a Hugging Face folder, and a checkpoint's state file.
+// Reads and writes weights and optimizer state: a Hugging Face folder, and a checkpoint's state file.
 #pragma once
 
 #include <functional>
@@ -11,17 +11,17 @@
 
 namespace memo::libtorch {
 
-using Note = std::function<void(const std::string&)>;  // a line that the user is to know
+using Note = std::function<void(const std::string&)>;  // tells the user a line
 
 // Reads model.safetensors (or its shards) into the masters, converting to float32. A tensor that is missing or has
-// another shape is an error that names it; those that the model has no place for are noted.
+// another shape is an error that names it; tensors that the model does not have are noted.
 Status load_weights(ModelState& state, const Path& folder, const Note& note);
-// The same errors, from the files' headers.
+// The same errors, from the files' headers alone.
 Status check_weights(const model::Shape& shape, const Path& folder);
 // Writes the weights in the compute dtype as a Hugging Face folder's model.safetensors.
 Result<std::vector<store::FileSum>> save_weights(ModelState& state, const Path& folder, const Progress& moved);
 
-// Moments and, for bfloat16, masters.
+// The moments, and the masters of a bfloat16 model.
 Result<store::FileSum> save_optimizer(ModelState& state, const Path& file, const Progress& moved);
 Status load_optimizer(ModelState& state, const Path& file);
 

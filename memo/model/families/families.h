@@ -11,12 +11,12 @@ const Family& mistral();
 const Family& qwen2();
 const Family& qwen3();
 
-// What the families after Llama share: RMS norm, rotary positions, gated SiLU, no fused tensors.
+// The common part of the families after Llama: RMS norm, rotary positions, gated SiLU, no fused tensors.
 std::vector<TensorNames> llama_tensors();
-// Keys that mean the same in all of them; a family reads the rest and returns `reader.status()`.
+// Reads keys with the same meaning in all of them; a family reads its other keys and returns `reader.status()`.
 void read_llama_keys(ConfigReader& reader, Shape& shape);
 nlohmann::json write_llama_keys(const Shape& shape);
-// What ConfigReader::windowed_layers reads.
+// Writes the keys that ConfigReader::windowed_layers reads.
 void write_windowed_layers(const Shape& shape, nlohmann::json& config);
 
 }  // namespace memo::model

@@ -1,4 +1,4 @@
-// Llama, and what the families that followed it share. Keys and defaults: transformers' LlamaConfig.
+// Llama, and the common part of the families that followed it. Keys and defaults: transformers' LlamaConfig.
 #include "memo/model/families/families.h"
 
 namespace memo::model {
@@ -95,7 +95,7 @@ nlohmann::json write_llama(const Shape& shape) {
   return config;
 }
 
-// transformers demands it, even where head_dim is given.
+// transformers demands that heads divide the hidden size, even where head_dim is given.
 Status check_llama(const Shape& shape, const std::string& where) {
   if (shape.hidden % shape.heads == 0) return {};
   return bad_input(

@@ -4,7 +4,7 @@ const gutter = () => parseFloat(styleColour("gutter"));
 const rightMargin = 12, axisHeight = 22;
 
 class PanCanvas {
-  // draw(context, box, fast): box is the plot in CSS pixels; fast while something moves. find(x, y): lines of the tip.
+  // draw(context, box, fast): box is the plot in CSS pixels; fast while something moves. find(x, y) returns the lines of the tip.
   constructor(parent, { label, height, view, draw, find, addresses = false }) {
     Object.assign(this, { view, draw, find, addresses, height });
     this.canvas = element("canvas", { tabindex: "0", role: "application", "aria-label": label, "aria-describedby": "keys",
@@ -66,7 +66,7 @@ class PanCanvas {
     });
   }
 
-  // Shares (0..1) of the plot.
+  // Positions as shares (0..1) of the plot.
   place(event) {
     const bounds = this.canvas.getBoundingClientRect(), box = this.box;
     return [(event.clientX - bounds.left - box.left) / box.width, (event.clientY - bounds.top) / box.height];
@@ -87,7 +87,7 @@ class PanCanvas {
     const up = (event) => {
       this.pointers.delete(event.pointerId);
       const moved = Math.hypot(event.clientX - this.pressed.clientX, event.clientY - this.pressed.clientY);
-      if (event.type === "pointerup" && moved < 6) this.tell(event);  // a tap asks what is there
+      if (event.type === "pointerup" && moved < 6) this.tell(event);  // a tap asks for the tip
     };
     on("pointerup", up);
     on("pointercancel", up);
@@ -120,7 +120,7 @@ class PanCanvas {
       this.view.pan("address", (event.clientY - before.clientY) / box.height);
   }
 
-  // A plain wheel scrolls the page until the picture was clicked or focused.
+  // A plain wheel scrolls the page, unless the picture was clicked or focused.
   wheel(event) {
     if (!event.ctrlKey && !event.metaKey && document.activeElement !== this.canvas) return;
     event.preventDefault();

@@ -1,4 +1,4 @@
-// The ordinary charts, by Chart.js: bytes in use over time, loss. Their left and right edges are those of the canvases.
+// Ordinary charts, by Chart.js: bytes in use over time, and loss. Their left and right edges are those of the canvases.
 
 function baseOptions(extra = {}) {
   const ink = styleColour("soft"), grid = styleColour("grid");
@@ -18,8 +18,8 @@ function chartIn(parent, height, label, config) {
   return new Chart(canvas, config);
 }
 
-// The calls that stand for what is seen, [time, call]: of each pixel column the one where `total` is highest, for no longer
-// than the column; then the column's last call, for as long as it goes on.
+// The calls that represent the visible time, as [time, call]: for each pixel column the call with the highest `total`, for at
+// most the column's width; then the column's last call, for its remaining time.
 function seenCalls(clock, total, [from, to], columns) {
   const first = indexAt(clock, from), last = Math.min(clock.length - 2, indexAt(clock, to));
   if (last - first <= columns) return Array.from({ length: last - first + 1 }, (_, i) => [clock[first + i], first + i]);
@@ -57,8 +57,8 @@ class OccupancyCharts {
     this.update();
   }
 
-  // `layers` {label, values by call, colour} lie one on the other; `levels` {label, colour, dash, steps} are lines, with a
-  // value from each boundary on: [[boundary, value], ...].
+  // `layers` {label, values by call, colour} are stacked; `levels` {label, colour, dash, steps} are lines with a value from each
+  // boundary on: [[boundary, value], ...].
   add(height, label, total, layers, levels) {
     const options = baseOptions(), left = gutter();
     options.scales = {
@@ -127,7 +127,7 @@ class OccupancyCharts {
   }
 }
 
-// Lines by number: loss by step, loss by position. lines: [{label, points: [[x, y], ...]}]
+// Lines over a number: loss by step, loss by position. lines: [{label, points: [[x, y], ...]}]
 function lineChart(parent, { height, label, xTitle, yTitle, lines }) {
   const options = baseOptions(), left = gutter(), colours = lineColours(lines.length);
   const title = (text) => ({ display: true, text, color: styleColour("soft") });

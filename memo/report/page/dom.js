@@ -26,7 +26,7 @@ function behind(title, content) {
   return element("details", {}, element("summary", {}, title), element("div", {}, content));
 }
 
-// What the pointer or the keyboard found: a title and lines below it.
+// The tip at the pointer or at the keyboard's position: a title and lines below it.
 function showTip(lines, x, y) {
   const tip = $("tip");
   if (!lines) {

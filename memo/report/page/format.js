@@ -21,12 +21,12 @@ function digits(value) {
   return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2);
 }
 
-// null: a number that is not finite, which JSON does not have.
+// null stands for a number that is not finite, which JSON does not have.
 function fixedText(value, decimals) {
   return value === null ? "not finite" : value.toFixed(decimals);
 }
 
-// The end of a path that no other one shares: its last part, with as many folders as it takes.
+// The shortest end of a path that no other path shares: its last part, with folders as needed.
 function shortName(path, paths) {
   const parts = path.split("/").filter(Boolean);
   for (let count = 1; count < parts.length; ++count) {
@@ -59,7 +59,7 @@ function ticks(from, to, count, binary = false) {
   return { step, values: result };
 }
 
-// Ticks of one axis in one unit, with as many decimals as their distance asks for.
+// Ticks of one axis in one unit, with the decimals that their distance needs.
 function tickLabels({ step, values }, binary) {
   const [units, base] = binary ? [["B", "KiB", "MiB", "GiB", "TiB"], 1024] : [["µs", "ms", "s"], 1000];
   const largest = Math.abs(values.at(-1) ?? 0) * (binary ? 1 : 1e6);

@@ -1,4 +1,4 @@
-// Puts the page together, and again for another tab, another clock or other colours.
+// Puts the page together, and again for another tab, clock or colour scheme.
 
 const page = JSON.parse($("data").textContent), all = page.subjects;
 for (const subject of all) subject.path = subject.name;
@@ -6,7 +6,7 @@ for (const subject of all) subject.name = shortName(subject.path, all.map(({ pat
 const opened = new Map();  // subjects are unpacked when first shown
 const seconds = Math.max(...all.flatMap(({ timelines }) => Object.values(timelines).map((t) => t?.step ?? 0)));
 const bytes = Math.max(...all.map(({ predicted, limit }) => Math.max(predicted.peak, limit <= 1.25 * predicted.peak ? limit : 0)));
-const view = new View(seconds, bytes * 1.01);  // one scale for all: going from tab to tab compares
+const view = new View(seconds, bytes * 1.01);  // one scale for all, so that tabs can be compared
 const map = new MemoryMap($("map"), view), streams = new Streams($("streams"), view), occupancy = new OccupancyCharts($("tiers"), view);
 let shown = 0, clockName = "predicted", single = -1, lossCharts = [];
 
@@ -54,7 +54,7 @@ function tools(subject) {
     button("Without weights", "Show only the addresses of tensors", () => view.place("address", ...tensorAddresses(subject))), button("Everything", "Show everything", () => view.reset())].filter(Boolean));
 }
 
-// [low, span] of what is not there all of the step.
+// [low, span] of addresses that are not occupied during the whole step.
 function tensorAddresses({ rectangles, kinds }) {
   let low = Infinity, high = 0;
   for (let i = 0; i < rectangles.count; ++i) {
@@ -121,7 +121,7 @@ function streamsLead(subject) {
   return `${text[0].toUpperCase()}${text.slice(1)}.`;
 }
 
-// Tables are long to make: when first opened.
+// Tables take long to make, so they are made when first opened.
 function lazyTables(subject) {
   const lazy = (parent, title, make) => {
     const details = element("details", { ontoggle: () => { if (details.open && !details.lastChild.hasChildNodes()) details.lastChild.append(...make()); } },

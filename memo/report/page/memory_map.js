@@ -1,4 +1,4 @@
-// Addresses by time. Above the map, a strip that says what compute does.
+// The map of addresses by time, below a strip that shows compute's calls.
 
 const stripHeight = 7, stripGap = 4;
 
@@ -16,7 +16,7 @@ class MemoryMap {
     Object.assign(this, { subject, clock, single });
     this.recolour();
   }
-  // `single`: the one kind to single out, or -1.
+  // `single`: the one kind to highlight, or -1.
   recolour() {
     const paper = parseHex(styleColour("paper"));
     this.colours = kindColours(this.subject.kinds).map((colour, kind) =>
@@ -89,7 +89,7 @@ class MemoryMap {
     });
   }
 
-  // The limit, and when the device holds most.
+  // Lines for the limit, and for the call at which the device holds most.
   marks(context, plot) {
     const { data } = this.subject, [bottom, top] = this.view.address, [from, to] = this.view.time;
     context.lineWidth = 1.5;

@@ -1,9 +1,11 @@
-// What stays free behind a rectangle that is so wide, so that neighbours are apart where there is room: a 20th at most.
+// Draws rectangles onto pixels, quickly also where many of them share a pixel.
+
+// The gap behind a rectangle of this width, so that neighbours are apart where there is room: at most a 20th of the width.
 const gapAfter = (wide, scale) => (wide > 5 * scale ? Math.min(0.75 * scale, wide / 20) : 0);
 
-// Rectangles onto pixels with exact coverage: a pixel that many small rectangles share gets the mean of their colours, so
-// 10^5 of them read as texture instead of noise. Rectangles of one picture hardly overlap, so the work is bounded by the
-// pixels plus the rectangles' edges; no level of detail has to be prepared.
+// Draws rectangles with exact coverage: a pixel that many small rectangles share gets the mean of their colours, so that 10^5 of
+// them look like texture instead of noise. Rectangles of one picture hardly overlap, so the work is bounded by the pixels plus
+// the rectangles' edges; no level of detail has to be prepared.
 class Raster {
   constructor(width, height) {
     this.width = width;
@@ -15,7 +17,7 @@ class Raster {
     this.sums.fill(0);
   }
 
-  // In pixels; parts outside are cut off.
+  // Adds a rectangle in pixels; parts outside are cut off.
   add(x0, y0, x1, y1, [red, green, blue]) {
     x0 = Math.max(0, x0);
     y0 = Math.max(0, y0);
@@ -36,8 +38,8 @@ class Raster {
     }
   }
 
-  // Over the background, at a place of the canvas in device pixels. What covers a part of a pixel is that part of its
-  // colour: no time looks longer than it is.
+  // Draws the sums over the background, at a place of the canvas in device pixels. A rectangle that covers a part of a pixel
+  // contributes this part of its colour, so that no time looks longer than it is.
   paint(context, left, top, [red, green, blue]) {
     const image = context.createImageData(this.width, this.height), out = image.data, sums = this.sums;
     for (let i = 0; i < out.length; i += 4) {

@@ -1,4 +1,4 @@
-// Compute, copy-out and copy-in by time, with stalls; predicted, and below it measured where the run has it.
+// Compute, copy-out and copy-in by time, with stalls: predicted ones, and below them measured ones if the run has them.
 
 const laneHeight = 30, laneGap = 5, groupHead = 20;
 
@@ -27,7 +27,7 @@ class Streams {
     });
   }
 
-  // {name, top, ...spans with a colour each} from top to bottom.
+  // Lanes from top to bottom: {name, top, ...spans with a colour each}.
   lanes() {
     const { subject } = this, colours = streamColours(), call = callColours(subject), lanes = [];
     this.groups.forEach(({ name, timeline }, g) => {
@@ -58,7 +58,7 @@ class Streams {
         }
       }
     this.raster.paint(context, Math.round(box.left * scale), 0, card);
-    context.fillStyle = styleColour("paper");  // between lanes: the page
+    context.fillStyle = styleColour("paper");  // the page's colour between lanes
     for (const { top, title } of lanes) {
       const head = title === "compute" ? groupHead : laneGap;
       context.fillRect(box.left, top - head, box.width, head);
@@ -89,7 +89,7 @@ class Streams {
     const time = from + ((x - box.left) / box.width) * (to - from);
     const lane = this.lanes().find(({ top }) => top <= y && y < top + laneHeight);
     if (!lane || x < box.left || x > box.left + box.width) return null;
-    const near = (to - from) / box.width;  // half a pixel either way
+    const near = (to - from) / box.width;  // half a pixel to either side
     for (const { index, start, end, name, copy, stall } of [...lane.parts].reverse()) {
       if (start.length === 0) continue;
       const i = indexAt(start, time);
@@ -113,6 +113,6 @@ function streamsLegend(subject) {
   const chip = (colour, text) => element("span", { class: "chip" }, element("i", { style: `background:${rgb(colour)}` }), text);
   const again = subject.program["call.phase"].includes(2);
   return [chip(colours.forward, "forward"), chip(colours.forwardCore, "its attention"), chip(colours.backward, "backward"),
-    chip(colours.backwardCore, "its attention"), again ? chip(colours.rerun, "computed again") : null,
+    chip(colours.backwardCore, "its attention"), again ? chip(colours.rerun, "reruns") : null,
     chip(colours.out, "copy out"), chip(colours.in, "copy in"), chip(colours.stall, "stall")].filter(Boolean);
 }

@@ -1,6 +1,6 @@
-// A plan or run ready to be drawn: kinds of memory, rectangles, streams and clocks as flat arrays.
+// Prepares a plan or run for drawing: kinds of memory, rectangles, streams and clocks as flat arrays.
 
-const phaseNames = ["forward", "backward", "again"];
+const phaseNames = ["forward", "backward", "rerun"];
 
 async function openSubject(data) {
   const program = await readColumns(data.program);
@@ -9,7 +9,7 @@ async function openSubject(data) {
     if (timeline) timelines[name] = await openTimeline(timeline, program);
   const kinds = [
     ...data.fixed.map(({ name }) => ({ name, family: "fixed" })),
-    ...data.classes.map(({ name, gradient, lasting }) => ({ name, family: lasting ? "fixed" : gradient ? "gradient" : "saved" })),
+    ...data.classes.map(({ name, gradient, persistent }) => ({ name, family: persistent ? "fixed" : gradient ? "gradient" : "saved" })),
     { name: "transients", family: "transients" },
   ];
   const subject = { data, program, timelines, kinds, calls: program["call.segment"].length };
@@ -17,7 +17,7 @@ async function openSubject(data) {
   return subject;
 }
 
-// Spans in seconds, and the clock: when each boundary is (a call's start; last the step's end).
+// Spans in seconds, and the clock: the time of each boundary (a call's start; for the last one, the step's end).
 async function openTimeline(timeline, program) {
   const packed = await readColumns(timeline.columns);
   const lane = (name) => {
@@ -85,7 +85,7 @@ function liveBytes(subject) {
   return (subject.live = { total, byKind });
 }
 
-// Bytes in use of a tier at each boundary: an extent is in use from its copy-out until its last copy-in has ended.
+// Bytes in use on a tier at each boundary: an extent is in use from its copy-out to the end of its last copy-in.
 function tierBytes(subject, tier) {
   const { program, calls } = subject, first = new Map(), last = new Map();
   for (let c = 0; c < program["copy.residency"].length; ++c) {

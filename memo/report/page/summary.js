@@ -1,4 +1,4 @@
-// Figures in words and bars: the headline, prediction against measurement, waiting, fragmentation, runs side by side.
+// Figures in words and bars: the headline, prediction against measurement, stalls, fragmentation, runs side by side.
 
 function headline({ data }) {
   const { predicted, measured, limit } = data, now = measured ?? predicted;

@@ -1,4 +1,4 @@
-// The tables behind the pictures: the same content as numbers.
+// Tables with the numbers behind the pictures.
 
 function kindsTable({ data, kinds }) {
   const peak = [...data.fixed.map(({ bytes }) => bytes), ...data.classes.map(({ at_peak }) => at_peak), data.transients_at_peak];
@@ -8,7 +8,7 @@ function kindsTable({ data, kinds }) {
     return [name, family === "saved" ? "tensor" : family === "gradient" ? "gradient" : family, bytesText(peak[i]),
       cls?.row ? bytesText(cls.row * data.block) : "", ...(cls?.row ? [blocks(cls.recomputed), blocks(cls.swapped), blocks(cls.kept)] : ["", "", ""])];
   });
-  return table(["kind", "what", "at the peak", "a block", "blocks computed again", "swapped", "kept"], rows, [1]);
+  return table(["kind", "what", "at the peak", "a block", "blocks recomputed", "swapped", "kept"], rows, [1]);
 }
 
 function occupancyTable(subject, clock) {

@@ -1,5 +1,5 @@
-// Colours: of the page's style sheet for lines and text, made here for kinds of memory and for streams, so that any number
-// of tensor classes gets distinct ones.
+// Colours: lines and text have those of the page's style sheet; kinds of memory and streams get theirs here, so that any number
+// of tensor classes has distinct ones.
 
 const darkScheme = matchMedia("(prefers-color-scheme: dark)"), printMedia = matchMedia("print");
 let printing = false;
@@ -42,7 +42,7 @@ function kindColours(kinds) {
   });
 }
 
-// Streams: what a call does, copies, and waiting.
+// Colours of streams: calls, copies and waits.
 function streamColours() {
   const dark = isDark(), light = dark ? 0.06 : 0;
   return {

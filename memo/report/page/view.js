@@ -1,4 +1,4 @@
-// What part of the step the pictures show: one time axis for all of them, one address axis for the map.
+// The part of the step that the pictures show: one time axis for all of them, one address axis for the map.
 class View {
   constructor(seconds, bytes) {
     this.full = { time: [0, seconds], address: [0, bytes] };
@@ -14,14 +14,14 @@ class View {
     for (const listener of this.listeners) listener();
   }
 
-  // Around the point at `share` (0..1) of the axis; factor < 1 shows less.
+  // Zooms around the point at `share` (0..1) of the axis; a factor < 1 shows less.
   zoom(axis, factor, share = 0.5) {
     const [low, high] = this[axis], [first, last] = this.full[axis];
     const centre = low + share * (high - low);
     const span = Math.min(last - first, Math.max((last - first) * 1e-6, (high - low) * factor));
     this.place(axis, centre - share * span, span);
   }
-  // By a share of what is shown.
+  // Moves by a share of the visible range.
   pan(axis, share) {
     const [low, high] = this[axis];
     this.place(axis, low + share * (high - low), high - low);

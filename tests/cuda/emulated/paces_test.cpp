@@ -31,8 +31,9 @@ namespace memo::exec {
 namespace {
 
 using cuda::emulated::Pace;
-using PacedBackends = testing::Types<cuda::emulated::WithHostTier<Pace::late>, cuda::emulated::WithStaging<Pace::late>,
-                                cuda::emulated::WithHostTier<Pace::random>, cuda::emulated::WithStaging<Pace::random>>;
+using PacedBackends =
+    testing::Types<cuda::emulated::WithHostTier<Pace::late>, cuda::emulated::WithStaging<Pace::late>,
+                   cuda::emulated::WithHostTier<Pace::random>, cuda::emulated::WithStaging<Pace::random>>;
 INSTANTIATE_TYPED_TEST_SUITE_P(CudaPaces, CopyEngineContract, PacedBackends);
 
 }  // namespace

@@ -1,3 +1,4 @@
+// Opens the emulated GPU; a call on it is a kernel, in which the host may touch the device's memory.
 #include "tests/cuda/memo/emulated_gpu.h"
 
 #include <cuda_runtime_api.h>

@@ -8,20 +8,20 @@ import contextvars
 
 import torch
 
-from memo import layers, suspension
+from memo import block_greenlet, layers
 
 _block = contextvars.ContextVar("tokens of the block that runs", default=None)
 
 
 def tokens_of_block():
     """(layer, begin, end) of the block that runs, None outside of blocks."""
-    theirs = getattr(suspension, "tokens_of_block", None)
+    theirs = getattr(block_greenlet, "tokens_of_block", None)
     return theirs() if theirs else _block.get()
 
 
 @contextlib.contextmanager
 def _told_by_calls():
-    """Blocks know their tokens also where memo.suspension does not tell."""
+    """Blocks know their tokens also where memo.block_greenlet does not tell."""
     before = layers.Calls.before
 
     def run(self, layer, block, x):

@@ -1,3 +1,4 @@
+// The threads of the emulated runtime's streams: when work runs, and which errors of order they notice.
 #include "tests/cuda/emulated/runtime/machine.h"
 
 #include <sys/mman.h>

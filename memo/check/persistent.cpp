@@ -1,5 +1,5 @@
-// Lasting tensors are changed in place and outlive the step: has each one address, one place on its tier, and there the
-// newest content whenever it is fetched and when the step ends?
+// Checks persistent tensors, which are changed in place and outlive the step: each must have one address, one place on
+// its tier, and there its newest content whenever it is fetched and when the step ends.
 #include <algorithm>
 
 #include "memo/check/parts.h"
@@ -7,22 +7,22 @@
 namespace memo::check {
 namespace {
 
-struct Lasting {
+struct Persistent {
   std::vector<ResidencyIndex> residencies;
   std::vector<std::size_t> copies;
   std::vector<CallIndex> writes;  // calls that change it, in order
 };
 
-class LastingCheck {
+class PersistentCheck {
  public:
-  LastingCheck(const Plan& plan, Failures& failures)
+  PersistentCheck(const Plan& plan, Failures& failures)
       : plan_(plan), program_(plan.program), flow_(plan.profile.flow), failures_(failures) {}
 
   void run() {
     collect();
     for (const TensorIndex t : tensors_.indices()) {
       if (failures_.full()) break;
-      const Lasting& it = tensors_[t];
+      const Persistent& it = tensors_[t];
       if (it.residencies.empty()) continue;
       check_places(t, it);
       for (const ResidencyIndex r : it.residencies) check_residency(t, it, r);
@@ -39,10 +39,10 @@ class LastingCheck {
     const Layers no_tensors(at(flow_.layers) + 1, TensorIndex::none());
     IndexedVector<ClassIndex, Layers> number(flow_.classes.size(), no_tensors);
     for (const TensorIndex t : program_.tensors.indices())
-      if (lasting(plan_, t)) number[program_.tensors[t].cls][program_.tensors[t].layer] = t;
+      if (persistent(plan_, t)) number[program_.tensors[t].cls][program_.tensors[t].layer] = t;
     for (const ResidencyIndex r : program_.residencies.indices()) {
       const TensorIndex tensor = residency(r).tensor;
-      if (lasting(plan_, tensor))
+      if (persistent(plan_, tensor))
         tensors_[tensor].residencies.push_back(r);
       else if (residency(r).origin == Origin::held)
         failures_.add("residency {} of {} is held from step to step, but the tensor is made anew in each", r,
@@ -54,27 +54,27 @@ class LastingCheck {
       const Call& call = program_.calls[k];
       const model::Segment& segment = flow_.segments[call.segment];
       for (const model::Use& use : call.phase == Phase::backward ? segment.backward.writes : segment.forward.writes)
-        if (flow_.classes[use.cls].lasting() && call.layer.within(no_tensors.size()))
+        if (flow_.classes[use.cls].persistent() && call.layer.within(no_tensors.size()))
           if (const TensorIndex t = number[use.cls][call.layer]; t.exists())  // else check_data has reported it
             tensors_[t].writes.push_back(k);
     }
   }
 
-  void check_places(TensorIndex t, const Lasting& it) {
+  void check_places(TensorIndex t, const Persistent& it) {
     for (const ResidencyIndex r : it.residencies)
       if (residency(r).offset != residency(it.residencies.front()).offset)
-        failures_.add("{} lies at {} and at {}: a lasting tensor has one address", name_of_tensor(plan_, t),
+        failures_.add("{} lies at {} and at {}: a persistent tensor has one address", name_of_tensor(plan_, t),
                       residency(it.residencies.front()).offset.value(), residency(r).offset.value());
     for (const std::size_t c : it.copies) {
       const Copy& first = copy(it.copies.front());
       if (copy(c).tier != first.tier || copy(c).tier_offset != first.tier_offset)
-        failures_.add("{} is on tier {} at {} and on tier {} at {}: a lasting tensor has one place there",
+        failures_.add("{} is on tier {} at {} and on tier {} at {}: a persistent tensor has one place there",
                       name_of_tensor(plan_, t), first.tier, first.tier_offset.value(), copy(c).tier,
                       copy(c).tier_offset.value());
     }
   }
 
-  void check_residency(TensorIndex t, const Lasting& it, ResidencyIndex r) {
+  void check_residency(TensorIndex t, const Persistent& it, ResidencyIndex r) {
     const Residency& here = residency(r);
     if (here.origin == Origin::held) {
       if (here.begin != Boundary(0) || here.end != program_.calls.end_index() || it.residencies.size() > 1)
@@ -119,12 +119,12 @@ class LastingCheck {
   const Program& program_;
   const model::Dataflow& flow_;
   Failures& failures_;
-  IndexedVector<TensorIndex, Lasting> tensors_;
+  IndexedVector<TensorIndex, Persistent> tensors_;
   const CallIndex update_ = first_update(plan_);  // the first call that is not made for every sequence
 };
 
 }  // namespace
 
-void check_lasting(const Plan& plan, Failures& failures) { LastingCheck(plan, failures).run(); }
+void check_persistent(const Plan& plan, Failures& failures) { PersistentCheck(plan, failures).run(); }
 
 }  // namespace memo::check

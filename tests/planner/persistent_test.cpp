@@ -1,5 +1,5 @@
 // Parameters whose home is a tier: when they come and go, and what the validator says when that goes wrong.
-#include "memo/planner/lasting.h"
+#include "memo/planner/persistent.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -49,7 +49,7 @@ std::map<std::string, std::pair<int, int>> copies_of_classes(const Plan& plan) {
   return copies;
 }
 
-TEST(Lasting, PagedPlansHoldAtEveryNumberOfSlotsAndLayers) {
+TEST(Persistent, PagedPlansHoldAtEveryNumberOfSlotsAndLayers) {
   for (const int layers : {1, 2, 5})
     for (const std::int64_t context : {1024, 4096})
       for (const int slots : {1, 2, 3})
@@ -63,7 +63,7 @@ TEST(Lasting, PagedPlansHoldAtEveryNumberOfSlotsAndLayers) {
           }
 }
 
-TEST(Lasting, WhatIsPagedNeedsAFewLayersOnTheDeviceWhateverTheirNumber) {
+TEST(Persistent, WhatIsPagedNeedsAFewLayersOnTheDeviceWhateverTheirNumber) {
   const auto peak = [](std::int64_t layers, Paged most) {
     const Profile profile = synthetic_profile({.layers = layers, .context = 4096});
     return paged_plan(profile, most, static_cast<int>(layers), 2).program.arena;
@@ -87,7 +87,7 @@ TEST(Lasting, WhatIsPagedNeedsAFewLayersOnTheDeviceWhateverTheirNumber) {
   expect_growth(Paged::optimizer, layer(2) * 4);
 }
 
-TEST(Lasting, StateCrossesTheTierOnceAStepAndWeightsThreeTimes) {
+TEST(Persistent, StateCrossesTheTierOnceAStepAndWeightsThreeTimes) {
   const Plan plan = paged_plan(synthetic_profile({.layers = 6, .context = 4096}), Paged::weights, 6, 2);
   auto copies = copies_of_classes(plan);
   EXPECT_EQ(copies["optimizer.after"], std::pair(6, 6));
@@ -99,7 +99,7 @@ TEST(Lasting, StateCrossesTheTierOnceAStepAndWeightsThreeTimes) {
 }
 
 // Without clipping a layer is updated while its weights and gradients are still there from backward.
-TEST(Lasting, EarlyUpdatesFetchNothingTwice) {
+TEST(Persistent, EarlyUpdatesFetchNothingTwice) {
   const Plan plan = paged_plan(synthetic_profile({.layers = 6, .context = 4096}), Paged::weights, 6, 2, true);
   auto copies = copies_of_classes(plan);
   EXPECT_EQ(copies["optimizer.after"], std::pair(6, 6));
@@ -115,23 +115,23 @@ struct Wrong {
   const char* failure;
 };
 
-class ValidatorOfLasting : public ::testing::TestWithParam<Wrong> {};
+class ValidatorOfPersistent : public ::testing::TestWithParam<Wrong> {};
 
-int lasting_copy(const Plan& plan, const char* cls, Direction direction) {
+int persistent_copy(const Plan& plan, const char* cls, Direction direction) {
   for (std::size_t c = 0; c < plan.program.copies.size(); ++c)
     if (class_of(plan, plan.program.copies[c]) == cls && plan.program.copies[c].direction == direction)
       return static_cast<int>(c);
   return -1;
 }
 Copy& copy_of(Plan& plan, const char* cls, Direction direction) {
-  return plan.program.copies[static_cast<std::size_t>(lasting_copy(plan, cls, direction))];
+  return plan.program.copies[static_cast<std::size_t>(persistent_copy(plan, cls, direction))];
 }
 Residency& residency_of(Plan& plan, const char* cls) {
   return plan.program.residencies[copy_of(plan, cls, Direction::in).residency];
 }
 
 // Of early updates: the parameters of layer 0 are used again after their update.
-TEST(Lasting, AnUpdateIsTheLastToUseItsParameters) {
+TEST(Persistent, AnUpdateIsTheLastToUseItsParameters) {
   Plan plan = paged_plan(synthetic_profile({.layers = 3, .context = 4096}), Paged::weights, 3, 2, true);
   const auto is = [&](const Call& call, const char* segment) {
     return plan.profile.flow.segments[call.segment].name == segment;
@@ -144,36 +144,38 @@ TEST(Lasting, AnUpdateIsTheLastToUseItsParameters) {
   EXPECT_THAT(check::validate(plan), ::testing::Contains(HasSubstr("comes after an update")));
 }
 
-TEST_P(ValidatorOfLasting, NamesWhatIsWrong) {
+TEST_P(ValidatorOfPersistent, NamesWhatIsWrong) {
   Plan plan = paged_plan(synthetic_profile({.layers = 3, .context = 4096}), Paged::weights, 3, 2);
   GetParam().change(plan);
   EXPECT_THAT(check::validate(plan), ::testing::Contains(HasSubstr(GetParam().failure)));
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    Plans, ValidatorOfLasting,
+    Plans, ValidatorOfPersistent,
     ::testing::Values(
         Wrong{"LostUpdate",
               [](Plan& p) {
-                p.program.copies.erase(p.program.copies.begin() + lasting_copy(p, "optimizer.after", Direction::out));
+                p.program.copies.erase(p.program.copies.begin() +
+                                       persistent_copy(p, "optimizer.after", Direction::out));
               },
               "of optimizer.after of layer 0, block 0 is never written out"},
         Wrong{"AnotherAddress", [](Plan& p) { residency_of(p, "weights.after").offset += Bytes(4096); },
-              "a lasting tensor has one address"},
+              "a persistent tensor has one address"},
         Wrong{"AnotherPlace", [](Plan& p) { copy_of(p, "weights.after", Direction::in).tier_offset += Bytes(4096); },
-              "a lasting tensor has one place"},
+              "a persistent tensor has one place"},
         Wrong{"Stale",
               [](Plan& p) { copy_of(p, "gradients.after", Direction::out).before = p.program.calls.end_index(); },
               "its newest content need only be out by"},
         Wrong{"LostBeforeTheNextSequence",
               [](Plan& p) {
                 p.sequences = 2;
-                p.program.copies.erase(p.program.copies.begin() + lasting_copy(p, "gradients.before", Direction::out));
+                p.program.copies.erase(p.program.copies.begin() +
+                                       persistent_copy(p, "gradients.before", Direction::out));
               },
               "is not written out before the next sequence"},
         Wrong{"NotFetched",
               [](Plan& p) {
-                p.program.copies.erase(p.program.copies.begin() + lasting_copy(p, "weights.before", Direction::in));
+                p.program.copies.erase(p.program.copies.begin() + persistent_copy(p, "weights.before", Direction::in));
               },
               "no copy fetches it"},
         Wrong{"Produced", [](Plan& p) { residency_of(p, "optimizer.before").origin = Origin::produced; },

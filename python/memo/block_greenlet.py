@@ -1,4 +1,5 @@
-"""Where a layer is left and entered again: its attention, as a call of ours and as transformers' interface."""
+"""The greenlet in which a block runs a layer: it leaves the layer at its attention, which is memo.attention or transformers'
+interface, and enters it there again."""
 
 import math
 
@@ -8,15 +9,15 @@ from greenlet import getcurrent, greenlet
 from memo import masks
 from memo.errors import UnsupportedModel
 
-NAME = "memo"  # of the attention implementation in transformers
-_seen = None  # (heads, kv_heads, head_dim, window) of calls outside of blocks, while someone looks
+NAME = "memo"  # of this attention implementation in transformers
+_seen = None  # within `look`: (heads, kv_heads, head_dim, window) of the calls outside of blocks
 
 
-class Block(greenlet):
-    """A token block on its way through a layer. It is left at the layer's attention, and goes on from there."""
+class BlockGreenlet(greenlet):
+    """A token block in a layer. It stops at the layer's attention, and goes on from there."""
 
     def end(self):
-        """It goes on nowhere. Whoever asks, perhaps the garbage collector within another block, goes on."""
+        """Ends the block where it waits. The caller, which may be the garbage collector within another block, goes on."""
         if not self.dead:
             self.parent = getcurrent()
             self.throw()
@@ -24,13 +25,13 @@ class Block(greenlet):
 
 def attention(query, key, value, scale=None, window=None, softcap=None):
     """Causal self-attention: query [batch, heads, tokens, head_dim], key and value [batch, kv_heads, tokens, head_dim]
-    -> [batch, heads, tokens, head_dim]. scale: of the scores, 1 / sqrt(head_dim) by default. window: how many keys a
-    query sees, itself included. softcap: scores become softcap tanh(score / softcap).
+    -> [batch, heads, tokens, head_dim]. scale: factor of the scores, 1 / sqrt(head_dim) by default. window: the number of
+    keys that a query sees, itself included. softcap: scores become softcap tanh(score / softcap).
 
-    The one call that a model of one's own makes to be attached (`memo.attach(model, layers=...)`). In a layer that runs
-    by token blocks, the block waits here until attention over the whole sequence has been computed.
+    A model of your own needs this one call to be attached (`memo.attach(model, layers=...)`). In a layer that runs by
+    token blocks, the block waits here until attention over the whole sequence has been computed.
     """
-    if isinstance(getcurrent(), Block):
+    if isinstance(getcurrent(), BlockGreenlet):
         return _leave(query, key, value, scale, softcap, window).transpose(1, 2)
     if _seen is not None:
         _seen.append((query.shape[1], key.shape[1], query.shape[-1], window or 0))
@@ -50,12 +51,12 @@ def attention(query, key, value, scale=None, window=None, softcap=None):
 
 
 def tokens_of_block():
-    """(layer, begin, end) of the tokens that the block which asks computes; None outside of blocks."""
+    """(layer, begin, end) of the tokens of the block that calls this; None outside of blocks."""
     return getattr(getcurrent(), "tokens", None)
 
 
 def look(run):
-    """(heads, kv_heads, head_dim, window or 0) of the calls of `attention` while `run` runs."""
+    """Runs `run`, and returns (heads, kv_heads, head_dim, window or 0) of each call of `attention` in it."""
     global _seen
     _seen = []
     try:
@@ -66,7 +67,7 @@ def look(run):
 
 
 def _leave(query, key, value, scale, softcap, window, mask=None):
-    """[1, heads, T, D] of a block -> its rows of attention, [1, T, heads, D]."""
+    """Leaves the block with query, key and value [1, heads, T, D], and returns its rows of attention, [1, T, heads, D]."""
     if value.shape[-1] != query.shape[-1]:
         raise UnsupportedModel(f"attention whose values ({value.shape[-1]} columns a head) are not as wide as its keys "
                                f"({query.shape[-1]}) is not supported")
@@ -78,9 +79,9 @@ def _leave(query, key, value, scale, softcap, window, mask=None):
 
 def _of_transformers(module, query, key, value, attention_mask=None, dropout=0.0, scaling=None, sliding_window=None,
                      softcap=None, **kwargs):
-    """transformers' AttentionInterface. Inside of blocks only: outside of them the model's own is in place. The window is what
-    flash attention goes by, of others the mask says it."""
-    if not isinstance(getcurrent(), Block):
+    """transformers' AttentionInterface, for calls inside of blocks; outside of them the model's own attention is in place. Flash
+    attention has its window as an argument, other implementations have it in the mask."""
+    if not isinstance(getcurrent(), BlockGreenlet):
         raise UnsupportedModel("a cache that the model makes around its decoder is not supported in a training step")
     if dropout:
         raise UnsupportedModel(f"dropout {dropout} of attention's weights is not supported; set it to 0")

@@ -1,42 +1,42 @@
-"""An attached model: its layers as they run by plans."""
+"""The Attachment of a model: it puts itself around the model's layers, and runs them by plans."""
 
 import functools
 import warnings
 
 import torch
 
-from memo import _core, captured, layers
+from memo import _core, layers, router_outputs
 from memo.errors import UnsupportedModel
-from memo.forwards import Forwards
+from memo.patching import Patching
 from memo.trl_tiles import TrlTiles
 
 _ATTRIBUTE = "_memo_attachment"
 
 
 def attachment_of(model):
-    """The Attachment of a model, also below or above wrappers, or None: it is known where the layers are run."""
+    """The Attachment of a model, also below or above wrappers, or None. It is an attribute of the module that runs the layers."""
     return next((module.__dict__[_ATTRIBUTE] for module in model.modules() if _ATTRIBUTE in module.__dict__), None)
 
 
 class Attachment:
-    """A model's plans. `plan` is that of the longest length so far; `last` tells of the last step."""
+    """A model's plans. `plan` is the plan of the last step, or of the attached context before the first; `last` has its times."""
 
     def __init__(self, planning, plan):
         self._planning, self._kind = planning, planning.kind
         self.model, self.owner, self.block = self._kind.model, self._kind.owner, planning.block
         self._running, self._session, self._open, self._calls = False, None, None, None
-        self._checks = {}  # of plans that were watched, by what they are for
+        self._checks = {}  # check mode's reports by (state, blocks)
         self._meet_layers()
         state = planning.state_before_steps()
         if plan is None:
             self.plan = planning.plan_of(state, planning.blocks)
         else:
             planning.give(plan)
-            self._session_for(state, planning.blocks * self.block)  # refuses one for other layers
+            self._session_for(state, planning.blocks * self.block)  # refuses a plan for other layers
         self._head, self._trl_tiles = planning.head, TrlTiles()
 
     def _meet_layers(self):
-        """The layers as planning has them now."""
+        """Takes over the layers that planning has found."""
         planning = self._planning
         self.layers, self.names = planning.layers, planning.names
         self._calls = layers.Calls(self.names, self.layers, [planning.own_forward(layer) for layer in self.layers],
@@ -46,8 +46,8 @@ class Attachment:
         blocks = self._planning.blocks_for(tokens)
         if self._open != (state, blocks):
             self.plan = self._planning.plan_of(state, blocks)
-            self._close()  # its memory first
-            self._meet_layers()  # calls of its own: a session that ends later lets go of its own blocks alone
+            self._close()  # frees its memory before another session takes some
+            self._meet_layers()  # new calls, since the old session, when it ends later, must drop only its own blocks
             self._session = self._planning.open(state, self.plan, self._calls, (state, blocks) not in self._checks)
             self._open = (state, blocks)
         return self._session, blocks * self.block
@@ -58,38 +58,38 @@ class Attachment:
         self._session = self._open = None
 
     def patch(self):
-        self._forwards = Forwards()
-        self._forwards.put(self.owner, _ATTRIBUTE, self)
-        self._forwards.replace(self.owner, self._run_owner)
+        self._patching = Patching()
+        self._patching.put(self.owner, _ATTRIBUTE, self)
+        self._patching.replace(self.owner, self._run_owner)
         self._kind.own_forward = functools.partial(type(self.owner).forward, self.owner)
         self._patch_layers()
         for module in self._kind.around():
-            self._forwards.replace(module, self._run_around)
+            self._patching.replace(module, self._run_around)
         if self._head:
-            self._head.patch(self._forwards)
+            self._head.patch(self._patching)
 
     def _patch_layers(self):
-        self._of_layers = Forwards()
-        self._planning.own_forward = self._of_layers.below
+        self._layer_patching = Patching()
+        self._planning.own_forward = self._layer_patching.below
         for i, layer in enumerate(self.layers):
-            self._of_layers.replace(layer, functools.partial(self._run_layer, i))
+            self._layer_patching.replace(layer, functools.partial(self._run_layer, i))
 
     def unpatch(self):
-        self._of_layers.restore()
-        self._forwards.restore()
+        self._layer_patching.restore()
+        self._patching.restore()
         self._kind.own_forward = None
         self._trl_tiles.restore()
         self._close()
 
     def _look_again(self):
-        """Before a step: plans of the layers as they are now; layers that were put in place of others are attached."""
+        """Called before a step: makes plans for changed layers, and attaches layers that have replaced others."""
         changed = self._planning.look_again()
         if self._planning.trains():
-            self._planning.kinds_of(self._planning.state_before_steps())  # refused before the step begins, if at all
+            self._planning.kinds_of(self._planning.state_before_steps())  # may refuse, which must be before the step begins
         if not changed:
             return
         if [*map(id, self.layers)] != [*map(id, self._planning.layers)]:
-            self._of_layers.restore()
+            self._layer_patching.restore()
             self._planning.own_forward = lambda layer: layer.forward
             self._meet_layers()
             self._patch_layers()
@@ -115,14 +115,14 @@ class Attachment:
                 self._look_again()
             self._trl_tiles.shrink()
             if self._head:
-                self._head.patch(self._forwards)
+                self._head.patch(self._patching)
             random = torch.get_rng_state()
             while True:
                 self._running = True
                 try:
                     with self._kind.our_attention():
                         return forward(*args, **kwargs)
-                except _Unplanned:  # of this step nothing is left: it begins again
+                except _Unplanned:  # the step has left nothing behind: it begins again
                     self._session = self._open = None
                     torch.set_rng_state(random)
                 except _ModelsOwn:
@@ -130,17 +130,17 @@ class Attachment:
                     return forward(*args, **kwargs)
                 finally:
                     self._running = False
-        return torch.compiler.disable(run)  # torch.compile leaves out what runs by a plan
+        return torch.compiler.disable(run)  # torch.compile must not trace code that runs by a plan
 
     def _begin(self, hidden):
-        """Of the first layer: the session that this step runs by."""
+        """Called by the first layer: opens the session of this step."""
         planning = self._planning
         if hidden.device != planning.device:
             raise ValueError(f"the model was moved from {planning.device} to {hidden.device}; attach it there")
         batch, length = hidden.shape[:2]
         state = planning.state_now(hidden.requires_grad)
         if state.forward_layers == len(self.layers):
-            raise _ModelsOwn  # nobody wants gradients of layers
+            raise _ModelsOwn  # no layer needs gradients
         self._running = False
         try:
             with self._kind.own_attention():
@@ -151,8 +151,8 @@ class Attachment:
             raise ValueError(f"memo: {error}") from None
         finally:
             self._running = True
-        self._calls.capture(state.captures)
-        draws = planning.draws(state) or session.drew  # some draw in steps alone
+        self._calls.collect(state.router_outputs)
+        draws = planning.draws(state) or session.drew  # some layers draw only in steps
         seed = int(torch.randint(2**62, ()).item()) if draws else 0
         self._step = (session, state, layers.Arguments(batch, length, context, self.block, planning.group), seed)
 
@@ -169,9 +169,9 @@ class Attachment:
             step = _LayerStep(self._planning, session, state, i, self.names[i], seed, self._calls.leaves(i))
             try:
                 if i < state.forward_layers:
-                    y, *besides = step.forward(hidden)
+                    y, *extra_outputs = step.forward(hidden)
                 else:
-                    y, *besides = _Layer.apply(step, hidden, *self._planning.parameters(i))
+                    y, *extra_outputs = _Layer.apply(step, hidden, *self._planning.parameters(i))
             except _core.Failed as error:
                 behind_attention = session.departures[0] > 0 and session.departures[1][-1].startswith("after")
                 if behind_attention and self._planning.becomes_data_dependent(state, i):
@@ -181,19 +181,19 @@ class Attachment:
                 raise ValueError(f"{self.names[i]}: {error}") from None
             if i == len(self.layers) - 1 and y.requires_grad:
                 cut.masks.watch(y)
-            if besides:
-                captured.give(state.captures, self._calls.counts, besides)
+            if extra_outputs:
+                router_outputs.give(state.router_outputs, self._calls.counts, extra_outputs)
             return (y,) if self._calls.returns_tuple else y
         return run
 
     @property
     def last(self):
-        """Of the last whole step: seconds from its begin to its end, seconds that compute waited, bytes out and in."""
+        """Times of the last whole step: seconds from begin to end, seconds that compute waited, bytes out and in."""
         return self._session.last if self._session else None
 
     @property
     def checked(self):
-        """Of the plan's first step, which is watched: accesses, conflicts (all ordered by events), poisoned bytes."""
+        """Check mode's report of the plan's first step: accesses, conflicts (all ordered by events), poisoned bytes."""
         return self._checks.get(self._open) or (self._session.check if self._session else None)
 
     @property
@@ -203,20 +203,20 @@ class Attachment:
 
     @property
     def departures(self):
-        """How often calls departed from the plan, and where first."""
+        """The number of departures from the plan, and descriptions of the first ones."""
         return self._session.departures if self._session else (0, [])
 
 
 class _Unplanned(Exception):
-    """A layer allocated otherwise than planned, and there is another plan for that."""
+    """A layer's allocations departed from its plan, and another plan allows for that."""
 
 
 class _ModelsOwn(Exception):
-    """A step that the model's own code runs."""
+    """A step that the model's own code must run."""
 
 
 class _LayerStep:
-    """A layer in a step."""
+    """One layer's forward and backward in one step."""
 
     def __init__(self, planning, session, state, layer, name, seed, leaves):
         self.planning, self.session, self.state, self.layer, self.name = planning, session, state, layer, name
@@ -224,13 +224,13 @@ class _LayerStep:
 
     def forward(self, hidden):
         with self.planning.around(self.state, self.layer, leaves=self.leaves):
-            y, besides = self.session.forward(self.layer, hidden.detach().reshape(-1, hidden.shape[-1]), self.seed)
+            y, extra_outputs = self.session.forward(self.layer, hidden.detach().reshape(-1, hidden.shape[-1]), self.seed)
         self.step = self.session.step
         if self.layer == len(self.planning.layers) - 1:
             self.look = self.planning.look_within_step()
-        return y.view(hidden.shape), *besides
+        return y.view(hidden.shape), *extra_outputs
 
-    def backward(self, d, d_besides):
+    def backward(self, d, d_extra_outputs):
         if self.session.step != self.step:
             raise RuntimeError("memo: the model ran forward again before backward; one step at a time")
         if self.look is not None and self.look != self.planning.look_within_step():
@@ -238,7 +238,7 @@ class _LayerStep:
                                "what is computed again would not be what forward computed")
         try:
             with self.planning.around(self.state, self.layer, leaves=self.leaves), layers.noted(self.name):
-                d_hidden, gradients = self.session.backward(self.layer, d.reshape(-1, d.shape[-1]), d_besides, self.leaves)
+                d_hidden, gradients = self.session.backward(self.layer, d.reshape(-1, d.shape[-1]), d_extra_outputs, self.leaves)
         except (_core.BadInput, _core.Failed) as error:
             raise RuntimeError(f"{self.name}: {error}") from None
         return d_hidden.view(d.shape), gradients
@@ -252,6 +252,6 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, d, *d_besides):
-        d_hidden, gradients = ctx.step.backward(d, list(d_besides))
+    def backward(ctx, d, *d_extra_outputs):
+        d_hidden, gradients = ctx.step.backward(d, list(d_extra_outputs))
         return None, d_hidden, *gradients

@@ -1,5 +1,5 @@
-"""What transformers' hooks collect from inside of layers while a model runs: the router logits of a mixture of experts.
-Of a layer that runs by blocks they become outputs of its own, with gradients."""
+"""Router logits of a mixture of experts, which transformers' hooks collect from inside of layers while a model runs. They become
+extra outputs of a layer that runs by blocks, with gradients."""
 
 import contextlib
 import contextvars
@@ -8,7 +8,7 @@ import sys
 from memo.errors import UnsupportedModel
 
 _POSSIBLE = ("router_logits",)
-_OUTSIDE = ("hidden_states",)  # collected where a layer ends, as ever
+_OUTSIDE = ("hidden_states",)  # collected where a layer ends, which works as without memo
 
 
 _NOTHING = contextvars.ContextVar("nothing is collected", default=None)
@@ -20,7 +20,7 @@ def _variable():
 
 
 def wanted() -> tuple:
-    """The keys that are collected now from inside of layers."""
+    """The keys of outputs that transformers now collects from inside of layers."""
     collector = _variable().get()
     keys = [key for key, value in (collector or {}).items() if isinstance(value, list) and key not in _OUTSIDE]
     for key in keys:
@@ -31,7 +31,7 @@ def wanted() -> tuple:
 
 @contextlib.contextmanager
 def nothing():
-    """Within, what layers give is collected by nobody."""
+    """Within, outputs of layers are not collected."""
     variable = _variable()
     before = variable.set(None)
     try:
@@ -41,7 +41,7 @@ def nothing():
 
 
 def apart(context, keys) -> dict:
-    """Lists of its own for what a block gives, in `context`."""
+    """Makes `context` collect a block's outputs in lists of their own, by key, and returns them."""
     lists = {key: [] for key in keys}
     context.run(_variable().set, lists or None)
     return lists
@@ -54,7 +54,7 @@ def rows(layer_name, tensor, tokens):
 
 
 def give(keys, counts, tensors):
-    """Puts a layer's outputs where the model collects them: `counts` of each key."""
+    """Adds a layer's outputs to the model's collection: `counts` tensors for each key."""
     collector, at = _variable().get(), 0
     for key, count in zip(keys, counts):
         collector[key].extend(tensors[at:at + count])

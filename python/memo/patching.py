@@ -1,16 +1,18 @@
-"""Attributes that lie over a module's own, its forward above all, and are taken off again. A copy of the module (copy, deepcopy,
-pickle) has none of them: `__getstate__` of the instance leaves them out."""
+"""Patches attributes of modules, above all their forward, and removes the patches again. A copy of a module (copy, deepcopy,
+pickle) has no patches: `__getstate__` of the patched instance leaves them out."""
 
 import functools
 import inspect
 
 
-class Forwards:
+class Patching:
+    """The patches of some modules, which `restore` removes together."""
+
     def __init__(self):
-        self._before, self._active = {}, True  # module -> {name: (its own value or None, values of ours)}
+        self._before, self._active = {}, True  # module -> {name: (its own value or None, our values)}
 
     def put(self, module, name, *ours):
-        """The first of `ours` becomes the attribute; any of them there is taken off by `restore`."""
+        """Sets the attribute to the first of `ours`; `restore` removes any of `ours` that it then has."""
         before = self._before.setdefault(module, {})
         before[name] = (module.__dict__.get(name), ours)
         module.__dict__[name] = ours[0]
@@ -18,7 +20,7 @@ class Forwards:
             self.put(module, "__getstate__", lambda: _without(dict(type(module).__getstate__(module)), before))
 
     def replace(self, module, make):
-        """The module's forward becomes make(forward)."""
+        """Patches the module's forward to make(forward)."""
         own, parameters = module.__dict__.get("forward"), inspect.signature(module.forward).parameters.values()
 
         def over(forward):
@@ -33,20 +35,20 @@ class Forwards:
 
         run = over(_of_class if own is None else functools.partial(_of_instance, own))
         others = []
-        if own is not None:  # Accelerate takes wrappers off by way of __wrapped__, and would find none but the class's forward
+        if own is not None:  # Accelerate removes wrappers by __wrapped__, and would only find the class's forward
             run.__wrapped__ = over(_of_class)
             others = [run.__wrapped__.__get__(module)]
         self.put(module, "forward", run.__get__(module), *others)
 
     def below(self, module):
-        """The module's forward without ours."""
+        """The module's forward below the patch."""
         if "forward" not in self._before.get(module, ()):
             return module.forward
         own, _ = self._before[module]["forward"]
         return own if own is not None else type(module).forward.__get__(module)
 
     def restore(self):
-        """Where someone has replaced an attribute since, theirs stays; a forward finds the module's own below."""
+        """Removes the patches. An attribute that was replaced since stays; such a forward finds the module's own below."""
         self._active = False
         while self._before:
             module, before = self._before.popitem()
@@ -70,7 +72,7 @@ def _of_class(module, *args, **kwargs):
 
 
 def _of_instance(own, module, *args, **kwargs):
-    """own: an attribute of a module, or of what it was copied from."""
+    """own: a forward that is an attribute of the module, or of the module it was copied from."""
     if hasattr(own, "__func__"):
         return own.__func__(module, *args, **kwargs)
     return own(*args, **kwargs)

@@ -1,4 +1,5 @@
-#include "memo/planner/lasting.h"
+// Finds the uses of persistent tensors, and makes stays of them.
+#include "memo/planner/persistent.h"
 
 #include <algorithm>
 
@@ -8,16 +9,16 @@
 namespace memo::planner {
 namespace {
 
-struct LastingAccess {
+struct PersistentAccess {
   CallIndex call;
   int pass = 0;
   bool write = false, update = false;
 };
 
-class LastingBuilder {
+class PersistentBuilder {
  public:
-  LastingBuilder(const Profile& profile, const Instances& instances, const PlacementMap& placement,
-                 const Schedule& schedule, const Pace& pace, Residencies& result)
+  PersistentBuilder(const Profile& profile, const Instances& instances, const PlacementMap& placement,
+                    const Schedule& schedule, const Pace& pace, Residencies& result)
       : flow_(profile.flow),
         instances_(instances),
         placement_(placement),
@@ -28,14 +29,14 @@ class LastingBuilder {
   void build() {
     collect();
     for (const ClassIndex cls : flow_.classes.indices())
-      if (flow_.classes[cls].lasting()) {
+      if (flow_.classes[cls].persistent()) {
         hold(cls);
         page(cls);
       }
   }
 
  private:
-  std::vector<LastingAccess>& accesses(ClassIndex cls, LayerIndex layer) { return accesses_[cls][layer]; }
+  std::vector<PersistentAccess>& accesses(ClassIndex cls, LayerIndex layer) { return accesses_[cls][layer]; }
   const Pass& pass(int p) const { return schedule_.passes[at(p)]; }
   CallIndex calls() const { return schedule_.calls.end_index(); }
   bool kept(ClassIndex cls, LayerIndex layer) const {
@@ -51,7 +52,7 @@ class LastingBuilder {
         const model::Side& side = call.phase == Phase::backward ? segment.backward : segment.forward;
         for (const bool write : {false, true})
           for (const model::Use& use : write ? side.writes : side.reads)
-            if (flow_.classes[use.cls].lasting())
+            if (flow_.classes[use.cls].persistent())
               accesses(use.cls, call.layer + use.layer_shift)
                   .push_back({k, p, write, segment.stage == model::Stage::update});
       }
@@ -83,7 +84,7 @@ class LastingBuilder {
     }
   }
 
-  // Swapped layers take slots in turn.
+  // Adds the stays of swapped layers, which take slots in turn.
   void page(ClassIndex cls) {
     std::vector<Stay> stays;
     int layers = 0;
@@ -113,7 +114,7 @@ class LastingBuilder {
   }
 
   void add_stays(ClassIndex cls, LayerIndex layer, int slot, std::vector<Stay>& stays) {
-    const std::vector<LastingAccess>& uses = accesses(cls, layer);
+    const std::vector<PersistentAccess>& uses = accesses(cls, layer);
     for (std::size_t i = 0, j = 0; i < uses.size(); i = j) {
       Stay stay;
       stay.tensor = instances_.of(cls, layer, BlockIndex(0), 0);
@@ -139,15 +140,15 @@ class LastingBuilder {
   const Schedule& schedule_;
   const Pace& pace_;
   Residencies& result_;
-  using Layers = IndexedVector<LayerIndex, std::vector<LastingAccess>>;
+  using Layers = IndexedVector<LayerIndex, std::vector<PersistentAccess>>;
   IndexedVector<ClassIndex, Layers> accesses_;
 };
 
 }  // namespace
 
-void add_lasting(const Profile& profile, const Instances& instances, const PlacementMap& placement,
-                 const Schedule& schedule, const Pace& pace, Residencies& result) {
-  LastingBuilder(profile, instances, placement, schedule, pace, result).build();
+void add_persistent(const Profile& profile, const Instances& instances, const PlacementMap& placement,
+                    const Schedule& schedule, const Pace& pace, Residencies& result) {
+  PersistentBuilder(profile, instances, placement, schedule, pace, result).build();
 }
 
 }  // namespace memo::planner
