@@ -1,7 +1,6 @@
 """Tests marked `slow` are left to `make test-all` (CONTRIBUTING.md names them): --slow runs them too, --only-slow them alone."""
 
 
-
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="tests that are marked slow too")
     parser.addoption("--only-slow", action="store_true", help="the tests that are marked slow alone")
