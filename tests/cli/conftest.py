@@ -20,6 +20,11 @@ ENVIRONMENT = dict(os.environ, OMP_NUM_THREADS="1")
 SMALL = dict(family="llama", hidden=64, layers=2, heads=4, kv_heads=2, ffn=128, vocab=256)
 
 
+def slow(*values):
+    """A row of a parametrized test that is left to make test-all, since rows beside it go the same ways."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 class Run:
     """What a process left behind."""
 

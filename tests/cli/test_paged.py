@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from conftest import memo
+from conftest import memo, slow
 
 DEEP = dict(family="llama", hidden=128, layers=16, heads=4, kv_heads=2, ffn=384, vocab=256)
 TRAIN = {"context": 192, "block": 64, "steps": 3}
@@ -26,8 +26,7 @@ def train(job, out, *options):
     return memo("train", job, "--out", out, "--json", *options).json()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("dtype, batch", [("float32", 2), ("bfloat16", 1), slow("float32", 1), slow("bfloat16", 2)])
 def test_state_of_three_times_the_limit_trains_to_the_same_bits(folder, job, disk, dtype, batch):
     tables = dict(model=DEEP | {"dtype": dtype}, train=TRAIN | {"batch": batch})
     memory = {"disk": disk, "disk_limit": "256MiB"}

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from conftest import SMALL, memo
+from conftest import SMALL, memo, slow
 
 DEEP = SMALL | {"layers": 10}
 LONG = SMALL | {"layers": 12, "heads": 8, "head_dim": 16, "kv_heads": 4}
@@ -44,7 +44,7 @@ def test_several_layers_a_checkpoint_give_the_same_bits(folder, job, dtype, cont
     assert least < int(re.search(r"\((\d+) bytes\)", recompute)[1])
 
 
-@pytest.mark.parametrize("dtype, device_limit", [("float32", "18MiB"), ("bfloat16", "16MiB")])
+@pytest.mark.parametrize("dtype, device_limit", [slow("float32", "18MiB"), ("bfloat16", "16MiB")])
 def test_attention_of_early_tokens_computed_again_gives_the_same_bits(folder, job, disk, dtype, device_limit):
     """One profile for all: the less the disk holds, the more is computed again; the first plan for only some tokens is run."""
     tables = dict(model=LONG | {"dtype": dtype}, train={"context": 4096, "block": 256, "head_groups": 2, "steps": 1})

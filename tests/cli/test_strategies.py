@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from conftest import SMALL, memo, write_job
+from conftest import SMALL, memo, slow, write_job
 
 ALL = ["resident", "recompute", "offload", "memo", "memo-alpha"]
 NO_TIER = ["resident", "recompute", "memo"]
@@ -28,8 +28,11 @@ def digests(runs):
     return {(run["loss_digest"], run["grad_digest"]) for run in runs}
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("block", [128, 192])  # of 576 tokens: with a shorter last block, and without
+# Blocks of 576 tokens: with a shorter last one, and without.
+ROWS = [("float32", 128), ("bfloat16", 192), slow("float32", 192), slow("bfloat16", 128)]
+
+
+@pytest.mark.parametrize("dtype, block", ROWS)
 def test_strategies_tiers_slots_and_limits_give_the_same_bits(folder, job, disk, dtype, block):
     model = SMALL | {"layers": 4, "dtype": dtype}
     train = {"context": 576, "block": block}
@@ -63,8 +66,7 @@ def test_one_block_and_many_with_head_groups(folder, job, disk, block, groups):
     assert [run["departures"] for run in runs] == [0] * len(runs), [run["first_departure"] for run in runs]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("block", [128, 192])
+@pytest.mark.parametrize("dtype, block", ROWS)
 def test_streamed_by_block_under_the_smallest_limit_gives_the_same_bits(folder, job, disk, dtype, block):
     """Nothing of the sequence's length stays on the device but one head group's operands."""
     tables = dict(model=SMALL | {"layers": 4, "dtype": dtype}, train={"context": 2000, "block": block, "head_groups": 2})

@@ -6,7 +6,7 @@ import resource
 import subprocess
 
 import pytest
-from conftest import ENVIRONMENT, memo, start
+from conftest import ENVIRONMENT, memo, slow, start
 
 DEEP = dict(family="llama", hidden=64, layers=6, heads=4, kv_heads=4, ffn=128, vocab=256)
 TRAIN = {"context": 512, "block": 64, "steps": 2, "min_lr_ratio": 1}
@@ -37,8 +37,7 @@ def checked(run):
     return re.findall(r"check: step (\d+) ran clean: (\d+) accesses of three streams, (\d+) pairs in conflict", run.err)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("dtype, batch", [("float32", 2), ("bfloat16", 1), slow("float32", 1), slow("bfloat16", 2)])
 def test_check_mode_runs_clean_and_changes_no_bit(folder, paged, dtype, batch):
     file = paged(train={"batch": batch}, model={"dtype": dtype})
     first = memo("train", file, "--out", folder / "first", "--json")
@@ -153,7 +152,7 @@ def test_after_a_failure_the_run_goes_on_from_its_checkpoint(folder, paged):
     assert digests(memo("train", file, "--out", out, "--resume", "--json")) == whole
 
 
-@pytest.mark.parametrize("kind", ["I/O error", "torn write", "flipped bit", "short read"])
+@pytest.mark.parametrize("kind", ["flipped bit", slow("I/O error"), slow("torn write"), slow("short read")])
 def test_a_step_that_a_fault_spoilt_is_played_again(folder, paged, kind):
     """To the same bits: no parameter has changed when it fails before its updates."""
     file = paged(train={"steps": 3})

@@ -22,7 +22,8 @@ def run(ranks, *arguments, script="rank_step.py"):
 
 @pytest.mark.parametrize("ranks, family, strategy, split, dtype", [
     (2, "mistral", "memo", "sequence", "float32"), (2, "llama", "recompute", "rows", "bfloat16"),
-    (2, "llama", "recompute", "replicas", "float32"), *[pytest.param(*row, marks=pytest.mark.slow) for row in (
+    *[pytest.param(*row, marks=pytest.mark.slow) for row in (
+        (2, "llama", "recompute", "replicas", "float32"),
         (2, "llama", "recompute", "rows", "float32"), (2, "llama", "recompute", "sequence", "float32"),
         (4, "gpt_neox", "resident", "sequence", "float32"), (4, "llama", "resident", "sequence", "float32"),
         (2, "llama", "recompute", "sequence", "bfloat16"))]])
@@ -41,6 +42,7 @@ def test_ranks_that_do_not_divide_the_heads_are_refused(tmp_path):
     assert done.returncode != 0 and "3 ranks do not divide the 4 heads and 2 key heads" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_killed_rank_ends_the_job_and_another_number_of_ranks_goes_on(tmp_path):
     died = run(4, tmp_path, "--die", 3, script="rank_train.py")
     assert died.returncode != 0 and "SIGKILL" in died.stderr

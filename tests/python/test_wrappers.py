@@ -11,10 +11,19 @@ import families
 import peft
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 import memo
 
 OPTIONS = dict(context=384, block=128, strategy="recompute")
+
+
+@pytest.fixture(autouse=True)
+def no_precision_of_other_tests():
+    """Accelerate's state is the process's: trainers of other tests choose another precision."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def attributes(model):
@@ -95,8 +104,14 @@ def no_process_group():
 ORDERS = ["AWwa", "AWaw", "WAwa", "WAaw"]  # A, a: attached, detached; W, w: the wrapper put on, taken off
 
 
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("wrapper", [Accelerated, Compiled, Replicated, Adapted])
+def rows():
+    """Every wrapper in every order; of Compiled, which takes seconds, one order but in make test-all."""
+    for wrapper in (Accelerated, Compiled, Replicated, Adapted):
+        for order in ORDERS:
+            yield pytest.param(wrapper, order, marks=[pytest.mark.slow] if wrapper is Compiled and order != "AWaw" else [])
+
+
+@pytest.mark.parametrize("wrapper, order", rows())
 def test_a_wrapper(wrapper, order, ids):
     def run(with_memo):
         model, its, ours = families.make("llama"), wrapper(), Attached()
