@@ -79,6 +79,8 @@ plan::Copy copy_of(int residency, Direction direction, int at, int before) {
   return {plan::ResidencyIndex(residency), direction, 0, Bytes(0), plan::Boundary(at), plan::Boundary(before)};
 }
 
+std::vector<std::byte> memory(1 << 20);  // an arena that holds nothing
+
 TEST(Executor, AtABoundaryWaitsComeFirstThenStartsThenTheCall) {
   plan::Program program = program_of(3, 4);
   program.copies = {copy_of(0, Direction::in, 0, 2), copy_of(1, Direction::out, 1, 3), copy_of(2, Direction::out, 1, 2),
@@ -89,7 +91,7 @@ TEST(Executor, AtABoundaryWaitsComeFirstThenStartsThenTheCall) {
     log.push_back("run " + std::to_string(call));
     return Status();
   });
-  ASSERT_TRUE(run_step(program, nullptr, compute, engine));
+  ASSERT_TRUE(run_step(program, memory.data(), compute, engine));
   EXPECT_THAT(log, ElementsAre("start 0", "run 0",                      // boundary 0
                                "start 1", "start 2", "run 1",           // 1
                                "wait 0", "wait 2", "start 3", "run 2",  // 2
@@ -131,7 +133,7 @@ TEST(Executor, StallIsTheTimeThatComputeWaited) {
     engine.time += 100;
     return Status();
   });
-  const auto report = run_step(program, nullptr, compute, engine);
+  const auto report = run_step(program, memory.data(), compute, engine);
   ASSERT_TRUE(report);
   EXPECT_EQ(report->stall, Seconds(20));
   EXPECT_EQ(report->step, Seconds(320));
@@ -155,7 +157,7 @@ TEST(ExecutorDeathTest, ACopyThatIsWaitedForWhenItStartsBreaksAnInvariant) {
   std::vector<std::string> log;
   RecordingEngine engine(log);
   ScriptedCompute compute([](int) { return Status(); });
-  EXPECT_DEATH((void)run_step(program, nullptr, compute, engine), "waited for at a later one");
+  EXPECT_DEATH((void)run_step(program, memory.data(), compute, engine), "waited for at a later one");
 }
 
 // A step in small: `tensors` produced one a call through a ring of `slots`, each copied out; a pause in which the arena
