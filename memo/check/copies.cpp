@@ -86,7 +86,7 @@ class CopyCheck {
     if (residency(c).end < copy(c).before)
       failures_.add("{} need only end by boundary {}, its residency ends at {}", name(c), copy(c).before,
                     residency(c).end);
-    if (persistent(plan_, residency(c).tensor)) return;  // validate_persistent.cpp
+    if (persistent(plan_, residency(c).tensor)) return;  // persistent.cpp
     const Copy* written = nullptr;  // the last copy out to this extent that has ended, else one to it, else any
     int source = -1;
     for (int o = first_out_[residency(c).tensor]; o >= 0; o = next_out_[at(o)]) {

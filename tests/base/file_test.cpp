@@ -3,12 +3,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
-#include <csignal>
 #include <fstream>
 #include <nlohmann/json.hpp>
+
+#include "tests/base/file_size_limit.h"
 
 namespace memo {
 namespace {
@@ -41,13 +41,10 @@ TEST_F(Files, WhatIsWrittenIsReadAndNothingElseIsLeft) {
 TEST_F(Files, AFailedWriteLeavesTheOldTextAndNothingElse) {
   const Path file = folder_ / "a.txt";
   ASSERT_TRUE(write_atomically(file, "old"));
-  const rlimit small{2, RLIM_INFINITY};
-  rlimit before{};
-  ::getrlimit(RLIMIT_FSIZE, &before);
-  std::signal(SIGXFSZ, SIG_IGN);
-  ::setrlimit(RLIMIT_FSIZE, &small);
-  const Status status = write_atomically(file, "new");
-  ::setrlimit(RLIMIT_FSIZE, &before);
+  const Status status = [&] {
+    const FileSizeLimit limit(2);
+    return write_atomically(file, "new");
+  }();
   ASSERT_FALSE(status);
   EXPECT_EQ(status.error().kind, ErrorKind::run_time);
   EXPECT_THAT(status.error().message, HasSubstr("a.txt: cannot write: File too large"));

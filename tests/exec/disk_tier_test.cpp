@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "memo/exec/tier.h"
+#include "tests/base/file_size_limit.h"
 #include "tests/exec/disk_folder.h"
-#include "tests/exec/file_size_limit.h"
 
 namespace memo::exec {
 namespace {

@@ -10,7 +10,7 @@
 
 #include "memo/libtorch/train/weights_io.h"
 #include "memo/store/checkpoint_files.h"
-#include "tests/exec/file_size_limit.h"
+#include "tests/base/file_size_limit.h"
 #include "tests/libtorch/tiny_job.h"
 
 namespace memo::libtorch {
@@ -76,6 +76,14 @@ class SaverTest : public testing::Test {
   }
   Status save(CheckpointSaver& saver, SavedModel& model, std::int64_t step) const {
     return saver.save(model.state, about(step), config);
+  }
+  // Saves step 1, copies its contents to `saved`, and goes on to the state of step 2.
+  void save_first(CheckpointSaver& saver, SavedModel& model, std::vector<at::Tensor>& saved) const {
+    model.fill(1);
+    saved = model.contents();
+    ASSERT_TRUE(save(saver, model, 1));
+    ASSERT_TRUE(saver.wait());
+    model.fill(2);
   }
   // The newest checkpoint that is whole, with what it says and holds.
   void expect_latest(std::int64_t step, const std::vector<at::Tensor>& contents) const {
@@ -151,12 +159,9 @@ TEST_F(SaverTest, TheNewestStay) {
 
 TEST_F(SaverTest, ASaveThatFailsWhereverItDoesLeavesTheOneBeforeItWholeAndNothingElse) {
   SavedModel model(shape);
-  model.fill(1);
-  const std::vector<at::Tensor> saved = model.contents();
   CheckpointSaver saver(folder.path(), 1, nullptr);
-  ASSERT_TRUE(save(saver, model, 1));
-  ASSERT_TRUE(saver.wait());
-  model.fill(2);
+  std::vector<at::Tensor> saved;
+  ASSERT_NO_FATAL_FAILURE(save_first(saver, model, saved));
   int failures = 0;
   for (int at = 1;; ++at) {  // at the first group that is brought, at the second ..., until there is no more
     model.fetched = 0;
@@ -166,6 +171,7 @@ TEST_F(SaverTest, ASaveThatFailsWhereverItDoesLeavesTheOneBeforeItWholeAndNothin
     ++failures;
     EXPECT_THAT(status.error().message, HasSubstr("the tier is gone"));
     EXPECT_THAT(names(), ElementsAre("checkpoint-1")) << at;
+    expect_latest(1, saved);
     EXPECT_EQ(saver.last_step(), 1);
     EXPECT_TRUE(saver.wait()) << "told already";
   }
@@ -177,14 +183,11 @@ TEST_F(SaverTest, ASaveThatFailsWhereverItDoesLeavesTheOneBeforeItWholeAndNothin
 
 TEST_F(SaverTest, ADiskThatIsFullIsOneLineAndTheNextSaveWorks) {
   SavedModel model(shape);
-  model.fill(1);
-  const std::vector<at::Tensor> saved = model.contents();
   CheckpointSaver saver(folder.path(), 0, nullptr);
-  ASSERT_TRUE(save(saver, model, 1));
-  ASSERT_TRUE(saver.wait());
-  model.fill(2);
+  std::vector<at::Tensor> saved;
+  ASSERT_NO_FATAL_FAILURE(save_first(saver, model, saved));
   for (const std::int64_t room : {1000, 150'000}) {  // in the weights' file, in the moments'
-    const exec::FileSizeLimit limit(room);
+    const FileSizeLimit limit(room);
     const Status full = save(saver, model, 2);
     ASSERT_FALSE(full) << room;
     EXPECT_THAT(full.error().message, testing::AllOf(HasSubstr("File too large"), Not(HasSubstr("\n"))));
@@ -198,12 +201,9 @@ TEST_F(SaverTest, ADiskThatIsFullIsOneLineAndTheNextSaveWorks) {
 
 TEST_F(SaverTest, AFailureBehindTheCallIsToldOnceByWaitOrByTheNextSave) {
   SavedModel model(shape);
-  model.fill(1);
-  const std::vector<at::Tensor> saved = model.contents();
   CheckpointSaver saver(folder.path(), 0, nullptr);
-  ASSERT_TRUE(save(saver, model, 1));
-  ASSERT_TRUE(saver.wait());
-  model.fill(2);
+  std::vector<at::Tensor> saved;
+  ASSERT_NO_FATAL_FAILURE(save_first(saver, model, saved));
   // Someone removes the weights while the moments are written.
   const auto lose_weights = [&](int) -> Status {
     std::filesystem::remove(folder.path() / ".checkpoint-2.partial" / "model.safetensors");

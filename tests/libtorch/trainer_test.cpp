@@ -13,7 +13,7 @@
 #include "memo/corpus/dataset.h"
 #include "memo/libtorch/train/weights_io.h"
 #include "memo/store/checkpoint_files.h"
-#include "tests/exec/file_size_limit.h"
+#include "tests/base/file_size_limit.h"
 #include "tests/libtorch/plain_model.h"
 #include "tests/libtorch/tiny_job.h"
 
@@ -179,7 +179,7 @@ TEST_F(TrainerTest, OfTheCheckpointsOnTheWayTheNewestStay) {
 
 TEST_F(TrainerTest, ACheckpointThatCannotBeSavedOnTheWayIsNotedAndTheRunGoesOn) {
   job.train.checkpoint_every = 1;
-  std::optional<exec::FileSizeLimit> full;
+  std::optional<FileSizeLimit> full;
   TrainRequest request;
   request.on_step = [&](const StepLine& line) {
     full.reset();

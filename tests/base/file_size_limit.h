@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-namespace memo::exec {
+namespace memo {
 
 // Files may not grow past `bytes` while this lives.
 class FileSizeLimit {
@@ -28,4 +28,4 @@ class FileSizeLimit {
   rlimit old_{};
 };
 
-}  // namespace memo::exec
+}  // namespace memo
