@@ -7,9 +7,14 @@
 
 namespace memo {
 
-// The line of the first character that TOML 1.0 forbids everywhere (control characters except tab and line ends), or
-// allows only in strings and comments (characters that are not ASCII). Some of them make toml++ 3.3 reach code that its
-// authors call unreachable.
-std::optional<std::int64_t> line_of_stray_character(std::string_view toml);
+struct StrayCharacter {
+  std::int64_t line;
+  const char* what;
+};
+
+// The first character that TOML 1.0 forbids everywhere (control characters except tab and line ends), allows only in
+// strings and comments (characters that are not ASCII), or forbids at the beginning of a table's name. These characters
+// make toml++ 3.3 reach code that its authors call unreachable.
+std::optional<StrayCharacter> stray_character(std::string_view toml);
 
 }  // namespace memo

@@ -115,9 +115,8 @@ Result<Hardware> read_gpu(const toml::table& table, const std::string& file) {
 
 Result<std::vector<Hardware>> parse(std::string_view text, const std::string& file) {
   toml::table table;
-  if (const auto line = line_of_stray_character(text))
-    return bad_input(
-        fmt::format("{}:{}: a control character, or one that is not ASCII outside of a string", file, *line));
+  if (const auto stray = stray_character(text))
+    return bad_input(fmt::format("{}:{}: {}", file, stray->line, stray->what));
   try {
     table = toml::parse(text, file);
   } catch (const toml::parse_error& error) {

@@ -41,7 +41,8 @@ class Reader {
     if (is_section(name))
       return bad_input(fmt::format("{}: '{}' is a table; set its keys, for example --set train.steps=5", place, name));
     try {
-      const toml::table parsed = line_of_stray_character(value) ? toml::table() : toml::parse("value = " + value);
+      const std::string line = "value = " + value;
+      const toml::table parsed = stray_character(line) ? toml::table() : toml::parse(line);
       if (parsed.size() == 1) return entry(name, *parsed.get("value"), place);
     } catch (const toml::parse_error&) {
     }
@@ -116,9 +117,8 @@ Result<Job> read_job(const Path& file, const std::vector<std::string>& overrides
   Job job;
   job.file = file;
   Reader reader(job);
-  if (const auto line = line_of_stray_character(text))
-    return bad_input(
-        fmt::format("{}:{}: a control character, or one that is not ASCII outside of a string", file.string(), *line));
+  if (const auto stray = stray_character(text))
+    return bad_input(fmt::format("{}:{}: {}", file.string(), stray->line, stray->what));
   try {
     MEMO_CHECKED(reader.file(toml::parse(text)));
   } catch (const toml::parse_error& error) {

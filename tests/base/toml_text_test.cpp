@@ -8,6 +8,11 @@
 namespace memo {
 namespace {
 
+std::optional<std::int64_t> line_of_stray_character(std::string_view toml) {
+  const auto stray = stray_character(toml);
+  return stray ? std::optional(stray->line) : std::nullopt;
+}
+
 TEST(TomlText, StringsAndCommentsMayHoldAnyCharacter) {
   for (const char* text : {"", "a = 1",
                            "\xef\xbb\xbf"
@@ -34,6 +39,16 @@ TEST(TomlText, ControlCharactersAreNowhere) {
   EXPECT_EQ(line_of_stray_character("a = '\x01'"), 1);
   EXPECT_EQ(line_of_stray_character("# \x7f"), 1);
   EXPECT_EQ(line_of_stray_character("a\t= 1\r\n"), std::nullopt);
+}
+
+TEST(TomlText, ATablesNameBeginsAsNamesDo) {
+  for (const char* text : {"[a]", " [ a ]", "[[a]]", "[\"a\"]\n['b']", "[-]", "[]", "[",
+                           "a = [\n  [-1],\n  [{x = 1}],\n  [+2]]", "a = [+1]"})
+    EXPECT_EQ(line_of_stray_character(text), std::nullopt) << text;
+  for (const char* text :
+       {"[,", "\n[ =]", "a = [1]\n  [+a]", "x = 1\r\n[[ {a}]]", "\n[#]", "\n[[[a]]]", "#\n[ [a]]", "a = ']'\n[.a]"})
+    EXPECT_NE(line_of_stray_character(text), std::nullopt) << text;
+  EXPECT_EQ(line_of_stray_character("seed = 2\n[, mistral"), 2);
 }
 
 }  // namespace

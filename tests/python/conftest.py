@@ -1,5 +1,6 @@
 """The Python package as the build has it (build/python); each process gets one thread: the models are tiny."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 
 sys.path[:0] = [str(Path(__file__).parents[2] / "build" / "python"), str(Path(__file__).parent)]
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start
 
 
 @pytest.fixture

@@ -136,6 +136,7 @@ def test_a_process_may_end_with_an_attached_model():
     """After each of three beginnings, in a child of a process that has imported all of it once."""
     script = """
 import os, families, memo, torch
+families.make("llama")
 for until in "attached", "a forward", "a step":
     child = os.fork()
     if child == 0:
