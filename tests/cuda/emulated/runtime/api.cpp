@@ -32,7 +32,10 @@ cudaError_t note(cudaError_t result) {
 
 namespace memo::cuda::emulated {
 
-void reset(const Settings& settings) { machine().reset(settings); }
+void reset(const Settings& settings) {
+  last_error = cudaSuccess;
+  machine().reset(settings);
+}
 void set_pace(cudaStream_t stream, Pace pace) { machine().set_pace(*stream->state, pace); }
 void omit(const std::string& function, cudaStream_t stream) { machine().plant(function, stream->state.get()); }
 void record_early(cudaStream_t stream) { machine().set_early_events(*stream->state); }
