@@ -9,7 +9,7 @@ namespace memo::cuda {
 
 inline plan::Profile small_profile() {
   plan::Profile profile = plan::synthetic_profile(
-      {.hidden = 64, .layers = 3, .heads = 4, .kv_heads = 2, .ffn = 192, .groups = 2, .context = 256, .block = 64});
+      {.hidden = 32, .layers = 3, .heads = 4, .kv_heads = 2, .ffn = 96, .groups = 2, .context = 256, .block = 64});
   profile.fixed = {{"weights", Bytes(4096)}, {"gradients", Bytes(4096)}, {"optimizer", Bytes(4096)}};
   for (plan::Trace& trace : profile.traces)
     for (plan::Request& request : trace.requests) request.bytes = Bytes(16 << 10);
