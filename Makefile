@@ -77,10 +77,10 @@ endef
 
 .venv/.done: requirements.txt .venv/.packages
 	[ -x .venv/bin/python ] || $(PYTHON) -m venv .venv
-	.venv/bin/pip install -q -r requirements.txt
+	.venv/bin/pip install -q --no-compile -r requirements.txt
 	@touch $@
 .venv/.tests: requirements-test.txt .venv/.done .venv/.test-packages
-	.venv/bin/pip install -q -r requirements-test.txt
+	.venv/bin/pip install -q --no-compile -r requirements-test.txt
 	@touch $@
 else  # An unpacked bundle installs nothing; the environment is the machine's Python, which has torch.
 .venv/.done:
