@@ -10,8 +10,8 @@ namespace memo::libtorch {
 
 using model::SegmentRole;
 
-DecoderSegments::DecoderSegments(const model::Dataflow& flow, const Decoder& decoder, Update update)
-    : flow_(flow), decoder_(decoder), update_(std::move(update)) {
+DecoderSegments::DecoderSegments(const model::Dataflow& flow, const Decoder& decoder, Update update, at::Device device)
+    : loss_sum(LossSum::on(device)), flow_(flow), decoder_(decoder), update_(std::move(update)) {
   for (const model::Segment& segment : flow.segments)
     MEMO_CHECK(segment.role <= SegmentRole::wait, "a decoder's dataflow has the decoder's segments");
 }

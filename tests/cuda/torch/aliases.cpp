@@ -2,6 +2,7 @@
 #include "tests/cuda/torch/aliases.h"
 
 #include <ATen/ops/empty_strided.h>
+#include <c10/core/CPUAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
 
 #include <algorithm>
@@ -18,15 +19,19 @@ void* host_address(const void* there) {
   return here;
 }
 
-at::Tensor on_host(const at::Tensor& tensor) { return Aliases(c10::DispatchKey::CPU).of(tensor); }
+at::Tensor on_host(const at::Tensor& tensor) { return Aliases(Aliases::Kind::same_bytes).of(tensor); }
 
-c10::intrusive_ptr<c10::StorageImpl> Aliases::storage_for(const at::Tensor& tensor, bool meta) const {
+c10::intrusive_ptr<c10::StorageImpl> Aliases::storage_for(const at::Tensor& tensor) const {
   const c10::Storage& from = tensor.storage();
-  void* memory = meta ? nullptr : host_address(from.data());
-  const c10::Device place(meta ? c10::kMeta : c10::kCPU);
-  return c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), from.nbytes(),
-                                               c10::DataPtr(memory, place), c10::GetAllocator(place.type()),
-                                               /*resizable=*/true);
+  const c10::Device place(backend_ == c10::DispatchKey::Meta ? c10::kMeta : c10::kCPU);
+  c10::DataPtr memory(nullptr, place);
+  if (kind_ == Kind::same_bytes) memory = c10::DataPtr(host_address(from.data()), place);
+  if (kind_ == Kind::zeros) {
+    memory = c10::GetCPUAllocator()->allocate(from.nbytes());
+    if (from.nbytes() > 0) std::memset(memory.get(), 0, from.nbytes());
+  }
+  return c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), from.nbytes(), std::move(memory),
+                                               c10::GetAllocator(place.type()), /*resizable=*/true);
 }
 
 at::Tensor Aliases::make(const at::Tensor& tensor, c10::Storage storage) const {
@@ -40,15 +45,14 @@ at::Tensor Aliases::make(const at::Tensor& tensor, c10::Storage storage) const {
 }
 
 at::Tensor Aliases::of(const at::Tensor& tensor) {
-  const bool meta = backend_ == c10::DispatchKey::Meta;
   if (!tensor.defined()) return tensor;
   if (!ours(tensor))  // scalars stay the host's: Python's kernels for Meta take wrapped numbers of the CPU only
-    return meta && tensor.dim() > 0 ? make(tensor, c10::Storage(storage_for(tensor, true))) : tensor;
+    return kind_ == Kind::shapes && tensor.dim() > 0 ? make(tensor, c10::Storage(storage_for(tensor))) : tensor;
   if (!device_) device_ = tensor.device();
   TORCH_CHECK(*device_ == tensor.device(), "Expected all tensors to be on the same device, but found ", *device_,
               " and ", tensor.device());
   auto& storage = storages_[tensor.storage().unsafeGetStorageImpl()];
-  if (!storage) storage = storage_for(tensor, meta);
+  if (!storage) storage = storage_for(tensor);
   at::Tensor alias = make(tensor, c10::Storage(storage));
   pairs_.emplace_back(tensor, alias);
   return alias;

@@ -14,8 +14,14 @@ namespace memo::cuda::emulated {
 
 class Aliases {
  public:
-  // `backend`: CPU, for tensors over the same bytes, or Meta, for tensors of the same shapes without bytes.
-  explicit Aliases(c10::DispatchKey backend) : backend_(backend) {}
+  enum class Kind {
+    same_bytes,  // the CPU's, over the device's bytes
+    shapes,      // Meta's, without bytes
+    zeros,       // the CPU's, of the same shapes, for operators whose shapes Meta does not know
+  };
+  explicit Aliases(Kind kind)
+      : kind_(kind), backend_(kind == Kind::shapes ? c10::DispatchKey::Meta : c10::DispatchKey::CPU) {}
+  [[nodiscard]] c10::DispatchKey backend() const { return backend_; }
 
   // Throws where arguments are on two devices.
   at::Tensor of(const at::Tensor& tensor);
@@ -36,9 +42,10 @@ class Aliases {
 
  private:
   at::Tensor back(const at::Tensor& tensor, const Copied& copied) const;
-  c10::intrusive_ptr<c10::StorageImpl> storage_for(const at::Tensor& tensor, bool meta) const;
+  c10::intrusive_ptr<c10::StorageImpl> storage_for(const at::Tensor& tensor) const;
   at::Tensor make(const at::Tensor& tensor, c10::Storage storage) const;
 
+  Kind kind_;
   c10::DispatchKey backend_;
   std::optional<c10::Device> device_;
   std::vector<std::pair<at::Tensor, at::Tensor>> pairs_;  // tensors of the device, and their aliases

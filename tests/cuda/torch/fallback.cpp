@@ -5,7 +5,9 @@
 #include <c10/cuda/CUDAFunctions.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <cstring>
+#include <optional>
 #include <set>
 
 #include "tests/cuda/torch/aliases.h"
@@ -64,38 +66,34 @@ Returns returns_of(const c10::FunctionSchema& schema) {
   return all_written && schema.is_mutable() ? Returns::arguments : Returns::fresh;
 }
 
-// Whether Meta tells the shapes. (hasComputedKernelForDispatchKey is always true: Meta has a fallback, which throws.)
-bool has_shapes(const c10::OperatorHandle& op) {
-  return op.hasKernelForDispatchKey(c10::DispatchKey::Meta) ||
-         op.hasKernelForDispatchKey(c10::DispatchKey::CompositeExplicitAutograd);
-}
-
-// May an operator that writes to its arguments run later? Gives results their sizes, and throws what is wrong with
-// shapes.
-bool can_run_later(const c10::OperatorHandle& op, const Arguments& arguments) {
-  static const std::set<std::string> always{"aten::_fused_adamw_", "aten::_fused_adam_", "aten::_fused_sgd_"};
-  if (always.contains(op.schema().name())) return true;
-  if (!has_shapes(op)) return false;
-  Aliases metas(c10::DispatchKey::Meta);
-  torch::jit::Stack stack = through(metas, arguments);
-  call(op, c10::DispatchKey::Meta, stack);
-  metas.take_sizes();
-  return true;
-}
-
-// The results of an operator that makes new tensors, on Meta; none where only values tell their shapes.
-std::optional<torch::jit::Stack> shapes_of_results(const c10::OperatorHandle& op, const Arguments& arguments) {
-  if (!has_shapes(op) || op.schema().is_mutable()) return std::nullopt;
-  for (const c10::Argument& returned : op.schema().returns())
-    if (returned.type()->kind() != c10::TypeKind::TensorType) return std::nullopt;
-  try {
-    Aliases metas(c10::DispatchKey::Meta);
-    torch::jit::Stack stack = through(metas, arguments);
-    call(op, c10::DispatchKey::Meta, stack);
+// What the operator returns for arguments of these shapes; the arguments that it writes to get the sizes of their
+// aliases. Throws what is wrong with shapes. Nothing where only values tell the shapes.
+std::optional<torch::jit::Stack> try_shapes(const c10::OperatorHandle& op, const Arguments& arguments, bool writes) {
+  static const std::set<std::string> keep_shapes{"aten::_fused_adamw_", "aten::_fused_adam_", "aten::_fused_sgd_"};
+  if (keep_shapes.contains(op.schema().name())) return torch::jit::Stack();
+  if (op.hasTag(at::Tag::dynamic_output_shape) || op.hasTag(at::Tag::data_dependent_output)) return std::nullopt;
+  // (hasComputedKernelForDispatchKey is always true: Meta has a fallback, which throws.)
+  const bool meta = op.hasKernelForDispatchKey(c10::DispatchKey::Meta) ||
+                    op.hasKernelForDispatchKey(c10::DispatchKey::CompositeExplicitAutograd);
+  const auto shapes_by = [&](Aliases::Kind kind) {
+    Aliases aliases(kind);
+    torch::jit::Stack stack = through(aliases, arguments);
+    const OnCpu plain;
+    call(op, aliases.backend(), stack);
+    if (writes) aliases.take_sizes();
     return stack;
-  } catch (const c10::Error&) {  // the CPU's kernel says what is wrong, or knows better
-    return std::nullopt;
+  };
+  try {
+    if (meta) return shapes_by(Aliases::Kind::shapes);
+  } catch (const c10::NotImplementedError&) {  // one that it is composed of has no kernel
   }
+  return shapes_by(Aliases::Kind::zeros);
+}
+
+bool returns_tensors(const c10::FunctionSchema& schema) {
+  return std::ranges::all_of(schema.returns(), [](const c10::Argument& returned) {
+    return returned.type()->kind() == c10::TypeKind::TensorType;
+  });
 }
 
 // The host's scalars are read now, not when the stream gets there.
@@ -136,8 +134,10 @@ void fallback(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const std::string name = name_of(op);
   refuse_mixed(op, arguments);
   const Returns returns = returns_of(schema);
-  const bool later = returns == Returns::arguments && can_run_later(op, arguments);
-  Aliases aliases(c10::DispatchKey::CPU);
+  const bool writes = returns == Returns::arguments, makes = returns == Returns::fresh && returns_tensors(schema);
+  std::optional<torch::jit::Stack> shapes;
+  if (writes || (makes && !schema.is_mutable())) shapes = try_shapes(op, arguments, writes);
+  Aliases aliases(Aliases::Kind::same_bytes);
   Arguments inner = through(aliases, arguments);
   if (!aliases.device()) aliases.set_device(c10::Device(c10::kCUDA, c10::cuda::current_device()));
   const c10::Device device = *aliases.device();
@@ -152,28 +152,26 @@ void fallback(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
     for (const IValue& value : inner) stack->push_back(aliases.back(value, copy_later));
     return;
   }
-  if (later) {
+  if (writes && shapes) {
     keep_scalars(aliases, inner);
     enqueue(device.index(), name, [op, inner]() mutable { call(op, c10::DispatchKey::CPU, inner); });
     return push_written(schema, arguments, *stack);
   }
-  if (returns == Returns::fresh)
-    if (const auto shapes = shapes_of_results(op, arguments)) {
-      std::vector<at::Tensor> results;
-      for (const IValue& value : *shapes) {
-        results.push_back(aliases.back(value, copy_later).toTensor());
-        stack->push_back(results.back());
-      }
-      keep_scalars(aliases, inner);
-      std::vector<at::Tensor> to;
-      for (const at::Tensor& result : results) to.push_back(on_host(result));
-      enqueue(device.index(), name, [op, inner, to]() mutable {
-        call(op, c10::DispatchKey::CPU, inner);
-        for (std::size_t i = 0; i < to.size(); ++i)
-          if (to[i].defined()) to[i].copy_(inner[i].toTensor());
-      });
-      return;
+  if (shapes) {
+    std::vector<at::Tensor> to;
+    for (const IValue& value : *shapes) {
+      const at::Tensor result = aliases.back(value, copy_later).toTensor();
+      stack->push_back(result);
+      to.push_back(on_host(result));
     }
+    keep_scalars(aliases, inner);
+    enqueue(device.index(), name, [op, inner, to]() mutable {
+      call(op, c10::DispatchKey::CPU, inner);
+      for (std::size_t i = 0; i < to.size(); ++i)
+        if (to[i].defined()) to[i].copy_(inner[i].toTensor());
+    });
+    return;
+  }
   wait_for_stream(device.index(), name);
   call(op, c10::DispatchKey::CPU, inner);
   const auto copy_now = [](const at::Tensor& to, const at::Tensor& from) {

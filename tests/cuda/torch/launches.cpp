@@ -106,6 +106,14 @@ void turn_heads_backward(const Heads<T>& there, const T* d, const T* x, T* dx, s
   });
 }
 
+void sum_squares(const float* x, std::int64_t count, double* partial, double* sum, cudaStream_t stream) {
+  launch(stream, [=, x = here(x), partial = here(partial), sum = here(sum)] {
+    *sum = 0;
+    for (std::int64_t part = 0; part < square_sums; ++part)
+      *sum += partial[part] = sum_of_squares(x, count, part, square_sums);
+  });
+}
+
 template <class T>
 void cross_entropy(T* logits, const std::int64_t* targets, Rows size, bool in_place, float scale, double* losses,
                    cudaStream_t stream) {
