@@ -128,6 +128,8 @@ void push_written(const c10::FunctionSchema& schema, const Arguments& arguments,
     }
 }
 
+}  // namespace
+
 void fallback(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const c10::FunctionSchema& schema = op.schema();
   const Arguments arguments = torch::jit::pop(*stack, schema.arguments().size());
@@ -180,8 +182,6 @@ void fallback(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   for (const IValue& value : inner) stack->push_back(aliases.back(value, copy_now));
   aliases.take_values();
 }
-
-}  // namespace
 
 TORCH_LIBRARY_IMPL(_, CUDA, m) { m.fallback(torch::CppFunction::makeFromBoxedFunction<&fallback>()); }
 
