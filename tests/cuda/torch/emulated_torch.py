@@ -64,7 +64,7 @@ _cuda.synchronize = lambda device=None: torch.accelerator.synchronize(_index(dev
 _cuda.current_stream = lambda device=None: torch.accelerator.current_stream(_index(device))
 _cuda.Stream = Stream
 _cuda.stream = lambda stream: stream
-_cuda.empty_cache = lambda: None
+_cuda.empty_cache = torch.accelerator.empty_cache
 _cuda.is_bf16_supported = lambda including_emulation=True: True
 _cuda.get_device_capability = lambda device=None: (9, 0)
 _cuda.get_device_name = lambda device=None: "an emulated GPU"

@@ -65,6 +65,7 @@ TEST_F(Operators, WriteToGivenResults) {
 TEST_F(Operators, TakeIndices) {
   const at::Tensor rows = at::tensor({0, 2, 0});
   EXPECT_TRUE(same(da.index({rows.to(cuda_0)}), a.index({rows})));
+  EXPECT_TRUE(same(da.index({da > 0}), a.index({a > 0})));
   at::Tensor here = a.clone(), there = da.clone();
   here.index_put_({rows}, at::ones({3, 5}), true);
   there.index_put_({rows.to(cuda_0)}, at::ones({3, 5}, da.options()), true);
