@@ -121,6 +121,22 @@ def test_packed_documents_are_apart(folder, job, length):
     assert abs(gpu["loss_last"] - cpu["loss_last"]) < 2e-3
 
 
+def test_operators_make_the_host_wait_only_at_the_end_of_a_step(folder, job):
+    """There it reads the loss, the norm, and whether the step was refused."""
+
+    def waits(steps):
+        file = job(model=MODEL, train=TRAIN | {"steps": steps}, memory={"device": "cuda", "host_limit": "64MiB"})
+        arguments = ["--out", folder / f"out{steps}", "--strategy", "offload", "--check=off"]
+        assert on_gpu("late", "train", file, *arguments, MEMO_EMULATED_WAITS=str(folder / "waits")).code == 0
+        lines = (line.split(" ", 1) for line in (folder / "waits").read_text().splitlines())
+        return {what: int(count) for count, what in lines if what.startswith("aten::")}
+
+    few, many = waits(2), waits(6)
+    assert {what: many[what] - few.get(what, 0) for what in many if many[what] != few.get(what, 0)} == {
+        "aten::item: cudaStreamSynchronize": 4 * 3
+    }
+
+
 def test_without_a_limit_a_plan_takes_what_the_gpu_has_free(folder, job):
     file = job(model=MODEL | {"layers": 12}, train=TRAIN, memory={"device": "cuda", "host_limit": "64MiB"})
     run = on_gpu("prompt", "train", file, "--out", folder / "out", "--json", MEMO_EMULATED_BYTES=str(64 << 20))
