@@ -189,6 +189,12 @@ void cross_entropy_in_place(at::Tensor& logits, const at::Tensor& targets, doubl
   launch_cross_entropy(logits, targets, true, scale, losses);
 }
 
+static_assert(kernels::square_sums == libtorch::square_sums);
+void sum_squares(const at::Tensor& x, const at::Tensor& partial, const at::Tensor& sum) {
+  kernels::sum_squares(in<float>(x), x.numel(), out<double>(partial), out<double>(sum), stream());
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
 void gather_rows(const at::Tensor& tokens, const at::Tensor& embedding, const at::Tensor& positions,
                  const at::Tensor& table, at::Tensor& x) {
   at::index_select_out(x, embedding, 0, tokens);
@@ -218,6 +224,7 @@ const libtorch::Kernels& kernels() {
     table.split_heads_backward = on_gpu::split_heads_backward;
     table.cross_entropy = on_gpu::cross_entropy;
     table.cross_entropy_in_place = on_gpu::cross_entropy_in_place;
+    table.sum_squares = on_gpu::sum_squares;
     table.gather_rows = on_gpu::gather_rows;
     table.add_rows = on_gpu::add_rows;
     table.fill_rows = on_gpu::fill_rows;

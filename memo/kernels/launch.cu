@@ -107,6 +107,30 @@ __global__ void cross_entropy_kernel(T* logits, const std::int64_t* targets, Row
                     scale, losses + blockIdx.x);
 }
 
+// The block's sum of a value of each thread, for thread 0; the block has `threads` threads, a power of 2.
+template <int threads>
+__device__ double sum_of_block(double value) {
+  __shared__ double shared[threads];
+  shared[threadIdx.x] = value;
+  for (int half = threads / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (threadIdx.x < half) shared[threadIdx.x] += shared[threadIdx.x + half];
+  }
+  return shared[0];
+}
+
+__global__ void squares_kernel(const float* x, std::int64_t count, double* partial) {
+  const std::int64_t threads = gridDim.x * std::int64_t{blockDim.x};
+  const double sum = sum_of_squares(x, count, blockIdx.x * std::int64_t{blockDim.x} + threadIdx.x, threads);
+  const double of_block = sum_of_block<block_threads>(sum);
+  if (threadIdx.x == 0) partial[blockIdx.x] = of_block;
+}
+
+__global__ void sum_kernel(const double* partial, double* sum) {
+  const double all = sum_of_block<square_sums>(partial[threadIdx.x]);
+  if (threadIdx.x == 0) *sum = all;
+}
+
 }  // namespace
 
 template <class T>
@@ -149,6 +173,11 @@ void turn_heads_backward(const Heads<T>& heads, const T* d, const T* x, T* dx, s
                          cudaStream_t stream) {
   if (const unsigned blocks = blocks_for(heads.rows * heads.heads, warps_of_block); blocks > 0)
     turn_backward_kernel<<<blocks, 32 * warps_of_block, 0, stream>>>(heads, d, x, dx, dx_row, d_weight);
+}
+
+void sum_squares(const float* x, std::int64_t count, double* partial, double* sum, cudaStream_t stream) {
+  squares_kernel<<<square_sums, block_threads, 0, stream>>>(x, count, partial);
+  sum_kernel<<<1, square_sums, 0, stream>>>(partial, sum);
 }
 
 template <class T>

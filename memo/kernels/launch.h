@@ -50,6 +50,10 @@ template <class T>
 void turn_heads_backward(const Heads<T>& heads, const T* d, const T* x, T* dx, std::int64_t dx_row, float* d_weight,
                          cudaStream_t stream);
 
+// sum = the sum of x's squares. Both stages add in one order, whatever the GPU.
+constexpr std::int64_t square_sums = 512;
+void sum_squares(const float* x, std::int64_t count, double* partial, double* sum, cudaStream_t stream);
+
 template <class T>
 void cross_entropy(T* logits, const std::int64_t* targets, Rows size, bool in_place, float scale, double* losses,
                    cudaStream_t stream);

@@ -29,6 +29,13 @@ MEMO_BOTH Statistics statistics(const Team& team, const T* x, std::int64_t colum
   return {mean, 1.0f / std::sqrt(team.sum(total) / static_cast<float>(columns) + eps)};
 }
 
+// Of `parts` parts of x, interleaved, number `part`.
+MEMO_BOTH inline double sum_of_squares(const float* x, std::int64_t count, std::int64_t part, std::int64_t parts) {
+  double sum = 0;
+  for (std::int64_t i = part; i < count; i += parts) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  return sum;
+}
+
 template <class Team, class T>
 MEMO_BOTH void norm_row(const Team& team, const T* x, const T* weight, const T* bias, T* y, std::int64_t columns,
                         bool layer, float eps) {

@@ -50,6 +50,9 @@ void split_heads_backward(const std::vector<at::Tensor>& groups, const at::Tenso
                           const at::Tensor& positions, at::Tensor& raw) {
   table_of(raw).split_heads_backward(groups, qk, heads, positions, raw);
 }
+void sum_squares(const at::Tensor& x, const at::Tensor& partial, const at::Tensor& sum) {
+  table_of(x).sum_squares(x, partial, sum);
+}
 void gather_rows(const at::Tensor& tokens, const at::Tensor& embedding, const at::Tensor& positions,
                  const at::Tensor& table, at::Tensor& x) {
   table_of(x).gather_rows(tokens, embedding, positions, table, x);
@@ -64,8 +67,8 @@ void add_column_sums(const at::Tensor& d, at::Tensor& gradient) { table_of(d).ad
 const Kernels& cpu_kernels() {
   static const Kernels all = [] {
     Kernels table{};
-    for (const auto add :
-         {attention_on_cpu, loss_on_cpu, matmul_on_cpu, mlp_on_cpu, norm_on_cpu, rotary_on_cpu, tables_on_cpu})
+    for (const auto add : {attention_on_cpu, loss_on_cpu, matmul_on_cpu, mlp_on_cpu, norm_on_cpu, rotary_on_cpu,
+                           squares_on_cpu, tables_on_cpu})
       add(table);
     return table;
   }();

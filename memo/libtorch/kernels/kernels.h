@@ -58,6 +58,13 @@ void cross_entropy(const at::Tensor& logits, const at::Tensor& targets, const at
 // The same, and replaces logits by scale * d(loss)/d(logits).
 void cross_entropy_in_place(at::Tensor& logits, const at::Tensor& targets, double scale, const at::Tensor& losses);
 
+// ---- the norm of gradients
+// How many partial sums a GPU makes.
+inline constexpr std::int64_t square_sums = 512;
+// sum[0] = the sum of x's squares, float64, added in one order at any number of threads. x float32. It allocates
+// nothing. `partial`, which only a GPU uses: float64 [square_sums].
+void sum_squares(const at::Tensor& x, const at::Tensor& partial, const at::Tensor& sum);
+
 // ---- tables and biases
 // x[t] = embedding[tokens[t]] (+ table[positions[t]] if defined)
 void gather_rows(const at::Tensor& tokens, const at::Tensor& embedding, const at::Tensor& positions,

@@ -2,10 +2,16 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/zeros.h>
 
 namespace memo::libtorch {
 
 struct LossSum {
+  // On a GPU within work that the device runs, on whose stream all is in order.
+  static LossSum on(at::Device device) {
+    return {0, device.is_cpu() ? at::Tensor() : at::zeros({1}, at::dtype(at::kDouble).device(device))};
+  }
+
   double host = 0;
   at::Tensor on_device;  // float64 [1]; undefined on the CPU
 

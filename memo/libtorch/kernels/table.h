@@ -18,6 +18,7 @@ struct Kernels {
   decltype(&libtorch::normalise_backward) normalise_backward;
   decltype(&libtorch::split_heads) split_heads;
   decltype(&libtorch::split_heads_backward) split_heads_backward;
+  decltype(&libtorch::sum_squares) sum_squares;
   decltype(&libtorch::gather_rows) gather_rows;
   decltype(&libtorch::add_rows) add_rows;
   decltype(&libtorch::fill_rows) fill_rows;
@@ -34,6 +35,7 @@ void matmul_on_cpu(Kernels& table);
 void mlp_on_cpu(Kernels& table);
 void norm_on_cpu(Kernels& table);
 void rotary_on_cpu(Kernels& table);
+void squares_on_cpu(Kernels& table);
 void tables_on_cpu(Kernels& table);
 
 }  // namespace memo::libtorch

@@ -121,20 +121,28 @@ class Profiler {
   Status record_at(const model::Shape& shape, Tokens context, plan::Profile& profile) {
     const WholeState whole(one_layer_, job_.model.dtype);
     MEMO_TRY(const Arena memory, device_.map(whole.bytes()));
+    profile.flow = model::decoder_dataflow(shape, element_bytes_, groups_, context, block_);
+    MEMO_TRY(profile.traces, run_on(device_, [&] { return record_in(whole, memory, profile.flow); }));
+    return {};
+  }
+
+  Result<IndexedVector<plan::TraceIndex, plan::Trace>> record_in(const WholeState& whole, const Arena& memory,
+                                                                 model::Dataflow& flow) {
+    const at::Device place = device_.of_tensors();
     ModelState state(
         one_layer_, job_.model.dtype, [&](const StateGroup& group) { return whole.regions(memory.data(), group); },
-        nullptr, device_.of_tensors());
+        nullptr, place);
     const Decoder decoder(one_layer_, groups_, state.parameters());
-    profile.flow = model::decoder_dataflow(shape, element_bytes_, groups_, context, block_);
+    const LossSum no_loss = LossSum::on(place);
+    DecoderSegments segments(
+        flow, decoder,
+        [&](const StateGroup& group) {
+          (void)state.accepts(group, job_.train, no_loss);  // whatever values the tensors hold
+          state.update(group, job_.train, 1, 0.0);
+        },
+        place);
     const std::span<const std::byte> parameters(memory.data(), static_cast<std::size_t>(whole.bytes().value()));
-    DecoderSegments segments(profile.flow, decoder, [&](const StateGroup& group) {
-      (void)state.accepts(group, job_.train, {});  // whatever values the tensors hold
-      state.update(group, job_.train, 1, 0.0);
-    });
-    MEMO_TRY(profile.traces, run_on(device_, [&] {
-               return record(profile.flow, segments, scalar_type(job_.model.dtype), parameters, device_.of_tensors());
-             }));
-    return {};
+    return record(flow, segments, scalar_type(job_.model.dtype), parameters, place);
   }
 
   // Runs one layer at `context` for a few steps, by a plan of its own, and keeps the times of calls.

@@ -5,13 +5,14 @@
 #include <ATen/ops/cat.h>
 
 #include "memo/base/check.h"
+#include "memo/libtorch/kernels/attention_mask.h"
 
 namespace memo::libtorch {
 
 using model::SegmentRole;
 
-DecoderSegments::DecoderSegments(const model::Dataflow& flow, const Decoder& decoder, Update update)
-    : flow_(flow), decoder_(decoder), update_(std::move(update)) {
+DecoderSegments::DecoderSegments(const model::Dataflow& flow, const Decoder& decoder, Update update, at::Device device)
+    : loss_sum(LossSum::on(device)), flow_(flow), decoder_(decoder), update_(std::move(update)) {
   for (const model::Segment& segment : flow.segments)
     MEMO_CHECK(segment.role <= SegmentRole::wait, "a decoder's dataflow has the decoder's segments");
 }
@@ -87,7 +88,8 @@ std::vector<at::Tensor> DecoderSegments::backward(model::SegmentIndex segment, c
       return {d.add_(reads[3 * groups])};
     }
     case SegmentRole::attention: {
-      auto [dq, dk, dv] = decoder_.attention_backward(reads[0], reads[1], reads[2], reads[3], where.document_starts);
+      auto [dq, dk, dv] = decoder_.attention_backward(reads[0], reads[1], reads[2], reads[3], where.document_starts,
+                                                      flow_.context.value() > longest_in_order);
       return {dq, dk, dv};
     }
     case SegmentRole::attn_out:

@@ -12,9 +12,9 @@ namespace memo::libtorch {
 
 class DecoderSegments final : public Segments {
  public:
-  // `update` is called by the optimizer's calls.
+  // `update` is called by the optimizer's calls. On a GPU within work that the device runs.
   using Update = std::function<void(const StateGroup&)>;
-  DecoderSegments(const model::Dataflow& flow, const Decoder& decoder, Update update);
+  DecoderSegments(const model::Dataflow& flow, const Decoder& decoder, Update update, at::Device device = at::kCPU);
 
   std::vector<at::Tensor> forward(model::SegmentIndex segment, const Where& where, const std::vector<at::Tensor>& reads,
                                   Graph* graph) override;

@@ -3,7 +3,6 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/maximum.h>
 #include <ATen/ops/zeros.h>
 
@@ -13,6 +12,7 @@
 
 #include "memo/base/check.h"
 #include "memo/base/text.h"
+#include "memo/libtorch/kernels/kernels.h"
 #include "memo/libtorch/memory/device.h"
 
 namespace memo::libtorch {
@@ -63,6 +63,7 @@ ModelState::ModelState(const model::Shape& shape, job::DType dtype,
       layers_(shape.layers) {
   if (!device.is_cpu()) {
     squares_on_device_ = at::zeros({static_cast<std::int64_t>(specs_.size())}, at::dtype(at::kDouble).device(device));
+    partial_squares_ = at::empty({square_sums}, squares_on_device_.options());
     refused_on_device_ = at::zeros({1}, at::dtype(at::kFloat).device(device));
   }
   std::map<StateGroup, StateRegions> next;
@@ -178,8 +179,7 @@ void ModelState::measure_gradients(const StateGroup& group) {
     if (gradient.is_cpu()) {
       squares_[i] = sum_of_squares(gradient);
     } else {
-      const at::Tensor norm = at::linalg_vector_norm(gradient, 2, std::nullopt, false, at::kDouble);
-      squares_on_device_.select(0, static_cast<std::int64_t>(i)).copy_(norm.square_());
+      sum_squares(gradient, partial_squares_, squares_on_device_.narrow(0, static_cast<std::int64_t>(i), 1));
     }
   }
 }
@@ -244,6 +244,7 @@ void ModelState::update(const StateGroup& group, const job::TrainOptions& option
   const AdamW settings{lr, options.beta1, options.beta2, options.eps, options.weight_decay};
   adamw_step(settings, step, masters, gradients, first, second, decays, gate_);
   for (const std::size_t i : members(group)) cast(i);
+  gate_ = {};  // its memory is the call's
 }
 
 }  // namespace memo::libtorch

@@ -54,7 +54,7 @@ class StatePager {
 class ModelState {
  public:
   // `regions(group)` is memory of `device` that outlives the state; groups that are never in memory at once may share
-  // it. `pager` outlives the state too; null: all groups stay in memory.
+  // it. `pager` outlives the state too; null: all groups stay in memory. On a GPU within work that the device runs.
   ModelState(const model::Shape& shape, job::DType dtype, const std::function<StateRegions(const StateGroup&)>& regions,
              StatePager* pager = nullptr, at::Device device = at::kCPU);
 
@@ -102,10 +102,10 @@ class ModelState {
   std::vector<Parameter> parameters_;
   std::vector<at::Tensor> masters_, first_, second_;
   std::vector<double> squares_;  // sum of squares of each parameter's gradient
-  // Their counterparts where the host does not wait: float64 [parameters], and float32 [1], 1 when an update was
-  // refused.
-  at::Tensor squares_on_device_, refused_on_device_;
-  Gate gate_;  // for the next update; empty on the CPU
+  // Their counterparts where the host does not wait: float64 [parameters], scratch of their sums, and float32 [1], 1
+  // when an update was refused.
+  at::Tensor squares_on_device_, partial_squares_, refused_on_device_;
+  Gate gate_;  // from `accepts` to `update`; empty on the CPU
   std::optional<double> norm_;
   bool refused_ = false, updated_ = false;
   std::optional<StateGroup> brought_;

@@ -5,6 +5,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/full.h>
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include <numbers>
 
 #include "memo/base/check.h"
+#include "memo/libtorch/kernels/kernels.h"
 
 namespace memo::libtorch {
 
@@ -22,27 +24,10 @@ Gate gate_of(const at::Tensor& squares, const at::Tensor& loss, double max_norm)
   return gate;
 }
 
-// Sums chunks of fixed size.
 double sum_of_squares(const at::Tensor& tensor) {
-  constexpr std::int64_t chunk = 1 << 16, lanes = 8;
-  const auto* data = tensor.const_data_ptr<float>();
-  const std::int64_t count = tensor.numel();
-  std::vector<double> sums(static_cast<std::size_t>((count + chunk - 1) / chunk));
-  at::parallel_for(0, static_cast<std::int64_t>(sums.size()), 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t c = begin; c < end; ++c) {
-      const std::int64_t stop = std::min(count, (c + 1) * chunk);
-      double lane[lanes] = {};  // independent sums, so that additions need not wait for each other
-      std::int64_t i = c * chunk;
-      for (; i + lanes <= stop; i += lanes)
-        for (std::int64_t j = 0; j < lanes; ++j) lane[j] += static_cast<double>(data[i + j]) * data[i + j];
-      for (; i < stop; ++i) lane[0] += static_cast<double>(data[i]) * data[i];
-      double& sum = sums[static_cast<std::size_t>(c)];
-      for (const double value : lane) sum += value;
-    }
-  });
-  double total = 0;
-  for (const double sum : sums) total += sum;
-  return total;
+  double sum = 0;
+  sum_squares(tensor, {}, at::from_blob(&sum, {1}, at::kDouble));
+  return sum;
 }
 
 void adamw_step(const AdamW& settings, std::int64_t step, const std::vector<at::Tensor>& masters,

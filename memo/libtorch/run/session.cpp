@@ -1,7 +1,6 @@
 // Opens a plan's arena, tiers and streams, and plays the plan's program for each sequence of a step.
 #include "memo/libtorch/run/session.h"
 
-#include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -39,16 +38,15 @@ struct Session::Impl {
             shape, job.model.dtype, [this](const StateGroup& group) { return planned.regions(group); }, &planned,
             device.of_tensors()),
         decoder(shape, plan.profile.flow.groups, state.parameters()),
-        segments(plan.profile.flow, decoder,
-                 [this](const StateGroup& group) {
-                   if (state.accepts(group, options, segments.loss_sum)) state.update(group, options, update, lr);
-                 }),
+        segments(
+            plan.profile.flow, decoder,
+            [this](const StateGroup& group) {
+              if (state.accepts(group, options, segments.loss_sum)) state.update(group, options, update, lr);
+            },
+            device.of_tensors()),
         options(job.train),
         watched(dog ? exec::watched(*tiers.engine, *dog, plan.program, plan.profile.flow) : nullptr),
-        runner(plan, arena.data(), segments, scalar_type(job.model.dtype), &state, device) {
-    if (!device.of_tensors().is_cpu())
-      segments.loss_sum.on_device = at::zeros({1}, at::dtype(at::kDouble).device(device.of_tensors()));
-  }
+        runner(plan, arena.data(), segments, scalar_type(job.model.dtype), &state, device) {}
 
   plan::Plan plan;
   Device& device;
@@ -83,8 +81,12 @@ Result<std::unique_ptr<Session>> Session::open(plan::Plan plan, const model::Sha
   MEMO_TRY(Arena arena, device.map(plan.program.arena));
   const auto failed = std::make_shared<std::atomic<bool>>(false);
   MEMO_TRY(exec::Tiers tiers, exec::open_tiers(plan, job.memory, device, guards.faults, guards.watchdog, failed));
-  return std::unique_ptr<Session>(new Session(std::make_unique<Impl>(
-      std::move(plan), shape, job, device, std::move(arena), guards.watchdog, std::move(tiers), std::move(failed))));
+  // In the order of the compute stream, as all that calls read.
+  auto impl = run_on(device, [&] {
+    return std::make_unique<Impl>(std::move(plan), shape, job, device, std::move(arena), guards.watchdog,
+                                  std::move(tiers), failed);
+  });
+  return std::unique_ptr<Session>(new Session(std::move(impl)));
 }
 
 const plan::Plan& Session::plan() const { return impl_->plan; }

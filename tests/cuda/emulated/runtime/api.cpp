@@ -2,6 +2,8 @@
 #include <cuda_runtime_api.h>
 
 #include <cstring>
+#include <exception>
+#include <utility>
 
 #include "tests/cuda/emulated/runtime/machine.h"
 
@@ -18,6 +20,13 @@ struct CUevent_st {
 namespace {
 
 thread_local cudaError_t last_error = cudaSuccess;
+thread_local int current_device = 0;
+
+// Null is the legacy default stream. The streams of all programs here are made with cudaStreamNonBlocking, so it is in
+// no order with them.
+std::shared_ptr<StreamState> state_of(cudaStream_t stream) {
+  return stream == nullptr ? machine().null_stream(current_device) : stream->state;
+}
 
 cudaError_t note(cudaError_t result) {
   if (result != cudaSuccess) last_error = result;
@@ -36,14 +45,28 @@ void reset(const Settings& settings) {
   last_error = cudaSuccess;
   machine().reset(settings);
 }
-void set_pace(cudaStream_t stream, Pace pace) { machine().set_pace(*stream->state, pace); }
-void omit(const std::string& function, cudaStream_t stream) { machine().plant(function, stream->state.get()); }
-void record_early(cudaStream_t stream) { machine().set_early_events(*stream->state); }
+void set_pace(cudaStream_t stream, Pace pace) { machine().set_pace(*state_of(stream), pace); }
+void omit(const std::string& function, cudaStream_t stream) { machine().plant(function, state_of(stream).get()); }
+void record_early(cudaStream_t stream) { machine().set_early_events(*state_of(stream)); }
 void fail(const std::string& function, cudaError_t error, int after) { machine().fail(function, error, after); }
 void heal() { machine().heal(); }
 std::int64_t calls(const std::string& function) { return machine().calls(function); }
-Kernel::Kernel(cudaStream_t stream) { machine().begin_kernel(stream->state); }
-Kernel::~Kernel() { machine().end_kernel(); }
+std::map<std::string, std::int64_t> host_waits() { return machine().waits(); }
+std::byte* bytes_of(const void* address) { return machine().device_bytes(address, 0); }
+int device_of(const void* address) { return machine().device_of(address); }
+bool is_registered(const void* host_memory) { return machine().is_registered(host_memory, 1); }
+std::string what_broke() { return machine().what_broke(); }
+Doing::Doing(std::string name) : outer_(std::exchange(doing(), std::move(name))) {}
+Doing::~Doing() { doing() = std::move(outer_); }
+void launch(cudaStream_t stream, std::function<void()> kernel) {
+  machine().give(state_of(stream), [kernel = std::move(kernel)] {
+    try {
+      kernel();
+    } catch (const std::exception& error) {
+      machine().break_down(cudaErrorLaunchFailure, error.what());
+    }
+  });
+}
 
 }  // namespace memo::cuda::emulated
 
@@ -57,7 +80,21 @@ cudaError_t cudaGetDeviceCount(int* count) {
 
 cudaError_t cudaSetDevice(int device) {
   ENTER();
-  return device >= 0 && device < machine().settings().devices ? cudaSuccess : note(cudaErrorInvalidDevice);
+  if (device < 0 || device >= machine().settings().devices) return note(cudaErrorInvalidDevice);
+  current_device = device;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int* device) {
+  *device = current_device;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceSynchronize() {
+  ENTER();
+  machine().note_wait(__func__);
+  machine().wait_for_all();
+  return cudaSuccess;
 }
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
@@ -71,7 +108,10 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   ENTER();
   *properties = {};
   machine().settings().name.copy(static_cast<char*>(properties->name), sizeof properties->name - 1);
-  properties->major = 8;
+  properties->major = machine().settings().capability / 10;
+  properties->minor = machine().settings().capability % 10;
+  properties->multiProcessorCount = machine().settings().multiprocessors;
+  properties->totalGlobalMem = static_cast<std::size_t>(machine().settings().device_bytes);
   return cudaSuccess;
 }
 
@@ -120,24 +160,42 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   ENTER();
-  machine().wait_for(stream->state);
+  machine().note_wait(__func__);
+  machine().wait_for(state_of(stream));
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   ENTER();
-  if (machine().omitted(__func__, stream->state.get())) return cudaSuccess;
-  machine().give(stream->state, {}, machine().point_of(*event->state));
+  if (machine().omitted(__func__, state_of(stream).get())) return cudaSuccess;
+  machine().give(state_of(stream), {}, machine().point_of(*event->state));
   return cudaSuccess;
 }
 
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
   ENTER();
-  machine().give(stream->state, [function, data] {
+  machine().give(state_of(stream), [function, data] {
     in_host_function() = true;
     function(data);
     in_host_function() = false;
   });
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  ENTER();
+  return machine().is_idle(state_of(stream)) ? cudaSuccess : note(cudaErrorNotReady);
+}
+
+cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
+  ENTER();
+  *status = cudaStreamCaptureStatusNone;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamGetPriority(cudaStream_t, int* priority) {
+  ENTER();
+  *priority = 0;
   return cudaSuccess;
 }
 
@@ -157,7 +215,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   ENTER();
-  machine().record(event->state, stream->state);
+  machine().record(event->state, state_of(stream));
   return cudaSuccess;
 }
 
@@ -169,6 +227,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   ENTER();
   const Point point = machine().point_of(*event->state);
+  machine().note_wait(__func__);
   if (!machine().omitted(__func__, point.stream.get())) machine().wait_on_host(point);
   return cudaSuccess;
 }
@@ -185,15 +244,19 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEve
 
 cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
   ENTER();
-  *memory = machine().allocate(bytes);
+  *memory = machine().allocate(bytes, current_device);
   return *memory != nullptr ? cudaSuccess : note(cudaErrorMemoryAllocation);
 }
 
-cudaError_t cudaFree(void* memory) { return machine().free(memory) ? cudaSuccess : note(cudaErrorInvalidValue); }
+cudaError_t cudaFree(void* memory) {
+  if (memory == nullptr) return cudaSuccess;
+  machine().note_wait(__func__);
+  return machine().free(memory) ? cudaSuccess : note(cudaErrorInvalidValue);
+}
 
 cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   ENTER();
-  *free = static_cast<std::size_t>(machine().free_bytes());
+  *free = static_cast<std::size_t>(machine().free_bytes(current_device));
   *total = static_cast<std::size_t>(machine().settings().device_bytes);
   return cudaSuccess;
 }
@@ -216,7 +279,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
     return machine().is_registered(address, bytes) ? host : nullptr;
   };
   if (bytes_at(to, to_host) == nullptr || bytes_at(from, from_host) == nullptr) return note(cudaErrorInvalidValue);
-  machine().give(stream->state, [=] {
+  machine().give(state_of(stream), [=] {
     std::byte* const target = bytes_at(to, to_host);
     const std::byte* const source = bytes_at(from, from_host);
     if (target == nullptr || source == nullptr)
@@ -237,7 +300,7 @@ cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, 
   if (kind != cudaMemcpyDeviceToHost || source == nullptr ||
       !machine().is_registered(to, to_pitch * (height - 1) + width))
     return note(cudaErrorInvalidValue);
-  machine().give(stream->state, [=] {
+  machine().give(state_of(stream), [=] {
     for (std::size_t row = 0; row < height; ++row)
       std::memcpy(target + row * to_pitch, source + row * from_pitch, width);
   });
@@ -248,6 +311,6 @@ cudaError_t cudaMemsetAsync(void* memory, int value, std::size_t bytes, cudaStre
   ENTER();
   std::byte* const target = machine().device_bytes(memory, bytes);
   if (target == nullptr) return note(cudaErrorInvalidValue);
-  machine().give(stream->state, [=] { std::memset(target, value, bytes); });
+  machine().give(state_of(stream), [=] { std::memset(target, value, bytes); });
   return cudaSuccess;
 }

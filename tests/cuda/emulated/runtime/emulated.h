@@ -11,8 +11,11 @@
 #include <cuda_runtime_api.h>
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <limits>
+#include <map>
 #include <string>
 
 namespace memo::cuda::emulated {
@@ -27,7 +30,8 @@ enum class Pace { prompt, late, random };
 struct Settings {
   int devices = 1;
   std::string name = "an emulated GPU";
-  std::int64_t device_bytes = std::int64_t{1} << 30;
+  int capability = 90, multiprocessors = 132;         // those of an H200
+  std::int64_t device_bytes = std::int64_t{1} << 30;  // of each device
   std::int64_t lockable_bytes = std::numeric_limits<std::int64_t>::max();
   Pace pace = Pace::prompt;  // of streams made from now on
   std::uint64_t seed = 1;    // of random paces
@@ -49,17 +53,30 @@ void record_early(cudaStream_t stream);
 void fail(const std::string& function, cudaError_t error, int after = 0);
 void heal();
 
-// While it lives the host may touch the device's memory, as a kernel on `stream` would: behind all that the stream was
-// given. They nest; one thread at a time.
-class Kernel {
- public:
-  explicit Kernel(cudaStream_t stream);
-  Kernel(const Kernel&) = delete;
-  Kernel& operator=(const Kernel&) = delete;
-  ~Kernel();
-};
+// Gives a stream (null: the current device's legacy default stream) work of the device, which touches memory by
+// `bytes_of`. An exception breaks the device down, as a kernel that fails does.
+void launch(cudaStream_t stream, std::function<void()> kernel);
+// Where the host may touch the byte at an address of the device's memory; null: it is not the device's.
+std::byte* bytes_of(const void* address);
+int device_of(const void* address);  // -1: of none
+bool is_registered(const void* host_memory);
+// What the kernel said that broke the device down, or "".
+std::string what_broke();
 
 // How often `function` was called since the last reset.
 std::int64_t calls(const std::string& function);
+// How often the host waited for a device since the last reset, by "what it was doing: function".
+std::map<std::string, std::int64_t> host_waits();
+// While it lives, the calling thread does what `name` says.
+class Doing {
+ public:
+  explicit Doing(std::string name);
+  Doing(const Doing&) = delete;
+  Doing& operator=(const Doing&) = delete;
+  ~Doing();
+
+ private:
+  std::string outer_;
+};
 
 }  // namespace memo::cuda::emulated

@@ -1,9 +1,6 @@
 // The threads of the emulated runtime's streams: when work runs, and which errors of order they notice.
 #include "tests/cuda/emulated/runtime/machine.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 
 #include "memo/base/check.h"
@@ -11,8 +8,8 @@
 namespace memo::cuda::emulated {
 
 Machine& machine() {
-  static Machine the;
-  return the;
+  static auto* const the = new Machine;
+  return *the;
 }
 
 bool& in_host_function() {
@@ -20,17 +17,40 @@ bool& in_host_function() {
   return inside;
 }
 
+std::string& doing() {
+  thread_local std::string what;
+  return what;
+}
+
 bool Point::reached() const { return stream == nullptr || stream->ended >= number; }
 
 void Machine::reset(const Settings& settings) {
+  for (const auto& [device, stream] : std::exchange(null_, {})) destroy(*stream);
   const std::lock_guard lock(mutex_);
   MEMO_CHECK(streams_.empty() && device_.empty() && registered_.empty(), "nothing is left of the machine before");
   settings_ = settings;
   made_streams_ = 0;
   calls_.clear();
+  waits_.clear();
   failures_.clear();
   omitted_.clear();
   broken_ = cudaSuccess;
+  why_broken_.clear();
+}
+
+std::shared_ptr<StreamState> Machine::null_stream(int device) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = null_.find(device); found != null_.end()) return found->second;
+  }
+  auto made = make_stream();
+  std::unique_lock lock(mutex_);
+  const auto [found, is_new] = null_.emplace(device, made);
+  if (is_new) return made;
+  auto first = found->second;  // another thread's
+  lock.unlock();
+  destroy(*made);
+  return first;
 }
 
 std::shared_ptr<StreamState> Machine::make_stream() {
@@ -169,91 +189,15 @@ void Machine::wait_for(const std::shared_ptr<StreamState>& stream) {
   wait(lock, {stream, stream->given});
 }
 
+bool Machine::is_idle(const std::shared_ptr<StreamState>& stream) {
+  const std::lock_guard lock(mutex_);
+  return stream->ended == stream->given;
+}
+
 void Machine::wait_for_all() {
   std::unique_lock lock(mutex_);
   const auto streams = streams_;
   for (const auto& stream : streams) wait(lock, {stream, stream->given});
-}
-
-void* Machine::allocate(std::size_t bytes) {
-  if (free_bytes() < static_cast<std::int64_t>(bytes)) return nullptr;
-  const int file = ::memfd_create("device", MFD_CLOEXEC);
-  MEMO_CHECK(file >= 0 && ::ftruncate(file, static_cast<off_t>(bytes)) == 0, "the host has memory for the device's");
-  const int protection = kernels_ > 0 ? PROT_READ | PROT_WRITE : PROT_NONE;
-  void* address = ::mmap(nullptr, bytes, protection, MAP_SHARED, file, 0);
-  void* alias = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-  MEMO_CHECK(address != MAP_FAILED && alias != MAP_FAILED, "the device's memory can be mapped");
-  ::close(file);
-  const std::lock_guard lock(mutex_);
-  device_[static_cast<std::byte*>(address)] = {bytes, static_cast<std::byte*>(alias)};
-  return address;
-}
-
-bool Machine::free(void* memory) {
-  wait_for_all();
-  const std::lock_guard lock(mutex_);
-  const auto found = device_.find(static_cast<std::byte*>(memory));
-  if (found == device_.end()) return false;
-  ::munmap(found->first, found->second.bytes);
-  ::munmap(found->second.alias, found->second.bytes);
-  device_.erase(found);
-  return true;
-}
-
-void Machine::begin_kernel(const std::shared_ptr<StreamState>& stream) {
-  if (kernels_++ > 0) return;
-  wait_for(stream);
-  protect(PROT_READ | PROT_WRITE);
-}
-
-void Machine::end_kernel() {
-  if (--kernels_ == 0) protect(PROT_NONE);
-}
-
-void Machine::protect(int protection) {
-  const std::lock_guard lock(mutex_);
-  for (const auto& [address, allocation] : device_)
-    MEMO_CHECK(::mprotect(address, allocation.bytes, protection) == 0, "the device's memory is mapped");
-}
-
-std::int64_t Machine::free_bytes() {
-  const std::lock_guard lock(mutex_);
-  std::int64_t free = settings_.device_bytes;
-  for (const auto& [address, allocation] : device_) free -= static_cast<std::int64_t>(allocation.bytes);
-  return free;
-}
-
-cudaError_t Machine::register_host(void* memory, std::size_t bytes) {
-  const std::lock_guard lock(mutex_);
-  std::int64_t locked = static_cast<std::int64_t>(bytes);
-  for (const auto& [address, size] : registered_) locked += static_cast<std::int64_t>(size);
-  if (locked > settings_.lockable_bytes) return cudaErrorMemoryAllocation;
-  return registered_.emplace(static_cast<std::byte*>(memory), bytes).second ? cudaSuccess
-                                                                            : cudaErrorHostMemoryAlreadyRegistered;
-}
-
-bool Machine::unregister_host(void* memory) {
-  const std::lock_guard lock(mutex_);
-  return registered_.erase(static_cast<std::byte*>(memory)) > 0;
-}
-
-std::byte* Machine::device_bytes(const void* address, std::size_t bytes) {
-  const std::lock_guard lock(mutex_);
-  auto* wanted = static_cast<std::byte*>(const_cast<void*>(address));
-  const auto above = device_.upper_bound(wanted);
-  if (above == device_.begin()) return nullptr;
-  const auto& [begin, allocation] = *std::prev(above);
-  const auto at = static_cast<std::size_t>(wanted - begin);
-  return at + bytes <= allocation.bytes ? allocation.alias + at : nullptr;
-}
-
-bool Machine::is_registered(const void* address, std::size_t bytes) {
-  const std::lock_guard lock(mutex_);
-  auto* wanted = static_cast<std::byte*>(const_cast<void*>(address));
-  const auto above = registered_.upper_bound(wanted);
-  if (above == registered_.begin()) return false;
-  const auto& [begin, size] = *std::prev(above);
-  return static_cast<std::size_t>(wanted - begin) + bytes <= size;
 }
 
 cudaError_t Machine::enter(const std::string& function) {
@@ -287,9 +231,25 @@ void Machine::heal() {
   failures_.clear();
 }
 
-void Machine::break_down(cudaError_t error) {
+void Machine::break_down(cudaError_t error, const std::string& why) {
   const std::lock_guard lock(mutex_);
   broken_ = error;
+  if (why_broken_.empty()) why_broken_ = why;
+}
+
+std::string Machine::what_broke() {
+  const std::lock_guard lock(mutex_);
+  return why_broken_;
+}
+
+void Machine::note_wait(const std::string& what) {
+  const std::lock_guard lock(mutex_);
+  ++waits_[doing().empty() ? what : doing() + ": " + what];
+}
+
+std::map<std::string, std::int64_t> Machine::waits() {
+  const std::lock_guard lock(mutex_);
+  return waits_;
 }
 
 std::int64_t Machine::calls(const std::string& function) {

@@ -63,11 +63,13 @@ class Machine {
 
   // Streams. `give` returns when the operation was run or cannot run yet, if the stream is prompt.
   std::shared_ptr<StreamState> make_stream();
+  std::shared_ptr<StreamState> null_stream(int device);  // made when it is first used
   void destroy(StreamState& stream);
   void give(const std::shared_ptr<StreamState>& stream, std::function<void()> run, Point after = {});
   void wait_on_host(const Point& point);
   void wait_for(const std::shared_ptr<StreamState>& stream);
   void wait_for_all();
+  bool is_idle(const std::shared_ptr<StreamState>& stream);
 
   // Events.
   void record(const std::shared_ptr<EventState>& event, const std::shared_ptr<StreamState>& stream);
@@ -76,11 +78,10 @@ class Machine {
   tl::expected<double, cudaError_t> elapsed(const EventState& start, const EventState& end);  // seconds
 
   // Memory. The address of device memory cannot be touched; its bytes lie behind a second mapping, which `bytes` gives.
-  void* allocate(std::size_t bytes);  // null: there is not enough
+  void* allocate(std::size_t bytes, int device = 0);  // null: there is not enough
   bool free(void* memory);
-  [[nodiscard]] std::int64_t free_bytes();
-  void begin_kernel(const std::shared_ptr<StreamState>& stream);
-  void end_kernel();
+  [[nodiscard]] std::int64_t free_bytes(int device = 0);
+  int device_of(const void* address);  // -1: of none
   cudaError_t register_host(void* memory, std::size_t bytes);
   bool unregister_host(void* memory);
   std::byte* device_bytes(const void* address, std::size_t bytes);  // null: not all inside one allocation
@@ -92,8 +93,11 @@ class Machine {
   void plant(const std::string& function, const StreamState* stream);
   void fail(const std::string& function, cudaError_t error, int after);
   void heal();
-  void break_down(cudaError_t error);  // sticky, as errors of kernels are
+  void break_down(cudaError_t error, const std::string& why = {});  // sticky, as errors of kernels are
+  std::string what_broke();
   std::int64_t calls(const std::string& function);
+  void note_wait(const std::string& what);
+  std::map<std::string, std::int64_t> waits();
   void set_pace(StreamState& stream, Pace pace);
   void set_early_events(StreamState& stream);
 
@@ -101,6 +105,7 @@ class Machine {
   struct Allocation {
     std::size_t bytes;
     std::byte* alias;
+    int device;
   };
   struct Failure {
     cudaError_t error;
@@ -109,27 +114,30 @@ class Machine {
   void work(const std::shared_ptr<StreamState>& stream);
   bool any_prompt_to_run() const;
   void run_front(std::unique_lock<std::mutex>& lock, StreamState& stream);
-  void protect(int protection);
   void push(std::unique_lock<std::mutex>& lock, StreamState& stream, std::function<void()> run, Point after = {});
   void demand(const Point& point);
   void wait(std::unique_lock<std::mutex>& lock, const Point& point);
 
   Settings settings_;
   std::mutex mutex_;
-  std::condition_variable progress_;  // of any stream
-  std::set<std::shared_ptr<StreamState>> streams_;
+  std::condition_variable progress_;                // of any stream
+  std::set<std::shared_ptr<StreamState>> streams_;  // all, with those of `null_`
+  std::map<int, std::shared_ptr<StreamState>> null_;
   int made_streams_ = 0;
   std::map<std::byte*, Allocation> device_;
-  int kernels_ = 0;  // that run now, one inside another
   std::map<std::byte*, std::size_t> registered_;
-  std::map<std::string, std::int64_t> calls_;
+  std::map<std::string, std::int64_t> calls_, waits_;
   std::map<std::string, Failure> failures_;
   std::set<std::pair<std::string, const StreamState*>> omitted_;
   cudaError_t broken_ = cudaSuccess;
+  std::string why_broken_;
 };
 
+// Never destroyed, since threads of streams may still run when the process ends.
 Machine& machine();
 // Of the calling thread: it runs a function that cudaLaunchHostFunc was given.
 bool& in_host_function();
+// Of the calling thread: what it does, for the names of waits.
+std::string& doing();
 
 }  // namespace memo::cuda::emulated

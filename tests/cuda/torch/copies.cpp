@@ -1,0 +1,102 @@
+// Copies within the device and between it and the host, with the temporaries and the waits of ATen's
+// (aten/src/ATen/native/cuda/Copy.cu, copy_kernel_cuda).
+#include <ATen/ops/empty_like.h>
+#include <c10/cuda/CUDAException.h>
+#include <torch/library.h>
+
+#include "tests/cuda/torch/device.h"
+
+namespace memo::cuda::emulated {
+namespace {
+
+bool needs_temporaries(const at::Tensor& to, const at::Tensor& from) {
+  return to.scalar_type() != from.scalar_type() || !to.is_non_overlapping_and_dense() || to.strides() != from.strides();
+}
+
+// In the order of both devices' current streams, as copy_device_to_device makes it by events.
+void copy_there(const at::Tensor& to, const at::Tensor& from) {
+  const auto copy = [t = on_host(to), f = on_host(from)] { t.copy_(f); };
+  if (to.device() == from.device()) return enqueue(to, "aten::copy_", copy);
+  const auto after = [](c10::DeviceIndex waits, c10::DeviceIndex given) {
+    cudaEvent_t event = nullptr;
+    C10_CUDA_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+    {
+      const Current there(c10::Device(c10::kCUDA, given));
+      C10_CUDA_CHECK(cudaEventRecord(event, c10::cuda::getCurrentCUDAStream(given).stream()));
+    }
+    const Current there(c10::Device(c10::kCUDA, waits));
+    C10_CUDA_CHECK(cudaStreamWaitEvent(c10::cuda::getCurrentCUDAStream(waits).stream(), event, 0));
+    C10_CUDA_CHECK(cudaEventDestroy(event));
+  };
+  after(from.device().index(), to.device().index());
+  enqueue(from, "aten::copy_", copy);
+  after(to.device().index(), from.device().index());
+}
+
+// Pageable memory is read before the call returns.
+void copy_to_device(const at::Tensor& to, const at::Tensor& from, bool non_blocking) {
+  at::Tensor source = from;
+  if (!non_blocking || !is_registered(from.const_data_ptr())) {
+    const OnCpu plain;
+    source = from.clone();
+  }
+  enqueue(to, "aten::copy_ to the device", [t = on_host(to), source] { t.copy_(source); });
+  if (!non_blocking) wait_for_stream(to.device().index(), "aten::copy_ to the device");
+}
+
+// To pageable memory the host waits in any case.
+void copy_to_host(const at::Tensor& to, const at::Tensor& from, bool non_blocking) {
+  enqueue(from, "aten::copy_ to the host", [t = to, f = on_host(from)] { t.copy_(f); });
+  if (!non_blocking || !is_registered(to.const_data_ptr()))
+    wait_for_stream(from.device().index(), "aten::copy_ to the host");
+}
+
+at::Tensor& copy_(at::Tensor& self, const at::Tensor& source, bool non_blocking) {
+  if (self.is_same(source) || self.numel() == 0) return self;
+  const at::Tensor from = source.expand(self.sizes());
+  if (ours(self) && ours(source)) {
+    copy_there(self, from);
+    return self;
+  }
+  const bool temporaries = needs_temporaries(self, from);
+  if (ours(self)) {
+    if (!temporaries) {
+      copy_to_device(self, from, non_blocking);
+      return self;
+    }
+    const at::Tensor to = self.is_contiguous() ? self : at::empty_like(self, at::MemoryFormat::Contiguous);
+    at::Tensor converted;
+    {
+      const OnCpu plain;
+      converted = from.to(self.scalar_type()).contiguous();
+    }
+    copy_to_device(to, converted, non_blocking);
+    if (!to.is_same(self)) copy_there(self, to);
+    return self;
+  }
+  if (!temporaries) {
+    copy_to_host(self, from, non_blocking);
+    return self;
+  }
+  // Non-blocking, the type changes on the device; else on the host.
+  const at::Tensor there = (non_blocking ? from.to(self.scalar_type()) : from).contiguous();
+  const at::Tensor here = at::empty_like(self, self.options().dtype(there.scalar_type()), at::MemoryFormat::Contiguous);
+  copy_to_host(here, there, non_blocking);
+  const OnCpu plain;
+  self.copy_(here);
+  return self;
+}
+
+at::Tensor copy_from(const at::Tensor& source, const at::Tensor& to, bool non_blocking) {
+  at::Tensor self = to;
+  return copy_(self, source, non_blocking);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(aten, CUDA, m) {
+  m.impl("copy_", &copy_);
+  m.impl("_copy_from", &copy_from);
+}
+
+}  // namespace memo::cuda::emulated

@@ -1,0 +1,100 @@
+// The one place of global state. Linking it makes the process one with a GPU, whose settings are in the environment:
+// MEMO_EMULATED_PACE (prompt, late, random), _DEVICES, _BYTES (of each device's memory), _SEED (of sums without an
+// order), and _WAITS: a file to which the host's waits are written at the end, "count what" a line.
+#include "tests/cuda/torch/state.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <c10/core/Allocator.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <omp.h>
+
+#include <array>
+#include <atomic>
+#include <cstdlib>
+#include <fstream>
+#include <random>
+
+#include "memo/base/check.h"
+#include "tests/cuda/torch/device.h"
+
+namespace memo::cuda::emulated {
+namespace {
+
+std::string environment(const char* name, const char* otherwise) {
+  const char* value = std::getenv(name);
+  return value == nullptr || *value == '\0' ? otherwise : value;
+}
+
+Settings settings() {
+  Settings result;
+  result.devices = std::stoi(environment("MEMO_EMULATED_DEVICES", "1"));
+  result.device_bytes = std::stoll(environment("MEMO_EMULATED_BYTES", "8589934592"));
+  const std::string pace = environment("MEMO_EMULATED_PACE", "prompt");
+  MEMO_CHECK(pace == "prompt" || pace == "late" || pace == "random", "MEMO_EMULATED_PACE is one of the paces");
+  result.pace = pace == "late" ? Pace::late : pace == "random" ? Pace::random : Pace::prompt;
+  return result;
+}
+
+void write_waits() {
+  std::ofstream file(environment("MEMO_EMULATED_WAITS", ""));
+  for (const auto& [what, count] : host_waits()) file << count << ' ' << what << '\n';
+}
+
+const bool opened = [] {
+  reset(settings());
+  c10::SetAllocator(c10::kCUDA, &caching_allocator());
+  c10::cuda::CUDACachingAllocator::allocator.store(&caching_allocator());
+  if (!environment("MEMO_EMULATED_WAITS", "").empty()) static_cast<void>(std::atexit(write_waits));
+  return true;
+}();
+
+}  // namespace
+
+CachingAllocator& caching_allocator() {
+  static auto* const one = new CachingAllocator;  // never destroyed: it frees tensors of static life
+  return *one;
+}
+
+std::map<c10::DeviceIndex, c10::StreamId>& current_streams() {
+  thread_local std::map<c10::DeviceIndex, c10::StreamId> streams;
+  return streams;
+}
+
+c10::StreamId pool_stream(c10::DeviceIndex device) {
+  constexpr std::size_t pool = 4;
+  static std::array<std::map<c10::DeviceIndex, cudaStream_t>, pool> streams;
+  static std::size_t next = 0;
+  cudaStream_t& stream = streams.at(next++ % pool)[device];
+  const Current there(c10::Device(c10::kCUDA, device));
+  if (stream == nullptr) C10_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  return reinterpret_cast<c10::StreamId>(stream);
+}
+
+const at::Generator& default_generator(c10::DeviceIndex index) {
+  static auto* const all = new std::map<c10::DeviceIndex, at::Generator>;
+  if (index < 0) index = c10::cuda::current_device();
+  at::Generator& generator = (*all)[index];
+  if (!generator.defined()) generator = new_generator(index);
+  return generator;
+}
+
+std::uint64_t another_order() {
+  static const std::string given = environment("MEMO_EMULATED_SEED", "");
+  static std::atomic<std::uint64_t> next{given.empty() ? std::random_device{}() : std::stoull(given)};
+  return next.fetch_add(0x9e3779b97f4a7c15);
+}
+
+Current::Current(std::optional<c10::Device> device)
+    : before_(device && device->has_index() ? c10::cuda::ExchangeDevice(device->index())
+                                            : static_cast<c10::DeviceIndex>(-1)) {}
+Current::~Current() {
+  if (before_ >= 0) cudaSetDevice(before_);  // it may fail where a kernel has failed
+}
+
+OnCpu::OnCpu() : no_autocast_(c10::autocast_dispatch_keyset), threads_(omp_get_max_threads()) {
+  omp_set_num_threads(1);
+}
+OnCpu::~OnCpu() { omp_set_num_threads(threads_); }
+
+}  // namespace memo::cuda::emulated
