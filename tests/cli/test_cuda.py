@@ -3,11 +3,12 @@ streams run late or at random times, its operators allocate and wait as CUDA's d
 Sums have other orders than on the CPU, so results are compared within a tolerance with the CPU's, and to the bit with each
 other."""
 
+import random
 import shutil
 import subprocess
 
 import pytest
-from conftest import COMMAND, ENVIRONMENT, SMALL, Run, memo, write_job
+from conftest import COMMAND, ENVIRONMENT, SMALL, Run, memo, slow, write_job
 
 EMULATED = COMMAND.parent / "tests" / "memo_emulated"
 MODEL = SMALL | {"layers": 3, "ffn": 1024, "dtype": "bfloat16"}
@@ -50,8 +51,9 @@ def test_losses_are_those_of_the_cpu_within_a_tolerance(references):
         assert abs(gpu[loss] - cpu[loss]) < 1e-3
 
 
-@pytest.mark.parametrize("pace", ["prompt", "late", "random"])
-@pytest.mark.parametrize("tier", ["disk", "host", "paged"])
+@pytest.mark.parametrize("tier, pace", [("disk", "random"), ("host", "late"), ("paged", "random"), slow("disk", "prompt"),
+                                        slow("disk", "late"), slow("host", "prompt"), slow("host", "random"),
+                                        slow("paged", "prompt"), slow("paged", "late")])
 def test_a_run_has_the_same_bits_on_every_tier_at_every_pace(folder, job, disk, references, tier, pace):
     memory = {"device": "cuda", "disk": disk, "disk_limit": "8MiB"}
     strategy = "offload"
@@ -93,18 +95,32 @@ def test_a_run_goes_on_from_a_checkpoint(folder, job):
     assert bits(run.json()) == bits(expected)
 
 
-@pytest.mark.parametrize("shape", [
-    {"context": 300, "heads": 1, "kv_heads": 1}, {"context": 1111, "heads": 7, "kv_heads": 7, "hidden": 56},
-    {"context": 2100, "heads": 8, "kv_heads": 2}, {"context": 513, "heads": 6, "kv_heads": 3, "hidden": 48, "batch": 2},
-    {"context": 3000, "heads": 2, "kv_heads": 1, "head_groups": 1},
-])
-def test_calls_ask_for_what_was_recorded_at_every_shape(folder, job, shape):
-    """Lengths that are no multiple of anything; heads for which dense attention would split its keys."""
-    model = MODEL | {"ffn": 64, "layers": 2} | {k: v for k, v in shape.items() if k not in ("context", "batch", "head_groups")}
-    train = {"context": shape["context"], "block": 256, "steps": 2, "batch": shape.get("batch", 1)}
-    train |= {"head_groups": shape["head_groups"]} if "head_groups" in shape else {}
-    run = on_gpu("random", "train", job(model=model, train=train, memory={"device": "cuda"}), "--out", folder / "out", "--json")
-    assert run.json()["departures"] == 0, run.json()["first_departure"]
+def drawn(number):
+    """A job's tables, drawn at random: 1 to 40 heads, lengths that are no multiple of anything, batches, documents."""
+    draw = random.Random(number)
+    groups = draw.randint(1, 8)  # heads of a key head
+    kv_heads = draw.randint(1, 40 // groups)
+    heads = groups * kv_heads
+    divisors = [n for n in range(1, kv_heads + 1) if kv_heads % n == 0]
+    model = dict(family="llama", hidden=heads * draw.choice([8, 16]), layers=draw.randint(1, 3), heads=heads,
+                 kv_heads=kv_heads, ffn=8 * draw.randint(1, 20), vocab=256, dtype="bfloat16")
+    train = dict(context=draw.randint(1, 20) * draw.randint(10, 60) + 1, block=128 * draw.randint(1, 4), steps=2,
+                 batch=draw.randint(1, 2), head_groups=draw.choice(divisors))
+    apart = {"documents": "apart", "end_token": 10} if draw.random() < 0.5 else {}
+    return dict(model=model, train=train, data={"files": ["book.txt"]} | apart)
+
+
+@pytest.mark.parametrize("number", [*range(4), *map(slow, range(4, 30))])
+def test_calls_ask_for_what_was_recorded_at_every_shape(folder, job, number):
+    """And the loss is the CPU's within a tolerance."""
+    tables = drawn(number)
+    book = (folder / "book.txt").read_bytes() * 2
+    (folder / "book.txt").write_bytes(book)
+    cpu = memo("train", job(**tables), "--out", folder / "cpu", "--json").json()
+    file = job(**tables, memory={"device": "cuda"})
+    gpu = on_gpu("random", "train", file, "--out", folder / "gpu", "--json").json()
+    assert gpu["departures"] == 0, gpu["first_departure"]
+    assert abs(gpu["loss_first"] - cpu["loss_first"]) < 2e-3 and abs(gpu["loss_last"] - cpu["loss_last"]) < 5e-3
 
 
 @pytest.mark.parametrize("length", [1, 9, 100])
