@@ -45,16 +45,16 @@ def calls_of(kernel, q, k, v):
                 d[None], q, k, v, o, lse, None, None, tokens, tokens, 0.0, True, seed, unused)
 
         return forward, backward
-    # cuDNN's, through the operator that PyTorch chooses it by; [1, heads, S, dim], keys for each query head.
+    # cuDNN's, through the operator that PyTorch chooses it by; [1, heads, S, dim], with keys for each query head.
     from torch.nn import attention as choice
 
     group = q.shape[1] // k.shape[1]
-    leaves = [x.transpose(0, 1)[None].detach().requires_grad_() for x in (q, k, v)]
+    wide = (q, *(x.repeat_interleave(group, 1) for x in (k, v)))
+    leaves = [x.transpose(0, 1)[None].detach().requires_grad_() for x in wide]
 
     def forward():
-        wide = [leaves[0], *(x.repeat_interleave(group, 1) for x in leaves[1:])] if group > 1 else leaves
         with choice.sdpa_kernel(choice.SDPBackend.CUDNN_ATTENTION):
-            return torch.nn.functional.scaled_dot_product_attention(*wide, is_causal=True)
+            return torch.nn.functional.scaled_dot_product_attention(*leaves, is_causal=True)
 
     def backward(d, made):
         return torch.autograd.grad(made, leaves, d.transpose(0, 1)[None])
@@ -67,6 +67,7 @@ def measure(kernel, heads, keys, dim, tokens):
 
     torch.manual_seed(1)
     torch.use_deterministic_algorithms(kernel.endswith("deterministic"))
+    torch.utils.deterministic.fill_uninitialized_memory = False
     make = lambda count: torch.randn(tokens, count, dim, device="cuda", dtype=torch.bfloat16)
     q, k, v, d = make(heads), make(keys), make(keys), make(heads)
     forward, backward = calls_of(kernel, q, k, v)

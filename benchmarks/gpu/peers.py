@@ -49,7 +49,7 @@ def model_and_peers(call, runs, shape, context, failed):
                 return {"shape": shape, "context": context, "strategy": peer, "error": f"not installed: {', '.join(missing)}"}
             command = [sys.executable, ROOT / script, model(), runs.tokens(context + 1), "--steps", 3,
                        "--dtype", "bfloat16", "--device", runs.options.peer_device, *options]
-            found = call.json_of(command)
+            found = call.json_of(command, {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"})
             row = {"shape": shape, "context": context, "strategy": peer}
             if "error" in found:
                 return row | found
