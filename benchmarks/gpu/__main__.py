@@ -14,7 +14,6 @@ import hashlib
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -43,13 +42,6 @@ PARTS = {
     "peers": peers.peers,
 }
 NOT_DONE = 4
-
-
-def free_memory():
-    """Bytes of the GPU that nobody holds, less what kernels and libraries take outside of a plan."""
-    command = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
-    ran = subprocess.run(command, capture_output=True, text=True)
-    return f"{max(1, int(ran.stdout.split()[0]) - 6144)}MiB" if ran.returncode == 0 and ran.stdout.strip() else None
 
 
 def host_memory():
@@ -94,7 +86,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=9, help="of this call in all (default 9)")
     parser.add_argument("--built", type=Path, default=ROOT / "build", help="build folder")
     parser.add_argument("--memo", type=Path, help="the command, if another")
-    parser.add_argument("--device-limit", help="default: the GPU's free memory less 6 GiB")
+    parser.add_argument("--device-limit", help="default: Memo's, what the GPU has free less a reserve")
     parser.add_argument("--host-limit", default=host_memory(), help="pinned host memory (default: three quarters)")
     parser.add_argument("--small", action="store_true", help="tiny models, to try the parts")
     parser.add_argument("--emulated", action="store_true", help="on the emulated device, with tiny models")
@@ -103,9 +95,8 @@ def main():
     if wrong:
         parser.error(f"no part '{wrong[0]}'; parts are {', '.join(PARTS)}")
     options.small |= options.emulated
-    options.device_limit = options.device_limit or ("64MiB" if options.emulated else free_memory())
     if options.emulated:
-        options.host_limit = "64MiB"
+        options.device_limit, options.host_limit = "64MiB", "64MiB"
     programs_of(options)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that folders are removed
     # One name for a folder of results, so that a call finds what a killed one left, and removes it.

@@ -105,6 +105,7 @@ int main(int argc, char** argv) {
     if (error.code() == std::errc::broken_pipe) return 0;
     return report(ErrorKind::run_time, error.what());
   } catch (const std::exception& error) {
-    return report(ErrorKind::run_time, error.what());
+    const std::string text = error.what();  // LibTorch's goes on with a backtrace
+    return report(ErrorKind::run_time, text.substr(0, text.find('\n')));
   }
 }

@@ -15,6 +15,9 @@ void say(const std::string& line);
 
 // Measures a profile; an error in a build without LibTorch.
 Result<plan::Profile> measure_profile(const job::Job& job);
+// The job with a limit of the device's memory: where it has none, what the device has free, less a reserve, which is
+// said. As it is in a build without LibTorch, or where the device has no limit.
+Result<job::Job> with_device_limit(job::Job job);
 // Reads the profile, or measures one.
 Result<plan::Profile> profile_for(const job::Job& job, const std::optional<std::string>& file);
 Result<plan::Plan> plan_for(const job::Job& job, const plan::Profile& profile, const std::string& strategy);

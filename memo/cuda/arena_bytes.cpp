@@ -14,11 +14,13 @@ class DeviceBytes final : public exec::ArenaBytes {
   DeviceBytes(const Device& device, HostMemory words) : device_(device), words_(std::move(words)) {}
 
   Status fill(std::byte* to, Bytes bytes, int value) override {
+    const Current there(device_.index());
     return check(cudaMemsetAsync(to, value, static_cast<std::size_t>(bytes.value()), device_.compute()),
                  "fill memory of the GPU");
   }
 
   Status read(const std::byte* from, Bytes stride, std::span<std::uint64_t> words) override {
+    const Current there(device_.index());
     constexpr std::size_t width = sizeof(std::uint64_t);
     for (std::size_t first = 0; first < words.size(); first += words_at_once) {
       const std::size_t count = std::min(words_at_once, words.size() - first);
@@ -42,6 +44,7 @@ class DeviceBytes final : public exec::ArenaBytes {
 }  // namespace
 
 Result<std::unique_ptr<exec::ArenaBytes>> arena_bytes(const Device& device) {
+  const Current there(device.index());
   constexpr Bytes bytes(static_cast<std::int64_t>(words_at_once * sizeof(std::uint64_t)));
   MEMO_TRY(HostMemory words, HostMemory::map(device, bytes, "check mode"));
   return std::make_unique<DeviceBytes>(device, std::move(words));

@@ -34,19 +34,23 @@ class CudaCopyEngine final : public exec::CopyEngine {
 
   // A ticket is the copy's number within its direction, times 2, plus the direction.
   Ticket start(const exec::CopyRequest& request, int index) override {
+    const Current there(device_.index());
     MEMO_CHECK(0 <= request.tier && static_cast<std::size_t>(request.tier) < tiers_.size(), "a copy's tier exists");
     return lane(request.direction).start(request, index) * 2 + (request.direction == plan::Direction::in ? 1 : 0);
   }
   void submit() override {
+    const Current there(device_.index());
     moments_.gather(clock_);
     out_->submit();
     in_->submit();
   }
   Status wait(Ticket ticket) override {
+    const Current there(device_.index());
     submit();
     return (ticket % 2 == 1 ? in_ : out_)->wait(ticket / 2);
   }
   Status drain() override {
+    const Current there(device_.index());
     submit();
     out_->settle();
     in_->settle();
@@ -55,7 +59,10 @@ class CudaCopyEngine final : public exec::CopyEngine {
     for (const Status* status : {&out, &in, &moments}) MEMO_CHECKED(*status);
     return clock_.anchor(device_.compute());
   }
-  void note_moment() override { moments_.note(clock_); }
+  void note_moment() override {
+    const Current there(device_.index());
+    moments_.note(clock_);
+  }
   std::vector<double> take_moments() override { return moments_.take(); }
   [[nodiscard]] double now() const override { return clock_.now(); }
   std::vector<exec::Span> take_spans(plan::Direction direction) override { return lane(direction).take_spans(); }
@@ -84,6 +91,7 @@ class CudaCopyEngine final : public exec::CopyEngine {
 
 Result<std::unique_ptr<exec::CopyEngine>> copy_engine(const Device& device, std::vector<exec::TierStore*> tiers,
                                                       const StagingSize& staging) {
+  const Current there(device.index());
   MEMO_TRY(Clock clock, Clock::start(device.compute()));
   MEMO_TRY(Moments moments, Moments::of(device.compute()));
   MEMO_TRY(Event drained, make_event(cudaEventDisableTiming | cudaEventBlockingSync));

@@ -7,16 +7,24 @@
 
 namespace memo::cuda {
 
-Result<Device> Device::open(Compute compute) {
+Current::Current(int index) : index_(index), before_(index) {
+  if (cudaGetDevice(&before_) == cudaSuccess && before_ != index_) (void)cudaSetDevice(index_);
+}
+Current::~Current() {
+  if (before_ != index_) (void)cudaSetDevice(before_);
+}
+
+Result<Device> Device::open(Compute compute, int index) {
   int count = 0;
   MEMO_CHECKED(check(cudaGetDeviceCount(&count), "use a GPU"));
-  if (count > 1)
-    return bad_input(fmt::format(
-        "CUDA: {} GPUs are visible and Memo uses one; choose it, for example with CUDA_VISIBLE_DEVICES=0", count));
-  MEMO_CHECKED(check(cudaSetDevice(0), "use the GPU"));
+  if (index < 0 || index >= count)
+    return bad_input(fmt::format("CUDA: there is no GPU {}; {} are visible, from 0", index, count));
+  const Current there(index);
+  MEMO_CHECKED(check(cudaSetDevice(index), "use the GPU"));
   cudaDeviceProp properties{};
-  MEMO_CHECKED(check(cudaGetDeviceProperties(&properties, 0), "ask what the GPU is"));
+  MEMO_CHECKED(check(cudaGetDeviceProperties(&properties, index), "ask what the GPU is"));
   Device device;
+  device.index_ = index;
   device.name_ = static_cast<const char*>(properties.name);
   device.capability_ = 10 * properties.major + properties.minor;
   if (device.name_.find(" MIG ") != std::string::npos)
@@ -31,7 +39,7 @@ Result<Device> Device::open(Compute compute) {
     stream->reset(made);
   }
   // Older drivers return an error for this attribute.
-  if (cudaDeviceGetAttribute(&device.host_node_, cudaDevAttrHostNumaId, 0) != cudaSuccess) {
+  if (cudaDeviceGetAttribute(&device.host_node_, cudaDevAttrHostNumaId, index) != cudaSuccess) {
     (void)cudaGetLastError();
     device.host_node_ = -1;
   }

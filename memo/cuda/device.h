@@ -19,10 +19,11 @@ using DeviceMemory = std::unique_ptr<std::byte, FreeDevice>;
 class Device {
  public:
   enum class Compute { own_stream, legacy_default_stream };
-  // Opens the only GPU that the process sees (CUDA_VISIBLE_DEVICES). Fails where there is none, more than one, or a
+  // Opens a GPU of those that the process sees (CUDA_VISIBLE_DEVICES). Fails where there is no such GPU, or only a
   // slice of one (MIG).
-  static Result<Device> open(Compute compute = Compute::own_stream);
+  static Result<Device> open(Compute compute = Compute::own_stream, int index = 0);
 
+  [[nodiscard]] int index() const { return index_; }
   [[nodiscard]] const std::string& name() const { return name_; }
   // 10 times the major number of the compute capability, plus the minor one.
   [[nodiscard]] int capability() const { return capability_; }
@@ -33,7 +34,7 @@ class Device {
   // tell.
   [[nodiscard]] int host_node() const { return host_node_; }
 
-  // Memory of the GPU: exactly `bytes`, in one piece, aligned to 256.
+  // Memory of the current GPU: exactly `bytes`, in one piece, aligned to 256.
   static Result<DeviceMemory> allocate(Bytes bytes);
 
  private:
@@ -41,7 +42,20 @@ class Device {
   Stream out_, in_;
   int host_node_ = -1;
   std::string name_;
-  int capability_ = 0;
+  int index_ = 0, capability_ = 0;
+};
+
+// While it lives, a GPU is the one that the thread's calls of the runtime are about: events, memory, and the legacy
+// default stream, which each GPU has.
+class Current {
+ public:
+  explicit Current(int index);
+  Current(const Current&) = delete;
+  Current& operator=(const Current&) = delete;
+  ~Current();
+
+ private:
+  int index_, before_ = 0;
 };
 
 }  // namespace memo::cuda

@@ -87,6 +87,7 @@ Result<HostMemory> HostMemory::map(const Device& device, Bytes bytes, std::strin
   (void)::madvise(memory, size, MADV_HUGEPAGE);  // advice; small pages work too
   prefer_node(memory, size, device.host_node());
   touch(memory, size);
+  const Current there(device.index());
   const cudaError_t registered = cudaHostRegister(memory, size, cudaHostRegisterDefault);
   if (registered == cudaErrorMemoryAllocation || registered == cudaErrorOperatingSystem) {
     (void)cudaGetLastError();

@@ -15,13 +15,14 @@ Result<std::unique_ptr<Staging>> Staging::open(const Device& device, plan::Direc
     slots.push_back({memory.data() + (size.slot * i).value(), std::move(moved)});
   }
   const cudaStream_t stream = direction == plan::Direction::out ? device.out() : device.in();
-  return std::unique_ptr<Staging>(
-      new Staging(stream, direction, size.slot, std::move(memory), std::move(slots), std::move(now), std::move(done)));
+  return std::unique_ptr<Staging>(new Staging(device.index(), stream, direction, size.slot, std::move(memory),
+                                              std::move(slots), std::move(now), std::move(done)));
 }
 
-Staging::Staging(cudaStream_t stream, plan::Direction direction, Bytes slot_bytes, HostMemory memory,
+Staging::Staging(int gpu, cudaStream_t stream, plan::Direction direction, Bytes slot_bytes, HostMemory memory,
                  std::vector<Slot> slots, std::function<double()> now, Done done)
-    : stream_(stream),
+    : gpu_(gpu),
+      stream_(stream),
       direction_(direction),
       slot_bytes_(slot_bytes),
       memory_(std::move(memory)),
@@ -48,6 +49,7 @@ void Staging::put(const Job& job) {
 }
 
 void Staging::work() {
+  const Current there(gpu_);
   if (direction_ == plan::Direction::in) {
     while (const std::optional<Piece> piece = take(true)) {
       step(*piece, &Staging::from_tier);

@@ -61,8 +61,8 @@ class Staging {
     [[nodiscard]] bool last() const { return begin + bytes == work->job.request.bytes.value(); }
   };
 
-  Staging(cudaStream_t stream, plan::Direction direction, Bytes slot_bytes, HostMemory memory, std::vector<Slot> slots,
-          std::function<double()> now, Done done);
+  Staging(int gpu, cudaStream_t stream, plan::Direction direction, Bytes slot_bytes, HostMemory memory,
+          std::vector<Slot> slots, std::function<double()> now, Done done);
   void work();
   std::optional<Piece> take(bool sleep);
   Status to_slot(const Piece& piece);
@@ -71,6 +71,7 @@ class Staging {
   void step(const Piece& piece, Status (Staging::*action)(const Piece&));
   void finish(const Piece& piece);
 
+  const int gpu_;
   const cudaStream_t stream_;
   const plan::Direction direction_;
   const Bytes slot_bytes_;

@@ -114,6 +114,10 @@ class WatchedTier final : public TierStore {
     const Watchdog::Guard guard(&dog_, [=, this] { return describe("a read", offset, bytes); });
     return store_->read(offset, to, bytes);
   }
+  // Copies that a device makes by itself pass the tier; a watched engine (WatchedCopies) sees them.
+  [[nodiscard]] std::byte* pinned(std::int64_t offset, std::int64_t bytes) const override {
+    return store_->pinned(offset, bytes);
+  }
 
  private:
   [[nodiscard]] std::string describe(const char* what, std::int64_t offset, std::int64_t bytes) const {

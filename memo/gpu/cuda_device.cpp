@@ -23,9 +23,9 @@ namespace memo::gpu {
 namespace {
 
 // A thread's first products on a stream make cuBLAS's handles and workspaces, which stay: make them outside of plans.
-void make_handles() {
+void make_handles(at::Device place) {
   const libtorch::UnplannedScope heap(at::kCUDA);
-  const at::Tensor a = at::zeros({64, 64}, at::dtype(at::kBFloat16).device(at::kCUDA));
+  const at::Tensor a = at::zeros({64, 64}, at::dtype(at::kBFloat16).device(place));
   at::mm(a, a);
   at::addmm(a[0], a, a);
 }
@@ -35,37 +35,41 @@ class CudaDevice final : public gpu_memory::GpuDevice {
   CudaDevice(cuda::Device device, std::string name)
       : gpu_memory::GpuDevice(std::move(device)),
         name_(std::move(name)),
-        stream_(compute() == nullptr ? c10::cuda::getDefaultCUDAStream(0)
-                                     : c10::cuda::getStreamFromExternal(compute(), 0)) {}
+        place_(at::kCUDA, static_cast<c10::DeviceIndex>(index())),
+        stream_(compute() == nullptr ? c10::cuda::getDefaultCUDAStream(place_.index())
+                                     : c10::cuda::getStreamFromExternal(compute(), place_.index())) {}
   using gpu_memory::GpuDevice::prepare;
 
   [[nodiscard]] std::string name() const override { return name_; }
-  [[nodiscard]] at::Device of_tensors() const override { return {at::kCUDA, 0}; }
+  [[nodiscard]] at::Device of_tensors() const override { return place_; }
   void run(const std::function<void()>& work) override {
-    if (compute() == nullptr && c10::cuda::getCurrentCUDAStream(0) != stream_)
+    if (compute() == nullptr && c10::cuda::getCurrentCUDAStream(place_.index()) != stream_)
       throw std::runtime_error("PyTorch's current stream is not its default stream, on which Memo's calls run");
     const c10::cuda::CUDAStreamGuard guard(stream_);
-    thread_local std::optional<cudaStream_t> has_handles;
-    if (std::exchange(has_handles, compute()) != compute()) make_handles();
+    thread_local std::optional<c10::cuda::CUDAStream> has_handles;
+    if (has_handles != stream_) make_handles(place_);
+    has_handles = stream_;
     work();
   }
   void finish() override { stream_.synchronize(); }
   [[nodiscard]] libtorch::HeapUse unplanned() const override {
     const auto all = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
-    const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(0).allocated_bytes[all];
+    const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(place_.index()).allocated_bytes[all];
     return {Bytes(stats.current), Bytes(stats.peak)};
   }
-  void reset_unplanned_peak() override { c10::cuda::CUDACachingAllocator::resetPeakStats(0); }
+  void release_cache() override { c10::cuda::CUDACachingAllocator::emptyCache(); }
+  void reset_unplanned_peak() override { c10::cuda::CUDACachingAllocator::resetPeakStats(place_.index()); }
 
  private:
   const std::string name_;
+  const at::Device place_;
   const c10::cuda::CUDAStream stream_;
 };
 
 }  // namespace
 
-Result<std::unique_ptr<libtorch::Device>> open_cuda_device(cuda::Device::Compute compute) {
-  MEMO_TRY(cuda::Device device, cuda::Device::open(compute));
+Result<std::unique_ptr<libtorch::Device>> open_cuda_device(cuda::Device::Compute compute, int index) {
+  MEMO_TRY(cuda::Device device, cuda::Device::open(compute, index));
   if (device.capability() < 80)
     return bad_input(fmt::format("{}: compute capability {}.{}; flash attention in bfloat16 needs 8.0 or more",
                                  device.name(), device.capability() / 10, device.capability() % 10));

@@ -6,10 +6,10 @@
 
 namespace memo::gpu {
 
-// Fails where there is no GPU, more than one, or one that is too old. On the legacy default stream, which is LibTorch's
-// default, calls are in order with the caller's other work; `run` then throws where LibTorch's current stream is
-// another one.
+// Opens GPU `index`; fails where there is none, or one that is too old. On the legacy default stream, which is
+// LibTorch's default, calls are in order with the caller's other work; `run` then throws where LibTorch's current
+// stream is another one.
 Result<std::unique_ptr<libtorch::Device>> open_cuda_device(
-    cuda::Device::Compute compute = cuda::Device::Compute::own_stream);
+    cuda::Device::Compute compute = cuda::Device::Compute::own_stream, int index = 0);
 
 }  // namespace memo::gpu

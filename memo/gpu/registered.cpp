@@ -6,9 +6,10 @@
 namespace memo::gpu {
 namespace {
 
-Result<std::unique_ptr<libtorch::Device>> open(libtorch::Stream stream) {
+Result<std::unique_ptr<libtorch::Device>> open(libtorch::Stream stream, int index) {
   using Compute = cuda::Device::Compute;
-  return open_cuda_device(stream == libtorch::Stream::own ? Compute::own_stream : Compute::legacy_default_stream);
+  return open_cuda_device(stream == libtorch::Stream::own ? Compute::own_stream : Compute::legacy_default_stream,
+                          index);
 }
 
 Status trains(job::DType dtype) {

@@ -1,6 +1,7 @@
 // A device's arena, tiers and copy engine, from the CUDA backend.
 #include "memo/gpu_memory/gpu_device.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "memo/cuda/arena_bytes.h"
@@ -17,9 +18,21 @@ Status GpuDevice::prepare() {
 // Filled with zeros, as the host's mappings are.
 Result<libtorch::Arena> GpuDevice::map(Bytes bytes) {
   if (bytes == Bytes(0)) return libtorch::Arena(std::shared_ptr<std::byte>(), bytes);
+  const cuda::Current there(device_.index());
+  release_cache();
   MEMO_TRY(cuda::DeviceMemory memory, cuda::Device::allocate(bytes));
   MEMO_CHECKED(bytes_->fill(memory.get(), bytes, 0));
   return libtorch::Arena(std::shared_ptr<std::byte>(std::move(memory)), bytes);
+}
+
+Result<std::optional<Bytes>> GpuDevice::room() {
+  constexpr std::int64_t most_reserved = std::int64_t{1} << 30;
+  const cuda::Current there(device_.index());
+  release_cache();
+  std::size_t free = 0, total = 0;
+  MEMO_CHECKED(cuda::check(cudaMemGetInfo(&free, &total), "ask for the GPU's free memory"));
+  const auto left = static_cast<std::int64_t>(free), all = static_cast<std::int64_t>(total);
+  return Bytes(std::max<std::int64_t>(1, left - std::min(most_reserved, all / 16)));
 }
 
 Result<std::unique_ptr<exec::TierStore>> GpuDevice::host_tier(Bytes bytes) { return cuda::host_tier(device_, bytes); }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "memo/cuda/device.h"
@@ -15,12 +16,18 @@ class GpuDevice : public libtorch::Device {
   Result<std::unique_ptr<exec::TierStore>> host_tier(Bytes bytes) final;
   Result<std::unique_ptr<exec::CopyEngine>> copy_engine(std::vector<exec::TierStore*> tiers) final;
   exec::ArenaBytes& bytes() final { return *bytes_; }
+  // What is free, less a reserve for the workspaces of cuBLAS and cuDNN, kernels that are loaded later, and the
+  // allocations of LibTorch that no plan places: a sixteenth of the GPU, at most 1 GiB.
+  Result<std::optional<Bytes>> room() final;
 
  protected:
   // Call `prepare` before use.
   explicit GpuDevice(cuda::Device device) : device_(std::move(device)) {}
   Status prepare();
+  // Gives back memory that LibTorch keeps and does not use.
+  virtual void release_cache() {}
   [[nodiscard]] cudaStream_t compute() const { return device_.compute(); }
+  [[nodiscard]] int index() const { return device_.index(); }
 
  private:
   cuda::Device device_;

@@ -99,7 +99,10 @@ libtorch::GroupHeads LayerSegments::heads(const libtorch::Where& where) const {
 
 libtorch::Mask LayerSegments::mask(const libtorch::Where& where) const {
   const auto& mask = attentions_[where.layer].mask;
-  return mask ? libtorch::Mask(*mask) : libtorch::Mask();
+  libtorch::Mask result = mask ? libtorch::Mask(*mask) : libtorch::Mask();
+  if (!where.document_starts.empty()) result.document_starts = where.document_starts;  // the recorder's
+  result.any_order = flow_.context.value() > libtorch::longest_in_order;
+  return result;
 }
 
 std::int64_t LayerSegments::window(model::LayerIndex layer) const {

@@ -28,8 +28,8 @@ namespace {
 
 // Opened once for tensors at `place`, and never closed: sessions that Python ends at exit still use it.
 libtorch::Device& device_at(at::Device place) {
-  static auto& opened = *new std::map<at::DeviceType, std::unique_ptr<libtorch::Device>>;
-  auto& device = opened[place.type()];
+  static auto& opened = *new std::map<std::pair<at::DeviceType, int>, std::unique_ptr<libtorch::Device>>;
+  auto& device = opened[{place.type(), place.has_index() ? place.index() : 0}];
   if (!device) device = value(libtorch::open_device(place));
   return *device;
 }
@@ -95,6 +95,10 @@ PYBIND11_MODULE(_core, module) {
       "auto_block", [](std::int64_t context) { return plan::auto_block(Tokens(context)).value(); }, py::arg("context"));
   module.def(
       "open_device", [](at::Device place) { device_at(place); }, py::arg("place"));
+  // The bytes that a plan may take on the device now; 0: as many as it wants.
+  module.def(
+      "room", [](at::Device place) { return value(device_at(place).room()).value_or(Bytes(0)).value(); },
+      py::arg("place"));
 
   py::class_<plan::Plan>(module, "Plan")
       .def("describe", &describe)

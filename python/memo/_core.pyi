@@ -24,6 +24,9 @@ def auto_block(context: int) -> int:
 def open_device(place: torch.device) -> None:
     """Raises ValueError or RuntimeError if layers cannot run on this device."""
 
+def room(place: torch.device) -> int:
+    """Bytes that a plan may take on the device now, less a reserve; 0: as many as it wants."""
+
 def report(plan: str, page: str) -> None:
     """Writes the report's page about the plan in a file."""
 

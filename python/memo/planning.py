@@ -43,6 +43,8 @@ class Planning:
         self._kinds, self._profilers, self._plans = collections.OrderedDict(), {}, {}
         self.own_forward = lambda layer: layer.forward  # below attaching's patch
         self.look_again()
+        if not device_limit:
+            self.device_limit = self._room()
         with devices.same_random(self.device):
             self.head = kind.head()
         state = self.state_before_steps()
@@ -206,6 +208,14 @@ class Planning:
         fixed = sum(p.nbytes for p in parameters) + sum(p.nbytes + 8 * p.numel() for p in trained)
         tile = self.head.tile_bytes if self.head else 0
         return fixed + tile + 4 * context * self.kind.hidden_size * element
+
+    def _room(self):
+        """The limit where none is given: what a GPU has free, less a reserve, and what the model holds already; 0: none."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        room = _core.room(self.device)
+        tensors = [t for p in self.kind.model.parameters() for t in (p, p.grad) if t is not None and t.device == self.device]
+        return room + sum(t.nbytes for t in tensors) if room else 0
 
     def _limit(self, context):
         """Bytes that `device_limit` leaves to a plan; 0: no limit."""

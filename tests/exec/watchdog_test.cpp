@@ -55,6 +55,16 @@ TEST(Watchdog, LongWorkMayShowThatItMoves) {
   EXPECT_FALSE(spoke);
 }
 
+// Otherwise a device would wait for a thread of the host in every copy.
+TEST(Watchdog, ADeviceReachesAWatchedTierByItself) {
+  Watchdog dog(Seconds(10), [](const std::string&) {});
+  const std::shared_ptr<std::byte> memory(new std::byte[64], std::default_delete<std::byte[]>());
+  for (const bool pinned : {true, false}) {
+    const auto tier = watched(memory_tier(memory, Bytes(64), pinned), dog, "host");
+    EXPECT_EQ(tier->pinned(16, 8), pinned ? memory.get() + 16 : nullptr);
+  }
+}
+
 TEST(Watchdog, WithoutOneNobodyWatches) {
   std::promise<std::string> said;
   std::future<std::string> what = said.get_future();

@@ -67,7 +67,7 @@ std::string json_text(const std::vector<Row>& rows) {
 }
 
 Status compare(const CompareOptions& options) {
-  MEMO_TRY(const job::Job job, job::read_job(options.job, options.set));
+  MEMO_TRY(job::Job job, job::read_job(options.job, options.set));
   for (const std::string& strategy : options.strategies) MEMO_CHECKED(check_strategy(strategy));
   if (!job.memory.core_dumps) MEMO_CHECKED(keep_memory_from_core_dumps());
   MEMO_TRY(const corpus::Dataset data, libtorch::open_data(job, find_python(), say));
@@ -77,6 +77,7 @@ Status compare(const CompareOptions& options) {
   MEMO_CHECKED(libtorch::check_comparison_folder(options.out, names));
   MEMO_CHECKED(make_folder(options.out));
   MEMO_TRY(const libtorch::RunLock lock, libtorch::RunLock::take(options.out));
+  MEMO_TRY(job, with_device_limit(std::move(job)));
   MEMO_TRY(const plan::Profile profile, profile_for(job, options.profile));
   MEMO_CHECKED(plan::write_profile(profile, Path(options.out) / profile_name));
   MEMO_TRY(const auto device, libtorch::open_device(job.memory.device, job.model.dtype));

@@ -79,7 +79,7 @@ OnStep with_events(report::EventFile events, OnStep next) {
 }
 
 Status train(const TrainOptions& options) {
-  MEMO_TRY(const job::Job job, job::read_job(options.job, options.set));
+  MEMO_TRY(job::Job job, job::read_job(options.job, options.set));
   MEMO_CHECKED(check_strategy(options.strategy));
   if (!job.memory.core_dumps) MEMO_CHECKED(keep_memory_from_core_dumps());
   MEMO_TRY(const corpus::Dataset data, libtorch::open_data(job, find_python(), say));
@@ -88,6 +88,9 @@ Status train(const TrainOptions& options) {
   std::optional<report::EventFile> events;
   if (options.tensorboard) {
     MEMO_TRY(events, report::EventFile::create(*options.tensorboard, seconds_since_1970()));
+  }
+  if (!options.plan) {
+    MEMO_TRY(job, with_device_limit(std::move(job)));
   }
   MEMO_TRY(plan::Plan plan, find_plan(options, job));
   MEMO_TRY(const auto device, libtorch::open_device(job.memory.device, job.model.dtype));

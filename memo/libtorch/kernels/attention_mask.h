@@ -27,7 +27,16 @@ struct Mask {
   // consists of rows of this many tokens: the result of a softmax of equal scores, as masks of a large negative number
   // make them.
   std::int64_t row = 0;
+  // A GPU may add the gradients of queries in any order, so that their last bits differ from run to run.
+  bool any_order = false;
 };
+
+// The longest sequence whose gradients a GPU adds in one order. That needs memory as for about 132 query heads, 4.3 GiB
+// here for heads of 128, whatever the head group.
+inline constexpr std::int64_t longest_in_order = 65536;
+
+// The most documents for which a plan has a GPU's memory: the backward pass asks for 128 rows of float32 for each.
+constexpr std::int64_t most_documents(std::int64_t tokens) { return std::min(tokens, 16 + tokens / 512); }
 
 // A mask that owns its memory.
 struct OwnMask {
@@ -35,7 +44,9 @@ struct OwnMask {
   std::int64_t window = 0;
   std::vector<std::uint8_t> hidden = {};
   std::int64_t row = 0;
-  operator Mask() const { return {document_starts, window, hidden, row}; }  // NOLINT(google-explicit-constructor)
+  operator Mask() const {
+    return {document_starts, window, hidden, row, false};
+  }  // NOLINT(google-explicit-constructor)
 };
 
 class Visibility {

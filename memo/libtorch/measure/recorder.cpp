@@ -9,10 +9,12 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <set>
 
 #include "memo/base/check.h"
 #include "memo/base/index.h"
+#include "memo/libtorch/kernels/attention_mask.h"
 #include "memo/libtorch/memory/allocator.h"
 #include "memo/libtorch/memory/witness.h"
 
@@ -238,26 +240,47 @@ class Recorder {
     return result;
   }
 
-  // Records core attention at two lengths, and extrapolates its requests to the context.
+  // On a GPU the memory of core attention depends on the number of documents: a plan has the most of one and many.
   Status record_core(SegmentIndex s) {
+    MEMO_TRY(std::vector<plan::Trace> most, core_traces(s, false));
+    if (!device_.is_cpu()) {
+      MEMO_TRY(const std::vector<plan::Trace> many, core_traces(s, true));
+      for (std::size_t t = 0; t < most.size(); ++t) {
+        if (most[t].requests.size() != many[t].requests.size())
+          return run_time_error("profile: core attention allocates differently with documents");
+        for (std::size_t r = 0; r < most[t].requests.size(); ++r)
+          most[t].requests[r].bytes = std::max(most[t].requests[r].bytes, many[t].requests[r].bytes);
+      }
+    }
+    for (plan::Trace& trace : most) traces_.push_back(std::move(trace));
+    return {};
+  }
+
+  // Records core attention at two lengths, and extrapolates its requests to the context.
+  Result<std::vector<plan::Trace>> core_traces(SegmentIndex s, bool documents) {
     const Tokens block = flow_.block_tokens(BlockIndex(0));
     const std::int64_t unit = std::max<std::int64_t>(block.value(), 1024);
     const Tokens small(std::min(unit, flow_.context.value())), large(std::min(2 * unit, flow_.context.value()));
     const std::size_t before = traces_.size();
     for (const Tokens tokens : {small, large}) {
+      std::vector<std::int64_t> starts(at(documents ? most_documents(tokens.value()) : 0));
+      std::iota(starts.begin(), starts.end(), 0);
+      Where where;
+      where.document_starts = starts;
       for (const bool backward : {false, true}) {
         const model::Side& side = backward ? flow_.segments[s].backward : flow_.segments[s].forward;
         const std::vector<OperandTensor> reads = operands(side.reads, tokens);
         std::vector<at::Tensor> results;
         Graph none;
         RecordingScope recording(device_.type(), segments_.least_planned());
-        results = backward ? segments_.backward(s, {}, tensors(reads), none)
-                           : segments_.forward(s, {}, tensors(reads), nullptr);
+        results = backward ? segments_.backward(s, where, tensors(reads), none)
+                           : segments_.forward(s, where, tensors(reads), nullptr);
         MEMO_CHECKED(add_trace(s, backward, tokens, recording.events(), results, side.writes, {}));
       }
     }
     const std::vector<plan::Trace> recorded(traces_.begin() + static_cast<std::ptrdiff_t>(before), traces_.end());
     traces_.resize(before);
+    std::vector<plan::Trace> result;
     for (std::size_t side = 0; side < 2; ++side) {
       const plan::Trace &a = recorded[side], &b = recorded[side + 2];
       if (a.requests.size() != b.requests.size())
@@ -269,14 +292,14 @@ class Recorder {
           const std::int64_t slope = (b.requests[r].bytes - a.requests[r].bytes).value() / (large - small).value();
           trace.requests[r].bytes = b.requests[r].bytes + Bytes(slope * (tokens - large).value());
         }
-        traces_.push_back(std::move(trace));
+        result.push_back(std::move(trace));
       };
       add_at(flow_.context);
       if (b.backward) continue;
       for (const int blocks : flow_.prefixes())
         if (flow_.block * blocks >= small) add_at(flow_.block * blocks);
     }
-    return {};
+    return result;
   }
 
   model::Dataflow& flow_;

@@ -227,7 +227,10 @@ void* PlannedScope::planned_address(std::size_t bytes) {
   const std::lock_guard lock(state().mutex);
   const Bytes asked(static_cast<std::int64_t>(bytes));
   const int request = asked_++;
-  if (next_ < requests_.size() && requests_[next_].bytes == asked) {
+  const auto serves = [&](const PlannedRequest& planned) {
+    return planned.bytes == asked || (planned.at_most && planned.bytes > asked);
+  };
+  if (next_ < requests_.size() && serves(requests_[next_])) {
     const PlannedRequest& planned = requests_[next_++];
     if (!in_use(planned)) {
       live_.push_back({request, next_ - 1});

@@ -117,6 +117,7 @@ struct PlannedRequest {
   Bytes bytes;
   std::byte* address = nullptr;  // in a registered arena, aligned
   bool outlives = false;         // a planned tensor, which outlives the call; else a transient
+  bool at_most = false;          // it serves smaller allocations too
 };
 
 // An allocation that differs from its call's plan.
@@ -132,7 +133,8 @@ struct Departure {
 };
 std::string describe(const Departure& departure);
 
-// While alive, the k-th allocation of this thread gets the k-th planned address when its size is the planned one; else
+// While alive, the k-th allocation of this thread gets the k-th planned address when its size is the planned one, or a
+// smaller one where the request is for at most its bytes; else
 // it goes to the heap and is a departure (the k-th planned request is then skipped over only if a later one matches).
 class PlannedScope final : public AllocationScope {
  public:

@@ -22,6 +22,8 @@ class Device : public exec::Backend {
   [[nodiscard]] virtual std::string name() const = 0;       // as a profile names it
   [[nodiscard]] virtual at::Device of_tensors() const = 0;  // where its tensors lie, for LibTorch
   virtual Result<Arena> map(Bytes bytes) = 0;               // maps an arena in its memory
+  // The memory that a plan may take now; none: as much as it wants.
+  virtual Result<std::optional<Bytes>> room() { return std::optional<Bytes>(); }
   // Runs work that touches tensors of the device, after everything that its compute stream was given before. Calls may
   // nest.
   virtual void run(const std::function<void()>& work) = 0;

@@ -17,7 +17,7 @@ std::vector<DeviceKind>& registry() {
 
 const DeviceKind& cpu() {
   static const DeviceKind kind{"cpu", c10::DeviceType::CPU,
-                               [](Stream) -> Result<std::unique_ptr<Device>> { return cpu_device(); },
+                               [](Stream, int) -> Result<std::unique_ptr<Device>> { return cpu_device(); },
                                [](job::DType) { return Status(); }};
   return kind;
 }
@@ -45,7 +45,7 @@ Result<std::unique_ptr<Device>> open_device(const std::string& name, job::DType 
     const Status trains = kind->trains(dtype);
     if (!trains && name != "auto") return tl::unexpected(trains.error());
     if (!trains) continue;
-    auto device = kind->open(Stream::own);
+    auto device = kind->open(Stream::own, 0);
     if (device || name != "auto") return device;
   }
   return bad_input(fmt::format("memory.device = \"{}\": this build has no {} backend; use \"cpu\"", name,
@@ -53,7 +53,8 @@ Result<std::unique_ptr<Device>> open_device(const std::string& name, job::DType 
 }
 
 Result<std::unique_ptr<Device>> open_device(c10::Device place) {
-  if (const DeviceKind* kind = kind_of(place.type())) return kind->open(Stream::of_caller);
+  if (const DeviceKind* kind = kind_of(place.type()))
+    return kind->open(Stream::of_caller, place.has_index() ? place.index() : 0);
   if (registry().empty())
     return bad_input(
         "this build of memo is for the CPU; one that is built with nvcc and a PyTorch for CUDA runs on a GPU too");

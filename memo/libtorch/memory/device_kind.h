@@ -20,9 +20,9 @@ struct Kernels;  // memo/libtorch/kernels/table.h
 enum class Stream { own, of_caller };
 
 struct DeviceKind {
-  std::string name;         // its name in memory.device
-  c10::DeviceType tensors;  // where its tensors lie, for LibTorch
-  Result<std::unique_ptr<Device>> (*open)(Stream stream);
+  std::string name;                                                   // its name in memory.device
+  c10::DeviceType tensors;                                            // where its tensors lie, for LibTorch
+  Result<std::unique_ptr<Device>> (*open)(Stream stream, int index);  // index: of several devices of the kind
   Status (*trains)(job::DType dtype);     // an error says why the kind does not train this dtype
   const Kernels& (*kernels)() = nullptr;  // null: the kernels of the CPU
 };

@@ -8,7 +8,8 @@
 
 namespace memo::libtorch {
 
-PlannedMemory::PlannedMemory(const plan::Plan& plan, std::byte* arena) : plan_(plan), arena_(arena) {
+PlannedMemory::PlannedMemory(const plan::Plan& plan, std::byte* arena, bool varies)
+    : plan_(plan), arena_(arena), varies_(varies) {
   const plan::Program& program = plan.program;
   const model::Dataflow& flow = plan.profile.flow;
   const plan::Instances instances(flow);
@@ -42,12 +43,13 @@ std::vector<PlannedRequest> PlannedMemory::requests(plan::CallIndex call) const 
   const plan::Call& what = plan_.program.calls[call];
   const plan::Trace& trace = plan_.profile.traces[what.trace];
   const plan::Transients& transients = plan_.program.transients[what.trace];
+  const bool at_most = varies_ && plan_.profile.flow.segments[what.segment].stage == model::Stage::core;
   std::vector<PlannedRequest> result;
   result.reserve(trace.requests.size());
   for (std::size_t r = 0; r < trace.requests.size(); ++r) {
     const plan::Request& request = trace.requests[r];
     if (!request.cls.exists()) {
-      result.push_back({request.bytes, arena_ + what.workspace.value() + transients.offsets[r], false});
+      result.push_back({request.bytes, arena_ + what.workspace.value() + transients.offsets[r], false, at_most});
       continue;
     }
     const int group = what.group >= 0 ? what.group : request.group;

@@ -23,7 +23,8 @@ struct PlannedOperand {
 
 class PlannedMemory {
  public:
-  PlannedMemory(const plan::Plan& plan, std::byte* arena);
+  // `varies`: what core attention asks for besides results depends on documents; a plan has the most of it.
+  PlannedMemory(const plan::Plan& plan, std::byte* arena, bool varies = false);
 
   [[nodiscard]] std::span<const PlannedOperand> reads(plan::CallIndex call) const { return slice(call, 0); }
   [[nodiscard]] std::span<const PlannedOperand> writes(plan::CallIndex call) const { return slice(call, 1); }
@@ -34,6 +35,7 @@ class PlannedMemory {
   [[nodiscard]] std::span<const PlannedOperand> slice(plan::CallIndex call, int side) const;
   const plan::Plan& plan_;
   std::byte* arena_;
+  bool varies_;
   std::vector<PlannedOperand> operands_;
   std::vector<std::size_t> begin_;  // for each call, where its reads and its writes begin in operands_
 };

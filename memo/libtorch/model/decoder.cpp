@@ -174,9 +174,9 @@ std::tuple<at::Tensor, at::Tensor> Decoder::attention(const at::Tensor& qkv,
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> Decoder::attention_backward(
     const at::Tensor& d_o, const at::Tensor& qkv, const at::Tensor& o, const at::Tensor& lse,
-    std::span<const std::int64_t> document_starts) const {
+    std::span<const std::int64_t> document_starts, bool any_order) const {
   return causal_attention_backward(d_o, qkv, o, lse, impl_->group_heads(),
-                                   {document_starts, impl_->shape.sliding_window});
+                                   {document_starts, impl_->shape.sliding_window, {}, 0, any_order});
 }
 
 at::Tensor Decoder::loss(const at::Tensor& x, const at::Tensor& targets, double scale, LossSum& loss_sum) const {

@@ -47,10 +47,11 @@ class Decoder {
   // the model's window, and of each document where `document_starts` is not empty (attention_mask.h).
   std::tuple<at::Tensor, at::Tensor> attention(const at::Tensor& qkv,
                                                std::span<const std::int64_t> document_starts = {}) const;
-  // Gradients dq_g [S, Hg D], dk_g, dv_g [S, Kg D] from do_g [S, Hg D].
-  std::tuple<at::Tensor, at::Tensor, at::Tensor> attention_backward(
-      const at::Tensor& d_o, const at::Tensor& qkv, const at::Tensor& o, const at::Tensor& lse,
-      std::span<const std::int64_t> document_starts = {}) const;
+  // Gradients dq_g [S, Hg D], dk_g, dv_g [S, Kg D] from do_g [S, Hg D]. `any_order`: as in attention_mask.h.
+  std::tuple<at::Tensor, at::Tensor, at::Tensor> attention_backward(const at::Tensor& d_o, const at::Tensor& qkv,
+                                                                    const at::Tensor& o, const at::Tensor& lse,
+                                                                    std::span<const std::int64_t> document_starts = {},
+                                                                    bool any_order = false) const;
 
   // Final norm, LM head and cross entropy, forward and backward together, in tiles of rows so that no transient is
   // larger than a few MiB: adds each token's loss (natural log) to `loss_sum` and returns d = scale * d(loss_sum)/dx

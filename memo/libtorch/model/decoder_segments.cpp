@@ -5,6 +5,7 @@
 #include <ATen/ops/cat.h>
 
 #include "memo/base/check.h"
+#include "memo/libtorch/kernels/attention_mask.h"
 
 namespace memo::libtorch {
 
@@ -87,7 +88,8 @@ std::vector<at::Tensor> DecoderSegments::backward(model::SegmentIndex segment, c
       return {d.add_(reads[3 * groups])};
     }
     case SegmentRole::attention: {
-      auto [dq, dk, dv] = decoder_.attention_backward(reads[0], reads[1], reads[2], reads[3], where.document_starts);
+      auto [dq, dk, dv] = decoder_.attention_backward(reads[0], reads[1], reads[2], reads[3], where.document_starts,
+                                                      flow_.context.value() > longest_in_order);
       return {dq, dk, dv};
     }
     case SegmentRole::attn_out:

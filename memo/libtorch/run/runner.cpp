@@ -31,7 +31,12 @@ bool all_finite(const at::Tensor& tensor) {
 
 Runner::Runner(const plan::Plan& plan, std::byte* arena, Segments& segments, ComputeDtype dtype, ModelState* state,
                Device& device)
-    : plan_(plan), memory_(plan, arena), segments_(segments), dtype_(dtype), state_(state), device_(device) {
+    : plan_(plan),
+      memory_(plan, arena, !device.of_tensors().is_cpu()),
+      segments_(segments),
+      dtype_(dtype),
+      state_(state),
+      device_(device) {
   if (state) find_gradients();
   gradients_of_.resize(plan.program.calls.size(), -1);
 }
@@ -80,6 +85,7 @@ void Runner::run_call(plan::CallIndex call) {
   const plan::Call& what = plan_.program.calls[call];
   current_ = call;
   const std::int64_t departures_before = departure_count_;
+  const std::size_t kept_before = departures_.size();
   const bool backward = what.phase == plan::Phase::backward;
   const auto& segment = plan_.profile.flow.segments[what.segment];
   // The table's reads end with those added for saved tensors; only autograd asks for them, through unpack.
@@ -117,7 +123,8 @@ void Runner::run_call(plan::CallIndex call) {
     note(call, fmt::format("{} planned requests were not made", planned.unused()));
   // External code may keep a tensor at an address that the plan has given to another.
   if (segments_.external() && departure_count_ > departures_before)
-    throw std::runtime_error("it does not allocate what was recorded: " + departures_.back());
+    throw std::runtime_error("it does not allocate what was recorded: " +
+                             departures_[std::min(kept_before, departures_.size() - 1)]);
 }
 
 void Runner::look_for_not_finite(bool look) {

@@ -20,9 +20,23 @@ TEST(CudaErrors, NoGpu) {
   EXPECT_THAT(gpu.refusal, one_line_with("cudaErrorNoDevice", "nvidia-smi", "CUDA_VISIBLE_DEVICES"));
 }
 
-TEST(CudaErrors, SeveralGpus) {
-  Gpu gpu({.devices = 8});
-  EXPECT_THAT(gpu.refusal, one_line_with("8 GPUs are visible", "CUDA_VISIBLE_DEVICES=0"));
+TEST(CudaErrors, OneGpuOfSeveral) {
+  const Fresh machine({.devices = 8});
+  ASSERT_EQ(cudaSetDevice(2), cudaSuccess);
+  {
+    const auto device = Device::open(Device::Compute::own_stream, 3);
+    ASSERT_TRUE(device);
+    EXPECT_EQ(device->index(), 3);
+    const Current there(device->index());
+    EXPECT_EQ(device_of(Device::allocate(Bytes(64))->get()), 3);
+  }
+  int current = -1;
+  EXPECT_EQ(cudaGetDevice(&current), cudaSuccess);
+  EXPECT_EQ(current, 2);
+  const auto none = Device::open(Device::Compute::own_stream, 8);
+  ASSERT_FALSE(none);
+  EXPECT_THAT(none.error().message, one_line_with("no GPU 8", "8 are visible"));
+  ASSERT_EQ(cudaSetDevice(0), cudaSuccess);
 }
 
 TEST(CudaErrors, ASliceOfAGpu) {

@@ -45,7 +45,7 @@ void* CachingAllocator::raw_alloc_with_stream(std::size_t bytes, cudaStream_t st
   split(block, size);
   block->second.used = true;
   Use& use = use_[device];
-  use.live += static_cast<std::int64_t>(size);
+  use.live += static_cast<std::int64_t>(block->second.bytes);
   use.peak = std::max(use.peak, use.live);
   ++use.count;
   return block->first;

@@ -6,6 +6,7 @@
 #include <ATen/core/Generator.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/core/stack.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <c10/cuda/CUDAStream.h>
 
@@ -13,6 +14,10 @@
 #include <string>
 
 #include "tests/cuda/emulated/runtime/emulated.h"
+
+namespace c10 {
+class OperatorHandle;
+}
 
 namespace memo::cuda::emulated {
 
@@ -46,6 +51,9 @@ class OnCpu {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast_;
   int threads_;
 };
+
+// Runs an operator by the CPU's kernel on the same bytes (fallback.cpp).
+void fallback(const c10::OperatorHandle& op, torch::jit::Stack* stack);
 
 // Memory for a tensor's sizes, with what was in it before.
 void fit_storage(const at::Tensor& tensor);

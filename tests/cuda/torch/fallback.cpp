@@ -66,12 +66,24 @@ Returns returns_of(const c10::FunctionSchema& schema) {
   return all_written && schema.is_mutable() ? Returns::arguments : Returns::fresh;
 }
 
+// Indices that are masks: their values tell the shapes.
+bool has_mask_indices(const Arguments& arguments) {
+  for (const IValue& value : arguments)
+    if (value.isOptionalTensorList())
+      for (const std::optional<at::Tensor>& index : value.toOptionalTensorVector())
+        if (index && index->defined() && (index->scalar_type() == at::kBool || index->scalar_type() == at::kByte))
+          return true;
+  return false;
+}
+
 // What the operator returns for arguments of these shapes; the arguments that it writes to get the sizes of their
 // aliases. Throws what is wrong with shapes. Nothing where only values tell the shapes.
 std::optional<torch::jit::Stack> try_shapes(const c10::OperatorHandle& op, const Arguments& arguments, bool writes) {
   static const std::set<std::string> keep_shapes{"aten::_fused_adamw_", "aten::_fused_adam_", "aten::_fused_sgd_"};
   if (keep_shapes.contains(op.schema().name())) return torch::jit::Stack();
-  if (op.hasTag(at::Tag::dynamic_output_shape) || op.hasTag(at::Tag::data_dependent_output)) return std::nullopt;
+  if (op.hasTag(at::Tag::dynamic_output_shape) || op.hasTag(at::Tag::data_dependent_output) ||
+      has_mask_indices(arguments))
+    return std::nullopt;
   // (hasComputedKernelForDispatchKey is always true: Meta has a fallback, which throws.)
   const bool meta = op.hasKernelForDispatchKey(c10::DispatchKey::Meta) ||
                     op.hasKernelForDispatchKey(c10::DispatchKey::CompositeExplicitAutograd);
@@ -128,6 +140,8 @@ void push_written(const c10::FunctionSchema& schema, const Arguments& arguments,
     }
 }
 
+}  // namespace
+
 void fallback(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const c10::FunctionSchema& schema = op.schema();
   const Arguments arguments = torch::jit::pop(*stack, schema.arguments().size());
@@ -180,8 +194,6 @@ void fallback(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   for (const IValue& value : inner) stack->push_back(aliases.back(value, copy_now));
   aliases.take_values();
 }
-
-}  // namespace
 
 TORCH_LIBRARY_IMPL(_, CUDA, m) { m.fallback(torch::CppFunction::makeFromBoxedFunction<&fallback>()); }
 

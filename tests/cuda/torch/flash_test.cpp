@@ -121,6 +121,20 @@ TEST(Flash, AddsInAnotherOrderEachTimeUnlessDeterminismIsAskedFor) {
   at::globalContext().setDeterministicAlgorithms(false, false);
 }
 
+TEST(Flash, IsWhatScaledDotProductAttentionTakes) {
+  const Attention x = dense(300, 4, 2, 16);
+  const auto heads = [](const at::Tensor& t) { return t.transpose(1, 2); };
+  const auto run = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+    return at::scaled_dot_product_attention(q, k, v, {}, 0.0, true, {}, /*enable_gqa=*/true);
+  };
+  const at::Tensor q = heads(x.q).detach().requires_grad_();
+  const at::Tensor o = run(q, heads(x.k), heads(x.v));
+  EXPECT_TRUE(same(o.detach(), heads(std::get<0>(x.forward())).cpu()));
+  o.sum().backward();
+  EXPECT_EQ(q.grad().sizes(), q.sizes());
+  EXPECT_NO_THROW(run(heads(x.q).to(at::kFloat), heads(x.k).to(at::kFloat), heads(x.v).to(at::kFloat)));
+}
+
 TEST(Flash, RefusesWhatCudaRefuses) {
   Attention x = dense(64, 2, 2, 16);
   x.q = x.q.to(at::kFloat), x.k = x.k.to(at::kFloat), x.v = x.v.to(at::kFloat);

@@ -65,10 +65,21 @@ TEST_F(Operators, WriteToGivenResults) {
 TEST_F(Operators, TakeIndices) {
   const at::Tensor rows = at::tensor({0, 2, 0});
   EXPECT_TRUE(same(da.index({rows.to(cuda_0)}), a.index({rows})));
+  EXPECT_TRUE(same(da.index({da > 0}), a.index({a > 0})));
   at::Tensor here = a.clone(), there = da.clone();
   here.index_put_({rows}, at::ones({3, 5}), true);
   there.index_put_({rows.to(cuda_0)}, at::ones({3, 5}, da.options()), true);
   EXPECT_TRUE(same(there, here));
+}
+
+// As index_put_with_sort_kernel and make_reduction do.
+TEST_F(Operators, AskForTheTemporariesOfCuda) {
+  const at::Tensor rows = at::tensor({0, 2, 0}, at::kLong).to(cuda_0), ones = at::ones({3, 5}, da.options());
+  at::Tensor to = da.clone();
+  EXPECT_THAT(requests_of([&] { to.index_put_({rows}, ones, true); }),
+              testing::ElementsAre(8, 1, 8, 1, 24, 24, 24, 24, 24, 48));
+  EXPECT_THAT(requests_of([&] { at::linalg_vector_norm(da, 2, {}, false, at::kDouble); }),
+              testing::ElementsAre(8, 30 * 8));
 }
 
 TEST_F(Operators, ResizeAndSetTensors) {
