@@ -12,9 +12,10 @@ def bits(call, runs):
 
     strategies = ["resident", "resident again", "recompute", "offload", "memo", "memo-alpha"]
     made = [call.row("bits", name, lambda: run(name.split()[0]), 180) for name in strategies]
+    many = runs.size(500, 6000)
     odd = {
         "odd length": dict(context=runs.size(509, 5003)),
-        "documents apart": dict(context=runs.size(500, 6000), data={"documents": "apart", "end_token": 10}),
+        "documents apart": dict(context=many, data={"documents": "apart", "files": runs.documents(many + 1, 7)}),
         "two sequences a step": dict(context=runs.size(257, 3001), train={"batch": 2}),
     }
     for name, job in odd.items():

@@ -35,6 +35,15 @@ class MemoRuns:
             file.write_bytes(b"".join(bytes([byte, 0]) for byte in whole))
         return file
 
+    def documents(self, count, number):
+        """So many tokens in files of odd lengths, each a document."""
+        whole = self.tokens(count).read_bytes()
+        cuts = sorted({2 * (count * i * i // (number * number)) for i in range(number)} | {2 * count})
+        files = [self.work / f"document-{count}-{i}.bin" for i in range(len(cuts) - 1)]
+        for file, begin, end in zip(files, cuts, cuts[1:]):
+            file.write_bytes(whole[begin:end])
+        return [str(file) for file in files]
+
     def job(self, shape, context, steps=2, memory=None, folder=None, train=None, data=None):
         """job.toml of a shape, or of a model folder. A key whose value is None is left out."""
         limits = {"device": "cuda", "device_limit": self.options.device_limit, "host_limit": self.options.host_limit}

@@ -38,7 +38,8 @@ def kernels(call, runs):
     call.row("kernels", "kernels", lambda: gtest(call, program), 120)
     sanitizer = shutil.which("compute-sanitizer")
     if not sanitizer:
-        call.row("kernels", "compute-sanitizer", lambda: {"left": "compute-sanitizer is not installed"})
+        call.row("kernels", "compute-sanitizer", lambda: {"left": "compute-sanitizer is not installed"},
+                 again=lambda row: True)
         return
     for tool in SANITIZER:
         command = [sanitizer, "--tool", tool, "--error-exitcode", "9"]

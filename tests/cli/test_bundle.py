@@ -10,7 +10,7 @@ from conftest import REPOSITORY
 MIB = 1 << 20
 HEADERS = """CLI/CLI.hpp csv.h fmt/format.h gmock/gmock.h gtest/gtest.h liburing.h nlohmann/json.hpp openssl/configuration.h
 openssl/evp.h tl/expected.hpp toml++/toml.h xxhash.h zlib.h""".split()
-LIBRARIES = "crypto csv gmock gtest gtest_main uring xxhash z".split()
+LIBRARIES = "crypto csv gmock gtest gtest_main uring xxhash".split()
 # In a namespace of its own: no network, and a /usr whose changes are gone afterwards. $1: an empty folder.
 WALL = """
 mount -t tmpfs none "$1"
@@ -33,7 +33,7 @@ def output(*command):
 BUILD = """
 cd "$2"
 cmake -S . -B build -DMEMO_CUDA=ON
-cmake --build build --target test_cuda_gpu
+cmake --build build --target test_cuda_gpu memo_python
 build/tests/test_cuda_gpu
 """
 
@@ -76,6 +76,7 @@ def test_what_a_bundle_holds(archive, tree):
     assert [header for header in HEADERS if not (third_party / "include" / header).is_file()] == []
     libraries = third_party / "lib" / "x86_64-linux-gnu"
     assert [name for name in LIBRARIES if not (libraries / f"lib{name}.a").is_file()] == []
+    assert (libraries / "libz.so").is_file() and not (libraries / "libz.a").exists()
     licences = {file.parent.name for file in third_party.glob("share/doc/*/copyright")}
     packages = set(re.findall(r"[\w.+-]+-dev\b|libjs-[\w.]+", (REPOSITORY / "Makefile").read_text()))
     assert licences == packages - {"python3-dev"}  # Python is the machine's
@@ -106,8 +107,8 @@ def test_a_bundle_is_enough_behind_a_wall(tree, empty):
     assert "-Werror" not in ninja, "another compiler may warn of more"
 
 
-def test_the_cuda_backend_is_built_and_linked_with_nvidia_s_runtime(tree, empty):
-    """Behind the wall; where there is no GPU its tests then say so."""
+def test_the_cuda_backend_and_the_python_module_are_built_and_linked(tree, empty):
+    """Behind the wall; with NVIDIA's runtime, and where there is no GPU the backend's tests then say so."""
     run = behind_the_wall(HIDE + CONFIGURE + BUILD, empty, tree, sys.executable)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     assert re.search(r"\[  PASSED  \]", run.stdout)
