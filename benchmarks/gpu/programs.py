@@ -18,6 +18,8 @@ def gtest(call, program, before=(), *options):
     count = lambda word: int((re.findall(rf"\[  {word}\s*\] (\d+) test", out) or ["0"])[0])
     row = {"tests": int((re.findall(r"Running (\d+) test", out) or ["0"])[0]), "passed": count("PASSED"),
            "skipped": count("SKIPPED")}
+    if code == 0 and not row["passed"]:
+        row["error"] = "all tests were skipped: " + ("; ".join(re.findall(r"Skipped\n(.+)", out)) or "no reason given")[:200]
     found = re.findall(r"(?m)^\[  FAILED  \] (\w\S*)", out)
     if code != 0:
         said = re.findall(r"(?m)^=+ (?:Error|ERROR)[^\n]*", out + err)

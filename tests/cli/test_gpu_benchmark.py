@@ -3,6 +3,7 @@ call that was killed or has no time left is gone on with, nothing is left on the
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -122,6 +123,15 @@ def test_a_command_ends_with_the_call(tmp_path):
     else:
         os.kill(int(pid.read_text()), signal.SIGKILL)
         pytest.fail("the command goes on without the call")
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="a GPU may be here")
+def test_without_a_gpu_there_is_one_line(tmp_path):
+    script, environment = REPOSITORY / "scripts" / "gpu", ENVIRONMENT | {"RESULTS": str(tmp_path)}
+    ran = subprocess.run([script], capture_output=True, text=True, env=environment)
+    assert (ran.returncode, ran.stderr) == (2, "make gpu: no GPU here: nvidia-smi is not installed\n")
+    said = subprocess.run(command(tmp_path, "copies,bytes"), capture_output=True, text=True)
+    assert said.returncode == 2 and said.stderr.splitlines()[-1].endswith("no part 'bytes'; parts are " + ", ".join(report.GOALS))
 
 
 def test_the_page_of_documentation_says_what_ran(tmp_path):
