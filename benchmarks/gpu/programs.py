@@ -57,7 +57,7 @@ def plugin(call, runs):
         paths = [str(runs.options.package), str(ROOT / "tests/python"), call.environment.get("PYTHONPATH", "")]
         command = [sys.executable, *runs.options.python_first, "-m", "pytest", "-q", "-p", "no:cacheprovider",
                    ROOT / "tests/python/test_devices.py", "-k", "on_a_gpu_are or stream_of_its_own"]
-        code, out, err = call.run(command, {"PYTHONPATH": ":".join(filter(None, paths))})
+        code, out, err = call.run(command, {"PYTHONPATH": ":".join(filter(None, paths)), "MEMO_PACKAGE": paths[0]})
         row = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|skipped|error)s?\b", out)}
         if code != 0:
             failed = re.findall(r"(?m)^(?:FAILED|ERROR) (\S+)", out)

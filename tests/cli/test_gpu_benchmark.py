@@ -156,8 +156,7 @@ def test_every_part_runs_on_the_emulated_gpu(tmp_path, temporary):
         code, number = ran.returncode, number + 1
         assert code in (0, 4), ran.stderr
     assert code == 0 and not list(temporary.iterdir())
-    python = (REPOSITORY / "tests/cuda/torch/emulated_torch.py").exists()  # torch.cuda of the emulated device
-    for part in ["streams", "kernels", "bits", "overlap", "8B", "longest", "peers", *(["copies", "attention"] if python else [])]:
+    for part in ["streams", "kernels", "plugin", "attention", "copies", "bits", "overlap", "8B", "longest", "peers"]:
         assert [row for row in rows(results, part) if "error" in row] == [], part
     for part in ("streams", "kernels"):
         assert all(row["passed"] == row["tests"] for row in rows(results, part) if "tests" in row)

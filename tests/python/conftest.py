@@ -1,12 +1,14 @@
 """The Python package as the build has it (build/python); each process gets one thread: the models are tiny."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-sys.path[:0] = [str(Path(__file__).parents[2] / "build" / "python"), str(Path(__file__).parent)]
+_package = os.environ.get("MEMO_PACKAGE") or str(Path(__file__).parents[2] / "build" / "python")  # another build's
+sys.path[:0] = [_package, str(Path(__file__).parent)]
 torch.set_num_threads(1)
 
 
