@@ -45,7 +45,7 @@ soak-short: configured ## the same for 3 minutes
 cuda: build/build.ninja ## build the command against CUDA's LibTorch, where that is installed
 	@grep -q '^MEMO_GPU:INTERNAL=ON' build/CMakeCache.txt || { echo "make cuda: needs nvcc and a LibTorch built with CUDA" >&2; exit 2; }
 	cmake --build build --target memo
-gpu: configured ## tests and measurements on a GPU
+gpu: .venv/.tests ## tests and measurements on a GPU, MINUTES (9) a call; goes on from RESULTS (gpu-results)
 	scripts/gpu
 wheel: .venv/.done ## the Python package, for the Python and torch of .venv
 	.venv/bin/pip wheel -q --no-deps -w build .
@@ -86,7 +86,9 @@ else  # An unpacked bundle installs nothing; the environment is the machine's Py
 .venv/.done:
 	@$(PYTHON) -c "import importlib.util as u, sys; sys.exit(not u.find_spec('torch') and '$(PYTHON) has no torch: make PYTHON=...')"
 	@mkdir -p .venv/bin
-	@printf '#!/bin/sh\nexec "%s" "$$@"\n' "$$(command -v $(PYTHON))" >.venv/bin/python && chmod +x .venv/bin/python
+	@scripts/bundled_wheels "$(PYTHON)" .venv/site
+	@printf '#!/bin/sh\nPYTHONPATH="$${PYTHONPATH:+$$PYTHONPATH:}%s" exec "%s" "$$@"\n' "$(CURDIR)/.venv/site" \
+	"$$(command -v $(PYTHON))" >.venv/bin/python && chmod +x .venv/bin/python
 	@touch $@
 .venv/.tests .venv/.test-packages: .venv/.done
 	@touch $@

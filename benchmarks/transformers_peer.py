@@ -98,7 +98,8 @@ def main():
     model = model_class.from_pretrained(options.model, dtype=torch.float32, attn_implementation="sdpa")
     model.to(options.device).train()
     if options.checkpointing:
-        model.activation_checkpointing_enable()  # of every layer; not reentrant
+        enable = getattr(model, "activation_checkpointing_enable", None)  # its name before Transformers 5.20
+        (enable or model.gradient_checkpointing_enable)()  # of every layer; not reentrant
     window = torch.from_numpy(np.fromfile(options.tokens, dtype=np.uint16).astype(np.int64)).to(options.device)
     losses, seconds = train(model, window, options.steps, options.tiled_loss, options.dtype == "bfloat16", options.offload)
     result = {

@@ -11,6 +11,7 @@ check_language(CUDA)
 if(CMAKE_CUDA_COMPILER)
   set(CMAKE_CUDA_ARCHITECTURES 80 86 89 90 100 CACHE STRING "GPUs to compile kernels for")
   set(CMAKE_CUDA_STANDARD 17)
+  set(CMAKE_CUDA_RUNTIME_LIBRARY None)  # a program chooses its runtime (memo_cuda_runtime); the compiler's would be another
   enable_language(CUDA)
 endif()
 # Targets that link with NVIDIA's runtime use the target cuda_runtime.

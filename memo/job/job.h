@@ -33,6 +33,8 @@ struct DataSource {
 
 enum class NotFinite { stop, skip };  // whether a run ends at a loss or gradient norm that is not finite
 
+constexpr int no_checkpoint = -1;  // of checkpoint_every: "never"
+
 struct TrainOptions {
   Tokens context, block;  // block 0: "auto"
   int head_groups = 0;    // 0: "auto"
@@ -44,7 +46,7 @@ struct TrainOptions {
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1;
   double clip = 1.0;  // global norm of gradients; 0: no clipping
   NotFinite not_finite = NotFinite::stop;
-  int checkpoint_every = 0;  // steps; 0: only at the end
+  int checkpoint_every = 0;  // steps; 0: only at the end; no_checkpoint: not even then
   int keep_checkpoints = 2;  // how many of the newest stay; 0: all
 };
 

@@ -56,19 +56,20 @@ Key integer(std::string name, AtResume at_resume, std::int64_t least, Field fiel
   return {std::move(name), at_resume, fmt::format("an integer of at least {}", least), set, text};
 }
 
-// A number, or "auto", which is 0 in the job.
+// A number, or a word, which in the job is `meant`, a number below `least`.
 template <class Field>
-Key integer_or_auto(std::string name, AtResume at_resume, std::int64_t least, Field field) {
+Key integer_or(std::string name, AtResume at_resume, const std::string& word, int meant, std::int64_t least,
+               Field field) {
   Key key = integer(std::move(name), at_resume, least, field);
-  key.expected = fmt::format("\"auto\" or {}", key.expected);
-  key.set = [field, set = key.set](const toml::node& node, Job& job) {
-    if (node.value_exact<std::string>() != "auto") return set(node, job);
-    field(job) = std::remove_reference_t<decltype(field(job))>(0);
+  key.expected = fmt::format("\"{}\" or {}", word, key.expected);
+  key.set = [=, set = key.set](const toml::node& node, Job& job) {
+    if (node.value_exact<std::string>() != word) return set(node, job);
+    field(job) = std::remove_reference_t<decltype(field(job))>(meant);
     return true;
   };
-  key.text = [text = key.text](const Job& job) {
+  key.text = [word, text = key.text](const Job& job) {
     const std::string value = text(job);
-    return value == not_set ? quoted("auto") : value;
+    return value == not_set ? quoted(word) : value;
   };
   return key;
 }
@@ -208,8 +209,8 @@ const std::vector<Key>& keys() {
                    MEMO_FIELD(data.documents_apart)),
       integer("data.end_token", same, 0, MEMO_FIELD(data.end_token)),
       integer("train.context", same, 2, MEMO_FIELD(train.context)),
-      integer_or_auto("train.block", rounding, 16, MEMO_FIELD(train.block)),
-      integer_or_auto("train.head_groups", rounding, 1, MEMO_FIELD(train.head_groups)),
+      integer_or("train.block", rounding, "auto", 0, 16, MEMO_FIELD(train.block)),
+      integer_or("train.head_groups", rounding, "auto", 0, 1, MEMO_FIELD(train.head_groups)),
       integer("train.batch", same, 1, MEMO_FIELD(train.batch)),
       integer("train.steps", course, 1, MEMO_FIELD(train.steps)),
       number("train.lr", course, "a number above 0", positive, MEMO_FIELD(train.lr)),
@@ -222,7 +223,7 @@ const std::vector<Key>& keys() {
       number("train.clip", course, "a number of at least 0", not_negative, MEMO_FIELD(train.clip)),
       one_of<NotFinite>("train.not_finite", course, "\"stop\" or \"skip\"",
                         {{"stop", NotFinite::stop}, {"skip", NotFinite::skip}}, MEMO_FIELD(train.not_finite)),
-      integer("train.checkpoint_every", free, 0, MEMO_FIELD(train.checkpoint_every)),
+      integer_or("train.checkpoint_every", free, "never", no_checkpoint, 0, MEMO_FIELD(train.checkpoint_every)),
       integer("train.keep_checkpoints", free, 0, MEMO_FIELD(train.keep_checkpoints)),
       one_of<std::string>("memory.device", rounding, "\"auto\", \"cpu\" or \"cuda\"",
                           {{"auto", "auto"}, {"cpu", "cpu"}, {"cuda", "cuda"}}, MEMO_FIELD(memory.device)),

@@ -112,6 +112,42 @@ def test_terminated_without_periodic_checkpoints(folder, job):
     check_metrics(folder / "run")
 
 
+class TestWithoutCheckpoints:
+    """checkpoint_every = "never": for runs that are only measured."""
+
+    NEVER = TRAIN | {"checkpoint_every": "never", "steps": 2}
+
+    def test_nothing_is_saved_at_the_end(self, folder, job):
+        file, run = job(model=MODEL, train=self.NEVER), folder / "run"
+        told = memo("train", file, "--out", run, "--json").json()
+        assert {path.name for path in run.iterdir()} == {"plan.json", "metrics.jsonl", "summary.json", "timeline.json"}
+        saved = memo("train", file, "--out", folder / "saved", "--set", "train.checkpoint_every=0", "--json").json()
+        assert ending(told) == ending(saved) and (folder / "saved" / "checkpoint-2").is_dir()
+
+    def test_nothing_when_it_is_stopped(self, folder, job):
+        file, run = job(model=MODEL, train=self.NEVER | {"steps": 1000}), folder / "run"
+        process = start("train", file, "--out", run)
+        after_step(process, 1)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert "nothing is saved, as train.checkpoint_every asks" in err.splitlines()[-1]
+        assert not list(run.glob("*checkpoint*"))
+
+    def test_so_there_is_nothing_to_resume(self, folder, job):
+        file = job(model=MODEL, train=self.NEVER)
+        line = memo("train", file, "--out", folder / "run", "--resume").refusal(2)
+        assert 'job.toml:' in line and 'checkpoint_every is "never"' in line and "leave out --resume" in line
+        assert not (folder / "run").exists()
+
+
+def test_no_digest_of_gradients_where_none_is_asked_for(folder, job):
+    file = job(model=MODEL, train=TRAIN | {"steps": 1})
+    whole = memo("train", file, "--out", folder / "whole", "--json").json()
+    short = memo("train", file, "--out", folder / "short", "--no-gradient-digest", "--json").json()
+    assert short["grad_digest"] == "" and short["loss_digest"] == whole["loss_digest"]
+
+
 def test_a_second_interrupt_ends_at_once(folder, job):
     process = start("train", job(model=MODEL, train=TRAIN | {"context": 4096}), "--out", folder / "run")
     after_step(process, 1)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path[:0] = [str(Path(__file__).parents[2] / "build" / "python"), str(Path(__file__).parent)]
+_package = os.environ.get("MEMO_PACKAGE") or str(Path(__file__).parents[2] / "build" / "python")  # another build's
+sys.path[:0] = [_package, str(Path(__file__).parent)]
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start
 

@@ -62,11 +62,10 @@ void show_check(std::int64_t step, const exec::CheckReport& check) {
 }
 
 // Exits at once: a thread that waits in the kernel for a dead disk cannot be joined.
-[[noreturn]] void end_stalled(const Path& out, const std::string& what) {
-  say(
-      one_line(fmt::format("memo: {}; the disk hangs, or is slower than memory.watchdog allows; what was saved in {} "
-                           "stays valid: go on with --resume",
-                           what, out.string())));
+[[noreturn]] void end_stalled(const Path& out, bool saves, const std::string& what) {
+  const std::string rest =
+      saves ? fmt::format("; what was saved in {} stays valid: go on with --resume", out.string()) : "";
+  say(one_line(fmt::format("memo: {}; the disk hangs, or is slower than memory.watchdog allows{}", what, rest)));
   ::_exit(static_cast<int>(ErrorKind::run_time));
 }
 
@@ -82,7 +81,8 @@ libtorch::TrainRequest shown_run(const Path& out, const job::Job& job, const pla
   request.on_step = [&plan, flops](const libtorch::StepLine& line) { show(plan, flops, line); };
   request.on_check = show_check;
   request.on_note = [](const std::string& line) { say(one_line(line)); };
-  request.on_stall = [out](const std::string& what) { end_stalled(out, what); };
+  const bool saves = job.train.checkpoint_every != job::no_checkpoint;
+  request.on_stall = [out, saves](const std::string& what) { end_stalled(out, saves, what); };
   request.interrupted = &interrupts();
   return request;
 }

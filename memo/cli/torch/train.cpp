@@ -24,7 +24,7 @@ struct TrainOptions {
   std::string job, out, strategy = "memo", check = "first";
   std::optional<std::string> profile, plan, tensorboard, faults;
   std::vector<std::string> set;
-  bool resume = false, json = false;
+  bool resume = false, json = false, no_gradient_digest = false;
 };
 
 Result<plan::Plan> find_plan(const TrainOptions& options, const job::Job& job) {
@@ -99,6 +99,7 @@ Status train(const TrainOptions& options) {
   request.resume = options.resume;
   if (events) request.on_step = with_events(*std::move(events), std::move(request.on_step));
   request.check = check_steps(options.check);
+  request.gradient_digest = !options.no_gradient_digest;
   request.replan = [&](Bytes room) -> Result<plan::Plan> {
     MEMO_TRY(plan, smaller_plan(job, plan, room));
     if (!options.json) say(describe(plan));
@@ -139,6 +140,8 @@ void add_train(CLI::App& app, Action& action) {
                  "Check mode for every step: accesses of all streams ordered, free memory poisoned (default: the first "
                  "step; --check=off: none)")
       ->check(CLI::IsMember({"first", "every", "off"}));
+  verb->add_flag("--no-gradient-digest", options->no_gradient_digest,
+                 "Leave summary.json's grad_digest empty: it takes about a second for each GB of gradients");
   verb->add_option("--faults", options->faults)->group("");  // for tests: SEED[:RATE[:KIND]], of the disk tier
   verb->add_flag("--resume", options->resume, "Go on from the newest checkpoint in the run folder");
   verb->add_option("--set", options->set, "Override a key of the job: key=value")->allow_extra_args(false);

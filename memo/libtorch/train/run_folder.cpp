@@ -70,6 +70,11 @@ RunLock::~RunLock() {
 }
 
 Status check_run_folder(const Path& run, const job::Job& job, bool resume) {
+  if (resume && job.train.checkpoint_every == job::no_checkpoint)
+    return bad_input(
+        fmt::format("{}: train.checkpoint_every is \"never\", so there is nothing to go on from: set it to a "
+                    "number of steps, or leave out --resume",
+                    job::place_of(job, "train.checkpoint_every")));
   MEMO_CHECKED(check_folder(run));
   MEMO_CHECKED(check_lock(run));
   std::error_code ignored;

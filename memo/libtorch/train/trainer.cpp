@@ -56,9 +56,12 @@ class Training {
       const std::int64_t every = job_.train.checkpoint_every;
       const bool ends = step == steps || stop;
       if (!ends && every > 0 && step % every == 0) save_beside(step);
-      if (ends) MEMO_CHECKED(checkpoint(step));
+      if (ends && saves()) MEMO_CHECKED(checkpoint(step));
       if (stop && step < steps) {
         MEMO_CHECKED(finish());
+        if (!saves())
+          return fail(ErrorKind::interrupted,
+                      fmt::format("stopped after step {}; nothing is saved, as train.checkpoint_every asks", step));
         return fail(ErrorKind::interrupted, fmt::format("stopped after step {}, saved in {}; go on with --resume", step,
                                                         request_.out.string()));
       }
@@ -69,6 +72,7 @@ class Training {
 
  private:
   [[nodiscard]] std::int64_t done() const { return static_cast<std::int64_t>(losses_.size()); }  // number of steps
+  [[nodiscard]] bool saves() const { return job_.train.checkpoint_every != job::no_checkpoint; }
 
   Status begin() {
     MEMO_CHECKED(run_on(device_, [&] { return start(); }));  // first, so that a refused run leaves the folder unchanged
@@ -96,6 +100,7 @@ class Training {
   // After a step that failed: makes the run go on without the tier that failed, from the state before the step; or
   // saves that state and returns the error.
   Status recover(const Error& error) {
+    if (!saves()) return tl::unexpected(error);
     const std::string kept = keep_last_good();
     if (!session_->tier_failed()) return tl::unexpected(error);
     const std::string end = kept + "go on with --resume";
@@ -163,14 +168,13 @@ class Training {
       skipped_.push_back(step);
       return {};
     }
-    return run_time_error(
-        fmt::format("step {}: {}; {}lower train.lr, or set train.not_finite = \"skip\", and go on with "
-                    "--resume",
-                    step, what, keep_last_good()));
+    return run_time_error(fmt::format("step {}: {}; {}lower train.lr, or set train.not_finite = \"skip\", and {}", step,
+                                      what, keep_last_good(), saves() ? "go on with --resume" : "begin anew"));
   }
 
   // Saves the state before a failed step, if it is still intact; returns words about what is saved.
   std::string keep_last_good() {
+    if (!saves()) return {};
     end_save();
     if (session_->unchanged() && done() > 0 && done() != saved_) (void)checkpoint(done());
     if (saved_ == 0) return {};
@@ -210,8 +214,10 @@ class Training {
   }
 
   Status finish() {
-    MEMO_TRY(const std::uint64_t gradients, run_on(device_, [&] { return session_->state().gradient_digest(); }));
-    gradient_digest_ = hex16(gradients);
+    if (request_.gradient_digest) {
+      MEMO_TRY(const std::uint64_t gradients, run_on(device_, [&] { return session_->state().gradient_digest(); }));
+      gradient_digest_ = hex16(gradients);
+    }
     const exec::Watchdog::Guard guard(guards_.watchdog, [] { return "summary.json is being written"; });
     if (!seconds_.empty()) MEMO_CHECKED(write_timeline(session_->plan(), report_, request_.out));
     return write_run_file(summary_file, request_.out, summary_json(summary()) + "\n");

@@ -28,7 +28,7 @@ struct Summary {
   std::string strategy;
   std::int64_t context = 0, steps = 0;
   double loss_first = 0, loss_last = 0;
-  std::string loss_digest, grad_digest;
+  std::string loss_digest, grad_digest;  // grad_digest is empty where none was asked for
   Bytes device_peak, device_peak_predicted;
   Seconds step, step_predicted, stall, stall_predicted;  // per step; measured ones are medians without the first step
   double tokens_per_second = 0;
@@ -45,6 +45,7 @@ struct TrainRequest {
   Path out;
   bool resume = false;
   CheckSteps check = CheckSteps::first;
+  bool gradient_digest = true;  // about a second a GB of gradients, at the end
   // Called on another thread when nothing that waits for a disk has moved for the job's memory.watchdog. It must end
   // the process (memo/exec/watchdog.h). Null: no watchdog.
   std::function<void(const std::string&)> on_stall;
