@@ -113,5 +113,5 @@ int main(int argc, char** argv) {
   const int code = memo::cli::run_and_report(argc, argv);
   // Ends without the destructors of global objects: LibTorch's unregister thousands of operators, for 80 ms.
   std::fflush(nullptr);
-  std::_Exit(code);
+  std::quick_exit(code);
 }

@@ -130,8 +130,8 @@ INSTANTIATE_TYPED_TEST_SUITE_P(Tiers, TierContract, Kinds);
 using FailingKinds = testing::Types<ChecksummedKind, EncryptedKind, WatchedKind, FaultlessKind>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Tiers, FailingTierContract, FailingKinds);
 
-// A device that copied to and from pinned memory by itself would pass by them. (A watched tier lets it: what moves is seen
-// by the watched engine.)
+// A device that copied to and from pinned memory by itself would pass by them. (A watched tier lets it: what moves is
+// seen by the watched engine.)
 template <class Kind>
 class TiersAround : public testing::Test {};
 using Around = testing::Types<ChecksummedKind, EncryptedKind, FaultlessKind>;

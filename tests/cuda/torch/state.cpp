@@ -45,7 +45,8 @@ const bool opened = [] {
   reset(settings());
   c10::SetAllocator(c10::kCUDA, &caching_allocator());
   c10::cuda::CUDACachingAllocator::allocator.store(&caching_allocator());
-  if (!environment("MEMO_EMULATED_WAITS", "").empty()) static_cast<void>(std::atexit(write_waits));
+  if (!environment("MEMO_EMULATED_WAITS", "").empty())
+    static_cast<void>(std::at_quick_exit(write_waits));  // as memo ends
   return true;
 }();
 
