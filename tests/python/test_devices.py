@@ -114,11 +114,12 @@ _HOST = {"strategy": "offload", "host_limit": "1GiB"}
 @pytest.mark.skipif(not list((_BUILD / "python_emulated").glob("memo/_core.*.so")) and "MEMO_TESTS_WHOLE" not in os.environ,
                     reason="not built")
 @pytest.mark.parametrize(("pace", "what"), [
-    ("prompt", ("llama", "cuda", 384, 1, {"strategy": "recompute"})),
-    ("late", ("llama", "cuda", 300, 1, _HOST)),
     ("random", ("llama", "cuda", 150, 2, {"strategy": "offload", "disk": "/var/tmp"})),
-    ("late", ("mistral", "cuda", 377, 1, {"strategy": "recompute"})),
     ("late", ("llama", "cuda:1", 300, 1, _HOST)),
+    *[pytest.param(*row, marks=pytest.mark.slow) for row in (
+        ("prompt", ("llama", "cuda", 384, 1, {"strategy": "recompute"})),
+        ("late", ("llama", "cuda", 300, 1, _HOST)),
+        ("late", ("mistral", "cuda", 377, 1, {"strategy": "recompute"})))],
 ])
 def test_on_the_emulated_gpu_results_are_the_plain_model_s(pace, what):
     tests = _BUILD.parent / "tests"
