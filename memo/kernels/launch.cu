@@ -188,14 +188,6 @@ void cross_entropy(T* logits, const std::int64_t* targets, Rows size, bool in_pl
                                                                                        scale, losses);
 }
 
-#define MEMO_KERNELS_OF(T)                                                                                           \
-  template void norm(const T*, const T*, const T*, T*, Rows, bool, float, cudaStream_t);                             \
-  template void norm_backward(const T*, const T*, T*, Statistics*, float*, float*, Rows, bool, float, cudaStream_t); \
-  template void activation(const T*, T*, Rows, bool, cudaStream_t);                                                  \
-  template void activation_backward(const T*, T*, T*, Rows, bool, cudaStream_t);                                     \
-  template void turn_heads(const Heads<T>&, const T*, T*, cudaStream_t);                                             \
-  template void turn_heads_backward(const Heads<T>&, const T*, const T*, T*, std::int64_t, float*, cudaStream_t);    \
-  template void cross_entropy(T*, const std::int64_t*, Rows, bool, float, double*, cudaStream_t);
 MEMO_KERNELS_OF(float)
 MEMO_KERNELS_OF(__nv_bfloat16)
 

@@ -58,4 +58,14 @@ template <class T>
 void cross_entropy(T* logits, const std::int64_t* targets, Rows size, bool in_place, float scale, double* losses,
                    cudaStream_t stream);
 
+// Instantiates the templates above: within the namespace, in each source that defines them.
+#define MEMO_KERNELS_OF(T)                                                                                           \
+  template void norm(const T*, const T*, const T*, T*, Rows, bool, float, cudaStream_t);                             \
+  template void norm_backward(const T*, const T*, T*, Statistics*, float*, float*, Rows, bool, float, cudaStream_t); \
+  template void activation(const T*, T*, Rows, bool, cudaStream_t);                                                  \
+  template void activation_backward(const T*, T*, T*, Rows, bool, cudaStream_t);                                     \
+  template void turn_heads(const Heads<T>&, const T*, T*, cudaStream_t);                                             \
+  template void turn_heads_backward(const Heads<T>&, const T*, const T*, T*, std::int64_t, float*, cudaStream_t);    \
+  template void cross_entropy(T*, const std::int64_t*, Rows, bool, float, double*, cudaStream_t);
+
 }  // namespace memo::kernels

@@ -13,8 +13,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 import memo
 
 HERE = Path(__file__).parent
-ENVIRONMENT = dict(os.environ, OMP_NUM_THREADS="1",
-                   PYTHONPATH=os.pathsep.join([str(HERE.parents[1] / "build" / "python"), str(HERE)]))
+ENVIRONMENT = dict(os.environ, PYTHONPATH=os.pathsep.join([str(HERE.parents[1] / "build" / "python"), str(HERE)]))
 
 
 def run(ranks, *arguments, script="rank_step.py"):
