@@ -11,6 +11,7 @@
 #include <optional>
 #include <vector>
 
+#include "memo/base/json.h"
 #include "memo/base/stand_in.h"
 
 namespace memo {
@@ -103,7 +104,7 @@ std::string python_json_text(const json& value, int indent) {
     const double number = leaf.get<double>();
     leaf = marked(std::isnan(number) ? "NaN" : number > 0 ? "Infinity" : "-Infinity");
   });
-  std::string text = copy.dump(indent);
+  std::string text = json_text(copy, indent);
   for (const Special& special : specials) {
     const std::string quoted = as_json(special.name);
     for (std::size_t at = 0; any && (at = text.find(quoted, at)) != std::string::npos;)

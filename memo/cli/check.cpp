@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "memo/base/json.h"
 #include "memo/base/text.h"
 #include "memo/check/validate.h"
 #include "memo/cli/verb.h"
@@ -38,7 +39,7 @@ Status check(const CheckOptions& options) {
                                         {"failures", failures},
                                         {"arena_bytes", plan.program.arena.value()},
                                         {"device_limit_bytes", plan.device_limit.value()}};
-    fmt::print("{}\n", object.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+    fmt::print("{}\n", json_text(object));
   } else if (failures.empty()) {
     fmt::print("{} {}\n", options.plan, summary(plan));
   } else {

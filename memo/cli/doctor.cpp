@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "memo/base/json.h"
 #include "memo/base/text.h"
 #include "memo/cli/machine.h"
 #include "memo/cli/verb.h"
@@ -88,7 +89,7 @@ void print_json(const Machine& m, const Path& folder, const Result<Disk>& disk, 
     object["disk"]["compute_slowdown"] = disk->rates.compute_slowdown;
   }
   for (const Finding& f : findings) object["findings"].push_back({{"what", f.what}, {"fix", f.fix}});
-  fmt::print("{}\n", object.dump());
+  fmt::print("{}\n", json_text(object));
 }
 
 void print_rates(const char* when, const exec::TierRates& r) {

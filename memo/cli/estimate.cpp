@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "memo/base/json.h"
 #include "memo/base/text.h"
 #include "memo/cli/estimate_show.h"
 #include "memo/cli/here.h"
@@ -119,7 +120,7 @@ Status estimate_one(const EstimateOptions& options) {
                                 {"others", others},
                                 {"planned", outcome.tried},
                                 {"ruled_out", outcome.ruled_out}};
-    fmt::print("{}\n", all.dump());
+    fmt::print("{}\n", json_text(all));
   } else {
     for (const on_paper::Found& entry : outcome.best) fmt::print("{}", estimate_text(entry, options.price));
     if (outcome.best.empty() && outcome.near) fmt::print("{}", estimate_text(*outcome.near, options.price));

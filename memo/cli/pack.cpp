@@ -8,6 +8,7 @@
 #include <string>
 #include <thread>
 
+#include "memo/base/json.h"
 #include "memo/base/text.h"
 #include "memo/cli/interrupts.h"
 #include "memo/cli/verb.h"
@@ -56,7 +57,7 @@ void print(const pack::Packing& packing, std::size_t buffers, bool json) {
     if (answered) object["gap"] = gap_of(packing);
     object["seconds"] = packing.seconds;
     object["buffers"] = buffers;
-    fmt::print("{}\n", object.dump());
+    fmt::print("{}\n", json_text(object));
     return;
   }
   const auto bytes = [](std::int64_t n) { return fmt::format("{} ({})", n, format_bytes(Bytes(n))); };

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "memo/base/json.h"
 #include "memo/base/text.h"
 #include "memo/model/shape.h"
 #include "memo/plan/for_job.h"
@@ -175,7 +176,7 @@ std::string plan_json_line(const plan::Plan& plan) {
       {"placement_gap", p.placement_gap},
       {"placement", placement},
       {"considered", considered}};
-  return object.dump();
+  return json_text(object);
 }
 
 }  // namespace memo::cli

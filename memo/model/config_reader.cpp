@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "memo/base/json.h"
 #include "memo/base/python_json.h"
 
 namespace memo::model {
@@ -63,7 +64,7 @@ void ConfigReader::windowed_layers(Shape& shape) {
       return wrong_type("layer_types", *types, "a list with one for each layer");
     for (const auto& type : *types) {
       if (type != "full_attention" && (type != "sliding_attention" || !use))
-        return fail(fmt::format("'layer_types' has {}, which is not supported", type.dump()));
+        return fail(fmt::format("'layer_types' has {}, which is not supported", json_text(type)));
       windowed += type == "sliding_attention" ? 1 : 0;
     }
   }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "memo/base/json.h"
 #include "memo/model/shape.h"
 
 namespace memo::model {
@@ -43,8 +44,8 @@ class ConfigReader {
     optional(key, value);
     if (value == supported) return;
     const nlohmann::json is = value, must = supported;
-    fail(fmt::format("'{}' is {}{}, which is not supported; only {} is", key, is.dump(),
-                     find(key) == nullptr ? " when it is absent" : "", must.dump()));
+    fail(fmt::format("'{}' is {}{}, which is not supported; only {} is", key, json_text(is),
+                     find(key) == nullptr ? " when it is absent" : "", json_text(must)));
   }
   void no_dropout(const char* key, double absent) {
     double value = absent;

@@ -6,6 +6,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "memo/base/json.h"
 #include "memo/base/python_json.h"
 #include "memo/base/text.h"
 #include "memo/model/families/families.h"
@@ -34,7 +35,7 @@ void read_architectures(ConfigReader& reader, const Family& family) {
   if (found == nullptr) return;
   if (!found->is_array()) return reader.wrong_type("architectures", *found, "a list");
   for (const nlohmann::json& name : *found) {
-    const std::string text = name.is_string() ? name.get<std::string>() : name.dump();
+    const std::string text = name.is_string() ? name.get<std::string>() : json_text(name);
     const std::string plain = text.starts_with("FSDP") ? text.substr(4) : text;
     if (plain != family.architecture && plain != family.base)
       reader.fail(fmt::format("'architectures' is {}, which is not supported; only [\"{}\"] and [\"{}\"] are",

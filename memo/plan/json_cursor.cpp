@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "memo/base/json.h"
+
 namespace memo::plan {
 namespace {
 const nlohmann::json& nothing() {
@@ -51,8 +53,7 @@ void JsonCursor::only(std::initializer_list<std::string_view> keys) const {
   if (failed()) return;
   for (const auto& [key, unused] : value_->items())
     if (std::find(keys.begin(), keys.end(), key) == keys.end())
-      fail(fmt::format("unknown key {}",
-                       nlohmann::json(key).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace)));
+      fail(fmt::format("unknown key {}", ascii_json_text(nlohmann::json(key))));
 }
 
 std::int64_t JsonCursor::integer(std::int64_t low, std::int64_t high) const {

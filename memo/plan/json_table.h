@@ -7,13 +7,13 @@
 #include <fmt/format.h>
 
 #include <concepts>
-#include <iterator>
 #include <limits>
 #include <string>
 #include <type_traits>
 #include <vector>
 
 #include "memo/base/index.h"
+#include "memo/base/json.h"
 #include "memo/plan/json_cursor.h"
 
 namespace memo::plan {
@@ -61,14 +61,14 @@ template <class T>
 std::string columns_of() {
   std::string names;
   const T row{};
-  each_column(row, [&](const char* name, const auto&) { fmt::format_to(std::back_inserter(names), ",\"{}\"", name); });
+  each_column(row, [&](const char* name, const auto&) { names += fmt::format(",\"{}\"", name); });
   names.front() = '[';
   return names + ']';
 }
 
 template <class T>
 void write_table(std::string& out, const std::vector<T>& rows) {
-  fmt::format_to(std::back_inserter(out), "{{\"columns\":{},\"rows\":[", columns_of<T>());
+  out += fmt::format("{{\"columns\":{},\"rows\":[", columns_of<T>());
   const char* separator = "\n";
   for (const T& row : rows) {
     out += separator;
@@ -89,8 +89,7 @@ template <class T>
 std::vector<T> read_table(const JsonCursor& table) {
   table.only({"columns", "rows"});
   const JsonCursor columns = table.at("columns"), list = table.at("rows");
-  if (!table.failed() && columns.value() != nlohmann::json::parse(columns_of<T>()))
-    columns.fail("expected " + columns_of<T>());
+  if (!table.failed() && columns.value() != json_of(columns_of<T>())) columns.fail("expected " + columns_of<T>());
   std::vector<T> rows(list.size());
   for (std::size_t i = 0; i < rows.size() && !table.failed(); ++i) {
     const nlohmann::json& cells = list.value()[i];

@@ -2,6 +2,7 @@
 // library, a row a line.
 #include <fmt/format.h>
 
+#include "memo/base/json.h"
 #include "memo/plan/json_table.h"
 #include "memo/plan/profile_json.h"
 #include "memo/plan/ranges.h"
@@ -70,10 +71,6 @@ using nlohmann::ordered_json;
 
 constexpr const char* plan_format = "memo-plan";
 
-std::string text_of(const ordered_json& json) {
-  return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
-}
-
 ordered_json prediction_json(const Prediction& p) {
   return {{"device_peak_bytes", p.device_peak.value()},
           {"device_lower_bound_bytes", p.device_lower_bound.value()},
@@ -119,16 +116,15 @@ std::vector<Considered> considered_from(const JsonCursor& list) {
 
 void write_program(std::string& out, const Program& program) {
   const auto table = [&](const char* name, const auto& rows) {
-    fmt::format_to(std::back_inserter(out), ",\n\"{}\":", name);
+    out += fmt::format(",\n\"{}\":", name);
     write_table(out, rows);
   };
-  fmt::format_to(std::back_inserter(out), "{{\"arena_bytes\":{}", program.arena.value());
+  out += fmt::format("{{\"arena_bytes\":{}", program.arena.value());
   ordered_json transients = ordered_json::array(), tier_bytes = ordered_json::array();
   for (const Transients& t : program.transients)
     transients.push_back({{"bytes", t.bytes.value()}, {"offsets", t.offsets}});
   for (const Bytes bytes : program.tier_bytes) tier_bytes.push_back(bytes.value());
-  fmt::format_to(std::back_inserter(out), ",\n\"tier_bytes\":{},\n\"transients\":{}", text_of(tier_bytes),
-                 text_of(transients));
+  out += fmt::format(",\n\"tier_bytes\":{},\n\"transients\":{}", json_text(tier_bytes), json_text(transients));
   table("fixed", program.fixed);
   table("calls", program.calls);
   table("tensors", program.tensors);
@@ -204,7 +200,7 @@ Status write_plan(const Plan& plan, const Path& path) {
                           {"predicted", prediction_json(plan.predicted)},
                           {"considered", considered_json(plan.considered)},
                           {"profile", profile_json(plan.profile)}};
-  std::string out = text_of(head);
+  std::string out = json_text(head);
   out.back() = ',';  // the head's closing brace
   out += "\n\"placement\":";
   write_table(out, plan.placement);

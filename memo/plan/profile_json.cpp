@@ -6,6 +6,7 @@
 #include <array>
 
 #include "memo/base/check.h"
+#include "memo/base/json.h"
 #include "memo/base/text.h"
 #include "memo/plan/json_table.h"
 #include "memo/plan/ranges.h"
@@ -195,7 +196,7 @@ ordered_json profile_json(const Profile& profile) {
                       {"backward", t.backward},
                       {"tokens", t.tokens.value()},
                       {"seconds", t.seconds.value()},
-                      {"requests", ordered_json::parse(requests)}});
+                      {"requests", ordered_json_of(requests)}});
   }
   for (const Fixed& f : profile.fixed) fixed.push_back({{"name", f.name}, {"bytes", f.bytes.value()}});
   for (const Tier& t : profile.tiers)
@@ -254,9 +255,7 @@ Status write_profile(const Profile& profile, const Path& path) {
   check_profile(profile, failures);
   if (!failures.lines().empty())
     return bad_input(fmt::format("{}: not written, the profile is wrong: {}", path.string(), failures.lines().front()));
-  return replace_file(
-      path, profile_json(profile).dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n",
-      profile_kind);
+  return replace_file(path, json_text(profile_json(profile), 1) + "\n", profile_kind);
 }
 
 }  // namespace memo::plan

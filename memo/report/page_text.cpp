@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "memo/base/check.h"
+#include "memo/base/json.h"
 #include "memo/report/assets.h"
 
 namespace memo::report {
@@ -11,7 +12,7 @@ namespace {
 
 // JSON for a script element: escaped so that no name in it can form "</script>" or "<!--".
 std::string script_text(const nlohmann::ordered_json& json) {
-  const std::string text = json.dump(-1, ' ', true, nlohmann::ordered_json::error_handler_t::replace);
+  const std::string text = ascii_json_text(json);
   std::string safe;
   safe.reserve(text.size());
   for (const char c : text) c == '<' ? safe += "\\u003c" : safe += c;

@@ -3,19 +3,17 @@
 
 #include <fmt/format.h>
 
-#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "memo/base/index.h"
+#include "memo/base/json.h"
 #include "memo/report/occupancy.h"
 #include "memo/report/stalls.h"
 
 namespace memo::report {
 namespace {
 
-std::string quoted(const std::string& text) {
-  return nlohmann::json(text).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
-}
+std::string quoted(const std::string& text) { return ascii_json_text(nlohmann::json(text)); }
 
 enum Thread { compute = 1, stall, copy_out, copy_in };
 
@@ -41,17 +39,17 @@ class Process {
 
  private:
   void begin(char phase, int thread) {
-    fmt::format_to(std::back_inserter(out_), "{}{{\"ph\":\"{}\",\"pid\":{},\"tid\":{}",
-                   out_.back() == '[' ? "\n" : ",\n", phase, pid_, thread);
+    out_ +=
+        fmt::format("{}{{\"ph\":\"{}\",\"pid\":{},\"tid\":{}", out_.back() == '[' ? "\n" : ",\n", phase, pid_, thread);
   }
   void metadata(const char* what, int thread, const std::string& name) {
     begin('M', thread);
-    fmt::format_to(std::back_inserter(out_), ",\"name\":\"{}\",\"args\":{{\"name\":{}}}}}", what, quoted(name));
+    out_ += fmt::format(",\"name\":\"{}\",\"args\":{{\"name\":{}}}}}", what, quoted(name));
   }
   void slice(Thread thread, const std::string& name, double start, double end, const std::string& arguments) {
     begin('X', thread);
-    fmt::format_to(std::back_inserter(out_), ",\"name\":{},\"ts\":{:.3f},\"dur\":{:.3f},\"args\":{{{}}}}}",
-                   quoted(name), start * 1e6, (end - start) * 1e6, arguments);
+    out_ += fmt::format(",\"name\":{},\"ts\":{:.3f},\"dur\":{:.3f},\"args\":{{{}}}}}", quoted(name), start * 1e6,
+                        (end - start) * 1e6, arguments);
   }
   void copy(Thread thread, const sim::Interval& span) {
     const plan::Copy& copy = plan_.program.copies[at(span.index)];
@@ -61,8 +59,8 @@ class Process {
   }
   void count(const std::string& name, double time, Bytes bytes) {
     begin('C', 0);
-    fmt::format_to(std::back_inserter(out_), ",\"name\":{},\"ts\":{:.3f},\"args\":{{\"bytes\":{}}}}}", quoted(name),
-                   time * 1e6, bytes.value());
+    out_ +=
+        fmt::format(",\"name\":{},\"ts\":{:.3f},\"args\":{{\"bytes\":{}}}}}", quoted(name), time * 1e6, bytes.value());
   }
 
   // Keeps only changes: a counter holds its value until the next event.

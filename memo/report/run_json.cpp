@@ -7,6 +7,7 @@
 #include <limits>
 #include <sstream>
 
+#include "memo/base/json.h"
 #include "memo/plan/json_cursor.h"
 
 namespace memo::report {
@@ -77,7 +78,7 @@ Result<std::vector<Step>> read_metrics(const Path& path) {
   std::string line;
   for (int number = 1; std::getline(lines, line); ++number) {
     const std::string where = fmt::format("{}: line {}", path.string(), number);
-    const nlohmann::json object = nlohmann::json::parse(line, nullptr, false);
+    const nlohmann::json object = json_of(line);
     if (object.is_discarded())
       return bad_input(fmt::format("{} is not JSON: the file is cut off, or foreign; remove the line", where));
     MEMO_TRY(const Step step, checked(object, where, [](const JsonCursor& at) {

@@ -15,6 +15,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "memo/base/json.h"
 #include "memo/base/python_json.h"
 #include "memo/store/folder.h"
 #include "memo/store/manifest.h"
@@ -170,7 +171,7 @@ Result<FileSum> write_state(const Path& checkpoint, const CheckpointState& state
   const json about{{"version", 1},           {"step", state.step},       {"seed", state.seed}, {"keys", state.keys},
                    {"losses", state.losses}, {"skipped", state.skipped}, {"data", data}};
   // Replaces invalid bytes, since a file's name need not be UTF-8.
-  return write_hashed(checkpoint / "state.json", about.dump(-1, ' ', false, json::error_handler_t::replace) + "\n");
+  return write_hashed(checkpoint / "state.json", json_text(about) + "\n");
 }
 
 Result<CheckpointState> read_state(const Path& checkpoint) {
@@ -179,7 +180,7 @@ Result<CheckpointState> read_state(const Path& checkpoint) {
   try {
     if (about.at("version") != 1)
       return bad_input(
-          fmt::format("{}: 'version' is {}; this memo reads version 1", path.string(), about.at("version").dump()));
+          fmt::format("{}: 'version' is {}; this memo reads version 1", path.string(), json_text(about.at("version"))));
     CheckpointState state;
     // get_ref, since get() would cast a number that is no integer.
     state.step = about.at("step").get_ref<const json::number_integer_t&>();

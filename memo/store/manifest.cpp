@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "memo/base/input_file.h"
+#include "memo/base/json.h"
 #include "memo/base/text.h"
 
 namespace memo::store {
@@ -108,7 +109,7 @@ Status write_manifest(const Path& folder, const std::vector<FileSum>& files) {
   for (const FileSum& sum : files)
     list.push_back({{"name", sum.name}, {"bytes", sum.bytes}, {"xxh3", hex16(sum.hash)}});
   const json manifest{{"version", 1}, {"files", list}};
-  MEMO_CHECKED(write_hashed(folder / manifest_name, manifest.dump(1) + "\n"));
+  MEMO_CHECKED(write_hashed(folder / manifest_name, json_text(manifest, 1) + "\n"));
   return {};
 }
 

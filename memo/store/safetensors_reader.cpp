@@ -10,6 +10,7 @@
 
 #include "memo/base/check.h"
 #include "memo/base/input_file.h"
+#include "memo/base/json.h"
 #include "memo/base/python_json.h"
 #include "memo/base/stand_in.h"
 #include "memo/base/text.h"
@@ -80,7 +81,7 @@ Result<TensorEntry> read_entry(const std::string& name, const json& about, const
   TensorEntry entry{dtype_of(dtype_name), dtype_name, *shape, file, data + begin, Bytes(end - begin)};
   if (entry.dtype != TensorDType::other && product(entry.dtype == TensorDType::f32 ? 4 : 2, *shape) != end - begin)
     return corrupt(
-        fmt::format("{} bytes do not match {} of shape {}", end - begin, dtype_name, about.at("shape").dump()));
+        fmt::format("{} bytes do not match {} of shape {}", end - begin, dtype_name, json_text(about.at("shape"))));
   return entry;
 }
 
@@ -131,7 +132,7 @@ Result<std::map<std::string, TensorEntry>> read_header(const Path& path) {
     return refuse(fmt::format("ends at byte {}, within its header; the file is truncated, copy it again", file.size()));
   std::string text(size, '\0');
   MEMO_CHECKED(file.read(prefix, std::as_writable_bytes(std::span(text))));
-  const json header = json::parse(text, nullptr, false);
+  const json header = json_of(text);
   if (!header.is_object()) return refuse("not a safetensors file: its header is no JSON object");
   std::map<std::string, TensorEntry> tensors;
   for (const auto& [name, about] : header.items()) {
@@ -153,7 +154,7 @@ Result<std::map<std::string, TensorEntry>> read_shards(const Path& folder, const
     if (Path(file).filename() != Path(file) || file.empty() || file == "." || file == ".." ||
         file.find('\0') != std::string::npos)
       return bad_input(fmt::format("{}: tensor {}: {} is no name of a file in this folder", index_file.string(),
-                                   quoted(name), one_line(value.dump())));
+                                   quoted(name), one_line(json_text(value))));
     if (!shards.contains(file)) {
       std::error_code error;
       if (!std::filesystem::exists(std::filesystem::symlink_status(folder / file, error)))

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "memo/base/check.h"
+#include "memo/base/json.h"
 #include "memo/store/safetensors.h"
 
 namespace memo::store {
@@ -50,7 +51,7 @@ std::string header_of(const std::vector<const TensorSource*>& order) {
     header[tensor->name] = {
         {"dtype", dtype_name(tensor->dtype)}, {"shape", tensor->shape}, {"data_offsets", {begin, end}}};
   }
-  std::string text = header.dump();
+  std::string text = json_text(header);
   text.resize((text.size() + 7) / 8 * 8, ' ');  // the data begins at a multiple of 8
   return text;
 }
@@ -117,7 +118,7 @@ Result<std::vector<FileSum>> write_tensor_folder(const Path& folder, std::span<c
     }
   }
   const json index{{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}};
-  MEMO_TRY(FileSum sum, write_hashed(index_file, index.dump(2) + "\n"));
+  MEMO_TRY(FileSum sum, write_hashed(index_file, json_text(index, 2) + "\n"));
   sums.push_back(std::move(sum));
   return sums;
 }

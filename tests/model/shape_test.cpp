@@ -9,6 +9,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "memo/base/json.h"
 #include "tests/model/configs.h"
 
 namespace memo::model {
@@ -33,7 +34,7 @@ class Config : public testing::Test {
   Result<Shape> read_changed(const std::string& name, const json& change) {
     json config = *read_json(config_folder(name) / "config.json");
     config.merge_patch(change);
-    return read(config.dump());
+    return read(json_text(config));
   }
 
   Path folder_;
@@ -253,11 +254,11 @@ TEST_F(Config, AFileThatIsNoConfigIsRefused) {
 
 TEST_F(Config, TokenIdsAreKeptFromTheModelThatWasTrained) {
   ASSERT_TRUE(read_changed("llama", {{"eos_token_id", {5, 6}}, {"rope_scaling", {{"type", "default"}}}}));
-  const json kept = json::parse(*config_text(*read_config(folder_), job::DType::float32, file()));
+  const json kept = json_of(*config_text(*read_config(folder_), job::DType::float32, file()));
   EXPECT_EQ(kept["eos_token_id"], (json{5, 6}));
   EXPECT_FALSE(kept.contains("rope_scaling")) << "the older spelling would win over rope_parameters";
   EXPECT_EQ(kept["architectures"], json{"LlamaForCausalLM"});
-  const json fresh = json::parse(*config_text(*read_config(folder_), job::DType::float32));
+  const json fresh = json_of(*config_text(*read_config(folder_), job::DType::float32));
   EXPECT_TRUE(fresh["eos_token_id"].is_null());
 }
 

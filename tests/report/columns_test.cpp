@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <zlib.h>
 
+#include "memo/base/json.h"
+
 namespace memo::report {
 namespace {
 
@@ -62,7 +64,7 @@ TEST(Columns, KeepEveryValue) {
   Columns columns;
   columns.add("all", values);
   const auto json = columns.json();
-  EXPECT_EQ(json["columns"].dump(), R"([["all",10]])");
+  EXPECT_EQ(json_text(json["columns"]), R"([["all",10]])");
   EXPECT_EQ(read(inflated(decoded(json["data"]))), values);
 }
 

@@ -4,6 +4,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "memo/base/json.h"
 #include "subjects.h"
 
 namespace memo::report {
@@ -11,7 +12,7 @@ namespace {
 
 TEST(Perfetto, HasEveryCallAndCopyOnItsThread) {
   const Subject subject = subject_of(stalling_plan());
-  const nlohmann::json trace = nlohmann::json::parse(perfetto_trace({subject}));
+  const nlohmann::json trace = json_of(perfetto_trace({subject}));
   std::map<int, std::size_t> slices;
   std::map<std::string, double> clock;
   for (const auto& event : trace["traceEvents"]) {

@@ -13,6 +13,8 @@
 #include <numeric>
 #include <random>
 
+#include "memo/base/json.h"
+
 namespace memo::store {
 namespace {
 
@@ -253,7 +255,7 @@ TEST_F(Safetensors, ATensorInTwoShardsIsRefused) {
   ASSERT_TRUE(write_tensor_file(folder_ / "one.safetensors", model.sources));
   ASSERT_TRUE(write_tensor_file(folder_ / "two.safetensors", std::span(model.sources).last(1)));
   const nlohmann::json index{{"weight_map", {{"a", "one.safetensors"}, {"b", "two.safetensors"}}}};
-  ASSERT_TRUE(write_atomically(folder_ / "model.safetensors.index.json", index.dump()));
+  ASSERT_TRUE(write_atomically(folder_ / "model.safetensors.index.json", json_text(index)));
   EXPECT_THAT(refusal(folder_), AllOf(HasSubstr("'b' is in"), HasSubstr("one.safetensors"), HasSubstr("two.saf")));
 }
 
@@ -278,7 +280,7 @@ TEST_F(Safetensors, WhatLiesInAFilesPlaceIsNamed) {
 TEST_F(Safetensors, NoIndexLeadsOutOfTheFolder) {
   for (const char* name : {"../model.safetensors", "/etc/passwd", "sub/x", "..", ".", ""}) {
     const nlohmann::json index{{"weight_map", {{"w", name}}}};
-    ASSERT_TRUE(write_atomically(folder_ / "model.safetensors.index.json", index.dump()));
+    ASSERT_TRUE(write_atomically(folder_ / "model.safetensors.index.json", json_text(index)));
     EXPECT_THAT(refusal(folder_), HasSubstr("no name of a file in this folder")) << name;
   }
 }

@@ -6,6 +6,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "memo/base/json.h"
 #include "memo/base/text.h"
 #include "memo/cli/machine.h"
 #include "memo/cli/planning.h"
@@ -52,18 +53,18 @@ std::string table(const std::vector<Row>& rows, std::int64_t context) {
   return text;
 }
 
-std::string json_text(const std::vector<Row>& rows) {
+std::string text_of(const std::vector<Row>& rows) {
   nlohmann::ordered_json object{{"version", 1}, {"rows", nlohmann::ordered_json::array()}};
   for (const Row& row : rows) {
     nlohmann::ordered_json entry{{"strategy", row.strategy}, {"ran", row.summary.has_value()}};
     if (row.summary) {
-      entry["summary"] = nlohmann::ordered_json::parse(libtorch::summary_json(*row.summary));
+      entry["summary"] = ordered_json_of(libtorch::summary_json(*row.summary));
     } else {
       entry["reason"] = row.reason;
     }
     object["rows"].push_back(entry);
   }
-  return object.dump();
+  return json_text(object);
 }
 
 Status compare(const CompareOptions& options) {
@@ -95,8 +96,8 @@ Status compare(const CompareOptions& options) {
     MEMO_TRY(libtorch::Summary summary, libtorch::train(job, *plan, data, *device, request));
     rows.push_back({strategy, std::move(summary), ""});
   }
-  MEMO_CHECKED(libtorch::write_run_file(libtorch::comparison_file, options.out, json_text(rows) + "\n"));
-  fmt::print("{}", options.json ? json_text(rows) + "\n" : table(rows, job.train.context.value()));
+  MEMO_CHECKED(libtorch::write_run_file(libtorch::comparison_file, options.out, text_of(rows) + "\n"));
+  fmt::print("{}", options.json ? text_of(rows) + "\n" : table(rows, job.train.context.value()));
   return {};
 }
 

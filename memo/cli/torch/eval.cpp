@@ -8,6 +8,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "memo/base/json.h"
 #include "memo/cli/interrupts.h"
 #include "memo/cli/planning.h"
 #include "memo/cli/python.h"
@@ -54,13 +55,13 @@ Result<corpus::Dataset> open_text(const EvalOptions& options, const Path& folder
   return data;
 }
 
-std::string json_of(const EvalOptions& options, const libtorch::Evaluation& found) {
+std::string text_of(const EvalOptions& options, const libtorch::Evaluation& found) {
   const nlohmann::ordered_json object{{"loss", found.loss},
                                       {"context", options.context},
                                       {"windows", found.windows},
                                       {"tokens", found.windows * options.context},
                                       {"by_position", found.by_position}};
-  return object.dump() + "\n";
+  return json_text(object) + "\n";
 }
 
 // Ranges of positions by powers of two: the first 256, then each as long as all before it.
@@ -101,7 +102,7 @@ Status eval(const EvalOptions& options) {
                            if (!options.json) say(fmt::format("window {} of {}", done, of));
                            return interrupted.load() == 0;
                          });
-  const std::string json = json_of(options, found);
+  const std::string json = text_of(options, found);
   if (options.json)
     fmt::print("{}", json);
   else

@@ -7,6 +7,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "memo/base/json.h"
 #include "memo/base/text.h"
 namespace memo::libtorch {
 namespace {
@@ -43,7 +44,7 @@ std::string tokenizer_text(const std::optional<Path>& file) {
 }
 
 std::string dump(const nlohmann::json& config, const std::string& key) {
-  return config.contains(key) ? config.at(key).dump() : "not set";
+  return config.contains(key) ? json_text(config.at(key)) : "not set";
 }
 
 }  // namespace
@@ -87,7 +88,7 @@ Result<std::vector<JobIdentity::Change>> JobIdentity::model_changes(const Path& 
   if (then == shape_) return changes;
   MEMO_TRY(const std::string before_text, model::config_text(then, job_.model.dtype));
   MEMO_TRY(const std::string now_text, model::config_text(shape_, job_.model.dtype));
-  const auto before = nlohmann::json::parse(before_text), now = nlohmann::json::parse(now_text);
+  const auto before = json_of(before_text), now = json_of(now_text);
   nlohmann::json all = before;
   all.update(now);
   for (const auto& [name, value] : all.items()) {

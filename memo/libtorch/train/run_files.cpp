@@ -6,6 +6,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "memo/base/json.h"
 #include "memo/sim/simulate.h"
 
 namespace memo::libtorch {
@@ -37,7 +38,7 @@ Status MetricsFile::add(const StepLine& line) {
   if (line.skipped) object["skipped"] = true;
   if (line.spike) object["spike"] = true;
   std::ofstream file(path_, std::ios::app);
-  file << object.dump() << '\n';
+  file << json_text(object) << '\n';
   file.flush();
   if (!file) return run_time_error(fmt::format("{}: cannot write: is the disk full?", path_.string()));
   return {};
@@ -70,7 +71,7 @@ Status write_timeline(const plan::Plan& plan, const exec::StepReport& measured, 
                               {"columns", {"index", "start", "end"}},
                               {"measured", streams(measured, origin)},
                               {"predicted", streams(sim::simulate(plan.profile, plan.program), 0)}};
-  return write_run_file(timeline_file, run, object.dump());
+  return write_run_file(timeline_file, run, json_text(object));
 }
 
 std::string summary_json(const Summary& s) {
@@ -94,7 +95,7 @@ std::string summary_json(const Summary& s) {
                                       {"process_peak_rss_bytes", s.process_peak_rss.value()},
                                       {"departures", s.departures},
                                       {"first_departure", s.first_departure}};
-  return object.dump();
+  return json_text(object);
 }
 
 void reset_peak_rss() { std::ofstream("/proc/self/clear_refs") << "5"; }
