@@ -71,7 +71,10 @@ int run(int argc, char** argv) {
   add_doctor(app, action);
   add_plan(app, action);
   add_check(app, action);
-  add_tensor_verbs(app, action);
+  add_profile(app, action);
+  add_train(app, action);
+  add_compare(app, action);
+  add_eval(app, action);
   add_report(app, action);
   add_estimate(app, action);
   add_pack(app, action);

@@ -1,6 +1,5 @@
-// One file for each verb: it adds its subcommand to the app, and sets `action` when the verb was chosen. Verbs that
-// need LibTorch lie in cli/torch, which the command memo-tensors has; memo has cli/light instead, which hands over to
-// memo-tensors.
+// One file for each verb: it adds its subcommand to the app, and sets `action` when the verb was chosen. tensor_verbs.h
+// has those that need LibTorch.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -18,8 +17,9 @@ void add_check(CLI::App& app, Action& action);
 void add_report(CLI::App& app, Action& action);
 void add_estimate(CLI::App& app, Action& action);
 void add_pack(CLI::App& app, Action& action);
-
-// Adds the verbs that need LibTorch: profile, train, compare and eval.
-void add_tensor_verbs(CLI::App& app, Action& action);
+void add_profile(CLI::App& app, Action& action);
+void add_train(CLI::App& app, Action& action);
+void add_compare(CLI::App& app, Action& action);
+void add_eval(CLI::App& app, Action& action);
 
 }  // namespace memo::cli

@@ -1,5 +1,5 @@
-// The verbs that need LibTorch, in the command that starts without it, since loading LibTorch takes a third of a
-// second: they hand over to memo-tensors, the command beside it, with the same arguments.
+// What needs LibTorch, in the command that starts without it: hands over to memo-tensors, the command beside it, with
+// the same arguments.
 #include <unistd.h>
 
 #include <cstring>
@@ -12,7 +12,6 @@
 #include "memo/cli/here.h"
 #include "memo/cli/planning.h"
 #include "memo/cli/tensor_verbs.h"
-#include "memo/cli/verb.h"
 
 namespace memo::cli {
 namespace {
@@ -44,14 +43,10 @@ tl::unexpected<Error> hand_over() {
 
 }  // namespace
 
-void add_tensor_verbs(CLI::App& app, Action& action) {
-  for (const VerbName& verb : {profile_verb, train_verb, compare_verb, eval_verb}) {
-    CLI::App* added = app.add_subcommand(verb.name, verb.description);
-    added->prefix_command();  // memo-tensors reads the verb's arguments
-    added->set_help_flag();
-    added->callback([&action] { action = []() -> Status { return hand_over(); }; });
-  }
-}
+Status profile(const ProfileOptions&, const job::Job&) { return hand_over(); }
+Status train(const TrainOptions&, job::Job) { return hand_over(); }
+Status compare(const CompareOptions&, job::Job) { return hand_over(); }
+Status eval(const EvalOptions&) { return hand_over(); }
 
 Result<plan::Profile> measure_profile(const job::Job&) { return hand_over(); }
 

@@ -1,9 +1,8 @@
-// memo compare JOB.toml --out DIR: trains by each strategy, from one profile, and shows the results side by side.
+// memo compare: trains by each strategy, from one profile, and shows the results side by side.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cstdio>
-#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "memo/base/json.h"
@@ -11,8 +10,9 @@
 #include "memo/cli/machine.h"
 #include "memo/cli/planning.h"
 #include "memo/cli/python.h"
+#include "memo/cli/tensor_verbs.h"
 #include "memo/cli/torch/progress.h"
-#include "memo/cli/torch/verbs.h"
+#include "memo/libtorch/memory/device_kind.h"
 #include "memo/libtorch/train/run_files.h"
 #include "memo/libtorch/train/run_folder.h"
 
@@ -20,14 +20,6 @@ namespace memo::cli {
 namespace {
 
 constexpr const char* profile_name = "profile.json";
-
-struct CompareOptions {
-  std::string job, out;
-  std::vector<std::string> strategies{"resident", "recompute", "offload", "memo"};
-  std::vector<std::string> set;
-  std::optional<std::string> profile;
-  bool json = false;
-};
 
 struct Row {
   std::string strategy;
@@ -67,9 +59,9 @@ std::string text_of(const std::vector<Row>& rows) {
   return json_text(object);
 }
 
-Status compare(const CompareOptions& options) {
-  MEMO_TRY(job::Job job, job::read_job(options.job, options.set));
-  for (const std::string& strategy : options.strategies) MEMO_CHECKED(check_strategy(strategy));
+}  // namespace
+
+Status compare(const CompareOptions& options, job::Job job) {
   if (!job.memory.core_dumps) MEMO_CHECKED(keep_memory_from_core_dumps());
   MEMO_TRY(const corpus::Dataset data, libtorch::open_data(job, find_python(), say));
   MEMO_CHECKED(libtorch::check_model(job));
@@ -99,20 +91,6 @@ Status compare(const CompareOptions& options) {
   MEMO_CHECKED(libtorch::write_run_file(libtorch::comparison_file, options.out, text_of(rows) + "\n"));
   fmt::print("{}", options.json ? text_of(rows) + "\n" : table(rows, job.train.context.value()));
   return {};
-}
-
-}  // namespace
-
-void add_compare(CLI::App& app, Action& action) {
-  CLI::App* verb = app.add_subcommand(compare_verb.name, compare_verb.description);
-  const auto options = std::make_shared<CompareOptions>();
-  verb->add_option("job", options->job, "job.toml")->required();
-  verb->add_option("--out", options->out, "Folder: one run folder per strategy, compare.json")->required();
-  verb->add_option("--strategies", options->strategies, "Comma-separated")->delimiter(',')->capture_default_str();
-  verb->add_option("--profile", options->profile, "A profile of this job; measured when absent");
-  verb->add_option("--set", options->set, "Override a key of the job: key=value")->allow_extra_args(false);
-  verb->add_flag("--json", options->json, "Print compare.json on stdout and nothing else");
-  verb->callback([&action, options] { action = [options] { return compare(*options); }; });
 }
 
 }  // namespace memo::cli

@@ -1,18 +1,17 @@
-// memo eval RUN|MODEL --data FILE --context S: the loss of a model over a text, and at each position of its context.
+// memo eval: the loss of a model over a text, and at each position of its context.
 // For a run, the result is also kept in its folder, for its report.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "memo/base/json.h"
 #include "memo/cli/interrupts.h"
 #include "memo/cli/planning.h"
 #include "memo/cli/python.h"
-#include "memo/cli/torch/verbs.h"
+#include "memo/cli/tensor_verbs.h"
 #include "memo/libtorch/memory/arena.h"
 #include "memo/libtorch/train/evaluation.h"
 #include "memo/libtorch/train/run_files.h"
@@ -22,19 +21,9 @@
 namespace memo::cli {
 namespace {
 
-struct EvalOptions {
-  std::string model, dtype = "float32";
-  std::vector<std::string> data;
-  std::optional<std::string> tokenizer;
-  std::string bin_dtype = "uint16";
-  std::int64_t context = 0, block = 1024, windows = 0;
-  bool json = false;
-};
-
 // The model's folder: for a run, its newest checkpoint.
 Result<Path> model_folder(const Path& given) {
-  std::error_code error;  // reading a dangling link gives the error
-  if (std::filesystem::exists(std::filesystem::symlink_status(given / "config.json", error))) return given;
+  if (is_model_folder(given)) return given;
   MEMO_TRY(const std::optional<store::LatestCheckpoint> latest, store::latest_checkpoint(given));
   if (latest) {
     for (const std::string& damage : latest->damaged) say("passed over: " + damage);
@@ -77,13 +66,14 @@ void print_table(const EvalOptions& options, const libtorch::Evaluation& found) 
   }
 }
 
+}  // namespace
+
 Status eval(const EvalOptions& options) {
   MEMO_TRY(const Path folder, model_folder(options.model));
   const Path run = options.model;
   const bool is_run = folder != run;
   if (is_run) MEMO_CHECKED(check_replaceable(run / libtorch::evaluation_file.name, libtorch::evaluation_file.kind));
-  MEMO_TRY(model::Shape described, model::read_config(folder));
-  MEMO_TRY(const model::Shape shape, model::for_context(std::move(described), Tokens(options.context), "--context"));
+  MEMO_TRY(const model::Shape shape, shape_for(options, folder));
   MEMO_TRY(const corpus::Dataset data, open_text(options, folder, shape));
 
   const job::DType dtype = options.dtype == "bfloat16" ? job::DType::bfloat16 : job::DType::float32;
@@ -111,35 +101,6 @@ Status eval(const EvalOptions& options) {
   if (interrupted.load() > 0)
     return fail(ErrorKind::interrupted, fmt::format("stopped after {} windows", found.windows));
   return {};
-}
-
-}  // namespace
-
-void add_eval(CLI::App& app, Action& action) {
-  CLI::App* verb = app.add_subcommand(eval_verb.name, eval_verb.description);
-  const auto options = std::make_shared<EvalOptions>();
-  verb->add_option("model", options->model, "A run folder (its newest checkpoint) or a model folder")->required();
-  verb->add_option("--data", options->data, "Text, or token ids in *.bin; several are taken as one")
-      ->required()
-      ->allow_extra_args(false);
-  verb->add_option("--context", options->context, "Tokens that each window predicts")
-      ->required()
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40));
-  verb->add_option("--tokenizer", options->tokenizer,
-                   "tokenizer.json; else the model folder's, else bytes are the tokens");
-  verb->add_option("--bin-dtype", options->bin_dtype, "Of *.bin: uint16 or uint32")
-      ->check(CLI::IsMember({"uint16", "uint32"}))
-      ->capture_default_str();
-  verb->add_option("--dtype", options->dtype, "Of compute: float32 or bfloat16")
-      ->check(CLI::IsMember({"float32", "bfloat16"}))
-      ->capture_default_str();
-  verb->add_option("--block", options->block, "Tokens per block")
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 30))
-      ->capture_default_str();
-  verb->add_option("--windows", options->windows, "At most so many windows (default: all)")
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40));
-  verb->add_flag("--json", options->json, "One JSON object on stdout");
-  verb->callback([&action, options] { action = [options] { return eval(*options); }; });
 }
 
 }  // namespace memo::cli

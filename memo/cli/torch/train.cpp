@@ -1,31 +1,24 @@
-// memo train JOB.toml --out RUN: profiles and plans when no plan is given, then trains by the plan.
+// memo train: profiles and plans when no plan is given, then trains by the plan.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdio>
-#include <memory>
 
 #include "memo/base/text.h"
 #include "memo/cli/machine.h"
 #include "memo/cli/planning.h"
 #include "memo/cli/python.h"
+#include "memo/cli/tensor_verbs.h"
 #include "memo/cli/torch/progress.h"
-#include "memo/cli/torch/verbs.h"
+#include "memo/libtorch/memory/device_kind.h"
 #include "memo/libtorch/train/run_folder.h"
 #include "memo/plan/for_job.h"
 #include "memo/report/event_file.h"
 
 namespace memo::cli {
 namespace {
-
-struct TrainOptions {
-  std::string job, out, strategy = "memo", check = "first";
-  std::optional<std::string> profile, plan, tensorboard, faults;
-  std::vector<std::string> set;
-  bool resume = false, json = false, no_gradient_digest = false;
-};
 
 Result<plan::Plan> find_plan(const TrainOptions& options, const job::Job& job) {
   if (options.plan) {
@@ -78,9 +71,9 @@ OnStep with_events(report::EventFile events, OnStep next) {
   };
 }
 
-Status train(const TrainOptions& options) {
-  MEMO_TRY(job::Job job, job::read_job(options.job, options.set));
-  MEMO_CHECKED(check_strategy(options.strategy));
+}  // namespace
+
+Status train(const TrainOptions& options, job::Job job) {
   if (!job.memory.core_dumps) MEMO_CHECKED(keep_memory_from_core_dumps());
   MEMO_TRY(const corpus::Dataset data, libtorch::open_data(job, find_python(), say));
   MEMO_CHECKED(libtorch::check_run_folder(options.out, job, options.resume));
@@ -122,31 +115,6 @@ Status train(const TrainOptions& options) {
   fmt::print("stalls {} a step, {:.0f} tokens/s, departures from the plan: {}{}\n", format_seconds(s.stall),
              s.tokens_per_second, s.departures, s.departures > 0 ? " (first: " + s.first_departure + ")" : "");
   return {};
-}
-
-}  // namespace
-
-void add_train(CLI::App& app, Action& action) {
-  CLI::App* verb = app.add_subcommand(train_verb.name, train_verb.description);
-  const auto options = std::make_shared<TrainOptions>();
-  verb->add_option("job", options->job, "job.toml")->required();
-  verb->add_option("--out", options->out, "Run folder: metrics, summary, timeline, checkpoints")->required();
-  verb->add_option("--strategy", options->strategy, "memo, resident, recompute, offload or memo-alpha")
-      ->capture_default_str();
-  verb->add_option("--profile", options->profile, "A profile of this job; measured when absent");
-  verb->add_option("--plan", options->plan, "A plan of this job; made when absent");
-  verb->add_option("--tensorboard", options->tensorboard, "Folder for TensorBoard's files: each step's figures");
-  verb->add_flag("--check{every}", options->check,
-                 "Check mode for every step: accesses of all streams ordered, free memory poisoned (default: the first "
-                 "step; --check=off: none)")
-      ->check(CLI::IsMember({"first", "every", "off"}));
-  verb->add_flag("--no-gradient-digest", options->no_gradient_digest,
-                 "Leave summary.json's grad_digest empty: it takes about a second for each GB of gradients");
-  verb->add_option("--faults", options->faults)->group("");  // for tests: SEED[:RATE[:KIND]], of the disk tier
-  verb->add_flag("--resume", options->resume, "Go on from the newest checkpoint in the run folder");
-  verb->add_option("--set", options->set, "Override a key of the job: key=value")->allow_extra_args(false);
-  verb->add_flag("--json", options->json, "Print summary.json on stdout and nothing else");
-  verb->callback([&action, options] { action = [options] { return train(*options); }; });
 }
 
 }  // namespace memo::cli

@@ -1,21 +1,14 @@
-// Adds the verbs to memo-tensors.
-#include "memo/cli/torch/verbs.h"
+// What leads to a profile and a limit, with LibTorch.
+#include "memo/cli/planning.h"
 
 #include <fmt/format.h>
 
 #include "memo/base/text.h"
-#include "memo/cli/planning.h"
 #include "memo/cli/python.h"
 #include "memo/libtorch/measure/profiler.h"
+#include "memo/libtorch/memory/device_kind.h"
 
 namespace memo::cli {
-
-void add_tensor_verbs(CLI::App& app, Action& action) {
-  add_profile(app, action);
-  add_train(app, action);
-  add_compare(app, action);
-  add_eval(app, action);
-}
 
 Result<plan::Profile> measure_profile(const job::Job& job) {
   MEMO_TRY(const auto device, libtorch::open_device(job.memory.device, job.model.dtype));
