@@ -4,6 +4,7 @@
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/index_select.h>
+#include <ATen/ops/ones.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAStream.h>
 
@@ -88,14 +89,18 @@ void launch_cross_entropy(const at::Tensor& logits, const at::Tensor& targets, b
 
 namespace on_gpu {
 
-void add_column_sums(const at::Tensor& d, at::Tensor& gradient) { gradient.add_(d.sum(0, false, at::kFloat)); }
-
 void add_weight_gradient(const at::Tensor& d, const at::Tensor& x, at::Tensor& gradient) {
   if (d.scalar_type() == at::kFloat) {
     at::addmm_out(gradient, gradient, d.t(), x);
   } else {
     at::addmm_out(gradient, gradient, d.t(), x, at::kFloat);  // float32 sums of bfloat16 products
   }
+}
+
+// As a product with ones: sum() over many rows asks for a buffer of up to 1 MiB a column (ATen's Reduce.cuh).
+void add_column_sums(const at::Tensor& d, at::Tensor& gradient) {
+  at::Tensor row = gradient.unsqueeze(0);
+  add_weight_gradient(at::ones({d.size(0), 1}, d.options()), d, row);
 }
 
 void normalise(const at::Tensor& x, const Norm& norm, at::Tensor& y) {

@@ -1,7 +1,7 @@
-// Sizes of segments and when blocks are split: kSmallSize, kSmallBuffer, kLargeBuffer, kMinLargeAlloc and kRoundLarge
-// of CUDACachingAllocator.cpp.
+// Sizes of segments and when blocks are split, by LibTorch's own constants (c10/core/AllocatorConfig.h).
 #include "tests/cuda/torch/caching_allocator.h"
 
+#include <c10/core/AllocatorConfig.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAFunctions.h>
 
@@ -13,8 +13,8 @@
 namespace memo::cuda::emulated {
 namespace {
 
-constexpr std::size_t smallest = 512, mebi = 1 << 20;
-constexpr std::size_t most_small = mebi, small_segment = 2 * mebi, large_segment = 20 * mebi, least_own = 10 * mebi;
+using namespace c10::CachingAllocator;
+constexpr std::size_t large_segment = 20 << 20;  // large_segment_size, where nothing else is configured
 
 std::size_t rounded(std::size_t bytes, std::size_t to) { return (bytes + to - 1) / to * to; }
 
@@ -36,8 +36,8 @@ void* CachingAllocator::raw_alloc_with_stream(std::size_t bytes, cudaStream_t st
   const std::lock_guard lock(mutex_);
   gather_events();
   const int device = c10::cuda::current_device();
-  const std::size_t size = rounded(bytes, smallest);
-  const bool small = size <= most_small;
+  const std::size_t size = rounded(bytes, kMinBlockSize);
+  const bool small = size <= kSmallSize;
   auto block = find(size, small, device, stream);
   if (block == blocks_.end()) block = grow(size, small, device, stream);
   TORCH_CHECK_WITH(OutOfMemoryError, block != blocks_.end(), "CUDA out of memory. Tried to allocate ", bytes,
@@ -66,7 +66,9 @@ CachingAllocator::Blocks::iterator CachingAllocator::find(std::size_t bytes, boo
 
 CachingAllocator::Blocks::iterator CachingAllocator::grow(std::size_t bytes, bool small, int device,
                                                           cudaStream_t stream) {
-  const std::size_t segment = small ? small_segment : bytes < least_own ? large_segment : rounded(bytes, 2 * mebi);
+  const std::size_t segment = small                    ? kSmallBuffer
+                              : bytes < kMinLargeAlloc ? large_segment
+                                                       : rounded(bytes, kRoundLarge);
   void* made = nullptr;
   if (cudaMalloc(&made, segment) != cudaSuccess) {
     (void)cudaGetLastError();
@@ -85,7 +87,7 @@ CachingAllocator::Blocks::iterator CachingAllocator::grow(std::size_t bytes, boo
 
 void CachingAllocator::split(Blocks::iterator block, std::size_t bytes) {
   const std::size_t left = block->second.bytes - bytes;
-  if (left < (block->second.small ? smallest : most_small + 1)) return;
+  if (left < (block->second.small ? kMinBlockSize : kSmallSize + 1)) return;
   Block rest = block->second;
   rest.bytes = left;
   block->second.bytes = bytes;

@@ -1,5 +1,6 @@
 // Copies within the device and between it and the host, with the temporaries and the waits of ATen's
 // (aten/src/ATen/native/cuda/Copy.cu, copy_kernel_cuda).
+#include <ATen/TensorIterator.h>
 #include <ATen/ops/empty_like.h>
 #include <c10/cuda/CUDAException.h>
 #include <torch/library.h>
@@ -9,8 +10,17 @@
 namespace memo::cuda::emulated {
 namespace {
 
+// Bytes can be copied as they lie where both are without gaps in one order of dimensions.
 bool needs_temporaries(const at::Tensor& to, const at::Tensor& from) {
-  return to.scalar_type() != from.scalar_type() || !to.is_non_overlapping_and_dense() || to.strides() != from.strides();
+  if (to.scalar_type() != from.scalar_type()) return true;
+  return !at::TensorIteratorConfig()
+              .add_output(to)
+              .add_const_input(from)
+              .resize_outputs(false)
+              .check_all_same_dtype(false)
+              .check_all_same_device(false)
+              .build()
+              .is_contiguous();
 }
 
 // In the order of both devices' current streams, as copy_device_to_device makes it by events.
@@ -51,6 +61,7 @@ void copy_to_host(const at::Tensor& to, const at::Tensor& from, bool non_blockin
     wait_for_stream(from.device().index(), "aten::copy_ to the host");
 }
 
+// The order of temporaries is that of copy_kernel_cuda: the one at the destination, then the one at the source.
 at::Tensor& copy_(at::Tensor& self, const at::Tensor& source, bool non_blocking) {
   if (self.is_same(source) || self.numel() == 0) return self;
   const at::Tensor from = source.expand(self.sizes());
@@ -58,32 +69,20 @@ at::Tensor& copy_(at::Tensor& self, const at::Tensor& source, bool non_blocking)
     copy_there(self, from);
     return self;
   }
-  const bool temporaries = needs_temporaries(self, from);
-  if (ours(self)) {
-    if (!temporaries) {
+  if (!needs_temporaries(self, from)) {
+    if (ours(self))
       copy_to_device(self, from, non_blocking);
-      return self;
-    }
-    const at::Tensor to = self.is_contiguous() ? self : at::empty_like(self, at::MemoryFormat::Contiguous);
-    at::Tensor converted;
-    {
-      const OnCpu plain;
-      converted = from.to(self.scalar_type()).contiguous();
-    }
-    copy_to_device(to, converted, non_blocking);
-    if (!to.is_same(self)) copy_there(self, to);
-    return self;
-  }
-  if (!temporaries) {
-    copy_to_host(self, from, non_blocking);
+    else
+      copy_to_host(self, from, non_blocking);
     return self;
   }
   // Non-blocking, the type changes on the device; else on the host.
-  const at::Tensor there = (non_blocking ? from.to(self.scalar_type()) : from).contiguous();
-  const at::Tensor here = at::empty_like(self, self.options().dtype(there.scalar_type()), at::MemoryFormat::Contiguous);
-  copy_to_host(here, there, non_blocking);
-  const OnCpu plain;
-  self.copy_(here);
+  const bool at_source = ours(from) == non_blocking;
+  const at::ScalarType type = at_source ? self.scalar_type() : from.scalar_type();
+  const bool straight = self.is_contiguous() && self.scalar_type() == type;
+  at::Tensor to = straight ? self : at::empty_like(self, type, at::MemoryFormat::Contiguous);
+  copy_(to, from.to(type).contiguous(), non_blocking);
+  if (!straight) self.copy_(to, non_blocking);
   return self;
 }
 

@@ -11,6 +11,7 @@
 #include <set>
 
 #include "tests/cuda/torch/aliases.h"
+#include "tests/cuda/torch/reductions.h"
 
 namespace memo::cuda::emulated {
 
@@ -140,6 +141,14 @@ void push_written(const c10::FunctionSchema& schema, const Arguments& arguments,
     }
 }
 
+// What is on a stack that had nothing on it.
+std::vector<at::Tensor> tensors_of(const torch::jit::Stack& stack) {
+  std::vector<at::Tensor> tensors;
+  for (const IValue& value : stack)
+    if (value.isTensor()) tensors.push_back(value.toTensor());
+  return tensors;
+}
+
 }  // namespace
 
 void fallback(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
@@ -168,8 +177,10 @@ void fallback(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   }
   if (writes && shapes) {
     keep_scalars(aliases, inner);
+    push_written(schema, arguments, *stack);
+    const ReductionMemory memory = memory_of_reduction(op, arguments, tensors_of(*stack));
     enqueue(device.index(), name, [op, inner]() mutable { call(op, c10::DispatchKey::CPU, inner); });
-    return push_written(schema, arguments, *stack);
+    return;
   }
   if (shapes) {
     std::vector<at::Tensor> to;
@@ -179,6 +190,7 @@ void fallback(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
       to.push_back(on_host(result));
     }
     keep_scalars(aliases, inner);
+    const ReductionMemory memory = memory_of_reduction(op, arguments, tensors_of(*stack));
     enqueue(device.index(), name, [op, inner, to]() mutable {
       call(op, c10::DispatchKey::CPU, inner);
       for (std::size_t i = 0; i < to.size(); ++i)

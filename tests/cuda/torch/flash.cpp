@@ -10,8 +10,9 @@
 #include <cmath>
 #include <vector>
 
+#include "tests/cuda/torch/attention_mathematics.h"
 #include "tests/cuda/torch/device.h"
-#include "tests/cuda/torch/flash_mathematics.h"
+#include "tests/cuda/torch/sequences.h"
 #include "tests/cuda/torch/split_kv.h"
 
 namespace memo::cuda::emulated {
@@ -20,8 +21,6 @@ namespace {
 using at::Tensor;
 using Maybe = std::optional<Tensor>;
 using MaybeInt = std::optional<c10::SymInt>;
-
-std::int64_t rounded(std::int64_t x, std::int64_t to) { return (x + to - 1) / to * to; }
 
 Tensor floats(at::IntArrayRef sizes, const Tensor& like) { return at::empty(sizes, like.options().dtype(at::kFloat)); }
 
@@ -56,31 +55,32 @@ Sight sight_of(bool causal, const MaybeInt& before, const MaybeInt& behind, std:
   return sight;
 }
 
-// Calls f(document, its rows and keys of operands) for documents of a varlen call, or for the batch of a dense one.
-struct Part {
-  std::int64_t index, first_q, rows, first_k, keys;
-};
-std::vector<Part> parts_of(const Tensor& starts_q, const Tensor& starts_k) {
-  const int *q = starts_q.const_data_ptr<int>(), *k = starts_k.const_data_ptr<int>();
-  std::vector<Part> parts;
-  for (std::int64_t i = 0; i + 1 < starts_q.numel(); ++i)
-    parts.push_back({i, q[i], q[i + 1] - q[i], k[i], k[i + 1] - k[i]});
-  return parts;
-}
-std::vector<Part> parts_of_batch(std::int64_t batch) {
-  std::vector<Part> parts;
-  for (std::int64_t i = 0; i < batch; ++i) parts.push_back({i, 0, 0, 0, 0});
-  return parts;
-}
-
-// A part's rows [rows, heads, dim] of an operand, and its log-sum-exp [heads, rows].
-Tensor rows_of(const Tensor& all, const Part& part, bool keys) {
-  if (all.dim() == 4) return all[part.index];
-  return all.narrow(0, keys ? part.first_k : part.first_q, keys ? part.keys : part.rows);
-}
-Tensor lse_of(const Tensor& all, const Part& part) {
+Tensor lse_of(const Tensor& all, const Sequence& part) {  // [heads, rows]
   return all.dim() == 3 ? all[part.index] : all.narrow(1, part.first_q, part.rows);
 }
+
+// Queries of one row whose keys are shared by several heads: these heads become the rows of a sequence, and keys may be
+// split.
+struct Grouped {
+  Grouped(const Tensor& given, const Tensor& k, bool apart, std::int64_t batch, std::int64_t longest,
+          const Sight& sight) {
+    const std::int64_t heads = given.size(-2), key_heads = k.size(-2);
+    if (longest != 1 || heads == key_heads || sight.before || sight.behind) return;
+    rows = heads / key_heads;
+    q = turned(given, batch, key_heads, apart);
+  }
+  [[nodiscard]] Tensor turned(const Tensor& x, std::int64_t batch, std::int64_t key_heads, bool apart) const {
+    const Tensor y = x.reshape({batch, key_heads, rows, x.size(-1)}).transpose(1, 2);
+    return apart ? y.reshape({batch * rows, key_heads, x.size(-1)}) : y;
+  }
+  [[nodiscard]] Tensor back(const Tensor& y, std::int64_t batch, bool apart) const {
+    const std::int64_t key_heads = y.size(-2), dim = y.size(-1);
+    const Tensor x = y.reshape({batch, rows, key_heads, dim}).transpose(1, 2);
+    return apart ? x.reshape({batch, key_heads * rows, dim}) : x.reshape({batch, 1, key_heads * rows, dim});
+  }
+  std::int64_t rows = 0;  // 0: other queries
+  Tensor q;
+};
 
 using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 Forward forward(const Tensor& q, const Tensor& k, const Tensor& v, const Maybe& starts_q, const Maybe& starts_k,
@@ -93,26 +93,36 @@ Forward forward(const Tensor& q, const Tensor& k, const Tensor& v, const Maybe& 
   if (apart) check_starts(*starts_q, q), check_starts(*starts_k, q);
   const std::int64_t heads = q.size(-2), dim = q.size(-1);
   const std::int64_t keys = apart ? longest_k.expect_int() : k.size(1);
-  if ((apart ? longest_q.expect_int() : q.size(1)) == 1) causal = false;
+  const std::int64_t longest = apart ? longest_q.expect_int() : q.size(1);
+  const Sight sight = sight_of(causal && longest != 1, before, behind, keys);
   const Current there(q.device());
-  const Tensor o = at::empty_like(q);
-  const Tensor lse = apart ? floats({heads, q.size(0)}, q) : floats({q.size(0), heads, q.size(1)}, q);
+  const std::int64_t batch = apart ? starts_q->numel() - 1 : q.size(0);
+  const Grouped grouped(q, k, apart, batch, longest, sight);
+  Tensor o = at::empty_like(grouped.rows > 0 ? grouped.q : q);
+  const Tensor lse = apart ? floats({heads, q.size(0)}, q) : floats({batch, heads, q.size(1)}, q);
   Tensor split_lse, split_o;
-  if (const int splits = apart ? 1 : splits_of(q.size(0) * heads, q.size(1), keys, dim); splits > 1) {
-    split_lse = floats({splits, q.size(0), heads, q.size(1)}, q);
-    split_o = floats({splits, q.size(0), heads, q.size(1), rounded(dim, dim <= 128 ? 32 : 64)}, q);
+  const std::int64_t rows = grouped.rows > 0 ? grouped.rows : longest, row_heads = heads * longest / rows;
+  const bool may_split = !apart || grouped.rows > 0;
+  if (const int splits = may_split ? splits_of(batch * row_heads, rows, keys, dim) : 1; splits > 1) {
+    split_lse = floats({splits, batch, row_heads, rows}, q);
+    split_o = floats({splits, batch, row_heads, rows, rounded(dim, dim <= 128 ? 32 : 64)}, q);
   }
   const auto numbers = q.options().dtype(at::kUInt64);
   const Tensor rng_state = at::empty({2}, numbers), unused = at::empty({}, numbers);
   enqueue(q, "aten::_flash_attention_forward",
           [q = on_host(q), k = on_host(k), v = on_host(v), o = on_host(o), lse = on_host(lse),
-           starts_q = apart ? on_host(*starts_q) : Tensor(), starts_k = apart ? on_host(*starts_k) : Tensor(),
-           sight = sight_of(causal, before, behind, keys),
-           scale = scale.value_or(1 / std::sqrt(static_cast<double>(dim)))] {
-            for (const Part& part : starts_q.defined() ? parts_of(starts_q, starts_k) : parts_of_batch(q.size(0)))
+           starts_q = apart ? on_host(*starts_q) : Tensor(), starts_k = apart ? on_host(*starts_k) : Tensor(), sight,
+           scale = scale.value_or(1 / std::sqrt(static_cast<double>(dim))), grouped, batch, apart] {
+            const Tensor to = grouped.rows > 0 ? at::empty_like(q) : o;
+            for (const Sequence& part : sequences_of(starts_q, starts_k, q.size(0)))
               attend(rows_of(q, part, false), rows_of(k, part, true), rows_of(v, part, true), sight, scale,
-                     rows_of(o, part, false), lse_of(lse, part));
+                     rows_of(to, part, false), lse_of(lse, part));
+            if (grouped.rows > 0) o.copy_(grouped.turned(to, batch, k.size(-2), apart));
           });
+  if (grouped.rows > 0) {
+    o = grouped.back(o, batch, apart);
+    const Tensor unread = grouped.back(grouped.q, batch, apart);
+  }
   return {o, lse, rng_state, unused, at::empty({0}, q.options())};
 }
 
@@ -131,8 +141,7 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& given_d_o, const Tenso
               "query, out and dout must have the same dtype");
   const std::int64_t heads = q.size(-2), key_heads = k.size(-2), dim = q.size(-1);
   const std::int64_t wide = rounded(dim, dim <= 128 ? 32 : 64), batch = apart ? starts_q.numel() - 1 : q.size(0);
-  const at::Context& context = at::globalContext();
-  const bool deterministic = context.deterministicAlgorithms() && !context.deterministicAlgorithmsWarnOnly();
+  const bool deterministic = in_one_order();
   const Tensor dq = at::empty_like(q), dk = at::empty_like(k), dv = at::empty_like(v);
   std::vector<std::int64_t> sums{heads, q.size(0) + 128 * batch}, accumulated{q.size(0) + 128 * batch, heads, wide};
   if (!apart) {
@@ -162,7 +171,7 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& given_d_o, const Tenso
        starts_q = apart ? on_host(starts_q) : Tensor(), starts_k = apart ? on_host(starts_k) : Tensor(),
        sight = sight_of(causal, before, behind, keys), scale = scale.value_or(1 / std::sqrt(static_cast<double>(dim))),
        order = deterministic ? std::nullopt : std::optional(another_order())] {
-        for (const Part& part : starts_q.defined() ? parts_of(starts_q, starts_k) : parts_of_batch(q.size(0)))
+        for (const Sequence& part : sequences_of(starts_q, starts_k, q.size(0)))
           attend_backward(rows_of(d_o, part, false), rows_of(q, part, false), rows_of(k, part, true),
                           rows_of(v, part, true), rows_of(o, part, false), lse_of(lse, part), sight, scale, order,
                           {rows_of(dq, part, false), rows_of(dk, part, true), rows_of(dv, part, true)});

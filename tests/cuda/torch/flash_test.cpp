@@ -121,18 +121,14 @@ TEST(Flash, AddsInAnotherOrderEachTimeUnlessDeterminismIsAskedFor) {
   at::globalContext().setDeterministicAlgorithms(false, false);
 }
 
-TEST(Flash, IsWhatScaledDotProductAttentionTakes) {
-  const Attention x = dense(300, 4, 2, 16);
-  const auto heads = [](const at::Tensor& t) { return t.transpose(1, 2); };
-  const auto run = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-    return at::scaled_dot_product_attention(q, k, v, {}, 0.0, true, {}, /*enable_gqa=*/true);
-  };
-  const at::Tensor q = heads(x.q).detach().requires_grad_();
-  const at::Tensor o = run(q, heads(x.k), heads(x.v));
-  EXPECT_TRUE(same(o.detach(), heads(std::get<0>(x.forward())).cpu()));
-  o.sum().backward();
-  EXPECT_EQ(q.grad().sizes(), q.sizes());
-  EXPECT_NO_THROW(run(heads(x.q).to(at::kFloat), heads(x.k).to(at::kFloat), heads(x.v).to(at::kFloat)));
+// One query whose key head four query heads share: they are the rows, of one key head each; 132 multiprocessors have
+// room for 8 parts of 1024 keys.
+TEST(Flash, TakesHeadsThatShareKeysForRowsWhereThereIsOneQuery) {
+  const Attention x = dense(1024, 4, 1, 64);
+  const Attention last{x.q.narrow(1, 1023, 1).contiguous(), x.k, x.v, {}, 1};
+  const at::Tensor o = std::get<0>(last.forward());
+  EXPECT_TRUE(at::allclose(o.cpu().to(at::kFloat), plain(x).narrow(1, 1023, 1), 2e-2, 2e-2));
+  EXPECT_THAT(requests_of([&] { last.forward(); }), ElementsAre(512, 16, 4 * 4 * 4, 4 * 4 * 64 * 4, 16, 8));
 }
 
 TEST(Flash, RefusesWhatCudaRefuses) {

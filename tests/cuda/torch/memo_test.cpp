@@ -6,6 +6,7 @@
 namespace memo::cuda::emulated {
 namespace {
 
+using testing::ElementsAre;
 using testing::IsEmpty;
 
 TEST(MemoOnAGpu, SumsSquaresWithoutMemory) {
@@ -15,6 +16,18 @@ TEST(MemoOnAGpu, SumsSquaresWithoutMemory) {
   const at::Tensor partial = at::empty({libtorch::square_sums}, doubles), sum = at::empty({1}, doubles);
   EXPECT_THAT(requests_of([&] { libtorch::sum_squares(there, partial, sum); }), IsEmpty());
   EXPECT_NEAR(sum.item<double>(), x.to(at::kDouble).square().sum().item<double>(), 1e-6);
+}
+
+// Sums over many rows need ones for the rows, and no buffer for parts of sums.
+TEST(MemoOnAGpu, AddsColumnSumsWithOnesOnly) {
+  at::manual_seed(1);
+  for (const at::ScalarType type : {at::kBFloat16, at::kFloat}) {
+    const at::Tensor d = at::randn({16384, 24}).to(type), there = d.to(cuda_0);
+    at::Tensor gradient = at::ones({24}, at::dtype(at::kFloat).device(cuda_0));
+    EXPECT_THAT(requests_of([&] { libtorch::add_column_sums(there, gradient); }),
+                ElementsAre(16384 * d.element_size()));
+    EXPECT_TRUE(at::allclose(gradient.cpu(), d.to(at::kFloat).sum(0) + 1, 1e-3, 1e-2));
+  }
 }
 
 }  // namespace

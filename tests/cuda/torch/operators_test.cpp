@@ -72,16 +72,6 @@ TEST_F(Operators, TakeIndices) {
   EXPECT_TRUE(same(there, here));
 }
 
-// As index_put_with_sort_kernel and make_reduction do.
-TEST_F(Operators, AskForTheTemporariesOfCuda) {
-  const at::Tensor rows = at::tensor({0, 2, 0}, at::kLong).to(cuda_0), ones = at::ones({3, 5}, da.options());
-  at::Tensor to = da.clone();
-  EXPECT_THAT(requests_of([&] { to.index_put_({rows}, ones, true); }),
-              testing::ElementsAre(8, 1, 8, 1, 24, 24, 24, 24, 24, 48));
-  EXPECT_THAT(requests_of([&] { at::linalg_vector_norm(da, 2, {}, false, at::kDouble); }),
-              testing::ElementsAre(8, 30 * 8));
-}
-
 TEST_F(Operators, ResizeAndSetTensors) {
   at::Tensor there = da.clone();
   there.resize_({7, 5});
@@ -111,6 +101,37 @@ TEST_F(Operators, AddFloat32SumsOfBfloat16Products) {
   at::addmm_out(there, there, x.to(cuda_0), y.to(cuda_0), at::kFloat);
   EXPECT_TRUE(at::allclose(there.cpu(), at::addmm(sum, x.to(at::kFloat), y.to(at::kFloat))));
   EXPECT_THROW(at::mm(da, dw, at::kDouble), c10::Error);
+}
+
+// As cuBLAS takes operands: a copy of the one whose rows and columns both have gaps, or whose rows are one.
+TEST_F(Operators, CopyOperandsOfProductsThatHaveGaps) {
+  const at::Tensor x = at::ones({12, 10}, at::kBFloat16).to(cuda_0), y = w.to(at::kBFloat16).to(cuda_0);
+  const auto requests = [&](const at::Tensor& left) { return requests_of([&] { at::mm(left, y, at::kFloat); }); };
+  EXPECT_THAT(requests(x.narrow(1, 0, 5)), testing::ElementsAre(12 * 4 * 4));
+  EXPECT_THAT(requests(x.as_strided({6, 5}, {20, 2})), testing::ElementsAre(6 * 4 * 4, 6 * 5 * 2));
+  EXPECT_THAT(requests(x[0].narrow(0, 0, 5).expand({6, 5})), testing::ElementsAre(6 * 4 * 4, 6 * 5 * 2));
+}
+
+// The device changes the type of a copy that the host does not wait for, in a tensor of its own; the host that of
+// others.
+TEST_F(Operators, CopyWithTheTemporariesOfCuda) {
+  at::Tensor low = at::empty({6, 5}, da.options().dtype(at::kBFloat16)), here = at::empty({6, 5});
+  const auto requests = [](at::Tensor& to, const at::Tensor& from, bool non_blocking) {
+    return requests_of([&] { to.copy_(from, non_blocking); });
+  };
+  EXPECT_THAT(requests(low, a, false), testing::ElementsAre());
+  EXPECT_THAT(requests(low, a, true), testing::ElementsAre(6 * 5 * 4));
+  EXPECT_TRUE(same(low, a.to(at::kBFloat16)));
+  EXPECT_THAT(requests(here, low, false), testing::ElementsAre());
+  EXPECT_THAT(requests(here, low, true), testing::ElementsAre(6 * 5 * 4));
+  cudaDeviceSynchronize();
+  EXPECT_TRUE(at::equal(here, a.to(at::kBFloat16).to(at::kFloat)));
+  const at::Tensor turned = da.t().contiguous().t();
+  EXPECT_THAT(requests(here, turned, false), testing::ElementsAre(6 * 5 * 4));
+  EXPECT_TRUE(at::equal(here, a));
+  at::Tensor wide = at::empty({6, 10}, da.options()), half = wide.narrow(1, 0, 5);
+  EXPECT_THAT(requests(half, a, false), testing::ElementsAre(6 * 5 * 4));
+  EXPECT_TRUE(same(half, a));
 }
 
 TEST_F(Operators, UpdateByFusedAdamW) {

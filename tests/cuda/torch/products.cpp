@@ -1,9 +1,12 @@
 // Products with another type of output, which the CPU has not (aten/src/ATen/native/cuda/Blas.cpp,
-// addmm_out_cuda_impl): cuBLAS reads its addend in place, and has its workspace since the stream's first product.
+// addmm_out_cuda_impl, cublasCommonArgs): cuBLAS reads its addend in place, takes copies of operands whose rows and
+// columns both have gaps, and has its workspace since the stream's first product.
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 #include <torch/library.h>
+
+#include <algorithm>
 
 #include "tests/cuda/torch/device.h"
 
@@ -19,12 +22,23 @@ void check(const Tensor& a, const Tensor& b, at::ScalarType dtype, const Tensor&
                   (dtype == at::kFloat && (a.scalar_type() == at::kHalf || a.scalar_type() == at::kBFloat16)),
               "out_dtype must be the same as input dtype or fp32 for fp16/bf16 inputs");
   TORCH_CHECK(out.scalar_type() == dtype, "out_dtype must be the same as the dtype of the provided out tensor");
+  TORCH_CHECK(a.dim() == 2 && b.dim() == 2, "mat1 and mat2 must be matrices");
   TORCH_CHECK(a.size(1) == b.size(0), "mat1 and mat2 shapes cannot be multiplied");
+}
+
+// prepare_matrix_for_cublas: one dimension without gaps, the other at least as wide.
+Tensor operand(const Tensor& matrix) {
+  const auto rows = matrix.size(0), columns = matrix.size(1), down = matrix.stride(0), across = matrix.stride(1);
+  const auto at_least_1 = [](std::int64_t n) { return std::max<std::int64_t>(n, 1); };
+  const bool fits = (down == 1 && across >= at_least_1(rows)) || (across == 1 && down >= at_least_1(columns));
+  return fits ? matrix : matrix.clone(at::MemoryFormat::Contiguous);
 }
 
 Tensor& mm_out(const Tensor& a, const Tensor& b, at::ScalarType dtype, Tensor& out) {
   check(a, b, dtype, out);
-  enqueue(a, "aten::mm.dtype_out", [a = on_host(a), b = on_host(b), out = on_host(out), dtype]() mutable {
+  const Current there(a.device());
+  const Tensor left = operand(a), right = operand(b);
+  enqueue(a, "aten::mm.dtype_out", [a = on_host(left), b = on_host(right), out = on_host(out), dtype]() mutable {
     at::mm_out(out, a.to(dtype), b.to(dtype));
   });
   return out;
@@ -40,10 +54,11 @@ Tensor& addmm_out(const Tensor& self, const Tensor& a, const Tensor& b, at::Scal
   check(a, b, dtype, out);
   TORCH_CHECK(self.scalar_type() == dtype || self.scalar_type() == a.scalar_type(),
               "self dtype must match either out_dtype or mat1 dtype");
+  const Current there(a.device());
+  const Tensor left = operand(a), right = operand(b);
   enqueue(a, "aten::addmm.dtype_out",
-          [self = on_host(self), a = on_host(a), b = on_host(b), out = on_host(out), dtype, beta, alpha]() mutable {
-            at::addmm_out(out, self.to(dtype), a.to(dtype), b.to(dtype), beta, alpha);
-          });
+          [self = on_host(self), a = on_host(left), b = on_host(right), out = on_host(out), dtype, beta,
+           alpha]() mutable { at::addmm_out(out, self.to(dtype), a.to(dtype), b.to(dtype), beta, alpha); });
   return out;
 }
 

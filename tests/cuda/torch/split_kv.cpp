@@ -13,8 +13,8 @@ namespace {
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 // The share of the device's time that is used where `blocks` blocks of work run on it.
-double occupancy(std::int64_t blocks, std::int64_t at_once) {
-  const double waves = static_cast<double>(blocks) / static_cast<double>(at_once);
+float occupancy(std::int64_t blocks, std::int64_t at_once) {
+  const float waves = static_cast<float>(blocks) / static_cast<float>(at_once);
   return waves / std::ceil(waves);
 }
 
@@ -36,7 +36,7 @@ int splits_of(std::int64_t batch_heads, std::int64_t rows, std::int64_t keys, st
   const std::int64_t most = std::min({std::int64_t{128}, at_once, key_blocks});
   // A number that leaves a part empty is the same work as a smaller one.
   const auto counts = [&](std::int64_t n) { return n == 1 || ceil_div(key_blocks, n) != ceil_div(key_blocks, n - 1); };
-  double best = 0;
+  float best = 0;
   for (std::int64_t n = 1; n <= most; ++n)
     if (counts(n)) best = std::max(best, occupancy(blocks * n, at_once));
   for (std::int64_t n = 1; n <= most; ++n)

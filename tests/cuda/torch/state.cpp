@@ -4,6 +4,7 @@
 #include "tests/cuda/torch/state.h"
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Context.h>
 #include <c10/core/Allocator.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAFunctions.h>
@@ -78,6 +79,11 @@ const at::Generator& default_generator(c10::DeviceIndex index) {
   at::Generator& generator = (*all)[index];
   if (!generator.defined()) generator = new_generator(index);
   return generator;
+}
+
+bool in_one_order() {
+  const at::Context& context = at::globalContext();
+  return context.deterministicAlgorithms() && !context.deterministicAlgorithmsWarnOnly();
 }
 
 std::uint64_t another_order() {

@@ -111,6 +111,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   properties->major = machine().settings().capability / 10;
   properties->minor = machine().settings().capability % 10;
   properties->multiProcessorCount = machine().settings().multiprocessors;
+  properties->maxThreadsPerMultiProcessor = 2048;  // of every data-centre GPU since Pascal
   properties->totalGlobalMem = static_cast<std::size_t>(machine().settings().device_bytes);
   return cudaSuccess;
 }

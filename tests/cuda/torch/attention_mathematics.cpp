@@ -1,6 +1,6 @@
 // P = softmax(scale Q K^T) over the keys that a query sees; dV = P^T dO, dS = scale P (dO V^T - rowsum(dO o O)),
 // dQ = dS K, dK = dS^T Q (FlashAttention-2, arXiv 2307.08691).
-#include "tests/cuda/torch/flash_mathematics.h"
+#include "tests/cuda/torch/attention_mathematics.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
@@ -26,13 +26,20 @@ at::Tensor heads_of(const at::Tensor& rows, std::int64_t repeat = 1) {
   return repeat == 1 ? heads : heads.repeat_interleave(repeat, 0);
 }
 
-// True where query `first` + i does not see key j.
-at::Tensor hidden(std::int64_t first, std::int64_t rows, std::int64_t queries, std::int64_t keys, const Sight& sight) {
-  const at::Tensor at_key = at::arange(first, first + rows).unsqueeze(1) + (keys - queries), key = at::arange(keys);
-  at::Tensor result = at::zeros({rows, keys}, at::kBool);
-  if (sight.behind) result.logical_or_(key > at_key + *sight.behind);
-  if (sight.before) result.logical_or_(key < at_key - *sight.before);
-  return result;
+// Adds the bias to scores [heads, count, keys] of queries from `first`, and hides the keys that these do not see.
+void look(at::Tensor& scores, std::int64_t first, std::int64_t queries, const Sight& sight) {
+  const std::int64_t count = scores.size(1), keys = scores.size(2);
+  if (sight.bias.defined()) {
+    const at::Tensor& bias = sight.bias;
+    scores.add_(bias.size(1) == 1 ? bias : bias.narrow(1, first, count));
+  }
+  if (!sight.behind && !sight.before) return;
+  const std::int64_t shift = sight.from_first ? 0 : keys - queries;
+  const at::Tensor at_key = at::arange(first, first + count).unsqueeze(1) + shift, key = at::arange(keys);
+  at::Tensor hidden = at::zeros({count, keys}, at::kBool);
+  if (sight.behind) hidden.logical_or_(key > at_key + *sight.behind);
+  if (sight.before) hidden.logical_or_(key < at_key - *sight.before);
+  scores.masked_fill_(hidden, -infinity);
 }
 
 std::vector<std::int64_t> order_of(std::int64_t tiles, std::optional<std::uint64_t> order) {
@@ -46,12 +53,12 @@ std::vector<std::int64_t> order_of(std::int64_t tiles, std::optional<std::uint64
 
 void attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Sight& sight, double scale,
             const at::Tensor& o, const at::Tensor& lse) {
-  const std::int64_t repeat = q.size(1) / k.size(1), rows = q.size(0), keys = k.size(0);
+  const std::int64_t repeat = q.size(1) / k.size(1), rows = q.size(0);
   const at::Tensor key = heads_of(k, repeat).transpose(1, 2), value = heads_of(v, repeat);
   for (std::int64_t first = 0; first < rows; first += tile_rows) {
     const std::int64_t n = std::min(tile_rows, rows - first);
     at::Tensor scores = at::matmul(heads_of(q.narrow(0, first, n)), key).mul_(scale);
-    scores.masked_fill_(hidden(first, n, rows, keys, sight), -infinity);
+    look(scores, first, rows, sight);
     at::Tensor sums = scores.logsumexp(-1);
     sums.masked_fill_(sums == -infinity, infinity);
     lse.narrow(1, first, n).copy_(sums);
@@ -70,8 +77,8 @@ void attend_backward(const at::Tensor& d_o, const at::Tensor& q, const at::Tenso
     const std::int64_t n = std::min(tile_rows, rows - first);
     const at::Tensor query = heads_of(q.narrow(0, first, n)), d = heads_of(d_o.narrow(0, first, n));
     at::Tensor p = at::matmul(query, key.transpose(1, 2)).mul_(scale);
+    look(p, first, rows, sight);
     p.sub_(lse.narrow(1, first, n).unsqueeze(-1)).exp_();
-    p.masked_fill_(hidden(first, n, rows, keys, sight), 0);
     dv.add_(at::matmul(p.transpose(1, 2), d));
     const at::Tensor delta = (d * heads_of(o.narrow(0, first, n))).sum(-1, true);
     const at::Tensor ds = at::matmul(d, value.transpose(1, 2)).sub_(delta).mul_(p).mul_(scale);

@@ -1,4 +1,4 @@
-// Attention of one document on the host, by tiles of query rows, in float32 from bfloat16 or float16 operands.
+// Attention of one sequence on the host, by tiles of query rows, in float32 from bfloat16 or float16 operands.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -8,9 +8,10 @@
 
 namespace memo::cuda::emulated {
 
-// How many keys before and behind its own a query sees, aligned to the last query and key; none: all.
 struct Sight {
-  std::optional<std::int64_t> before, behind;
+  std::optional<std::int64_t> before, behind;  // how many keys before and behind its own a query sees; none: all
+  bool from_first = false;                     // which key is its own: aligned to the first ones, or to the last
+  at::Tensor bias;                             // [1 or heads, 1 or rows, keys], added to scores; undefined: none
 };
 
 // q, o [rows, heads, dim], k, v [keys, key heads, dim], lse [heads, rows] float32: writes o and lse. A query that sees
