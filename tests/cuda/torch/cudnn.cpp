@@ -16,7 +16,7 @@
 #include "tests/cuda/torch/device.h"
 #include "tests/cuda/torch/sequences.h"
 
-namespace memo::cuda::emulated {
+namespace memo::cuda::emulated::cudnn {
 namespace {
 
 using at::Tensor;
@@ -171,4 +171,4 @@ TORCH_LIBRARY_IMPL(aten, CUDA, m) {
   m.impl("_cudnn_attention_backward", &backward);
 }
 
-}  // namespace memo::cuda::emulated
+}  // namespace memo::cuda::emulated::cudnn

@@ -13,7 +13,7 @@
 #include "tests/cuda/torch/device.h"
 #include "tests/cuda/torch/sequences.h"
 
-namespace memo::cuda::emulated {
+namespace memo::cuda::emulated::efficient {
 namespace {
 
 using at::Tensor;
@@ -191,4 +191,4 @@ TORCH_LIBRARY_IMPL(aten, CUDA, m) {
   m.impl("_efficient_attention_backward", &backward);
 }
 
-}  // namespace memo::cuda::emulated
+}  // namespace memo::cuda::emulated::efficient
