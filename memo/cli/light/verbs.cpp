@@ -53,9 +53,7 @@ void add_tensor_verbs(CLI::App& app, Action& action) {
   }
 }
 
-Result<plan::Profile> measure_profile(const job::Job&) { return hand_over(); }
-
-Result<job::Job> with_device_limit(job::Job job) { return job; }
+Result<ForHere> plan_here(job::Job) { return hand_over(); }
 
 Result<estimate::Hardware> measure_here(const Path&, const model::Shape&) { return hand_over(); }
 

@@ -8,7 +8,6 @@
 
 #include "memo/base/text.h"
 #include "memo/cli/machine.h"
-#include "memo/cli/planning.h"
 #include "memo/cli/python.h"
 #include "memo/cli/torch/progress.h"
 #include "memo/cli/torch/verbs.h"
@@ -77,10 +76,10 @@ Status compare(const CompareOptions& options) {
   MEMO_CHECKED(libtorch::check_comparison_folder(options.out, names));
   MEMO_CHECKED(make_folder(options.out));
   MEMO_TRY(const libtorch::RunLock lock, libtorch::RunLock::take(options.out));
-  MEMO_TRY(job, with_device_limit(std::move(job)));
-  MEMO_TRY(const plan::Profile profile, profile_for(job, options.profile));
+  MEMO_TRY(const DeviceHere device, open_device(job));
+  MEMO_TRY(job, with_device_limit(std::move(job), *device));
+  MEMO_TRY(const plan::Profile profile, profile_for(job, options.profile, measure_on(device)));
   MEMO_CHECKED(plan::write_profile(profile, Path(options.out) / profile_name));
-  MEMO_TRY(const auto device, libtorch::open_device(job.memory.device, job.model.dtype));
   std::vector<Row> rows;
   for (const std::string& strategy : options.strategies) {
     const auto plan = plan_for(job, profile, strategy);

@@ -5,7 +5,6 @@
 #include <memory>
 
 #include "memo/base/text.h"
-#include "memo/cli/planning.h"
 #include "memo/cli/torch/verbs.h"
 
 namespace memo::cli {
@@ -19,7 +18,8 @@ struct ProfileOptions {
 Status profile(const ProfileOptions& options) {
   MEMO_TRY(const job::Job job, job::read_job(options.job, options.set));
   MEMO_CHECKED(check_replaceable(options.out, plan::profile_kind));
-  MEMO_TRY(const plan::Profile profile, profile_for(job, {}));
+  MEMO_TRY(const DeviceHere device, open_device(job));
+  MEMO_TRY(const plan::Profile profile, measure_on(device)(job));
   MEMO_CHECKED(plan::write_profile(profile, options.out));
   fmt::print("{}: {} on {}, {} traces, {} tensor classes\n", options.out, profile.model, profile.device,
              profile.traces.size(), profile.flow.classes.size());

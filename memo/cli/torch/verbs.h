@@ -1,6 +1,9 @@
 // The verbs of memo-tensors, each of which needs LibTorch.
 #pragma once
 
+#include <memory>
+
+#include "memo/cli/planning.h"
 #include "memo/cli/tensor_verbs.h"
 #include "memo/cli/verb.h"
 #include "memo/job/job.h"
@@ -12,5 +15,12 @@ void add_profile(CLI::App& app, Action& action);
 void add_train(CLI::App& app, Action& action);
 void add_compare(CLI::App& app, Action& action);
 void add_eval(CLI::App& app, Action& action);
+
+// The device of a job, opened once for all that a verb does on it.
+using DeviceHere = std::shared_ptr<libtorch::Device>;
+Result<DeviceHere> open_device(const job::Job& job);
+Measure measure_on(DeviceHere device);
+// As `plan_here`.
+Result<job::Job> with_device_limit(job::Job job, libtorch::Device& device);
 
 }  // namespace memo::cli

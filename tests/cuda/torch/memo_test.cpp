@@ -6,7 +6,9 @@
 namespace memo::cuda::emulated {
 namespace {
 
+using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::ThrowsMessage;
 
 TEST(MemoOnAGpu, SumsSquaresWithoutMemory) {
   at::manual_seed(1);
@@ -15,6 +17,20 @@ TEST(MemoOnAGpu, SumsSquaresWithoutMemory) {
   const at::Tensor partial = at::empty({libtorch::square_sums}, doubles), sum = at::empty({1}, doubles);
   EXPECT_THAT(requests_of([&] { libtorch::sum_squares(there, partial, sum); }), IsEmpty());
   EXPECT_NEAR(sum.item<double>(), x.to(at::kDouble).square().sum().item<double>(), 1e-6);
+}
+
+TEST(MemoOnAGpu, WhatALostGpuMakesLibTorchThrowSaysWhatToDo) {
+  const auto device = gpu::open_cuda_device();
+  ASSERT_TRUE(device) << device.error().message;
+  const at::Tensor x = at::ones({8}, cuda_0);
+  fail("", cudaErrorECCUncorrectable);
+  const auto lost = ThrowsMessage<std::runtime_error>(AllOf(HasSubstr("cudaErrorECCUncorrectable"), HasSubstr("Xid")));
+  EXPECT_THAT([&] { (*device)->run([&] { (void)x.sum().item<float>(); }); }, lost);
+  EXPECT_THAT([&] { (*device)->finish(); }, lost);
+  heal();
+  EXPECT_THAT([&] { (*device)->run([] { throw std::logic_error("of its own"); }); },
+              ThrowsMessage<std::logic_error>(HasSubstr("of its own")));
+  EXPECT_EQ(cudaGetLastError(), cudaSuccess);
 }
 
 }  // namespace
