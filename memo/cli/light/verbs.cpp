@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "memo/cli/beside.h"
+#include "memo/cli/gpu.h"
 #include "memo/cli/here.h"
 #include "memo/cli/planning.h"
 #include "memo/cli/tensor_verbs.h"
@@ -56,5 +57,12 @@ void add_tensor_verbs(CLI::App& app, Action& action) {
 Result<ForHere> plan_here(job::Job) { return hand_over(); }
 
 Result<estimate::Hardware> measure_here(const Path&, const model::Shape&) { return hand_over(); }
+
+bool trains_on_gpus() { return MEMO_GPU; }
+
+std::optional<Result<Gpu>> look_at_gpu(const Memory&) {
+  if (!trains_on_gpus() || !has_nvidia_driver()) return std::nullopt;
+  return hand_over();
+}
 
 }  // namespace memo::cli
