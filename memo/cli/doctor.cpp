@@ -8,27 +8,23 @@
 
 #include "memo/base/json.h"
 #include "memo/base/text.h"
-#include "memo/cli/machine.h"
+#include "memo/cli/gpu.h"
 #include "memo/cli/verb.h"
 
 namespace memo::cli {
 namespace {
 
-constexpr bool has_cuda = MEMO_GPU;
-
-struct Finding {
-  std::string what, fix;
-};
+using MaybeGpu = std::optional<Result<Gpu>>;
 
 std::vector<Finding> findings_on(const Machine& m) {
   std::vector<Finding> findings;
-  if (m.memory_available < m.memory_total / 4)
-    findings.push_back({fmt::format("only {} of {} memory is available", format_bytes(m.memory_available),
-                                    format_bytes(m.memory_total)),
+  if (m.memory.available < m.memory.total / 4)
+    findings.push_back({fmt::format("only {} of {} memory is available", format_bytes(m.memory.available),
+                                    format_bytes(m.memory.total)),
                         "close other programs, or lower [memory] device_limit"});
-  if (m.memory_limit)
-    findings.push_back({fmt::format("the container may use {} of {} memory", format_bytes(*m.memory_limit),
-                                    format_bytes(m.memory_total)),
+  if (m.memory.limit)
+    findings.push_back({fmt::format("the container may use {} of {} memory", format_bytes(*m.memory.limit),
+                                    format_bytes(m.memory.total)),
                         "keep [memory] device_limit well below that, or raise the container's limit"});
   if (m.huge_pages == "never")
     findings.push_back({"transparent huge pages are off, so large buffers cost many page faults",
@@ -39,7 +35,7 @@ std::vector<Finding> findings_on(const Machine& m) {
   if (!m.io_uring)
     findings.push_back({"the kernel grants no io_uring, so disk copies go one request at a time",
                         "sysctl kernel.io_uring_disabled=0, or a container profile that allows io_uring"});
-  if (m.nvidia && !has_cuda)
+  if (m.nvidia && !trains_on_gpus())
     findings.push_back({"there is an NVIDIA device, but this build has no CUDA backend: training runs on the CPU",
                         "build with nvcc and a LibTorch of CUDA, then make cuda"});
   return findings;
@@ -59,29 +55,25 @@ std::vector<Finding> findings_on(const Disk& d, const Path& folder) {
   return findings;
 }
 
-nlohmann::ordered_json to_json(const exec::TierRates& rates) {
-  return {{"write", rates.write.value()},
-          {"read", rates.read.value()},
-          {"write_with_read", rates.write_with_read.value()},
-          {"read_with_write", rates.read_with_write.value()}};
-}
-
-void print_json(const Machine& m, const Path& folder, const Result<Disk>& disk, const std::vector<Finding>& findings) {
+void print_json(const Machine& m, const MaybeGpu& gpu, const Path& folder, const Result<Disk>& disk,
+                const std::vector<Finding>& findings) {
   nlohmann::ordered_json object{{"cores", m.cores},
                                 {"memory",
-                                 {{"total_bytes", m.memory_total.value()},
-                                  {"available_bytes", m.memory_available.value()},
+                                 {{"total_bytes", m.memory.total.value()},
+                                  {"available_bytes", m.memory.available.value()},
                                   {"limit_bytes", nullptr},
                                   {"copy_bytes_per_second", m.memory_copy.value()}}},
                                 {"locked_memory_bytes", nullptr},
                                 {"numa_nodes", m.numa_nodes},
                                 {"transparent_huge_pages", m.huge_pages},
                                 {"io_uring", m.io_uring},
-                                {"gpu", {{"supported", has_cuda}, {"nvidia_present", m.nvidia}}},
+                                {"gpu", {{"supported", trains_on_gpus()}, {"nvidia_present", m.nvidia}}},
                                 {"disk", {{"folder", folder.string()}}},
                                 {"findings", nlohmann::json::array()}};
-  if (m.memory_limit) object["memory"]["limit_bytes"] = m.memory_limit->value();
-  if (m.locked_limit) object["locked_memory_bytes"] = m.locked_limit->value();
+  if (m.memory.limit) object["memory"]["limit_bytes"] = m.memory.limit->value();
+  if (m.memory.locked_limit) object["locked_memory_bytes"] = m.memory.locked_limit->value();
+  if (gpu && *gpu) object["gpu"].update(gpu_json(**gpu));
+  if (gpu && !*gpu) object["gpu"]["error"] = gpu->error().message;
   if (disk) {
     object["disk"]["free_bytes"] = disk->free.value();
     object["disk"]["bytes_per_second"] = to_json(disk->rates);
@@ -97,15 +89,21 @@ void print_rates(const char* when, const exec::TierRates& r) {
              format_rate(r.write_with_read), format_rate(r.read_with_write));
 }
 
-void print_text(const Machine& m, const Path& folder, const Result<Disk>& disk, const std::vector<Finding>& findings) {
+void print_text(const Machine& m, const MaybeGpu& gpu, const Path& folder, const Result<Disk>& disk,
+                const std::vector<Finding>& findings) {
   fmt::print("cores          {}\n", m.cores);
-  fmt::print("memory         {}, {} available\n", format_bytes(m.memory_total), format_bytes(m.memory_available));
+  fmt::print("memory         {}, {} available\n", format_bytes(m.memory.total), format_bytes(m.memory.available));
   fmt::print("memory copy    {} (one thread)\n", format_rate(m.memory_copy));
-  fmt::print("locked memory  {}\n", m.locked_limit ? format_bytes(*m.locked_limit) : "no limit");
+  fmt::print("locked memory  {}\n", m.memory.locked_limit ? format_bytes(*m.memory.locked_limit) : "no limit");
   fmt::print("NUMA nodes     {}\n", m.numa_nodes);
   fmt::print("huge pages     {}\n", m.huge_pages.empty() ? "unknown" : m.huge_pages);
-  fmt::print("GPU            {}; this build {}\n", m.nvidia ? "NVIDIA" : "none found",
-             has_cuda ? "has the CUDA backend" : "supports none and runs on the CPU");
+  if (gpu && *gpu)
+    fmt::print("{}", gpu_text(**gpu));
+  else if (gpu)
+    fmt::print("GPU            none to train on\n");
+  else
+    fmt::print("GPU            {}; this build {}\n", m.nvidia ? "NVIDIA" : "none found",
+               trains_on_gpus() ? "has the CUDA backend" : "supports none and runs on the CPU");
   if (disk) {
     fmt::print("disk           {}, {} free\n", folder.string(), format_bytes(disk->free));
     print_rates("  idle cores", disk->rates);
@@ -119,6 +117,8 @@ void print_text(const Machine& m, const Path& folder, const Result<Disk>& disk, 
 Status doctor(const Path& folder, bool json) {
   if (!std::filesystem::is_directory(folder))
     return bad_input(fmt::format("{}: is not a folder; name one with --disk", folder.string()));
+  const Memory memory = look_at_memory();
+  const MaybeGpu gpu = look_at_gpu(memory);  // first, since another command may take over
   const Machine machine = look_at_machine();
   const Result<Disk> disk = measure_disk(folder, machine.cores);
   std::vector<Finding> findings = findings_on(machine);
@@ -128,7 +128,12 @@ Status doctor(const Path& folder, bool json) {
   } else {
     findings.push_back({disk.error().message, "without [memory] disk, the plan recomputes instead of swapping"});
   }
-  (json ? print_json : print_text)(machine, folder, disk, findings);
+  if (gpu && *gpu) {
+    const std::vector<Finding> more = findings_on(**gpu, memory);
+    findings.insert(findings.end(), more.begin(), more.end());
+  }
+  if (gpu && !*gpu) findings.push_back({gpu->error().message, "until then memory.device = \"cpu\""});
+  (json ? print_json : print_text)(machine, gpu, folder, disk, findings);
   return {};
 }
 

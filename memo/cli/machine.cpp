@@ -100,21 +100,42 @@ void compute_on_all(int cores) {
 
 }  // namespace
 
+Memory look_at_memory() {
+  Memory memory;
+  const std::string text = text_of("/proc/meminfo");
+  memory.total = meminfo(text, "MemTotal");
+  memory.available = meminfo(text, "MemAvailable");
+  memory.limit = container_limit(memory.total);
+  rlimit locked{};
+  if (::getrlimit(RLIMIT_MEMLOCK, &locked) == 0 && locked.rlim_cur != RLIM_INFINITY)
+    memory.locked_limit = Bytes(static_cast<std::int64_t>(locked.rlim_cur));
+  std::error_code error;
+  const std::filesystem::space_info shared = std::filesystem::space("/dev/shm", error);
+  if (!error) memory.shared = Bytes(static_cast<std::int64_t>(shared.capacity));
+  return memory;
+}
+
+// Containers may lack the file, Windows' Linux has its GPU's device only.
+bool has_nvidia_driver() {
+  constexpr const char* signs[] = {"/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg"};
+  return std::ranges::any_of(signs, [](const char* sign) { return std::filesystem::exists(sign); });
+}
+
+bool has_nvme() {
+  std::error_code error;
+  return std::ranges::any_of(std::filesystem::directory_iterator("/sys/block", error),
+                             [](const auto& disk) { return disk.path().filename().string().starts_with("nvme"); });
+}
+
 Machine look_at_machine() {
   Machine machine;
   machine.cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-  const std::string memory = text_of("/proc/meminfo");
-  machine.memory_total = meminfo(memory, "MemTotal");
-  machine.memory_available = meminfo(memory, "MemAvailable");
-  machine.memory_limit = container_limit(machine.memory_total);
+  machine.memory = look_at_memory();
   machine.memory_copy = measure_memory_copy();
-  rlimit locked{};
-  if (::getrlimit(RLIMIT_MEMLOCK, &locked) == 0 && locked.rlim_cur != RLIM_INFINITY)
-    machine.locked_limit = Bytes(static_cast<std::int64_t>(locked.rlim_cur));
   machine.numa_nodes = numa_nodes();
   machine.huge_pages = chosen(text_of("/sys/kernel/mm/transparent_hugepage/enabled"));
   machine.io_uring = has_io_uring();
-  machine.nvidia = std::filesystem::exists("/proc/driver/nvidia/version");
+  machine.nvidia = has_nvidia_driver();
   return machine;
 }
 

@@ -1,6 +1,8 @@
 // Reads the machine's description, and measures its memory and disk.
 #pragma once
 
+#include <algorithm>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 
@@ -10,12 +12,28 @@
 
 namespace memo::cli {
 
+// A problem of the machine, and how to mend it.
+struct Finding {
+  std::string what, fix;
+};
+
+struct Memory {
+  Bytes total, available;
+  std::optional<Bytes> limit;         // the container's
+  std::optional<Bytes> locked_limit;  // none: no limit
+  std::optional<Bytes> shared;        // the size of /dev/shm; none: there is none
+  [[nodiscard]] Bytes usable() const { return limit ? std::min(available, *limit) : available; }
+};
+Memory look_at_memory();
+// Whether the kernel has a driver of NVIDIA's GPUs.
+bool has_nvidia_driver();
+// Whether there is an NVMe disk.
+bool has_nvme();
+
 struct Machine {
   int cores = 0;  // available to this process
-  Bytes memory_total, memory_available;
-  std::optional<Bytes> memory_limit;  // the container's
-  BytesPerSecond memory_copy;         // by one thread
-  std::optional<Bytes> locked_limit;  // none: no limit
+  Memory memory;
+  BytesPerSecond memory_copy;  // by one thread
   int numa_nodes = 1;
   std::string huge_pages;  // "always", "madvise" or "never"; empty where the kernel does not tell
   bool io_uring = false;

@@ -21,10 +21,11 @@ Status make_plan(const PlanOptions& options) {
   MEMO_TRY(job::Job job, job::read_job(options.job, options.set));
   MEMO_CHECKED(check_strategy(options.strategy));
   if (!options.out.empty()) MEMO_CHECKED(check_replaceable(options.out, plan::plan_kind));
+  ForHere here{std::move(job), {}};
   if (!options.profile) {
-    MEMO_TRY(job, with_device_limit(std::move(job)));
+    MEMO_TRY(here, plan_here(std::move(here.job)));
   }
-  MEMO_TRY(const plan::Plan plan, plan_job(job, options.profile, options.strategy));
+  MEMO_TRY(const plan::Plan plan, plan_job(here.job, options.profile, options.strategy, here.measure));
   if (!options.out.empty()) MEMO_CHECKED(plan::write_plan(plan, options.out));
   fmt::print("{}", options.json ? plan_json_line(plan) + "\n" : describe(plan));
   return {};

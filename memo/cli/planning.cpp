@@ -30,8 +30,8 @@ Status check_strategy(const std::string& strategy) {
                                fmt::join(known, ", ")));
 }
 
-Result<plan::Profile> profile_for(const job::Job& job, const std::optional<std::string>& file) {
-  if (!file) return measure_profile(job);
+Result<plan::Profile> profile_for(const job::Job& job, const std::optional<std::string>& file, const Measure& measure) {
+  if (!file) return measure(job);
   MEMO_TRY(plan::Profile profile, plan::read_profile(*file));
   MEMO_CHECKED(plan::check_for_job(profile, job, *file + ": the profile"));
   return profile;
@@ -65,9 +65,9 @@ std::vector<job::Job> finer(const job::Job& job, const model::Dataflow& flow, st
 
 }  // namespace
 
-Result<plan::Plan> plan_job(const job::Job& job, const std::optional<std::string>& profile,
-                            const std::string& strategy) {
-  MEMO_TRY(const plan::Profile first, profile_for(job, profile));
+Result<plan::Plan> plan_job(const job::Job& job, const std::optional<std::string>& profile, const std::string& strategy,
+                            const Measure& measure) {
+  MEMO_TRY(const plan::Profile first, profile_for(job, profile, measure));
   Result<plan::Plan> plan = plan_for(job, first, strategy);
   const auto too_large = [&] { return !plan && plan.error().kind == ErrorKind::infeasible; };
   if (!too_large() || profile) return plan;
@@ -75,7 +75,7 @@ Result<plan::Plan> plan_job(const job::Job& job, const std::optional<std::string
   for (const job::Job& next : finer(job, first.flow, shape.kv_heads)) {
     say(fmt::format("nothing fits in memory.device_limit; trying blocks of {} in {} head groups",
                     next.train.block.value(), next.train.head_groups));
-    MEMO_TRY(const plan::Profile measured, profile_for(next, {}));
+    MEMO_TRY(const plan::Profile measured, measure(next));
     plan = plan_for(next, measured, strategy);
     if (!too_large()) break;
   }

@@ -1,6 +1,7 @@
 // Leads from a job to a profile and a plan, and shows plans; profile, plan, train and compare share it.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,18 +14,23 @@ namespace memo::cli {
 // Prints a line on stderr; if stderr is a terminal, over the progress line.
 void say(const std::string& line);
 
-// Measures a profile; an error in a build without LibTorch.
-Result<plan::Profile> measure_profile(const job::Job& job);
-// The job with a limit of the device's memory: where it has none, what the device has free, less a reserve, which is
-// said. As it is in a build without LibTorch, or where the device has no limit.
-Result<job::Job> with_device_limit(job::Job job);
-// Reads the profile, or measures one.
-Result<plan::Profile> profile_for(const job::Job& job, const std::optional<std::string>& file);
+// Measures a profile of a job.
+using Measure = std::function<Result<plan::Profile>(const job::Job&)>;
+// A job that is to be planned for the device here, and what measures profiles on this device, which is opened once.
+struct ForHere {
+  job::Job job;
+  Measure measure;
+};
+// With a limit of the device's memory: where the job has none, what the device has free, less a reserve, which is said.
+// An error in a build without LibTorch.
+Result<ForHere> plan_here(job::Job job);
 Result<plan::Plan> plan_for(const job::Job& job, const plan::Profile& profile, const std::string& strategy);
+// Reads the profile, or measures one.
+Result<plan::Profile> profile_for(const job::Job& job, const std::optional<std::string>& file, const Measure& measure);
 // The plan by the given profile, or by a measured one. If nothing fits, and the job leaves head groups or blocks to
 // Memo, measures more groups and then smaller blocks until a plan fits.
-Result<plan::Plan> plan_job(const job::Job& job, const std::optional<std::string>& profile,
-                            const std::string& strategy);
+Result<plan::Plan> plan_job(const job::Job& job, const std::optional<std::string>& profile, const std::string& strategy,
+                            const Measure& measure);
 // An error when `strategy` is unknown, with the nearest known one.
 Status check_strategy(const std::string& strategy);
 

@@ -54,13 +54,11 @@ Result<DeviceMemory> Device::allocate(Bytes bytes) {
     return DeviceMemory(static_cast<std::byte*>(memory));
   }
   (void)cudaGetLastError();
-  std::size_t free = 0, total = 0;
-  MEMO_CHECKED(check(cudaMemGetInfo(&free, &total), "ask for the GPU's free memory"));
+  MEMO_TRY(const Driver now, ask_driver());
   return run_time_error(fmt::format(
       "CUDA: cannot allocate {} of the GPU's memory in one piece: {} of {} are free; end other processes on the GPU "
       "(nvidia-smi shows them), or lower [memory] device_limit",
-      format_bytes(bytes), format_bytes(Bytes(static_cast<std::int64_t>(free))),
-      format_bytes(Bytes(static_cast<std::int64_t>(total)))));
+      format_bytes(bytes), format_bytes(now.free), format_bytes(now.total)));
 }
 
 }  // namespace memo::cuda

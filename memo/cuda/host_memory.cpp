@@ -93,8 +93,7 @@ Result<HostMemory> HostMemory::map(const Device& device, Bytes bytes, std::strin
     (void)cudaGetLastError();
     return run_time_error(
         fmt::format("{}: cannot register {} of host memory with the GPU ({}); the limit of locked memory is {}: raise "
-                    "it (ulimit -l "
-                    "unlimited; of a container --ulimit memlock=-1), or lower [memory] host_limit",
+                    "it (ulimit -l unlimited; of a container --ulimit memlock=-1), or lower [memory] host_limit",
                     purpose, format_bytes(bytes), cudaGetErrorName(registered), locked_limit()));
   }
   MEMO_CHECKED(check(registered, "register host memory"));

@@ -16,8 +16,7 @@ const char* advice(cudaError_t error) {
     case cudaErrorCompatNotSupportedOnDevice:
     case cudaErrorStubLibrary:
       return "this machine has no driver of NVIDIA, or one too old for this CUDA version: install a newer one "
-             "(nvidia-smi "
-             "shows what is there)";
+             "(nvidia-smi shows what is there)";
     case cudaErrorDevicesUnavailable:
     case cudaErrorDeviceAlreadyInUse:
       return "another process holds the GPU for itself: end it (nvidia-smi shows it) or take another GPU";
@@ -26,8 +25,7 @@ const char* advice(cudaError_t error) {
              "GPU)";
     default:
       return "the GPU is lost to this process: nvidia-smi and the kernel's log (lines with Xid) say why; then go on "
-             "from "
-             "the last checkpoint with --resume";
+             "from the last checkpoint with --resume";
   }
 }
 
@@ -38,6 +36,18 @@ Status check(cudaError_t result, std::string_view doing) {
   (void)cudaGetLastError();
   return run_time_error(fmt::format("CUDA: cannot {}: {} ({}); {}", doing, cudaGetErrorString(result),
                                     cudaGetErrorName(result), advice(result)));
+}
+
+Result<Driver> ask_driver() {
+  Driver driver;
+  std::size_t free = 0, total = 0;
+  MEMO_CHECKED(check(cudaDriverGetVersion(&driver.version), "ask for the driver's version"));
+  MEMO_CHECKED(check(cudaRuntimeGetVersion(&driver.runtime), "ask for the runtime's version"));
+  MEMO_CHECKED(check(cudaGetDeviceCount(&driver.visible), "count the GPUs"));
+  MEMO_CHECKED(check(cudaMemGetInfo(&free, &total), "ask for the GPU's free memory"));
+  driver.free = Bytes(static_cast<std::int64_t>(free));
+  driver.total = Bytes(static_cast<std::int64_t>(total));
+  return driver;
 }
 
 Result<Event> make_event(unsigned flags) {

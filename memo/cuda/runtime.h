@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "memo/base/result.h"
+#include "memo/base/units.h"
 
 namespace memo::cuda {
 
@@ -21,6 +22,14 @@ using Event = std::unique_ptr<CUevent_st, Destroy>;
 // A run-time error "cannot `doing`: ..." unless `result` is success. Clears the runtime's own record of the error, so
 // that other users of the runtime do not take it for theirs.
 Status check(cudaError_t result, std::string_view doing);
+
+// What the driver says: versions as 1000 * major + 10 * minor (the driver's: the newest CUDA that it runs), the GPUs
+// that this process may use, and the memory of the current one.
+struct Driver {
+  int version = 0, runtime = 0, visible = 0;
+  Bytes free, total;
+};
+Result<Driver> ask_driver();
 
 // `flags`: those of cudaEventCreateWithFlags.
 Result<Event> make_event(unsigned flags);

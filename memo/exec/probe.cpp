@@ -2,8 +2,10 @@
 #include "memo/exec/probe.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <memory>
+#include <vector>
 
 #include "memo/exec/cpu_copies.h"
 
@@ -32,19 +34,31 @@ class Probe {
     return engine_.now() - start;
   }
 
-  // Seconds for each call of `work`; when `busy`, copies in both directions run all the time.
-  Result<double> time_work(const std::function<void()>& work, bool busy) {
+  // Seconds for each call of `work`, while copies of both directions run `rounds` times.
+  Result<double> time_work(const std::function<void()>& work, int rounds) {
     work();
+    (void)engine_.take_spans(Direction::out);
+    (void)engine_.take_spans(Direction::in);
     const double start = engine_.now();
+    for (int i = 0; i < rounds; ++i) enqueue(true, true);
     int calls = 0;
-    if (busy) enqueue(true, true);
     while (engine_.now() - start < compute_seconds) {
       work();
       ++calls;
     }
-    const double elapsed = engine_.now() - start;
+    worked_until_ = engine_.now();
     MEMO_CHECKED(engine_.drain());
-    return elapsed / std::max(calls, 1);
+    return (worked_until_ - start) / std::max(calls, 1);
+  }
+
+  // The rate of a direction's copies during the last `time_work`; of all of them, if none ended before the work.
+  [[nodiscard]] BytesPerSecond rate_beside_work(Direction direction) {
+    const std::vector<Span> spans = engine_.take_spans(direction);
+    const auto beside = std::ranges::partition_point(spans, [&](const Span& s) { return s.end <= worked_until_; });
+    const auto last = beside == spans.begin() ? spans.end() : beside;
+    if (last == spans.begin()) return {};
+    const auto bytes = static_cast<double>(request_.value() * (last - spans.begin()));
+    return BytesPerSecond(bytes / std::max((last - 1)->end - spans.front().start, 1e-9));
   }
 
   [[nodiscard]] BytesPerSecond rate(double seconds) const {
@@ -65,6 +79,7 @@ class Probe {
   Bytes request_;
   std::int64_t count_;
   std::byte *out_, *in_;
+  double worked_until_ = 0;
 };
 
 }  // namespace
@@ -76,11 +91,17 @@ Result<TierRates> measure_tier(CopyEngine& engine, std::byte* memory, Bytes byte
   MEMO_TRY(const double write, probe.run(true, false));
   MEMO_TRY(const double read, probe.run(false, true));
   MEMO_TRY(const double both, probe.run(true, true));
-  MEMO_TRY(const double alone, probe.time_work(work, false));
-  MEMO_TRY(const double shared, probe.time_work(work, true));
-  TierRates rates{probe.rate(write), probe.rate(read), probe.rate(both), probe.rate(both), 1};
-  rates.write_with_read = std::min(rates.write_with_read, rates.write);
-  rates.read_with_write = std::min(rates.read_with_write, rates.read);
+  MEMO_TRY(const double alone, probe.time_work(work, 0));
+  // Copies of the whole time that work is timed; a GPU's take a hundredth of it.
+  const auto rounds = static_cast<int>(std::clamp(std::ceil(compute_seconds / both), 1.0, 1000.0));
+  MEMO_TRY(const double shared, probe.time_work(work, rounds));
+  TierRates rates;
+  rates.write = probe.rate(write);
+  rates.read = probe.rate(read);
+  rates.write_with_read = std::min(probe.rate(both), rates.write);
+  rates.read_with_write = std::min(probe.rate(both), rates.read);
+  rates.write_with_compute = probe.rate_beside_work(Direction::out);
+  rates.read_with_compute = probe.rate_beside_work(Direction::in);
   rates.compute_slowdown = std::clamp(shared / alone, 1.0, 2.0);
   return rates;
 }

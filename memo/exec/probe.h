@@ -12,9 +12,10 @@
 namespace memo::exec {
 
 struct TierRates {
-  BytesPerSecond write, read;                       // one direction alone
-  BytesPerSecond write_with_read, read_with_write;  // each while the other runs
-  double compute_slowdown = 1;                      // time of `work` during both copies, over its time alone; >= 1
+  BytesPerSecond write, read;                            // one direction alone
+  BytesPerSecond write_with_read, read_with_write;       // each while the other runs
+  BytesPerSecond write_with_compute, read_with_compute;  // each while the other and `work` run
+  double compute_slowdown = 1;                           // time of `work` during both copies, over its time alone; >= 1
 };
 
 // Copies `bytes` of the engine's tier 0 from and to `memory`, which has room for two requests. `work` is a piece of

@@ -46,12 +46,16 @@ class CudaDevice final : public gpu_memory::GpuDevice {
     if (compute() == nullptr && c10::cuda::getCurrentCUDAStream(place_.index()) != stream_)
       throw std::runtime_error("PyTorch's current stream is not its default stream, on which Memo's calls run");
     const c10::cuda::CUDAStreamGuard guard(stream_);
-    thread_local std::optional<c10::cuda::CUDAStream> has_handles;
-    if (has_handles != stream_) make_handles(place_);
-    has_handles = stream_;
-    work();
+    explained([&] {
+      thread_local std::optional<c10::cuda::CUDAStream> has_handles;
+      if (has_handles != stream_) make_handles(place_);
+      has_handles = stream_;
+      work();
+    });
   }
-  void finish() override { stream_.synchronize(); }
+  void finish() override {
+    explained([&] { stream_.synchronize(); });
+  }
   [[nodiscard]] libtorch::HeapUse unplanned() const override {
     const auto all = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
     const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(place_.index()).allocated_bytes[all];
@@ -61,6 +65,19 @@ class CudaDevice final : public gpu_memory::GpuDevice {
   void reset_unplanned_peak() override { c10::cuda::CUDACachingAllocator::resetPeakStats(place_.index()); }
 
  private:
+  // Where LibTorch throws because the GPU is lost, which every call says from then on, throws what is to be done.
+  void explained(const std::function<void()>& work) const {
+    try {
+      work();
+    } catch (const std::exception&) {
+      const cudaError_t state = cudaStreamQuery(compute());
+      const Status lost = state == cudaErrorNotReady ? Status() : cuda::check(state, "go on");
+      if (!lost) throw std::runtime_error(lost.error().message);
+      (void)cudaGetLastError();  // of the query
+      throw;
+    }
+  }
+
   const std::string name_;
   const at::Device place_;
   const c10::cuda::CUDAStream stream_;
@@ -71,8 +88,10 @@ class CudaDevice final : public gpu_memory::GpuDevice {
 Result<std::unique_ptr<libtorch::Device>> open_cuda_device(cuda::Device::Compute compute, int index) {
   MEMO_TRY(cuda::Device device, cuda::Device::open(compute, index));
   if (device.capability() < 80)
-    return bad_input(fmt::format("{}: compute capability {}.{}; flash attention in bfloat16 needs 8.0 or more",
-                                 device.name(), device.capability() / 10, device.capability() % 10));
+    return bad_input(
+        fmt::format("{}: compute capability {}.{}; flash attention in bfloat16 needs 8.0 or more: "
+                    "take a newer GPU, or set memory.device = \"cpu\"",
+                    device.name(), device.capability() / 10, device.capability() % 10));
   install_allocator();
   at::globalContext().lazyInitDevice(at::kCUDA);
   std::string name = device.name();

@@ -1,6 +1,8 @@
 // A device's arena, tiers and copy engine, from the CUDA backend.
 #include "memo/gpu_memory/gpu_device.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -25,14 +27,23 @@ Result<libtorch::Arena> GpuDevice::map(Bytes bytes) {
   return libtorch::Arena(std::shared_ptr<std::byte>(std::move(memory)), bytes);
 }
 
-Result<std::optional<Bytes>> GpuDevice::room() {
-  constexpr std::int64_t most_reserved = std::int64_t{1} << 30;
+Result<std::optional<libtorch::DeviceFacts>> GpuDevice::facts() {
   const cuda::Current there(device_.index());
   release_cache();
-  std::size_t free = 0, total = 0;
-  MEMO_CHECKED(cuda::check(cudaMemGetInfo(&free, &total), "ask for the GPU's free memory"));
-  const auto left = static_cast<std::int64_t>(free), all = static_cast<std::int64_t>(total);
-  return Bytes(std::max<std::int64_t>(1, left - std::min(most_reserved, all / 16)));
+  MEMO_TRY(const cuda::Driver driver, cuda::ask_driver());
+  const auto version = [](int number) { return fmt::format("{}.{}", number / 1000, number % 1000 / 10); };
+  return libtorch::DeviceFacts{fmt::format("{}.{}", device_.capability() / 10, device_.capability() % 10),
+                               version(driver.version),
+                               version(driver.runtime),
+                               driver.visible,
+                               driver.free,
+                               driver.total};
+}
+
+Result<std::optional<Bytes>> GpuDevice::room() {
+  constexpr Bytes most_reserved(std::int64_t{1} << 30);
+  MEMO_TRY(const std::optional<libtorch::DeviceFacts> now, facts());
+  return std::max(Bytes(1), now->free - std::min(most_reserved, now->total / 16));
 }
 
 Result<std::unique_ptr<exec::TierStore>> GpuDevice::host_tier(Bytes bytes) { return cuda::host_tier(device_, bytes); }

@@ -19,6 +19,7 @@ class GpuDevice : public libtorch::Device {
   // What is free, less a reserve for the workspaces of cuBLAS and cuDNN, kernels that are loaded later, and the
   // allocations of LibTorch that no plan places: a sixteenth of the GPU, at most 1 GiB.
   Result<std::optional<Bytes>> room() final;
+  Result<std::optional<libtorch::DeviceFacts>> facts() final;
 
  protected:
   // Call `prepare` before use.

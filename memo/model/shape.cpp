@@ -55,6 +55,8 @@ Result<Shape> read_config(const Path& folder) {
   read_architectures(reader, *family);
   // Refuses keys that transformers' base class of configs would act on.
   for (const char* feature : {"quantization_config", "per_layer_config", "is_encoder_decoder"}) reader.refuses(feature);
+  // No kernel of the decoder has a soft cap.
+  for (const char* cap : {"attn_logit_softcapping", "final_logit_softcapping"}) reader.refuses(cap);
   MEMO_CHECKED(reader.status());
 
   MEMO_TRY(Shape shape, family->read(config, file));

@@ -24,11 +24,12 @@ def attach(model: torch.nn.Module, context: int, block: int | str = "auto", devi
 
     context: number of tokens to plan for, of one sequence or of all rows of a batch together; other lengths get plans of
     their own. block: tokens per block. device_limit: bytes, or "2GiB", for weights, gradients, AdamW's moments and
-    everything else of a step; None: no limit. host_limit, or disk (a folder) with disk_limit: the tier for swapped
-    tensors. strategy: "memo", "resident", "recompute" or "offload". sequence_group: a torch.distributed group over whose
-    ranks the sequence is split (`split_sequence`); `context` and limits are then those of a rank. layers, example: for a
-    model that is not of transformers, see memo.own_model. check: compares a layer of each kind with the model's own.
-    plan: a Plan, or the path of one that `Plan.save` wrote, to use for sequences of `context` instead of a new one.
+    everything else of a step; None: no limit, or on a GPU what it has free, less a reserve, which a warning says. host_limit,
+    or disk (a folder) with disk_limit: the tier for swapped tensors. strategy: "memo", "resident", "recompute" or
+    "offload". sequence_group: a torch.distributed group over whose ranks the sequence is split (`split_sequence`); `context`
+    and limits are then those of a rank. layers, example: for a model that is not of transformers, see memo.own_model. check:
+    compares a layer of each kind with the model's own. plan: a Plan, or the path of one that `Plan.save` wrote, to use for
+    sequences of `context` instead of a new one.
 
     Raises UnsupportedModel where the model cannot run so, ValueError where nothing fits; the model is then unchanged.
     """

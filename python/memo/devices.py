@@ -21,7 +21,7 @@ def of(names, layers) -> torch.device:
     return device
 
 
-def check_attention(name, device_type, dtype, softcap):
+def check_attention(name, device_type, dtype, softcap, head_dim):
     """Refuses attention for which the device has no kernel. dtype: that of its operands."""
     if device_type == "cpu":
         if dtype not in (torch.float32, torch.bfloat16):
@@ -32,6 +32,8 @@ def check_attention(name, device_type, dtype, softcap):
                                "model.to(torch.bfloat16)")
     if softcap:
         raise UnsupportedModel(f"{name}: a soft cap of {softcap} on attention's scores; on a GPU there is none")
+    if head_dim > 256 or head_dim % 8:  # as in memo/gpu/registered.cpp
+        raise UnsupportedModel(f"{name}: attention of heads of {head_dim}; on a GPU they are multiples of 8 up to 256")
 
 
 def same_random(device):

@@ -195,7 +195,7 @@ class Calls:
         query, key, value, softcap, window, mask = came
         self._check_shapes(layer, query, key, value)
         dtype = autocast.of_attention(autocast.state(x.device.type), x.dtype)
-        devices.check_attention(self.names[layer], x.device.type, dtype, softcap)
+        devices.check_attention(self.names[layer], x.device.type, dtype, softcap, query.shape[-1])
         self._waiting[layer, block] = waiting
         return query[0], key[0], value[0], softcap or 0.0, self._masks[layer].core(mask, window or 0)
 

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import itertools
 import typing
+import warnings
 
 import torch
 
@@ -43,8 +44,10 @@ class Planning:
         self._kinds, self._profilers, self._plans = collections.OrderedDict(), {}, {}
         self.own_forward = lambda layer: layer.forward  # below attaching's patch
         self.look_again()
-        if not device_limit:
-            self.device_limit = self._room()
+        if not device_limit and (room := self._room()):
+            self.device_limit = room
+            warnings.warn(f"memo: device_limit = {_core.format_bytes(room)}: what {self.device} has free, less a reserve, and "
+                          "what the model holds already", stacklevel=4)
         with devices.same_random(self.device):
             self.head = kind.head()
         state = self.state_before_steps()

@@ -95,6 +95,7 @@ REFUSED = {
         dict(hidden_act="gelu"), dict(attention_dropout=0.1), dict(pretraining_tp=2), dict(is_encoder_decoder=True),
         dict(architectures=["LlamaForSequenceClassification"]), dict(quantization_config={"quant_method": "fp8"}),
         dict(partial_rotary_factor=0.5), dict(model_type="phi3"), dict(rms_norm_eps=float("inf")),
+        dict(attn_logit_softcapping=50.0), dict(final_logit_softcapping=30.0),
         dict(rope_scaling=dict(rope_type="longrope", factor=2.0, short_factor=[1.0] * 8, long_factor=[2.0] * 8)),
         dict(rope_scaling=dict(rope_type="proportional", factor=2.0)), dict(rope_scaling=YARN | dict(finetuned=True)),
         dict(rope_scaling=dict(type="linear", factor=2.0, attention_factor=1.5)), dict(rope_scaling=dict(type="linear")),

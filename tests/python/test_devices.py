@@ -53,21 +53,24 @@ def test_a_model_that_is_moved_after_it_was_attached_is_refused(ids):
 
 
 def test_attention_that_a_gpu_has_no_kernel_for_is_refused_by_name():
-    devices.check_attention("l", "cpu", torch.float32, 5.0)
+    devices.check_attention("l", "cpu", torch.float32, 5.0, 320)
     with pytest.raises(memo.UnsupportedModel, match=r"^model\.layers\.0 .*: attention of torch\.float16"):
         memo.attach(families.make("llama", torch.float16), context=256)
-    devices.check_attention("l", "cuda", torch.bfloat16, None)
+    devices.check_attention("l", "cuda", torch.bfloat16, None, 256)
     with pytest.raises(memo.UnsupportedModel, match=r"^layers\.3: attention of torch\.float32"):
-        devices.check_attention("layers.3", "cuda", torch.float32, None)
+        devices.check_attention("layers.3", "cuda", torch.float32, None, 64)
     with pytest.raises(memo.UnsupportedModel, match=r"^layers\.3: a soft cap of 5\.0"):
-        devices.check_attention("layers.3", "cuda", torch.bfloat16, 5.0)
+        devices.check_attention("layers.3", "cuda", torch.bfloat16, 5.0, 64)
+    for head_dim in (320, 20):
+        with pytest.raises(memo.UnsupportedModel, match=rf"^layers\.3: attention of heads of {head_dim}; .* multiples of 8"):
+            devices.check_attention("layers.3", "cuda", torch.bfloat16, None, head_dim)
 
 
 def test_work_in_backward_gives_what_it_returns_and_what_it_raises():
     with torch.no_grad():
         assert devices.in_backward("cpu", lambda: (threading.get_ident(), 3)) == (threading.get_ident(), 3)
     with pytest.raises(memo.UnsupportedModel, match="so it is"):
-        devices.in_backward("cpu", lambda: devices.check_attention("so it is", "cuda", torch.float32, None))
+        devices.in_backward("cpu", lambda: devices.check_attention("so it is", "cuda", torch.float32, None, 64))
 
 
 @pytest.mark.parametrize("options", [{"strategy": "recompute"}, {"strategy": "offload", "disk": "/var/tmp"}])
@@ -88,7 +91,7 @@ def test_backward_on_a_thread_of_its_own_gives_the_same_bits(options, ids):
 _BUILD = Path(__file__).parents[2] / "build"
 _STEPS = """
 import emulated_torch
-import families, memo, sys, torch
+import families, memo, sys, torch, warnings
 torch.set_num_threads(1)
 family, place, length, batch, options = eval(sys.argv[1])
 ids = torch.randint(1, 97, (batch, length), generator=torch.Generator().manual_seed(2)).to(place)
@@ -100,7 +103,9 @@ model = families.make(family, torch.bfloat16).to(place)
 floats = lambda step: (step[0], {name: g.float() for name, g in step[1].items()})
 exact = floats(families.step(families.make(family, torch.bfloat16).float().to(place), **given))
 plain = families.differences(floats(families.step(model, **given)), exact)
-with memo.attached(model, context=384, block=128, **options) as attachment:
+with warnings.catch_warnings(record=True) as said, memo.attached(model, context=384, block=128, **options) as attachment:
+    said = [str(one.message) for one in said]
+    assert [line for line in said if " GiB: what " + str(model.device) + " has free, less a reserve" in line], said
     for _ in range(2):
         ours = families.differences(floats(families.step(model, **given)), exact)
         assert ours[0] <= 1e-2 and ours[1] <= 2 * plain[1], (ours, plain)

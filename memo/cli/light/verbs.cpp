@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "memo/cli/beside.h"
+#include "memo/cli/gpu.h"
 #include "memo/cli/here.h"
 #include "memo/cli/planning.h"
 #include "memo/cli/tensor_verbs.h"
@@ -48,10 +49,15 @@ Status train(const TrainOptions&, job::Job) { return hand_over(); }
 Status compare(const CompareOptions&, job::Job) { return hand_over(); }
 Status eval(const EvalOptions&) { return hand_over(); }
 
-Result<plan::Profile> measure_profile(const job::Job&) { return hand_over(); }
-
-Result<job::Job> with_device_limit(job::Job job) { return job; }
+Result<ForHere> plan_here(job::Job) { return hand_over(); }
 
 Result<estimate::Hardware> measure_here(const Path&, const model::Shape&) { return hand_over(); }
+
+bool trains_on_gpus() { return MEMO_GPU; }
+
+std::optional<Result<Gpu>> look_at_gpu(const Memory&) {
+  if (!trains_on_gpus() || !has_nvidia_driver()) return std::nullopt;
+  return hand_over();
+}
 
 }  // namespace memo::cli

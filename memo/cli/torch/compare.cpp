@@ -8,11 +8,10 @@
 #include "memo/base/json.h"
 #include "memo/base/text.h"
 #include "memo/cli/machine.h"
-#include "memo/cli/planning.h"
 #include "memo/cli/python.h"
 #include "memo/cli/tensor_verbs.h"
+#include "memo/cli/torch/device.h"
 #include "memo/cli/torch/progress.h"
-#include "memo/libtorch/memory/device_kind.h"
 #include "memo/libtorch/train/run_files.h"
 #include "memo/libtorch/train/run_folder.h"
 
@@ -70,10 +69,10 @@ Status compare(const CompareOptions& options, job::Job job) {
   MEMO_CHECKED(libtorch::check_comparison_folder(options.out, names));
   MEMO_CHECKED(make_folder(options.out));
   MEMO_TRY(const libtorch::RunLock lock, libtorch::RunLock::take(options.out));
-  MEMO_TRY(job, with_device_limit(std::move(job)));
-  MEMO_TRY(const plan::Profile profile, profile_for(job, options.profile));
+  MEMO_TRY(const DeviceHere device, open_device(job));
+  MEMO_TRY(job, with_device_limit(std::move(job), *device));
+  MEMO_TRY(const plan::Profile profile, profile_for(job, options.profile, measure_on(device)));
   MEMO_CHECKED(plan::write_profile(profile, Path(options.out) / profile_name));
-  MEMO_TRY(const auto device, libtorch::open_device(job.memory.device, job.model.dtype));
   std::vector<Row> rows;
   for (const std::string& strategy : options.strategies) {
     const auto plan = plan_for(job, profile, strategy);

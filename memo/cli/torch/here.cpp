@@ -13,7 +13,7 @@ Result<estimate::Hardware> measure_here(const Path& disk, const model::Shape& sh
   estimate::Hardware here;
   here.name = "here";
   here.peak = here.matmul = rates.matmul;
-  here.memory = machine.memory_limit ? *machine.memory_limit : machine.memory_total;
+  here.memory = machine.memory.limit.value_or(machine.memory.total);
   here.memory_rate = rates.memory;
   here.gpus_per_node = 1;
   here.host_memory = measured.free;

@@ -8,11 +8,10 @@
 
 #include "memo/base/text.h"
 #include "memo/cli/machine.h"
-#include "memo/cli/planning.h"
 #include "memo/cli/python.h"
 #include "memo/cli/tensor_verbs.h"
+#include "memo/cli/torch/device.h"
 #include "memo/cli/torch/progress.h"
-#include "memo/libtorch/memory/device_kind.h"
 #include "memo/libtorch/train/run_folder.h"
 #include "memo/plan/for_job.h"
 #include "memo/report/event_file.h"
@@ -20,13 +19,13 @@
 namespace memo::cli {
 namespace {
 
-Result<plan::Plan> find_plan(const TrainOptions& options, const job::Job& job) {
+Result<plan::Plan> find_plan(const TrainOptions& options, const job::Job& job, const DeviceHere& device) {
   if (options.plan) {
     MEMO_TRY(plan::Plan plan, plan::read_plan(*options.plan));
     MEMO_CHECKED(plan::check_for_job(plan.profile, job, *options.plan + ": the plan"));
     return plan;
   }
-  return plan_job(job, options.profile, options.strategy);
+  return plan_job(job, options.profile, options.strategy, measure_on(device));
 }
 
 // Plans by the same profile, with at most `room` on the disk.
@@ -82,11 +81,11 @@ Status train(const TrainOptions& options, job::Job job) {
   if (options.tensorboard) {
     MEMO_TRY(events, report::EventFile::create(*options.tensorboard, seconds_since_1970()));
   }
+  MEMO_TRY(const DeviceHere device, open_device(job));
   if (!options.plan) {
-    MEMO_TRY(job, with_device_limit(std::move(job)));
+    MEMO_TRY(job, with_device_limit(std::move(job), *device));
   }
-  MEMO_TRY(plan::Plan plan, find_plan(options, job));
-  MEMO_TRY(const auto device, libtorch::open_device(job.memory.device, job.model.dtype));
+  MEMO_TRY(plan::Plan plan, find_plan(options, job, device));
   if (!options.json) say(describe(plan));
   libtorch::TrainRequest request = shown_run(options.out, job, plan);
   request.resume = options.resume;

@@ -15,6 +15,7 @@
 #include "memo/base/check.h"
 #include "memo/base/index.h"
 #include "memo/libtorch/kernels/attention_mask.h"
+#include "memo/libtorch/measure/requests.h"
 #include "memo/libtorch/memory/allocator.h"
 #include "memo/libtorch/memory/witness.h"
 
@@ -179,7 +180,7 @@ class Recorder {
   Status add_trace(SegmentIndex s, bool backward, Tokens tokens, const std::vector<AllocationEvent>& events,
                    const std::vector<at::Tensor>& outputs, const std::vector<model::Use>& writes,
                    const std::vector<const void*>& saved) {
-    plan::Trace trace{s, backward, tokens, Seconds(0), requests(events)};
+    plan::Trace trace{s, backward, tokens, Seconds(0), requests_of(events)};
     std::map<const void*, std::size_t> last;  // the last request at each address
     std::size_t request = 0;
     for (const AllocationEvent& event : events)
@@ -225,32 +226,12 @@ class Recorder {
     return {};
   }
 
-  static std::vector<plan::Request> requests(const std::vector<AllocationEvent>& events) {
-    std::vector<plan::Request> result;
-    std::map<const void*, std::size_t> live;
-    for (std::size_t e = 0; e < events.size(); ++e) {
-      if (events[e].is_malloc) {
-        live[events[e].address] = result.size();
-        result.push_back({.bytes = events[e].bytes, .born = static_cast<int>(e)});
-      } else if (const auto found = live.find(events[e].address); found != live.end()) {
-        result[found->second].dies = static_cast<int>(e);
-        live.erase(found);
-      }
-    }
-    return result;
-  }
-
   // On a GPU the memory of core attention depends on the number of documents: a plan has the most of one and many.
   Status record_core(SegmentIndex s) {
     MEMO_TRY(std::vector<plan::Trace> most, core_traces(s, false));
     if (!device_.is_cpu()) {
       MEMO_TRY(const std::vector<plan::Trace> many, core_traces(s, true));
-      for (std::size_t t = 0; t < most.size(); ++t) {
-        if (most[t].requests.size() != many[t].requests.size())
-          return run_time_error("profile: core attention allocates differently with documents");
-        for (std::size_t r = 0; r < most[t].requests.size(); ++r)
-          most[t].requests[r].bytes = std::max(most[t].requests[r].bytes, many[t].requests[r].bytes);
-      }
+      for (std::size_t t = 0; t < most.size(); ++t) MEMO_CHECKED(take_most(most[t], many[t]));
     }
     for (plan::Trace& trace : most) traces_.push_back(std::move(trace));
     return {};
@@ -283,21 +264,12 @@ class Recorder {
     std::vector<plan::Trace> result;
     for (std::size_t side = 0; side < 2; ++side) {
       const plan::Trace &a = recorded[side], &b = recorded[side + 2];
-      if (a.requests.size() != b.requests.size())
-        return run_time_error("profile: core attention allocates differently at different lengths");
-      const auto add_at = [&](Tokens tokens) {
-        plan::Trace trace = b;
-        trace.tokens = tokens;
-        for (std::size_t r = 0; r < b.requests.size() && large > small; ++r) {
-          const std::int64_t slope = (b.requests[r].bytes - a.requests[r].bytes).value() / (large - small).value();
-          trace.requests[r].bytes = b.requests[r].bytes + Bytes(slope * (tokens - large).value());
-        }
-        result.push_back(std::move(trace));
-      };
-      add_at(flow_.context);
-      if (b.backward) continue;
+      std::vector<Tokens> lengths{flow_.context};
       for (const int blocks : flow_.prefixes())
-        if (flow_.block * blocks >= small) add_at(flow_.block * blocks);
+        if (!b.backward && flow_.block * blocks >= small) lengths.push_back(flow_.block * blocks);
+      for (const Tokens tokens : lengths) {
+        MEMO_TRY(result.emplace_back(), at_length(tokens, a, b));
+      }
     }
     return result;
   }

@@ -7,10 +7,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 
 #include "memo/base/text.h"
-#include "memo/exec/probe.h"
 #include "memo/plan/program.h"
 
 namespace memo::libtorch {
@@ -18,19 +18,43 @@ namespace {
 
 using Say = std::function<void(const std::string&)>;
 
-// A tier's rates through the copy streams that a run uses.
+// A product of square matrices that takes some milliseconds, as a stand-in for calls.
+class Product {
+ public:
+  explicit Product(Device& device) : device_(device) {
+    constexpr double enough = 2e-3;  // seconds
+    for (std::int64_t width = 512; width <= 8192; width *= 2) {
+      make(width);
+      (*this)();  // the first loads the kernel
+      const auto start = Clock::now();
+      (*this)();
+      if (std::chrono::duration<double>(Clock::now() - start).count() > enough) return;
+    }
+  }
+  void operator()() {
+    device_.run([&] { at::mm_out(c_, a_, b_); });
+    device_.finish();
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  void make(std::int64_t width) {
+    const at::Device place = device_.of_tensors();
+    const auto options = at::dtype(place.is_cpu() ? at::kFloat : at::kBFloat16).device(place);
+    device_.run([&] {
+      a_ = at::full({width, width}, 0.5, options);
+      b_ = a_.clone();
+      c_ = at::empty({width, width}, options);
+    });
+  }
+
+  Device& device_;
+  at::Tensor a_, b_, c_;
+};
+
 Status add_rates(const char* name, exec::TierStore& store, Bytes capacity, Bytes probe, Bytes request,
                  std::int64_t alignment, Device& device, plan::Profile& profile) {
-  MEMO_TRY(const auto engine, device.copy_engine({&store}));
-  MEMO_TRY(const Arena buffer, device.map(request * 2));
-  const auto options = at::dtype(at::kFloat).device(device.of_tensors());
-  at::Tensor a, b, c;
-  device.run([&] { a = at::full({512, 512}, 0.5, options), b = a.clone(), c = at::empty({512, 512}, options); });
-  const auto work = [&] {
-    device.run([&] { at::mm_out(c, a, b); });
-    device.finish();
-  };
-  MEMO_TRY(const exec::TierRates rates, exec::measure_tier(*engine, buffer.data(), probe, request, work));
+  MEMO_TRY(const exec::TierRates rates, measure_copies(device, store, probe, request));
   profile.tiers.push_back({name, capacity, rates.write, rates.read, rates.write_with_read, rates.read_with_write,
                            rates.compute_slowdown, alignment});
   return {};
@@ -66,6 +90,12 @@ Status add_host(plan::Profile& profile, const job::MemoryLimits& memory, Device&
 }
 
 }  // namespace
+
+Result<exec::TierRates> measure_copies(Device& device, exec::TierStore& store, Bytes probe, Bytes request) {
+  MEMO_TRY(const auto engine, device.copy_engine({&store}));
+  MEMO_TRY(const Arena buffer, device.map(request * 2));
+  return exec::measure_tier(*engine, buffer.data(), probe, request, Product(device));
+}
 
 Status add_tier(plan::Profile& profile, const job::MemoryLimits& memory, Device& device, const Say& say) {
   if (memory.host_limit > Bytes(0) && memory.disk)

@@ -17,6 +17,13 @@
 
 namespace memo::libtorch {
 
+// What the driver of a device says of it.
+struct DeviceFacts {
+  std::string capability, driver, runtime;  // versions
+  int visible = 1;                          // devices of its kind that this process may use
+  Bytes free, total;                        // memory
+};
+
 class Device : public exec::Backend {
  public:
   [[nodiscard]] virtual std::string name() const = 0;       // as a profile names it
@@ -24,6 +31,8 @@ class Device : public exec::Backend {
   virtual Result<Arena> map(Bytes bytes) = 0;               // maps an arena in its memory
   // The memory that a plan may take now; none: as much as it wants.
   virtual Result<std::optional<Bytes>> room() { return std::optional<Bytes>(); }
+  // None: it is the host itself. LibTorch keeps no unused memory meanwhile.
+  virtual Result<std::optional<DeviceFacts>> facts() { return std::optional<DeviceFacts>(); }
   // Runs work that touches tensors of the device, after everything that its compute stream was given before. Calls may
   // nest.
   virtual void run(const std::function<void()>& work) = 0;

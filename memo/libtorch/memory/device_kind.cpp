@@ -18,7 +18,7 @@ std::vector<DeviceKind>& registry() {
 const DeviceKind& cpu() {
   static const DeviceKind kind{"cpu", c10::DeviceType::CPU,
                                [](Stream, int) -> Result<std::unique_ptr<Device>> { return cpu_device(); },
-                               [](job::DType) { return Status(); }};
+                               [](const OfAttention&) { return Status(); }};
   return kind;
 }
 
@@ -39,14 +39,14 @@ const DeviceKind* kind_of(c10::DeviceType tensors) {
   return tensors == cpu().tensors ? &cpu() : nullptr;
 }
 
-Result<std::unique_ptr<Device>> open_device(const std::string& name, job::DType dtype) {
+Result<std::unique_ptr<Device>> open_device(const std::string& name, const OfAttention& heads,
+                                            const std::function<void(const std::string&)>& say) {
   for (const DeviceKind* kind : device_kinds()) {
     if (name != "auto" && name != kind->name) continue;
-    const Status trains = kind->trains(dtype);
-    if (!trains && name != "auto") return tl::unexpected(trains.error());
-    if (!trains) continue;
-    auto device = kind->open(Stream::own, 0);
+    const Status trains = kind->trains(heads);
+    auto device = trains ? kind->open(Stream::own, 0) : tl::unexpected<Error>(trains.error());
     if (device || name != "auto") return device;
+    if (say) say(fmt::format("memory.device = \"auto\" is not \"{}\": {}", kind->name, device.error().message));
   }
   return bad_input(fmt::format("memory.device = \"{}\": this build has no {} backend; use \"cpu\"", name,
                                name == "cuda" ? "CUDA" : name));

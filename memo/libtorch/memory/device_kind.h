@@ -4,6 +4,8 @@
 
 #include <c10/core/Device.h>
 
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -19,12 +21,18 @@ struct Kernels;  // memo/libtorch/kernels/table.h
 // The stream that calls run on: one of Memo's own, or the caller's, in order with the caller's other work.
 enum class Stream { own, of_caller };
 
+// What attention computes with.
+struct OfAttention {
+  job::DType dtype = job::DType::float32;
+  std::int64_t head_dim = 0;
+};
+
 struct DeviceKind {
   std::string name;                                                   // its name in memory.device
   c10::DeviceType tensors;                                            // where its tensors lie, for LibTorch
   Result<std::unique_ptr<Device>> (*open)(Stream stream, int index);  // index: of several devices of the kind
-  Status (*trains)(job::DType dtype);     // an error says why the kind does not train this dtype
-  const Kernels& (*kernels)() = nullptr;  // null: the kernels of the CPU
+  Status (*trains)(const OfAttention& heads);                         // an error says why the kind does not train them
+  const Kernels& (*kernels)() = nullptr;                              // null: the kernels of the CPU
 };
 
 // A folder's entry, in a file of its own: `const Registered registered({...});`. The registry is global, since linking
@@ -38,8 +46,10 @@ std::vector<const DeviceKind*> device_kinds();
 // The first kind whose tensors are these; null if there is none.
 const DeviceKind* kind_of(c10::DeviceType tensors);
 
-// The device that memory.device names. "auto" is the first kind that trains the dtype and opens.
-Result<std::unique_ptr<Device>> open_device(const std::string& name, job::DType dtype);
+// The device that memory.device names. "auto" is the first kind that trains such heads and opens; `say` is told why
+// kinds before it were passed over.
+Result<std::unique_ptr<Device>> open_device(const std::string& name, const OfAttention& heads,
+                                            const std::function<void(const std::string&)>& say = {});
 // The device of tensors at `place`, on the caller's stream.
 Result<std::unique_ptr<Device>> open_device(c10::Device place);
 

@@ -130,10 +130,12 @@ Result<StepResult> Session::step(const std::vector<Sample>& samples, std::int64_
     result.report = std::move(report);
   }
   s.unplanned_peak = std::max(s.unplanned_peak, s.device.unplanned().peak - before);
-  s.device.run([&] { s.state.end_step(); });
-  result.loss = s.segments.loss_sum.value() / static_cast<double>(targets);
-  result.gradient_norm = s.state.gradient_norm();
-  result.finite = !s.state.refused();
+  s.device.run([&] {
+    s.state.end_step();
+    result.loss = s.segments.loss_sum.value() / static_cast<double>(targets);
+    result.gradient_norm = s.state.gradient_norm();
+    result.finite = !s.state.refused();
+  });
   result.not_finite = s.runner.not_finite();
   result.seconds = Seconds(now() - start);
   if (checked) result.check = checked->report();

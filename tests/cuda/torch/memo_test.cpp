@@ -7,7 +7,9 @@ namespace memo::cuda::emulated {
 namespace {
 
 using testing::ElementsAre;
+using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::ThrowsMessage;
 
 TEST(MemoOnAGpu, SumsSquaresWithoutMemory) {
   at::manual_seed(1);
@@ -28,6 +30,20 @@ TEST(MemoOnAGpu, AddsColumnSumsWithOnesOnly) {
                 ElementsAre(16384 * d.element_size()));
     EXPECT_TRUE(at::allclose(gradient.cpu(), d.to(at::kFloat).sum(0) + 1, 1e-3, 1e-2));
   }
+}
+
+TEST(MemoOnAGpu, WhatALostGpuMakesLibTorchThrowSaysWhatToDo) {
+  const auto device = gpu::open_cuda_device();
+  ASSERT_TRUE(device) << device.error().message;
+  const at::Tensor x = at::ones({8}, cuda_0);
+  fail("", cudaErrorECCUncorrectable);
+  const auto lost = ThrowsMessage<std::runtime_error>(AllOf(HasSubstr("cudaErrorECCUncorrectable"), HasSubstr("Xid")));
+  EXPECT_THAT([&] { (*device)->run([&] { (void)x.sum().item<float>(); }); }, lost);
+  EXPECT_THAT([&] { (*device)->finish(); }, lost);
+  heal();
+  EXPECT_THAT([&] { (*device)->run([] { throw std::logic_error("of its own"); }); },
+              ThrowsMessage<std::logic_error>(HasSubstr("of its own")));
+  EXPECT_EQ(cudaGetLastError(), cudaSuccess);
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 // The one place of global state. Linking it makes the process one with a GPU, whose settings are in the environment:
-// MEMO_EMULATED_PACE (prompt, late, random), _DEVICES, _BYTES (of each device's memory), _SEED (of sums without an
-// order), and _WAITS: a file to which the host's waits are written at the end, "count what" a line.
+// MEMO_EMULATED_PACE (prompt, late, random), _DEVICES, _BYTES (of each device's memory), _TAKEN (of these, by others),
+// _LOCKABLE (bytes that may be registered), _CAPABILITY (90), _SEED (of sums without an order), _FAIL (calls that fail,
+// "function:error's number:calls before it"; without a function all do), and _WAITS: a file to which the host's waits
+// are written at the end, "count what" a line.
 #include "tests/cuda/torch/state.h"
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -15,6 +17,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <random>
+#include <sstream>
 
 #include "memo/base/check.h"
 #include "tests/cuda/torch/device.h"
@@ -31,10 +34,21 @@ Settings settings() {
   Settings result;
   result.devices = std::stoi(environment("MEMO_EMULATED_DEVICES", "1"));
   result.device_bytes = std::stoll(environment("MEMO_EMULATED_BYTES", "8589934592"));
+  result.taken_bytes = std::stoll(environment("MEMO_EMULATED_TAKEN", "0"));
+  result.lockable_bytes = std::stoll(environment("MEMO_EMULATED_LOCKABLE", "9223372036854775807"));
+  result.capability = std::stoi(environment("MEMO_EMULATED_CAPABILITY", "90"));
   const std::string pace = environment("MEMO_EMULATED_PACE", "prompt");
   MEMO_CHECK(pace == "prompt" || pace == "late" || pace == "random", "MEMO_EMULATED_PACE is one of the paces");
   result.pace = pace == "late" ? Pace::late : pace == "random" ? Pace::random : Pace::prompt;
   return result;
+}
+
+void plant_failure(const std::string& text) {
+  std::istringstream parts(text);
+  std::string function, error, after;
+  const bool whole = std::getline(parts, function, ':') && std::getline(parts, error, ':') && (parts >> after);
+  MEMO_CHECK(whole, "MEMO_EMULATED_FAIL has three parts");
+  fail(function, static_cast<cudaError_t>(std::stoi(error)), std::stoi(after));
 }
 
 void write_waits() {
@@ -44,6 +58,7 @@ void write_waits() {
 
 const bool opened = [] {
   reset(settings());
+  if (const std::string text = environment("MEMO_EMULATED_FAIL", ""); !text.empty()) plant_failure(text);
   c10::SetAllocator(c10::kCUDA, &caching_allocator());
   c10::cuda::CUDACachingAllocator::allocator.store(&caching_allocator());
   if (!environment("MEMO_EMULATED_WAITS", "").empty())

@@ -78,6 +78,17 @@ cudaError_t cudaGetDeviceCount(int* count) {
   return *count > 0 ? cudaSuccess : note(cudaErrorNoDevice);
 }
 
+cudaError_t cudaDriverGetVersion(int* version) {
+  ENTER();
+  *version = machine().settings().driver;
+  return cudaSuccess;
+}
+
+cudaError_t cudaRuntimeGetVersion(int* version) {
+  *version = CUDART_VERSION;
+  return cudaSuccess;
+}
+
 cudaError_t cudaSetDevice(int device) {
   ENTER();
   if (device < 0 || device >= machine().settings().devices) return note(cudaErrorInvalidDevice);
@@ -129,6 +140,7 @@ const char* cudaGetErrorName(cudaError_t error) {
     NAME(cudaErrorInsufficientDriver);
     NAME(cudaErrorDevicesUnavailable);
     NAME(cudaErrorNoDevice);
+    NAME(cudaErrorECCUncorrectable);
     NAME(cudaErrorInvalidDevice);
     NAME(cudaErrorInvalidResourceHandle);
     NAME(cudaErrorNotReady);

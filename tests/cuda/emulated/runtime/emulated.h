@@ -30,8 +30,10 @@ enum class Pace { prompt, late, random };
 struct Settings {
   int devices = 1;
   std::string name = "an emulated GPU";
-  int capability = 90, multiprocessors = 132;         // those of an H200
+  int capability = 90, multiprocessors = 132;  // those of an H200
+  int driver = CUDART_VERSION;
   std::int64_t device_bytes = std::int64_t{1} << 30;  // of each device
+  std::int64_t taken_bytes = 0;                       // of those, by other processes
   std::int64_t lockable_bytes = std::numeric_limits<std::int64_t>::max();
   Pace pace = Pace::prompt;  // of streams made from now on
   std::uint64_t seed = 1;    // of random paces

@@ -33,7 +33,7 @@ bool Machine::free(void* memory) {
 
 std::int64_t Machine::free_bytes(int device) {
   const std::lock_guard lock(mutex_);
-  std::int64_t free = settings_.device_bytes;
+  std::int64_t free = settings_.device_bytes - settings_.taken_bytes;
   for (const auto& [address, allocation] : device_)
     if (allocation.device == device) free -= static_cast<std::int64_t>(allocation.bytes);
   return free;
