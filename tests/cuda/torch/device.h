@@ -63,6 +63,9 @@ const at::Generator& default_generator(c10::DeviceIndex index);
 at::Generator new_generator(c10::DeviceIndex index);
 at::Generator on_host(const at::Generator& generator);
 
+// Of pinned memory of the host.
+c10::Allocator* pinned_allocator();
+
 // For sums that CUDA adds by atomics, a number that is another one at each call, and in each process.
 std::uint64_t another_order();
 

@@ -1,6 +1,6 @@
 // The one place of global state. Linking it makes the process one with a GPU, whose settings are in the environment:
 // MEMO_EMULATED_PACE (prompt, late, random), _DEVICES, _BYTES (of each device's memory), _SEED (of sums without an
-// order), and _WAITS: a file to which the host's waits are written at the end, "count what" a line.
+// order), _PLANT (planted.h), and _WAITS: a file to which the host's waits are written at the end, "count what" a line.
 #include "tests/cuda/torch/state.h"
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -17,6 +17,7 @@
 
 #include "memo/base/check.h"
 #include "tests/cuda/torch/device.h"
+#include "tests/cuda/torch/planted.h"
 
 namespace memo::cuda::emulated {
 namespace {
@@ -45,6 +46,7 @@ const bool opened = [] {
   reset(settings());
   c10::SetAllocator(c10::kCUDA, &caching_allocator());
   c10::cuda::CUDACachingAllocator::allocator.store(&caching_allocator());
+  plant();
   if (!environment("MEMO_EMULATED_WAITS", "").empty())
     static_cast<void>(std::at_quick_exit(write_waits));  // as memo ends
   return true;
