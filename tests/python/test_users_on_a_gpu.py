@@ -191,15 +191,16 @@ def test_sft_trainer_with_packed_documents_on_a_gpu_is_the_plain_model_s(tmp_pat
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2 if torch.cuda.is_available() else not built, reason="no second GPU")
-def test_ranks_run_on_the_gpu_of_their_parameters(tmp_path):
+@pytest.mark.parametrize("split", ["rows", pytest.param("sequence", marks=pytest.mark.slow)])
+def test_ranks_run_on_the_gpu_of_their_parameters(split, tmp_path):
     """torchrun's LOCAL_RANK names it; the current device is another one."""
     environment, program = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}, []
     if not torch.cuda.is_available():
         environment, program = emulated_gpu(devices=2), [ROOT / "benchmarks" / "gpu" / "on_emulated.py"]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *program,
-               HERE / "gpu_rank.py", tmp_path / "out.pt"]
+               HERE / "gpu_rank.py", tmp_path / "out.pt", split]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=150, env=environment)
     assert ran.returncode == 0, ran.stderr[-3000:]
-    batch = batch_of(377, 377)
+    batch = batch_of(377, 377) if split == "rows" else batch_of(377)
     check_like(torch.load(tmp_path / "out.pt"), families.step(families.make("llama", torch.bfloat16), **batch),
                families.step(families.make("llama"), **batch))
