@@ -56,7 +56,8 @@ def plugin(call, runs):
     def run():
         paths = [str(runs.options.package), str(ROOT / "tests/python"), call.environment.get("PYTHONPATH", "")]
         command = [sys.executable, *runs.options.python_first, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-                   ROOT / "tests/python/test_devices.py", "-k", "on_a_gpu_are or stream_of_its_own"]
+                   ROOT / "tests/python/test_devices.py", ROOT / "tests/python/test_users_on_a_gpu.py", "--slow",
+                   "-k", "on_a_gpu_are or on_a_gpu_is or stream_of_its_own or ranks_run_on_the_gpu"]
         code, out, err = call.run(command, {"PYTHONPATH": ":".join(filter(None, paths)), "MEMO_PACKAGE": paths[0]})
         row = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|skipped|error)s?\b", out)}
         if code != 0:

@@ -28,8 +28,8 @@ def check_attention(name, device_type, dtype, softcap, head_dim):
             raise UnsupportedModel(f"{name}: attention of {dtype}; on the CPU it is of float32 or bfloat16")
         return
     if dtype != torch.bfloat16:
-        raise UnsupportedModel(f"{name}: attention of {dtype}; on a GPU it is of bfloat16: autocast to it, or "
-                               "model.to(torch.bfloat16)")
+        raise UnsupportedModel(f"{name}: attention of {dtype}; on a GPU it is of bfloat16: attach and train within "
+                               "torch.autocast(\"cuda\", torch.bfloat16), or model.to(torch.bfloat16)")
     if softcap:
         raise UnsupportedModel(f"{name}: a soft cap of {softcap} on attention's scores; on a GPU there is none")
     if head_dim > 256 or head_dim % 8:  # as in memo/gpu/registered.cpp

@@ -22,6 +22,7 @@ class CachingAllocator final : public torch::cuda::CUDAPluggableAllocator::CUDAP
   void* raw_alloc_with_stream(std::size_t bytes, cudaStream_t stream) override;
   void raw_delete(void* address) override;
   void recordStream(const c10::DataPtr& block, c10::cuda::CUDAStream stream) override;
+  bool initialized() override { return true; }
   void emptyCache(c10::cuda::MempoolId_t pool) override;
   void* getBaseAllocation(void* address, std::size_t* size) override;
   c10::CachingDeviceAllocator::DeviceStats getDeviceStats(c10::DeviceIndex device) override;

@@ -43,9 +43,16 @@ void copy_there(const at::Tensor& to, const at::Tensor& from) {
   after(to.device().index(), from.device().index());
 }
 
+// Another tensor of the same memory. The one that Python has would end with Python's lock, which the host may hold
+// while it waits for the stream.
+at::Tensor without_python(const at::Tensor& tensor) {
+  const OnCpu plain;
+  return tensor.alias();
+}
+
 // Pageable memory is read before the call returns.
 void copy_to_device(const at::Tensor& to, const at::Tensor& from, bool non_blocking) {
-  at::Tensor source = from;
+  at::Tensor source = without_python(from);
   if (!non_blocking || !is_registered(from.const_data_ptr())) {
     const OnCpu plain;
     source = from.clone();
@@ -56,7 +63,7 @@ void copy_to_device(const at::Tensor& to, const at::Tensor& from, bool non_block
 
 // To pageable memory the host waits in any case.
 void copy_to_host(const at::Tensor& to, const at::Tensor& from, bool non_blocking) {
-  enqueue(from, "aten::copy_ to the host", [t = to, f = on_host(from)] { t.copy_(f); });
+  enqueue(from, "aten::copy_ to the host", [t = without_python(to), f = on_host(from)] { t.copy_(f); });
   if (!non_blocking || !is_registered(to.const_data_ptr()))
     wait_for_stream(from.device().index(), "aten::copy_ to the host");
 }

@@ -65,6 +65,8 @@ at::Generator on_host(const at::Generator& generator);
 
 // Whether sums must have one order: determinism is asked for, and not only warned about.
 bool in_one_order();
+// Of pinned memory of the host.
+c10::Allocator* pinned_allocator();
 
 // For sums that CUDA adds by atomics, a number that is another one at each call, and in each process.
 std::uint64_t another_order();

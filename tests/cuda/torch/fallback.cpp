@@ -11,12 +11,14 @@
 #include <set>
 
 #include "tests/cuda/torch/aliases.h"
+#include "tests/cuda/torch/planted.h"
 #include "tests/cuda/torch/reductions.h"
 
 namespace memo::cuda::emulated {
 
 void enqueue(c10::DeviceIndex device, const std::string& what, std::function<void()> work) {
   const Current there(c10::Device(c10::kCUDA, device));
+  plant_in_operator(device, what);
   launch(c10::cuda::getCurrentCUDAStream(device).stream(), [what, work = std::move(work)] {
     const OnCpu plain;
     try {

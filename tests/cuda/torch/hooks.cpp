@@ -37,6 +37,8 @@ struct CUDAHooks final : CUDAHooksInterface {
                 "The specified pointer resides on host memory and is not registered with any CUDA device.");
     return {kCUDA, static_cast<DeviceIndex>(device)};
   }
+  bool isPinnedPtr(const void* data) const override { return memo::cuda::emulated::is_registered(data); }
+  Allocator* getPinnedMemoryAllocator() const override { return memo::cuda::emulated::pinned_allocator(); }
   Allocator* getCUDADeviceAllocator() const override { return c10::cuda::CUDACachingAllocator::get(); }
 };
 

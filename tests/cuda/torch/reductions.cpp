@@ -3,6 +3,7 @@
 // LinearAlgebra.cpp) and accumulates (native/cuda/Reduce*Kernel.cu).
 #include "tests/cuda/torch/reductions.h"
 
+#include <ATen/ceil_div.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/native/ReduceOpsUtils.h>
 #include <c10/core/Allocator.h>
@@ -15,8 +16,6 @@
 
 namespace memo::cuda::emulated {
 namespace {
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 std::int64_t power_of_two(std::int64_t at_most, std::int64_t limit) {
   if (at_most >= limit) return limit;
@@ -63,17 +62,18 @@ std::pair<std::int64_t, std::int64_t> scratch_bytes(const at::TensorIterator& it
   const std::int64_t height = std::min(most_y, threads / std::min<std::int64_t>(most_x, 32));
   const std::int64_t width = std::min(most_x, threads / height);
   std::int64_t inputs_together = along ? width : 1, results_together = along ? 1 : width;
-  const auto a_thread = [&] { return ceil_div(inputs, inputs_together); };
+  const auto a_thread = [&] { return at::ceil_div<std::int64_t>(inputs, inputs_together); };
   const bool rows_share = a_thread() >= std::min<std::int64_t>(height * 16, 256);
   (rows_share ? inputs_together : results_together) *= height;
 
   cudaDeviceProp device{};
   C10_CUDA_CHECK(cudaGetDeviceProperties(&device, 0));
   const std::int64_t wanted = device.multiProcessorCount * (device.maxThreadsPerMultiProcessor / (width * height));
-  const std::int64_t groups = ceil_div(results / at_once, results_together);
+  const std::int64_t groups = at::ceil_div<std::int64_t>(results / at_once, results_together);
   if (!rows_share || a_thread() < 256 || groups > wanted) return {0, 0};
   const std::int64_t blocks =
-      std::max(std::min(ceil_div(wanted, groups), ceil_div(a_thread(), 16)), ceil_div(a_thread(), 256));
+      std::max(std::min(at::ceil_div<std::int64_t>(wanted, groups), at::ceil_div<std::int64_t>(a_thread(), 16)),
+               at::ceil_div<std::int64_t>(a_thread(), 256));
   if (blocks <= 1) return {0, 0};
   return {how.bytes * results * blocks * (along ? 1 : width * at_once), 4 * groups};
 }

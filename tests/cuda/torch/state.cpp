@@ -1,8 +1,8 @@
 // The one place of global state. Linking it makes the process one with a GPU, whose settings are in the environment:
 // MEMO_EMULATED_PACE (prompt, late, random), _DEVICES, _BYTES (of each device's memory), _TAKEN (of these, by others),
 // _LOCKABLE (bytes that may be registered), _CAPABILITY (90), _SEED (of sums without an order), _FAIL (calls that fail,
-// "function:error's number:calls before it"; without a function all do), and _WAITS: a file to which the host's waits
-// are written at the end, "count what" a line.
+// "function:error's number:calls before it"; without a function all do), _PLANT (planted.h), and _WAITS: a file to
+// which the host's waits are written at the end, "count what" a line.
 #include "tests/cuda/torch/state.h"
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -21,6 +21,7 @@
 
 #include "memo/base/check.h"
 #include "tests/cuda/torch/device.h"
+#include "tests/cuda/torch/planted.h"
 
 namespace memo::cuda::emulated {
 namespace {
@@ -61,6 +62,7 @@ const bool opened = [] {
   if (const std::string text = environment("MEMO_EMULATED_FAIL", ""); !text.empty()) plant_failure(text);
   c10::SetAllocator(c10::kCUDA, &caching_allocator());
   c10::cuda::CUDACachingAllocator::allocator.store(&caching_allocator());
+  plant();
   if (!environment("MEMO_EMULATED_WAITS", "").empty())
     static_cast<void>(std::at_quick_exit(write_waits));  // as memo ends
   return true;

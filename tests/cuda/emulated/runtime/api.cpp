@@ -47,6 +47,7 @@ void reset(const Settings& settings) {
 }
 void set_pace(cudaStream_t stream, Pace pace) { machine().set_pace(*state_of(stream), pace); }
 void omit(const std::string& function, cudaStream_t stream) { machine().plant(function, state_of(stream).get()); }
+void omit(const std::string& function) { machine().plant(function, nullptr); }
 void record_early(cudaStream_t stream) { machine().set_early_events(*state_of(stream)); }
 void fail(const std::string& function, cudaError_t error, int after) { machine().fail(function, error, after); }
 void heal() { machine().heal(); }

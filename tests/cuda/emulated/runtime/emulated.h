@@ -46,8 +46,9 @@ void reset(const Settings& settings = {});
 void set_pace(cudaStream_t stream, Pace pace);
 
 // Planted bugs: calls of `function` about `stream` do nothing and report success (of cudaEventSynchronize: for events
-// last recorded there) ...
+// last recorded there), or those about any stream ...
 void omit(const std::string& function, cudaStream_t stream);
+void omit(const std::string& function);
 // ... or events recorded on `stream` leave out the last copy or function that it was given.
 void record_early(cudaStream_t stream);
 

@@ -107,10 +107,11 @@ void Machine::run_front(std::unique_lock<std::mutex>& lock, StreamState& stream)
   if (stream.pace == Pace::random)
     pause = std::chrono::microseconds(
         std::uniform_int_distribution(-3 * stream.most_delay.count(), stream.most_delay.count())(stream.random));
-  if (const auto run = std::move(stream.queue.front().run)) {
+  if (auto run = std::move(stream.queue.front().run)) {
     lock.unlock();
     if (pause.count() > 0) std::this_thread::sleep_for(pause);
     run();
+    run = nullptr;  // what it holds may be given back to the machine
     lock.lock();
   }
   stream.queue.pop_front();
@@ -213,7 +214,7 @@ cudaError_t Machine::enter(const std::string& function) {
 
 bool Machine::omitted(const std::string& function, const StreamState* stream) {
   const std::lock_guard lock(mutex_);
-  return omitted_.contains({function, stream});
+  return omitted_.contains({function, stream}) || omitted_.contains({function, nullptr});
 }
 
 void Machine::plant(const std::string& function, const StreamState* stream) {

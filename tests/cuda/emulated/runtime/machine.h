@@ -90,7 +90,7 @@ class Machine {
   // Calls.
   cudaError_t enter(const std::string& function);  // counts, and says how it fails, if it does
   bool omitted(const std::string& function, const StreamState* stream);
-  void plant(const std::string& function, const StreamState* stream);
+  void plant(const std::string& function, const StreamState* stream);  // null: any
   void fail(const std::string& function, cudaError_t error, int after);
   void heal();
   void break_down(cudaError_t error, const std::string& why = {});  // sticky, as errors of kernels are

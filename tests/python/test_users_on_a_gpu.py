@@ -1,0 +1,206 @@
+"""What users do with an attached model on a GPU: trainers, autocast, checkpointing, saving, ranks. Where there is no GPU, one
+process with the emulated one (tests/cuda/torch) runs the tests of this file."""
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import families
+import pytest
+import torch
+import transformers
+
+import memo
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+BUILD = ROOT / "build"
+OPTIONS = dict(context=384, block=128)
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
+
+def emulated_gpu(devices=1, pace="late"):
+    """The environment of a process that imports emulated_torch before torch."""
+    paths = [str(BUILD / "python_emulated"), str(HERE), str(HERE.parent / "cuda" / "torch")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "MEMO_PACKAGE": paths[0], "MEMO_EMULATED_PACE": pace,
+                         "MEMO_EMULATED_DEVICES": str(devices), "OMP_NUM_THREADS": "1",
+                         "MEMO_EMULATED_LIBRARY": str(BUILD / "tests" / "libtorch_emulated.so")}
+
+
+built = list((BUILD / "python_emulated").glob("memo/_core.*.so")) or "MEMO_TESTS_WHOLE" in os.environ
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or not built, reason="a GPU, or not built")
+@pytest.mark.parametrize("which", [[], pytest.param(["--only-slow"], marks=pytest.mark.slow)])
+def test_all_of_it_on_the_emulated_gpu(which):
+    tests = [HERE / "test_users_on_a_gpu.py", HERE / "test_devices.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "emulated_torch", "-p", "no:cacheprovider", *which, *map(str, tests),
+               "-k", "on_a_gpu_is or stream_of_its_own"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, env=emulated_gpu(), cwd=ROOT)
+    assert ran.returncode == 0 and "skipped" not in ran.stdout, ran.stdout[-4000:] + ran.stderr[-2000:]
+
+
+def on_cpu(step):
+    """A step's loss, and its gradients as float32 on the CPU."""
+    return step[0], {name: g.float().cpu() for name, g in step[1].items()}
+
+
+def check_like(ours, plain, exact):
+    """`ours` is as near to float32's step as the plain model's in bfloat16 is."""
+    loss, gradients = families.differences(on_cpu(ours), on_cpu(exact))
+    _, of_plain = families.differences(on_cpu(plain), on_cpu(exact))
+    assert loss <= 1e-2 and gradients <= 2 * of_plain, (loss, gradients, of_plain)
+
+
+def batch_of(*lengths):
+    """Rows of these lengths, padded at their ends."""
+    generator = torch.Generator().manual_seed(2)
+    ids, mask = torch.zeros(2, len(lengths), max(lengths), dtype=torch.long)
+    for row, length in enumerate(lengths):
+        ids[row, :length] = torch.randint(1, 97, (length,), generator=generator)
+        mask[row, :length] = 1
+    return dict(input_ids=ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, -100))
+
+
+def there(batch):
+    return {name: values.pin_memory().to("cuda", non_blocking=True) for name, values in batch.items()}
+
+
+@pytest.mark.slow
+@on_gpu
+def test_a_padded_batch_on_a_gpu_is_the_plain_model_s():
+    batch = batch_of(131, 50, 77)
+    exact = families.step(families.make("qwen3"), **batch)
+    plain = families.step(families.make("qwen3", torch.bfloat16), **batch)
+    model = families.make("qwen3", torch.bfloat16).cuda()
+    with memo.attached(model, **OPTIONS) as attachment:
+        check_like(families.step(model, **there(batch)), plain, exact)
+        assert attachment.departures == (0, [])
+
+
+@on_gpu
+def test_autocast_on_a_gpu_is_the_plain_model_s():
+    """Of a float32 model, attached within it."""
+    batch = batch_of(301)
+    model = families.make("llama").cuda()
+    exact = families.step(families.make("llama"), **batch)
+    with pytest.raises(memo.UnsupportedModel, match=r"attention of torch\.float32; on a GPU it is of bfloat16: .*autocast"):
+        memo.attach(model, **OPTIONS)
+    with torch.autocast("cuda", torch.bfloat16):
+        plain = families.step(model, **there(batch))
+        with memo.attached(model, **OPTIONS) as attachment:
+            check_like(families.step(model, **there(batch)), plain, exact)
+            assert attachment.departures == (0, [])
+            with torch.autocast("cuda", enabled=False), pytest.raises(memo.UnsupportedModel, match="of bfloat16: .*autocast"):
+                model(**there(batch))
+            check_like(families.step(model, **there(batch)), plain, exact)
+    assert all(p.grad.dtype == torch.float32 for p in model.parameters())
+
+
+@pytest.mark.slow
+@on_gpu
+def test_gradient_checkpointing_on_a_gpu_is_the_plan_s_choice():
+    batch = batch_of(301)
+    exact = families.step(families.make("llama"), **batch)
+    model = families.make("llama", torch.bfloat16).cuda()
+    plain = families.step(model, **there(batch))
+    model.gradient_checkpointing_enable()
+    check_like(families.step(model, **there(batch)), plain, exact)
+    with memo.attached(model, **OPTIONS) as attachment:
+        with pytest.warns(UserWarning, match="gradient_checkpointing is turned off"):
+            check_like(families.step(model, **there(batch)), plain, exact)
+        assert attachment.departures == (0, [])
+
+
+@pytest.mark.slow
+@on_gpu
+def test_what_is_saved_on_a_gpu_is_what_is_loaded(tmp_path):
+    """Weights by save_pretrained, weights and AdamW's state by torch.save; the next step has the same loss and moments."""
+    batch = there(batch_of(301))
+    model = families.make("llama", torch.bfloat16).cuda()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+
+    def train(model, optimizer):
+        loss = model(**batch).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.item()
+
+    with memo.attached(model, **OPTIONS):
+        train(model, optimizer)
+        model.save_pretrained(tmp_path)
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        torch.save(state, tmp_path / "state.pt")
+        loss = train(model, optimizer)
+
+        state = torch.load(tmp_path / "state.pt", map_location="cuda")
+        assert all(value.device.type == "cuda" for value in state["model"].values())
+        loaded = type(model).from_pretrained(tmp_path, dtype=torch.bfloat16).cuda()
+        assert all(torch.equal(value, state["model"][name]) for name, value in loaded.state_dict().items())
+        other = families.make("llama", torch.bfloat16).cuda()
+        other.load_state_dict(state["model"])
+        its = torch.optim.AdamW(other.parameters(), lr=1e-3)
+        its.load_state_dict(state["optimizer"])
+        with memo.attached(other, **OPTIONS):
+            assert train(other, its) == loss
+        for ours, theirs in zip(optimizer.state.values(), its.state.values()):
+            torch.testing.assert_close(theirs["exp_avg"], ours["exp_avg"], rtol=2e-2, atol=1e-5)
+
+
+@on_gpu
+def test_sft_trainer_with_packed_documents_on_a_gpu_is_the_plain_model_s(tmp_path):
+    """With TRL's own settings: a float32 model, autocast, gradient checkpointing; several documents in a row without padding."""
+    datasets, tokenizers, trl = map(pytest.importorskip, ("datasets", "tokenizers", "trl"))
+    generator = torch.Generator().manual_seed(5)
+    rows = [{"input_ids": torch.randint(1, 97, (n,), generator=generator).tolist()}
+            for n in (150, 90, 120, 31, 300, 77, 20, 150, 99, 140, 201, 9)]
+    rows = datasets.Dataset.from_list(rows)
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({f"w{i}": i for i in range(97)}, unk_token="w0"))
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, pad_token="w0", eos_token="w1")
+    steps = []
+
+    class Gradients(transformers.TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, model=None, **given):
+            steps[-1].append({name: p.grad.float().cpu() for name, p in model.named_parameters()})
+
+    def train(model, **arguments):
+        steps.append([])
+        settings = dict(per_device_train_batch_size=1, max_steps=2, logging_steps=1, report_to=[], save_strategy="no",
+                        disable_tqdm=True, learning_rate=1e-2, optim="sgd", max_grad_norm=0, seed=1, max_length=300,
+                        packing=True)
+        config = trl.SFTConfig(output_dir=str(tmp_path), **settings | arguments)
+        if config.n_gpu > 1:
+            config._n_gpu = 1  # one of several GPUs, not DataParallel
+        trainer = trl.SFTTrainer(model, args=config, train_dataset=rows, processing_class=tokenizer, callbacks=[Gradients()])
+        trainer.train()
+        return list(zip([entry["loss"] for entry in trainer.state.log_history if "loss" in entry], steps.pop()))
+
+    model = families.make("qwen3")
+    exact = train(copy.deepcopy(model), use_cpu=True, bf16=False)
+    plain = train(copy.deepcopy(model), use_cpu=True)
+    with torch.autocast("cuda", torch.bfloat16):
+        attachment = memo.attach(model.cuda(), **OPTIONS)
+    ours = train(model)
+    assert attachment.departures == (0, [])
+    assert len(ours) == 2 and torch.cuda.max_memory_allocated() > 0
+    for step in zip(ours, plain, exact):
+        check_like(*step)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2 if torch.cuda.is_available() else not built, reason="no second GPU")
+@pytest.mark.parametrize("split", ["rows", pytest.param("sequence", marks=pytest.mark.slow)])
+def test_ranks_run_on_the_gpu_of_their_parameters(split, tmp_path):
+    """torchrun's LOCAL_RANK names it; the current device is another one."""
+    environment, program = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}, []
+    if not torch.cuda.is_available():
+        environment, program = emulated_gpu(devices=2), [ROOT / "benchmarks" / "gpu" / "on_emulated.py"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *program,
+               HERE / "gpu_rank.py", tmp_path / "out.pt", split]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=150, env=environment)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    batch = batch_of(377, 377) if split == "rows" else batch_of(377)
+    check_like(torch.load(tmp_path / "out.pt"), families.step(families.make("llama", torch.bfloat16), **batch),
+               families.step(families.make("llama"), **batch))
