@@ -42,7 +42,7 @@ def test_state_of_three_times_the_limit_trains_to_the_same_bits(folder, job, dis
         assert a == b, name
 
 
-@pytest.mark.parametrize("percent", [20, 40, 60, 80, 95])
+@pytest.mark.parametrize("percent", [20, slow(40), 60, slow(80), 95])
 def test_as_little_is_paged_as_the_limit_asks_for(folder, job, disk, percent):
     """Between what everything needs and what the smallest plan needs, plans hold and fit."""
     memory = {"disk": disk, "disk_limit": "256MiB"}

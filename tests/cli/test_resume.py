@@ -11,7 +11,7 @@ import time
 
 import pytest
 import tokenizer_styles
-from conftest import SMALL, after_step, memo, start, write_job
+from conftest import SMALL, after_step, memo, slow, start, write_job
 
 pytestmark = pytest.mark.xdist_group("resume")  # what they share is made once
 
@@ -68,7 +68,7 @@ def test_interrupted_and_resumed(tmp_path, reference, before, after):
     assert ending(json.loads((run / "summary.json").read_text())) == alone
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, slow(1)])
 def test_killed_at_random_moments_and_resumed(tmp_path, reference, seed):
     """Between steps, in a step, in a checkpoint, while profiling: four times, then left to end. What ends before its kill is
     begun anew."""

@@ -37,7 +37,7 @@ def checked(run):
     return re.findall(r"check: step (\d+) ran clean: (\d+) accesses of three streams, (\d+) pairs in conflict", run.err)
 
 
-@pytest.mark.parametrize("dtype, batch", [("float32", 2), ("bfloat16", 1), slow("float32", 1), slow("bfloat16", 2)])
+@pytest.mark.parametrize("dtype, batch", [("float32", 2), slow("bfloat16", 1), slow("float32", 1), slow("bfloat16", 2)])
 def test_check_mode_runs_clean_and_changes_no_bit(folder, paged, dtype, batch):
     file = paged(train={"batch": batch}, model={"dtype": dtype})
     first = memo("train", file, "--out", folder / "first", "--json")

@@ -93,24 +93,26 @@ _STEPS = """
 import emulated_torch
 import families, memo, sys, torch, warnings
 torch.set_num_threads(1)
-family, place, length, batch, options = eval(sys.argv[1])
-ids = torch.randint(1, 97, (batch, length), generator=torch.Generator().manual_seed(2)).to(place)
-mask = torch.ones_like(ids)
-if batch > 1:
-    mask[0, length // 2:] = 0
-given = dict(input_ids=ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, -100))
-model = families.make(family, torch.bfloat16).to(place)
-floats = lambda step: (step[0], {name: g.float() for name, g in step[1].items()})
-exact = floats(families.step(families.make(family, torch.bfloat16).float().to(place), **given))
-plain = families.differences(floats(families.step(model, **given)), exact)
-with warnings.catch_warnings(record=True) as said, memo.attached(model, context=384, block=128, **options) as attachment:
-    said = [str(one.message) for one in said]
-    assert [line for line in said if " GiB: what " + str(model.device) + " has free, less a reserve" in line], said
-    for _ in range(2):
-        ours = families.differences(floats(families.step(model, **given)), exact)
-        assert ours[0] <= 1e-2 and ours[1] <= 2 * plain[1], (ours, plain)
-    assert attachment.departures == (0, [])
-    assert attachment.last["bytes_in"] > 0 or options["strategy"] != "offload"
+def check(family, place, length, batch, options):
+    ids = torch.randint(1, 97, (batch, length), generator=torch.Generator().manual_seed(2)).to(place)
+    mask = torch.ones_like(ids)
+    if batch > 1:
+        mask[0, length // 2:] = 0
+    given = dict(input_ids=ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, -100))
+    model = families.make(family, torch.bfloat16).to(place)
+    floats = lambda step: (step[0], {name: g.float() for name, g in step[1].items()})
+    exact = floats(families.step(families.make(family, torch.bfloat16).float().to(place), **given))
+    plain = families.differences(floats(families.step(model, **given)), exact)
+    with warnings.catch_warnings(record=True) as said, memo.attached(model, context=384, block=128, **options) as attachment:
+        said = [str(one.message) for one in said]
+        assert [line for line in said if " GiB: what " + str(model.device) + " has free, less a reserve" in line], said
+        for _ in range(2):
+            ours = families.differences(floats(families.step(model, **given)), exact)
+            assert ours[0] <= 1e-2 and ours[1] <= 2 * plain[1], (ours, plain)
+        assert attachment.departures == (0, [])
+        assert attachment.last["bytes_in"] > 0 or options["strategy"] != "offload"
+for row in eval(sys.argv[1]):
+    check(*row)
 """
 _HOST = {"strategy": "offload", "host_limit": "1GiB"}
 
@@ -118,20 +120,18 @@ _HOST = {"strategy": "offload", "host_limit": "1GiB"}
 # Lengths that are no plan's, a batch with padding, every kind of tier, and a second GPU while the first is current.
 @pytest.mark.skipif(not list((_BUILD / "python_emulated").glob("memo/_core.*.so")) and "MEMO_TESTS_WHOLE" not in os.environ,
                     reason="not built")
-@pytest.mark.parametrize(("pace", "what"), [
-    ("random", ("llama", "cuda", 150, 2, {"strategy": "offload", "disk": "/var/tmp"})),
-    ("late", ("llama", "cuda:1", 300, 1, _HOST)),
-    *[pytest.param(*row, marks=pytest.mark.slow) for row in (
-        ("prompt", ("llama", "cuda", 384, 1, {"strategy": "recompute"})),
-        ("late", ("llama", "cuda", 300, 1, _HOST)),
-        ("late", ("mistral", "cuda", 377, 1, {"strategy": "recompute"})))],
+@pytest.mark.parametrize(("pace", "rows"), [
+    ("random", [("llama", "cuda", 150, 2, {"strategy": "offload", "disk": "/var/tmp"}), ("llama", "cuda:1", 300, 1, _HOST)]),
+    pytest.param("prompt", [("llama", "cuda", 384, 1, {"strategy": "recompute"})], marks=pytest.mark.slow),
+    pytest.param("late", [("llama", "cuda:1", 300, 1, _HOST), ("llama", "cuda", 300, 1, _HOST),
+                          ("mistral", "cuda", 377, 1, {"strategy": "recompute"})], marks=pytest.mark.slow),
 ])
-def test_on_the_emulated_gpu_results_are_the_plain_model_s(pace, what):
+def test_on_the_emulated_gpu_results_are_the_plain_model_s(pace, rows):
     tests = _BUILD.parent / "tests"
     paths = [str(_BUILD / "python_emulated"), str(tests / "python"), str(tests / "cuda" / "torch")]
     environment = {"PYTHONPATH": os.pathsep.join(paths), "MEMO_EMULATED_PACE": pace, "MEMO_EMULATED_DEVICES": "2",
                    "MEMO_EMULATED_LIBRARY": str(_BUILD / "tests" / "libtorch_emulated.so"), "OMP_NUM_THREADS": "1"}
-    ran = subprocess.run([sys.executable, "-c", _STEPS, repr(what)], capture_output=True, text=True, timeout=300,
+    ran = subprocess.run([sys.executable, "-c", _STEPS, repr(rows)], capture_output=True, text=True, timeout=300,
                          env=os.environ | environment)
     assert ran.returncode == 0, ran.stderr[-2000:]
 

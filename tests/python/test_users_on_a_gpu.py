@@ -191,7 +191,8 @@ def test_sft_trainer_with_packed_documents_on_a_gpu_is_the_plain_model_s(tmp_pat
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2 if torch.cuda.is_available() else not built, reason="no second GPU")
-@pytest.mark.parametrize("split", ["rows", pytest.param("sequence", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("split", ["rows", "sequence"])
 def test_ranks_run_on_the_gpu_of_their_parameters(split, tmp_path):
     """torchrun's LOCAL_RANK names it; the current device is another one."""
     environment, program = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}, []

@@ -111,7 +111,7 @@ def rows():
             yield pytest.param(wrapper, order, marks=[pytest.mark.slow] if wrapper is Compiled and order != "AWaw" else [])
 
 
-@pytest.mark.parametrize("wrapper, order", rows())
+@pytest.mark.parametrize("wrapper, order", list(rows()))
 def test_a_wrapper(wrapper, order, ids):
     def run(with_memo):
         model, its, ours = families.make("llama"), wrapper(), Attached()
@@ -135,6 +135,7 @@ def test_a_wrapper(wrapper, order, ids):
         assert loss <= min(bound, 1e-4) and gradients <= bound
 
 
+@pytest.mark.slow
 def test_two_wrappers(ids):
     for order in itertools.permutations([Attached, Replicated, Compiled]):
         model, plain, on = families.make("llama"), families.make("llama"), []
