@@ -47,6 +47,7 @@ struct TrainOptions {
   double clip = 1.0;  // global norm of gradients; 0: no clipping
   NotFinite not_finite = NotFinite::stop;
   int checkpoint_every = 0;  // steps; 0: only at the end; no_checkpoint: not even then
+  [[nodiscard]] bool saves() const { return checkpoint_every != no_checkpoint; }
   int keep_checkpoints = 2;  // how many of the newest stay; 0: all
 };
 

@@ -81,7 +81,7 @@ libtorch::TrainRequest shown_run(const Path& out, const job::Job& job, const pla
   request.on_step = [&plan, flops](const libtorch::StepLine& line) { show(plan, flops, line); };
   request.on_check = show_check;
   request.on_note = [](const std::string& line) { say(one_line(line)); };
-  const bool saves = job.train.checkpoint_every != job::no_checkpoint;
+  const bool saves = job.train.saves();
   request.on_stall = [out, saves](const std::string& what) { end_stalled(out, saves, what); };
   request.interrupted = &interrupts();
   return request;

@@ -70,7 +70,7 @@ RunLock::~RunLock() {
 }
 
 Status check_run_folder(const Path& run, const job::Job& job, bool resume) {
-  if (resume && job.train.checkpoint_every == job::no_checkpoint)
+  if (resume && !job.train.saves())
     return bad_input(
         fmt::format("{}: train.checkpoint_every is \"never\", so there is nothing to go on from: set it to a "
                     "number of steps, or leave out --resume",

@@ -56,10 +56,10 @@ class Training {
       const std::int64_t every = job_.train.checkpoint_every;
       const bool ends = step == steps || stop;
       if (!ends && every > 0 && step % every == 0) save_beside(step);
-      if (ends && saves()) MEMO_CHECKED(checkpoint(step));
+      if (ends && job_.train.saves()) MEMO_CHECKED(checkpoint(step));
       if (stop && step < steps) {
         MEMO_CHECKED(finish());
-        if (!saves())
+        if (!job_.train.saves())
           return fail(ErrorKind::interrupted,
                       fmt::format("stopped after step {}; nothing is saved, as train.checkpoint_every asks", step));
         return fail(ErrorKind::interrupted, fmt::format("stopped after step {}, saved in {}; go on with --resume", step,
@@ -72,7 +72,6 @@ class Training {
 
  private:
   [[nodiscard]] std::int64_t done() const { return static_cast<std::int64_t>(losses_.size()); }  // number of steps
-  [[nodiscard]] bool saves() const { return job_.train.checkpoint_every != job::no_checkpoint; }
 
   Status begin() {
     MEMO_CHECKED(run_on(device_, [&] { return start(); }));  // first, so that a refused run leaves the folder unchanged
@@ -100,7 +99,7 @@ class Training {
   // After a step that failed: makes the run go on without the tier that failed, from the state before the step; or
   // saves that state and returns the error.
   Status recover(const Error& error) {
-    if (!saves()) return tl::unexpected(error);
+    if (!job_.train.saves()) return tl::unexpected(error);
     const std::string kept = keep_last_good();
     if (!session_->tier_failed()) return tl::unexpected(error);
     const std::string end = kept + "go on with --resume";
@@ -169,12 +168,13 @@ class Training {
       return {};
     }
     return run_time_error(fmt::format("step {}: {}; {}lower train.lr, or set train.not_finite = \"skip\", and {}", step,
-                                      what, keep_last_good(), saves() ? "go on with --resume" : "begin anew"));
+                                      what, keep_last_good(),
+                                      job_.train.saves() ? "go on with --resume" : "begin anew"));
   }
 
   // Saves the state before a failed step, if it is still intact; returns words about what is saved.
   std::string keep_last_good() {
-    if (!saves()) return {};
+    if (!job_.train.saves()) return {};
     end_save();
     if (session_->unchanged() && done() > 0 && done() != saved_) (void)checkpoint(done());
     if (saved_ == 0) return {};
