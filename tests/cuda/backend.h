@@ -1,4 +1,5 @@
-// The GPU as the copy engine's contract sees it, on whatever CUDA runtime the test is linked with.
+// The GPU as the copy engine's contract sees it, with registered host memory, on whatever CUDA runtime the test is
+// linked with.
 #pragma once
 
 #include <cstring>
@@ -12,6 +13,7 @@
 #include "memo/cuda/copies.h"
 #include "memo/cuda/device.h"
 #include "memo/cuda/host_memory.h"
+#include "tests/exec/copy_engine_contract.h"
 
 namespace memo::cuda {
 
@@ -23,7 +25,7 @@ T sure(Result<T> result) {
 }
 inline void sure(const Status& status) { MEMO_CHECK(status, status.error().message.c_str()); }
 
-struct CudaBackend {
+struct CudaBackend : exec::CopyBackend {
   CudaBackend() {
     auto opened = Device::open();
     if (opened)
@@ -31,27 +33,27 @@ struct CudaBackend {
     else
       refusal = opened.error().message;
   }
-  std::unique_ptr<exec::CopyEngine> engine(std::vector<exec::TierStore*> tiers) {
+  std::unique_ptr<exec::CopyEngine> engine(std::vector<exec::TierStore*> tiers) override {
     return sure(copy_engine(*device, std::move(tiers), staging));
   }
   std::unique_ptr<exec::TierStore> host_tier(Bytes bytes) { return sure(cuda::host_tier(*device, bytes)); }
-  std::byte* memory(std::size_t bytes) {
+  std::unique_ptr<exec::TierStore> tier(Bytes bytes) override { return host_tier(bytes); }
+  std::byte* memory(std::size_t bytes) override {
     allocated.push_back(sure(Device::allocate(Bytes(static_cast<std::int64_t>(bytes)))));
     return allocated.back().get();
   }
-  void write(std::byte* to, std::span<const std::byte> from) {
+  void write(std::byte* to, std::span<const std::byte> from) override {
     const HostMemory& host = buffer(from.size());
     std::memcpy(host.data(), from.data(), from.size());
     sure(check(cudaMemcpyAsync(to, host.data(), from.size(), cudaMemcpyHostToDevice, device->compute()), "write"));
   }
-  std::vector<std::byte> read(const std::byte* from, std::size_t bytes) {
+  std::vector<std::byte> read(const std::byte* from, std::size_t bytes) override {
     const HostMemory& host = buffer(bytes);
     sure(check(cudaMemcpyAsync(host.data(), from, bytes, cudaMemcpyDeviceToHost, device->compute()), "read"));
     sure(check(cudaStreamSynchronize(device->compute()), "read"));
     return {host.data(), host.data() + bytes};
   }
 
-  std::string refusal;
   std::optional<Device> device;
   StagingSize staging{Bytes(1 << 20), 3};
   std::vector<DeviceMemory> allocated;

@@ -8,12 +8,8 @@
 namespace memo::exec {
 namespace {
 
-struct CudaWithHostTier : cuda::CudaBackend {
-  std::unique_ptr<TierStore> tier(Bytes bytes) { return host_tier(bytes); }
-};
-
 struct CudaWithDiskTier : cuda::CudaBackend {
-  std::unique_ptr<TierStore> tier(Bytes bytes) {
+  std::unique_ptr<TierStore> tier(Bytes bytes) override {
     if (folder.path().empty()) {
       refusal = "no folder takes a disk tier: " + folder.refusal();
       return nullptr;
@@ -28,8 +24,11 @@ struct CudaWithSmallSlots : CudaWithDiskTier {
   CudaWithSmallSlots() { staging = {Bytes(16 * 4096), 2}; }
 };
 
-using CudaBackends = testing::Types<CudaWithHostTier, CudaWithDiskTier, CudaWithSmallSlots>;
-INSTANTIATE_TYPED_TEST_SUITE_P(Cuda, CopyEngineContract, CudaBackends);
+INSTANTIATE_TEST_SUITE_P(Cuda, CopyEngineContract,
+                         testing::Values(named<CopyBackend, cuda::CudaBackend>("host"),
+                                         named<CopyBackend, CudaWithDiskTier>("disk"),
+                                         named<CopyBackend, CudaWithSmallSlots>("disk_and_small_slots")),
+                         NameOf());
 
 }  // namespace
 }  // namespace memo::exec

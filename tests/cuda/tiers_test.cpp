@@ -5,13 +5,12 @@
 namespace memo::exec {
 namespace {
 
-struct RegisteredKind {
-  static constexpr std::int64_t alignment = 1;
+struct RegisteredKind : TierKind {
+  RegisteredKind() : TierKind(1) { refusal = gpu.refusal; }
   cuda::CudaBackend gpu;
-  std::string refusal = gpu.refusal;
-  Result<std::unique_ptr<TierStore>> open(Bytes bytes) { return cuda::host_tier(*gpu.device, bytes); }
+  Result<std::unique_ptr<TierStore>> open(Bytes bytes) override { return cuda::host_tier(*gpu.device, bytes); }
 };
-INSTANTIATE_TYPED_TEST_SUITE_P(Cuda, TierContract, RegisteredKind);
+INSTANTIATE_TEST_SUITE_P(Cuda, TierContract, testing::Values(named<TierKind, RegisteredKind>("registered")), NameOf());
 
 }  // namespace
 

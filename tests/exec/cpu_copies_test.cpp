@@ -10,22 +10,23 @@
 namespace memo::exec {
 namespace {
 
-struct CpuBackend {
-  static std::unique_ptr<CopyEngine> engine(std::vector<TierStore*> tiers) { return cpu_copy_engine(std::move(tiers)); }
-  std::byte* memory(std::size_t bytes) {
+struct CpuBackend : CopyBackend {
+  std::unique_ptr<CopyEngine> engine(std::vector<TierStore*> tiers) override {
+    return cpu_copy_engine(std::move(tiers));
+  }
+  std::byte* memory(std::size_t bytes) override {
     auto* fresh = static_cast<std::byte*>(std::aligned_alloc(4096, bytes));
     allocated.emplace_back(fresh, std::free);
     return fresh;
   }
-  static void write(std::byte* to, std::span<const std::byte> from) { std::memcpy(to, from.data(), from.size()); }
-  static std::vector<std::byte> read(const std::byte* from, std::size_t bytes) { return {from, from + bytes}; }
+  void write(std::byte* to, std::span<const std::byte> from) override { std::memcpy(to, from.data(), from.size()); }
+  std::vector<std::byte> read(const std::byte* from, std::size_t bytes) override { return {from, from + bytes}; }
 
-  std::string refusal;
   std::vector<std::unique_ptr<std::byte, decltype(&std::free)>> allocated;
 };
 
 struct CpuWithHostTier : CpuBackend {
-  std::unique_ptr<TierStore> tier(Bytes bytes) {
+  std::unique_ptr<TierStore> tier(Bytes bytes) override {
     auto made = host_tier(bytes);
     if (!made) refusal = made.error().message;
     return made ? *std::move(made) : nullptr;
@@ -33,7 +34,7 @@ struct CpuWithHostTier : CpuBackend {
 };
 
 struct CpuWithDiskTier : CpuBackend {
-  std::unique_ptr<TierStore> tier(Bytes bytes) {
+  std::unique_ptr<TierStore> tier(Bytes bytes) override {
     if (folder.path().empty()) {
       refusal = "no folder takes a disk tier: " + folder.refusal();
       return nullptr;
@@ -45,8 +46,10 @@ struct CpuWithDiskTier : CpuBackend {
   DiskFolder folder;
 };
 
-using Backends = testing::Types<CpuWithHostTier, CpuWithDiskTier>;
-INSTANTIATE_TYPED_TEST_SUITE_P(Cpu, CopyEngineContract, Backends);
+INSTANTIATE_TEST_SUITE_P(Cpu, CopyEngineContract,
+                         testing::Values(named<CopyBackend, CpuWithHostTier>("host"),
+                                         named<CopyBackend, CpuWithDiskTier>("disk")),
+                         NameOf());
 
 }  // namespace
 }  // namespace memo::exec

@@ -12,15 +12,14 @@
 namespace memo::exec {
 namespace {
 
-struct HostKind {
-  static constexpr std::int64_t alignment = 1;
-  std::string refusal;
-  Result<std::unique_ptr<TierStore>> open(Bytes bytes) { return host_tier(bytes); }
+struct HostKind : TierKind {
+  HostKind() : TierKind(1) {}
+  Result<std::unique_ptr<TierStore>> open(Bytes bytes) override { return host_tier(bytes); }
 };
 
 // As a GPU registers it.
 struct PinnedKind : HostKind {
-  Result<std::unique_ptr<TierStore>> open(Bytes bytes) {
+  Result<std::unique_ptr<TierStore>> open(Bytes bytes) override {
     MEMO_TRY(std::shared_ptr<TierStore> mapped, host_tier(bytes));  // refuses what cannot be had
     std::shared_ptr<std::byte> memory(new std::byte[static_cast<std::size_t>(bytes.value())],
                                       std::default_delete<std::byte[]>());
@@ -50,9 +49,8 @@ class BreakableTier final : public TierStore {
 };
 
 // What stands around another tier, here one of pinned memory that can be broken.
-struct AroundKind {
-  static constexpr std::int64_t alignment = 4096;
-  std::string refusal;
+struct AroundKind : FailingTierKind {
+  AroundKind() : FailingTierKind(4096) {}
   BreakableTier* inner = nullptr;
   Result<std::unique_ptr<TierStore>> open_inner(Bytes bytes) {
     MEMO_TRY(auto store, PinnedKind().open(bytes));
@@ -60,27 +58,27 @@ struct AroundKind {
     inner = made.get();
     return made;
   }
-  void fail_writes() const { inner->writes_fail = true; }
-  void fail_reads() const { inner->reads_fail = true; }
-  void heal() const { inner->writes_fail = inner->reads_fail = false; }
+  void fail_writes() override { inner->writes_fail = true; }
+  void fail_reads() override { inner->reads_fail = true; }
+  void heal() override { inner->writes_fail = inner->reads_fail = false; }
 };
 
 struct ChecksummedKind : AroundKind {
-  Result<std::unique_ptr<TierStore>> open(Bytes bytes) {
+  Result<std::unique_ptr<TierStore>> open(Bytes bytes) override {
     MEMO_TRY(auto store, open_inner(bytes));
     return checksummed(std::move(store), "disk");
   }
 };
 
 struct EncryptedKind : AroundKind {
-  Result<std::unique_ptr<TierStore>> open(Bytes bytes) {
+  Result<std::unique_ptr<TierStore>> open(Bytes bytes) override {
     MEMO_TRY(auto store, open_inner(bytes));
     return encrypted(std::move(store));
   }
 };
 
 struct WatchedKind : AroundKind {
-  Result<std::unique_ptr<TierStore>> open(Bytes bytes) {
+  Result<std::unique_ptr<TierStore>> open(Bytes bytes) override {
     MEMO_TRY(auto store, open_inner(bytes));
     return watched(std::move(store), dog, "disk");
   }
@@ -88,22 +86,23 @@ struct WatchedKind : AroundKind {
 };
 
 struct FaultlessKind : AroundKind {
-  Result<std::unique_ptr<TierStore>> open(Bytes bytes) {
+  Result<std::unique_ptr<TierStore>> open(Bytes bytes) override {
     MEMO_TRY(auto store, open_inner(bytes));
     return std::make_unique<FaultyTier>(std::move(store), Faults{.rate = 0});
   }
 };
 
-struct DiskKind {
-  static constexpr std::int64_t alignment = 4096;
+struct DiskKind : TierKind {
+  DiskKind() : TierKind(4096) {
+    if (folder.path().empty()) refusal = "no folder takes a disk tier: " + folder.refusal();
+  }
   DiskFolder folder;
-  std::string refusal = folder.path().empty() ? "no folder takes a disk tier: " + folder.refusal() : "";
-  Result<std::unique_ptr<TierStore>> open(Bytes bytes) { return disk_tier(folder.path(), bytes); }
+  Result<std::unique_ptr<TierStore>> open(Bytes bytes) override { return disk_tier(folder.path(), bytes); }
 };
 
 // The disk tier of a plan with all that a job may ask for, as `open_tiers` puts it together.
 struct GuardedDiskKind : DiskKind {
-  Result<std::unique_ptr<TierStore>> open(Bytes bytes) {
+  Result<std::unique_ptr<TierStore>> open(Bytes bytes) override {
     struct NoDevice final : Backend {
       Result<std::unique_ptr<TierStore>> host_tier(Bytes size) override { return exec::host_tier(size); }
       Result<std::unique_ptr<CopyEngine>> copy_engine(std::vector<TierStore*>) override { return nullptr; }
@@ -124,25 +123,35 @@ struct GuardedDiskKind : DiskKind {
   Watchdog dog{Seconds(3600), [](const std::string& what) { ADD_FAILURE() << what; }};
 };
 
-using Kinds = testing::Types<HostKind, PinnedKind, DiskKind, ChecksummedKind, EncryptedKind, WatchedKind, FaultlessKind,
-                             GuardedDiskKind>;
-INSTANTIATE_TYPED_TEST_SUITE_P(Tiers, TierContract, Kinds);
-using FailingKinds = testing::Types<ChecksummedKind, EncryptedKind, WatchedKind, FaultlessKind>;
-INSTANTIATE_TYPED_TEST_SUITE_P(Tiers, FailingTierContract, FailingKinds);
+using testing::Values;
+INSTANTIATE_TEST_SUITE_P(Tiers, TierContract,
+                         Values(named<TierKind, HostKind>("host"), named<TierKind, PinnedKind>("pinned"),
+                                named<TierKind, DiskKind>("disk"), named<TierKind, ChecksummedKind>("checksummed"),
+                                named<TierKind, EncryptedKind>("encrypted"), named<TierKind, WatchedKind>("watched"),
+                                named<TierKind, FaultlessKind>("faultless"),
+                                named<TierKind, GuardedDiskKind>("guarded_disk")),
+                         NameOf());
+INSTANTIATE_TEST_SUITE_P(Tiers, FailingTierContract,
+                         Values(named<FailingTierKind, ChecksummedKind>("checksummed"),
+                                named<FailingTierKind, EncryptedKind>("encrypted"),
+                                named<FailingTierKind, WatchedKind>("watched"),
+                                named<FailingTierKind, FaultlessKind>("faultless")),
+                         NameOf());
 
 // A device that copied to and from pinned memory by itself would pass by them. (A watched tier lets it: what moves is
 // seen by the watched engine.)
-template <class Kind>
-class TiersAround : public testing::Test {};
-using Around = testing::Types<ChecksummedKind, EncryptedKind, FaultlessKind>;
-TYPED_TEST_SUITE(TiersAround, Around);
-TYPED_TEST(TiersAround, ATierThatLooksAtWhatPassesIsNotPassedBy) {
-  TypeParam kind;
-  const auto tier = kind.open(Bytes(4096));
+class TiersAround : public Contract<AroundKind> {};
+TEST_P(TiersAround, ATierThatLooksAtWhatPassesIsNotPassedBy) {
+  const auto tier = kind->open(Bytes(4096));
   ASSERT_TRUE(tier);
-  ASSERT_NE(kind.inner->pinned(0, 4096), nullptr);
+  ASSERT_NE(kind->inner->pinned(0, 4096), nullptr);
   EXPECT_EQ((*tier)->pinned(0, 4096), nullptr);
 }
+INSTANTIATE_TEST_SUITE_P(Tiers, TiersAround,
+                         Values(named<AroundKind, ChecksummedKind>("checksummed"),
+                                named<AroundKind, EncryptedKind>("encrypted"),
+                                named<AroundKind, FaultlessKind>("faultless")),
+                         NameOf());
 
 }  // namespace
 }  // namespace memo::exec

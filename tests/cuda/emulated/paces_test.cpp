@@ -11,36 +11,23 @@
 namespace memo::cuda::emulated {
 namespace {
 
-template <Pace pace>
-struct WithHostTier : Gpu {
-  WithHostTier() : Gpu({.pace = pace}) {}
-  std::unique_ptr<exec::TierStore> tier(Bytes bytes) { return host_tier(bytes); }
+struct Paced : Gpu {
+  explicit Paced(Pace pace) : Gpu({.pace = pace}) {}
 };
 
 // Host memory that is not registered: all goes through staging.
-template <Pace pace>
-struct WithStaging : Gpu {
-  WithStaging() : Gpu({.pace = pace}) { staging = {Bytes(16 * 4096), 2}; }
-  static std::unique_ptr<exec::TierStore> tier(Bytes bytes) { return sure(exec::host_tier(bytes)); }
+struct PacedWithStaging : Paced {
+  explicit PacedWithStaging(Pace pace) : Paced(pace) { staging = {Bytes(16 * 4096), 2}; }
+  std::unique_ptr<exec::TierStore> tier(Bytes bytes) override { return sure(exec::host_tier(bytes)); }
 };
 
-}  // namespace
-}  // namespace memo::cuda::emulated
-
-namespace memo::exec {
-namespace {
-
-using cuda::emulated::Pace;
-using PacedBackends =
-    testing::Types<cuda::emulated::WithHostTier<Pace::late>, cuda::emulated::WithStaging<Pace::late>,
-                   cuda::emulated::WithHostTier<Pace::random>, cuda::emulated::WithStaging<Pace::random>>;
-INSTANTIATE_TYPED_TEST_SUITE_P(CudaPaces, CopyEngineContract, PacedBackends);
-
-}  // namespace
-}  // namespace memo::exec
-
-namespace memo::cuda::emulated {
-namespace {
+using exec::CopyBackend, exec::CopyEngineContract, exec::named;
+INSTANTIATE_TEST_SUITE_P(CudaPaces, CopyEngineContract,
+                         testing::Values(named<CopyBackend, Paced>("host_late", Pace::late),
+                                         named<CopyBackend, PacedWithStaging>("staging_late", Pace::late),
+                                         named<CopyBackend, Paced>("host_random", Pace::random),
+                                         named<CopyBackend, PacedWithStaging>("staging_random", Pace::random)),
+                         exec::NameOf());
 
 using Paces = std::array<Pace, 3>;  // of compute, out, in
 
