@@ -14,8 +14,7 @@ EMULATED = COMMAND.parent / "tests" / "memo_emulated"
 MODEL = SMALL | {"layers": 3, "ffn": 1024, "dtype": "bfloat16"}
 TRAIN = {"context": 320, "block": 128, "steps": 3}
 
-pytestmark = [pytest.mark.skipif(not EMULATED.is_file(), reason="a build with a LibTorch for CUDA"),
-              pytest.mark.xdist_group("cuda")]  # the references are made once
+pytestmark = pytest.mark.skipif(not EMULATED.is_file(), reason="a build with a LibTorch for CUDA")
 
 
 def on_gpu(pace, *arguments, **environment):

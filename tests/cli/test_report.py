@@ -7,8 +7,6 @@ import pytest
 from conftest import SMALL, memo, write_job
 from pages import MAP, PHONE, browser, look  # noqa: F401
 
-pytestmark = pytest.mark.xdist_group("browser")  # what they share is made once
-
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory, book):

@@ -7,8 +7,6 @@ import pytest
 from conftest import REPOSITORY, memo, write_job
 from pages import browser, look  # noqa: F401
 
-pytestmark = pytest.mark.xdist_group("browser")  # what they share is made once
-
 STEP = 10_000_000  # microseconds; longer than any prediction of such a job, so that the picture is as long as the step
 GROUP, LANE, HEAD, RIGHT = 125, 35, 20, 12  # of streams.js: heights of a group of lanes, a lane, a title; the margin
 LANES = {"stall": 0, "copy out": 1, "copy in": 2}

@@ -13,8 +13,6 @@ import pytest
 import tokenizer_styles
 from conftest import SMALL, after_step, memo, slow, start, write_job
 
-pytestmark = pytest.mark.xdist_group("resume")  # what they share is made once
-
 STEPS = 6
 TRAIN = dict(context=1024, block=128, steps=STEPS, lr=1e-3, checkpoint_every=1)  # about a tenth of a second a step
 MODEL = SMALL | {"layers": 3}

@@ -136,7 +136,6 @@ def rows(tmp_path_factory, book, disk_of_session):
     return compare(file, folder / "out", ALL)
 
 
-@pytest.mark.xdist_group("rows")
 def test_the_measured_peak_is_the_predicted_one(rows):
     assert rows["resident"]["summary"]["device_peak_bytes"] > 30 << 20
     for run in summaries(rows):
@@ -145,7 +144,6 @@ def test_the_measured_peak_is_the_predicted_one(rows):
         assert run["departures"] == 0
 
 
-@pytest.mark.xdist_group("rows")
 def test_each_strategy_is_what_its_name_says(rows):
     runs = {name: row["summary"] for name, row in rows.items()}
     assert runs["resident"]["bytes_out"] == runs["recompute"]["bytes_out"] == 0
@@ -154,7 +152,6 @@ def test_each_strategy_is_what_its_name_says(rows):
     assert runs["offload"]["device_peak_bytes"] <= runs["recompute"]["device_peak_bytes"]
 
 
-@pytest.mark.xdist_group("rows")
 def test_under_a_limit_below_residents_peak_memo_still_runs(folder, job, disk, rows):
     runs = {name: row["summary"] for name, row in rows.items()}
     high, low = (runs[name]["device_peak_bytes_predicted"] for name in ("resident", "offload"))
