@@ -4,10 +4,8 @@
 import re
 
 import pytest
-from conftest import COMMAND
-from test_cuda import MODEL, TRAIN, bits, on_gpu
+from test_cuda import EMULATED, MODEL, TRAIN, bits, on_gpu
 
-EMULATED = COMMAND.parent / "tests" / "memo_emulated"
 pytestmark = pytest.mark.skipif(not EMULATED.is_file(), reason="a build with a LibTorch for CUDA")
 ON_GPU = {"device": "cuda", "host_limit": "64MiB"}
 BACKWARD = "aten::_flash_attention_backward"

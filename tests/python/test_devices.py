@@ -1,13 +1,12 @@
 """Where layers run: what is refused by name, and the plain model's results on the emulated GPU (tests/cuda/torch) and, where
 there is one, on a GPU."""
 
-import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from types import SimpleNamespace
 
+import emulated_gpu
 import families
 import pytest
 import test_own_model
@@ -88,7 +87,6 @@ def test_backward_on_a_thread_of_its_own_gives_the_same_bits(options, ids):
         assert attachment.departures == (0, [])
 
 
-_BUILD = Path(__file__).parents[2] / "build"
 _STEPS = """
 import emulated_torch
 import families, memo, sys, torch, warnings
@@ -118,8 +116,7 @@ _HOST = {"strategy": "offload", "host_limit": "1GiB"}
 
 
 # Lengths that are no plan's, a batch with padding, every kind of tier, and a second GPU while the first is current.
-@pytest.mark.skipif(not list((_BUILD / "python_emulated").glob("memo/_core.*.so")) and "MEMO_TESTS_WHOLE" not in os.environ,
-                    reason="not built")
+@pytest.mark.skipif(not emulated_gpu.BUILT, reason="not built")
 @pytest.mark.parametrize(("pace", "rows"), [
     ("random", [("llama", "cuda", 150, 2, {"strategy": "offload", "disk": "/var/tmp"}), ("llama", "cuda:1", 300, 1, _HOST)]),
     pytest.param("prompt", [("llama", "cuda", 384, 1, {"strategy": "recompute"})], marks=pytest.mark.slow),
@@ -127,12 +124,8 @@ _HOST = {"strategy": "offload", "host_limit": "1GiB"}
                           ("mistral", "cuda", 377, 1, {"strategy": "recompute"})], marks=pytest.mark.slow),
 ])
 def test_on_the_emulated_gpu_results_are_the_plain_model_s(pace, rows):
-    tests = _BUILD.parent / "tests"
-    paths = [str(_BUILD / "python_emulated"), str(tests / "python"), str(tests / "cuda" / "torch")]
-    environment = {"PYTHONPATH": os.pathsep.join(paths), "MEMO_EMULATED_PACE": pace, "MEMO_EMULATED_DEVICES": "2",
-                   "MEMO_EMULATED_LIBRARY": str(_BUILD / "tests" / "libtorch_emulated.so"), "OMP_NUM_THREADS": "1"}
     ran = subprocess.run([sys.executable, "-c", _STEPS, repr(rows)], capture_output=True, text=True, timeout=300,
-                         env=os.environ | environment)
+                         env=emulated_gpu.environment(devices=2, pace=pace))
     assert ran.returncode == 0, ran.stderr[-2000:]
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import emulated_gpu
 import families
 import pytest
 import torch
@@ -16,29 +17,17 @@ import memo
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-BUILD = ROOT / "build"
 OPTIONS = dict(context=384, block=128)
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 
-def emulated_gpu(devices=1, pace="late"):
-    """The environment of a process that imports emulated_torch before torch."""
-    paths = [str(BUILD / "python_emulated"), str(HERE), str(HERE.parent / "cuda" / "torch")]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "MEMO_PACKAGE": paths[0], "MEMO_EMULATED_PACE": pace,
-                         "MEMO_EMULATED_DEVICES": str(devices), "OMP_NUM_THREADS": "1",
-                         "MEMO_EMULATED_LIBRARY": str(BUILD / "tests" / "libtorch_emulated.so")}
-
-
-built = list((BUILD / "python_emulated").glob("memo/_core.*.so")) or "MEMO_TESTS_WHOLE" in os.environ
-
-
-@pytest.mark.skipif(torch.cuda.is_available() or not built, reason="a GPU, or not built")
+@pytest.mark.skipif(torch.cuda.is_available() or not emulated_gpu.BUILT, reason="a GPU, or not built")
 @pytest.mark.parametrize("which", [[], pytest.param(["--only-slow"], marks=pytest.mark.slow)])
 def test_all_of_it_on_the_emulated_gpu(which):
     tests = [HERE / "test_users_on_a_gpu.py", HERE / "test_devices.py"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "emulated_torch", "-p", "no:cacheprovider", *which, *map(str, tests),
                "-k", "on_a_gpu_is or stream_of_its_own"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, env=emulated_gpu(), cwd=ROOT)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, env=emulated_gpu.environment(), cwd=ROOT)
     assert ran.returncode == 0 and "skipped" not in ran.stdout, ran.stdout[-4000:] + ran.stderr[-2000:]
 
 
@@ -190,14 +179,15 @@ def test_sft_trainer_with_packed_documents_on_a_gpu_is_the_plain_model_s(tmp_pat
         check_like(*step)
 
 
-@pytest.mark.skipif(torch.cuda.device_count() < 2 if torch.cuda.is_available() else not built, reason="no second GPU")
+@pytest.mark.skipif(torch.cuda.device_count() < 2 if torch.cuda.is_available() else not emulated_gpu.BUILT,
+                    reason="no second GPU")
 @pytest.mark.slow
 @pytest.mark.parametrize("split", ["rows", "sequence"])
 def test_ranks_run_on_the_gpu_of_their_parameters(split, tmp_path):
     """torchrun's LOCAL_RANK names it; the current device is another one."""
     environment, program = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}, []
     if not torch.cuda.is_available():
-        environment, program = emulated_gpu(devices=2), [ROOT / "benchmarks" / "gpu" / "on_emulated.py"]
+        environment, program = emulated_gpu.environment(devices=2), [ROOT / "benchmarks" / "gpu" / "on_emulated.py"]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *program,
                HERE / "gpu_rank.py", tmp_path / "out.pt", split]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=150, env=environment)

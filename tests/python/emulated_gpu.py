@@ -1,0 +1,17 @@
+"""The environment of a process with the emulated GPU (tests/cuda/torch), for tests that start one."""
+
+import os
+from pathlib import Path
+
+HERE = Path(__file__).parent
+BUILD = HERE.parents[1] / "build"
+# Where all tests must run, one that was not built fails.
+BUILT = bool(list((BUILD / "python_emulated").glob("memo/_core.*.so"))) or "MEMO_TESTS_WHOLE" in os.environ
+
+
+def environment(devices=1, pace="late"):
+    """Of a process that imports emulated_torch before torch."""
+    paths = [str(BUILD / "python_emulated"), str(HERE), str(HERE.parent / "cuda" / "torch")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "MEMO_PACKAGE": paths[0], "MEMO_EMULATED_PACE": pace,
+                         "MEMO_EMULATED_DEVICES": str(devices), "OMP_NUM_THREADS": "1",
+                         "MEMO_EMULATED_LIBRARY": str(BUILD / "tests" / "libtorch_emulated.so")}
