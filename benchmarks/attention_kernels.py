@@ -1,5 +1,5 @@
 """Which kernel of attention trains long contexts how fast, on paper: a table of causal MFU by `memo estimate`, for models on one
-GPU at 64K to 1M tokens, with each kernel whose rate is known; and Memo's plan beside published runs of the same shapes. Some minutes.
+GPU at 64K to 1M tokens, with each kernel whose rate is known; and Memo's plan beside published runs of the same shapes.
 
     .venv/bin/python benchmarks/attention_kernels.py [--command build/memo]
 """
@@ -45,13 +45,16 @@ def main():
             for kernel in kernels:
                 cells = [cell(estimate(command, model, gpu, context, "--attention", kernel)) for context in CONTEXTS.values()]
                 print(f"| {model} | {kernel} | {' | '.join(cells)} |", flush=True)
-    print("\n| published | model | GPUs | tokens | measured | Memo, flash2 | Memo, cudnn | of that attention |")
+    print("\n| published | model | GPUs | tokens | measured, tokens/s a GPU | Memo, flash2 | Memo, cudnn "
+          "| attention, of its step |")
     print("|---|---|---|---|---|---|---|---|")
     for who, row, model, hardware, context, seconds in PUBLISHED:
         by = {kernel: estimate(command, model, hardware, context, "--attention", kernel) for kernel in ("flash2", "cudnn")}
-        steps = [f"{found['step_seconds']:.3g} s" if found else "does not fit" for found in by.values()]
-        print(f"| {who}, {row} | {model} | {hardware} | {context} | {seconds} s | {' | '.join(steps)} | "
-              f"{by['cudnn']['split_seconds']['attention'] if by['cudnn'] else 0:.3g} s |", flush=True)
+        rates = [f"{found['tokens_per_second_gpu']:.0f}" if found else "does not fit" for found in by.values()]
+        last = by["cudnn"]
+        share = f"{100 * last['split_seconds']['attention'] / last['step_seconds']:.0f} %" if last else ""
+        measured = context / seconds / int(hardware.partition("x")[2])
+        print(f"| {who}, {row} | {model} | {hardware} | {context} | {measured:.0f} | {' | '.join(rates)} | {share} |", flush=True)
 
 
 if __name__ == "__main__":

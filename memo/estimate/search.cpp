@@ -70,13 +70,14 @@ double least_seconds(const Setup& setup, const Modelled& modelled) {
   return seconds / tokens * setup.gpus;
 }
 
-// Memory that every placement needs: state, and the operands of one backward call of core attention.
-Bytes least_bytes(const Modelled& modelled) {
+// Memory that every placement needs: the operands of one backward call of core attention, and state, of which plans
+// with a tier page what belongs to layers.
+Bytes least_bytes(const Modelled& modelled, bool pages) {
   const model::Dataflow& flow = modelled.profile.flow;
   Bytes state;
   for (const plan::Fixed& fixed : modelled.profile.fixed) state += fixed.bytes;
   for (const model::TensorClass& cls : flow.classes)
-    if (cls.persistent()) state += cls.layer_bytes * std::int64_t{flow.layers};
+    if (cls.persistent() && !pages) state += cls.layer_bytes * std::int64_t{flow.layers};
   Bytes operands;
   for (const model::Segment& segment : flow.segments)
     if (segment.stage == model::Stage::core)
@@ -102,7 +103,8 @@ Result<Outcome> search_all(const Task& task, const std::vector<Strategy>& strate
         continue;
       }
       const Modelled modelled = model_profile(candidate.setup);
-      candidate.least_bytes = least_bytes(modelled);
+      const bool pages = candidate.setup.offload_all && !candidate.setup.by_alpha() && !modelled.profile.tiers.empty();
+      candidate.least_bytes = least_bytes(modelled, pages);
       if (!task.degrees && candidate.least_bytes > candidate.setup.hardware.memory) {
         ++outcome.ruled_out;
         continue;

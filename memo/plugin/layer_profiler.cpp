@@ -248,7 +248,7 @@ Status LayerProfiler::measure(Tokens context) {
 
 Result<libtorch::AttentionChoice> LayerProfiler::choose(Tokens context, const std::string& kernel, bool documents) {
   if (calls_->ranks() > 1) return libtorch::AttentionChoice{kernel_, {}, {}, {}};  // timed with its exchanges
-  if (const auto found = timed_.find(kernel); found != timed_.end() && found->second.first >= context)
+  if (const auto found = timed_.find({kernel, documents}); found != timed_.end() && found->second.first >= context)
     return found->second.second;
   libtorch::CoreCalls core{
       {options_.shape.heads / options_.groups, options_.shape.kv_heads / options_.groups, options_.shape.head_dim},
@@ -262,7 +262,7 @@ Result<libtorch::AttentionChoice> LayerProfiler::choose(Tokens context, const st
   MEMO_TRY(
       libtorch::AttentionChoice choice,
       libtorch::choose_attention(libtorch::attention_kernels(device_->of_tensors().type()), kernel, core, *device_));
-  timed_[choice.kernel->name] = {context, choice};
+  timed_[{choice.kernel->name, documents}] = {context, choice};
   return choice;
 }
 

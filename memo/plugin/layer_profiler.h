@@ -85,8 +85,9 @@ class LayerProfiler {
   std::vector<LayerExample> examples_;
   LayerCalls* calls_;
   libtorch::Device* device_;
-  const libtorch::AttentionKernel* kernel_ = nullptr;                          // the options'
-  std::map<std::string, std::pair<Tokens, libtorch::AttentionChoice>> timed_;  // by kernel: the longest context so far
+  const libtorch::AttentionKernel* kernel_ = nullptr;  // the options'
+  // By kernel and documents: of the longest context so far.
+  std::map<std::pair<std::string, bool>, std::pair<Tokens, libtorch::AttentionChoice>> timed_;
   std::vector<plan::Tier> tiers_;
   std::map<std::tuple<model::SegmentIndex, bool>, std::vector<double>> seconds_;  // of a block, by segment and side
   std::map<std::tuple<model::SegmentIndex, bool>, std::vector<std::pair<libtorch::Length, double>>> attention_;

@@ -66,7 +66,9 @@ class Plan:
         """The validator's failures; empty if the plan is valid."""
 
 class Profile:
-    attention: str  # the kernel of core attention
+    @property
+    def attention(self) -> str:
+        """The kernel of core attention."""
 
 def make_plan(profile: Profile, strategy: str, device_limit: int) -> Plan:
     """The plan of a strategy. device_limit in bytes, 0: none."""
