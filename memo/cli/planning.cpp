@@ -46,12 +46,22 @@ Result<plan::Plan> plan_for(const job::Job& job, const plan::Profile& profile, c
 namespace {
 
 // Variants to try for a job whose plan does not fit, coarse to fine. They cost speed, and their sums have other bits.
-std::vector<job::Job> finer(const job::Job& job, const model::Dataflow& flow, std::int64_t key_heads) {
+std::vector<job::Job> finer(const job::Job& job, const plan::Profile& profile, std::int64_t key_heads) {
   constexpr Tokens least_block(128);
+  const model::Dataflow& flow = profile.flow;
   std::vector<job::Job> result;
   job::Job next = job;
   next.train.block = flow.block;
   next.train.head_groups = flow.groups;
+  next.train.attention = profile.attention;
+  std::vector<std::string> kernels{profile.attention};
+  if (job.train.attention == "auto")
+    for (const plan::AttentionTime& other : profile.attention_measured)
+      if (std::ranges::find(kernels, other.kernel) == kernels.end()) {
+        kernels.push_back(next.train.attention = other.kernel);
+        result.push_back(next);
+      }
+  next.train.attention = job.train.attention;
   if (job.train.head_groups == 0 && flow.groups < key_heads) {
     next.train.head_groups = static_cast<int>(key_heads);
     result.push_back(next);
@@ -72,9 +82,9 @@ Result<plan::Plan> plan_job(const job::Job& job, const std::optional<std::string
   const auto too_large = [&] { return !plan && plan.error().kind == ErrorKind::infeasible; };
   if (!too_large() || profile) return plan;
   MEMO_TRY(const model::Shape shape, model::job_shape(job));
-  for (const job::Job& next : finer(job, first.flow, shape.kv_heads)) {
-    say(fmt::format("nothing fits in memory.device_limit; trying blocks of {} in {} head groups",
-                    next.train.block.value(), next.train.head_groups));
+  for (const job::Job& next : finer(job, first, shape.kv_heads)) {
+    say(fmt::format("nothing fits in memory.device_limit; trying blocks of {} in {} head groups, attention by {}",
+                    next.train.block.value(), next.train.head_groups, next.train.attention));
     MEMO_TRY(const plan::Profile measured, measure(next));
     plan = plan_for(next, measured, strategy);
     if (!too_large()) break;
@@ -113,8 +123,9 @@ std::string describe(const plan::Plan& plan) {
   const auto line = [&](const std::string& name, const std::string& value) {
     text += fmt::format("  {:<16} {}\n", name, value);
   };
-  text += fmt::format("strategy {}: {}, context {} in {} blocks of {}, {} head group(s)\n", plan.strategy,
-                      plan.profile.model, flow.context.value(), flow.blocks(), flow.block.value(), flow.groups);
+  text += fmt::format("strategy {}: {}, context {} in {} blocks of {}, {} head group(s), attention by {}\n",
+                      plan.strategy, plan.profile.model, flow.context.value(), flow.blocks(), flow.block.value(),
+                      flow.groups, plan.profile.attention);
   line("device peak", fmt::format("{} (at least {} for these lifetimes{})", format_bytes(p.device_peak),
                                   format_bytes(p.device_lower_bound),
                                   plan.device_limit > Bytes(0) ? ", limit " + format_bytes(plan.device_limit) : ""));
@@ -161,6 +172,7 @@ std::string plan_json_line(const plan::Plan& plan) {
       {"context", plan.profile.flow.context.value()},
       {"block", plan.profile.flow.block.value()},
       {"head_groups", plan.profile.flow.groups},
+      {"attention", plan.profile.attention},
       {"slots", plan.slots},
       {"sequences", plan.sequences},
       {"device_limit_bytes", plan.device_limit.value()},

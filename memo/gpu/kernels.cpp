@@ -11,6 +11,7 @@
 #include <array>
 
 #include "memo/base/check.h"
+#include "memo/gpu/attention.h"
 #include "memo/kernels/launch.h"
 
 namespace memo::gpu {
@@ -219,7 +220,7 @@ void add_row(const at::Tensor& row, at::Tensor& y) { y.add_(row); }
 const libtorch::Kernels& kernels() {
   static const Kernels all = [] {
     Kernels table{};
-    attention_on_gpu(table);
+    table.attention = attention();
     table.add_weight_gradient = on_gpu::add_weight_gradient;
     table.normalise = on_gpu::normalise;
     table.normalise_backward = on_gpu::normalise_backward;

@@ -1,6 +1,7 @@
 // Enters GPUs into the registry of devices.
 #include <fmt/format.h>
 
+#include "memo/gpu/attention.h"
 #include "memo/gpu/cuda_device.h"
 #include "memo/gpu/kernels.h"
 #include "memo/libtorch/memory/device_kind.h"
@@ -14,18 +15,17 @@ Result<std::unique_ptr<libtorch::Device>> open(libtorch::Stream stream, int inde
                           index);
 }
 
-// Flash attention's limits: flash_api.cpp of LibTorch.
 Status trains(const libtorch::OfAttention& heads) {
-  constexpr std::int64_t most = 256, step = 8;
   if (heads.dtype != job::DType::bfloat16)
     return bad_input(
         "on a GPU Memo trains in bfloat16 with float32 master weights: set model.dtype = \"bfloat16\", or "
         "memory.device = \"cpu\"");
-  if (heads.head_dim > most || heads.head_dim % step != 0)
+  const std::string refusal = libtorch::why_not(flash2.limits, {at::kBFloat16, heads.head_dim});
+  if (!refusal.empty())
     return bad_input(
-        fmt::format("no kernel of a GPU has attention for heads of {} values; it takes multiples of {} up to {}: set "
-                    "memory.device = \"cpu\", or train a model with such heads",
-                    heads.head_dim, step, most));
+        fmt::format("no kernel of a GPU has attention for {}: set memory.device = \"cpu\", or train a model with such "
+                    "heads",
+                    refusal));
   return {};
 }
 

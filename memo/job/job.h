@@ -36,9 +36,10 @@ enum class NotFinite { stop, skip };  // whether a run ends at a loss or gradien
 constexpr int no_checkpoint = -1;  // of checkpoint_every: "never"
 
 struct TrainOptions {
-  Tokens context, block;  // block 0: "auto"
-  int head_groups = 0;    // 0: "auto"
-  int batch = 1;          // sequences a step, one after the other; their gradients add up
+  Tokens context, block;           // block 0: "auto"
+  int head_groups = 0;             // 0: "auto"
+  std::string attention = "auto";  // a kernel by its name in its device's table
+  int batch = 1;                   // sequences a step, one after the other; their gradients add up
   int steps = 1;
   double lr = 3e-4;
   double min_lr_ratio = 0.1;  // share of lr that is reached at the last step (cosine)

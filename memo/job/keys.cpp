@@ -146,12 +146,12 @@ Key one_of(std::string name, AtResume at_resume, std::string expected, std::vect
 }
 
 template <class Field>
-Key family(std::string name, AtResume at_resume, Field field) {
+Key word(std::string name, AtResume at_resume, std::string expected, Field field) {
   const auto set = [=](const toml::node& node, Job& job) {
     field(job) = node.value_or(std::string());
     return node.is_string() && !field(job).empty();
   };
-  return {std::move(name), at_resume, "the name of a model family, such as \"llama\"", set, text_by(field)};
+  return {std::move(name), at_resume, std::move(expected), set, text_by(field)};
 }
 
 template <class Field>
@@ -190,7 +190,7 @@ const std::vector<Key>& keys() {
   static const std::vector<Key> all{
       integer("seed", same, 0, MEMO_FIELD(seed)),
       path("model.path", content, "the path of a Hugging Face model folder", MEMO_FIELD(model.path)),
-      family("model.family", content, MEMO_FIELD(model.family)),
+      word("model.family", content, "the name of a model family, such as \"llama\"", MEMO_FIELD(model.family)),
       integer("model.hidden", content, 1, MEMO_FIELD(model.hidden)),
       integer("model.layers", content, 1, MEMO_FIELD(model.layers)),
       integer("model.heads", content, 1, MEMO_FIELD(model.heads)),
@@ -211,6 +211,7 @@ const std::vector<Key>& keys() {
       integer("train.context", same, 2, MEMO_FIELD(train.context)),
       integer_or("train.block", rounding, "auto", 0, 16, MEMO_FIELD(train.block)),
       integer_or("train.head_groups", rounding, "auto", 0, 1, MEMO_FIELD(train.head_groups)),
+      word("train.attention", rounding, "\"auto\" or a kernel's name, such as \"flash2\"", MEMO_FIELD(train.attention)),
       integer("train.batch", same, 1, MEMO_FIELD(train.batch)),
       integer("train.steps", course, 1, MEMO_FIELD(train.steps)),
       number("train.lr", course, "a number above 0", positive, MEMO_FIELD(train.lr)),

@@ -36,6 +36,8 @@ Status check_for_job(const Profile& profile, const job::Job& job, const std::str
     return refuse(fmt::format("its block is {}, the job's {}", flow.block.value(), job_block(job).value()));
   if (job.train.head_groups > 0 && flow.groups != job.train.head_groups)
     return refuse(fmt::format("its head groups are {}, the job's {}", flow.groups, job.train.head_groups));
+  if (job.train.attention != "auto" && profile.attention != job.train.attention)
+    return refuse(fmt::format("its attention kernel is {}, the job's {}", profile.attention, job.train.attention));
   if (flow.layers != shape.layers)
     return refuse(fmt::format("its model has {} layers, the job's {}", flow.layers, shape.layers));
   if (flow.groups < 1 || shape.kv_heads % flow.groups != 0)

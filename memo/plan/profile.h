@@ -49,7 +49,14 @@ struct Tier {
   std::int64_t alignment = 4096;  // of sizes, addresses and offsets of a copy
 };
 
-inline constexpr int profile_version = 3;
+// A measured kernel of attention: the times of its calls of one head group.
+struct AttentionTime {
+  std::string kernel;
+  Tokens tokens;
+  Seconds forward, backward;
+};
+
+inline constexpr int profile_version = 4, oldest_profile_version = 3;
 
 struct Profile {
   std::string model;   // what was profiled, in words: "llama 8 x 512, float32"
@@ -58,6 +65,9 @@ struct Profile {
   IndexedVector<TraceIndex, Trace> traces;
   std::vector<Fixed> fixed;
   std::vector<Tier> tiers;
+  // The kernel of core attention, by its name in its device's table; empty: the first one there.
+  std::string attention;
+  std::vector<AttentionTime> attention_measured;  // all kernels that apply
 
   // The trace of a call. Aborts when the profile has none, which cannot be for a profile that was read or recorded.
   [[nodiscard]] TraceIndex trace_of(SegmentIndex segment, bool backward, Tokens tokens) const;

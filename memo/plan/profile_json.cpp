@@ -151,6 +151,27 @@ Tier tier_from(const JsonCursor& t) {
           t.at("alignment_bytes").bytes().value()};
 }
 
+ordered_json measured_json(const std::vector<AttentionTime>& measured) {
+  ordered_json list = ordered_json::array();
+  for (const AttentionTime& m : measured)
+    list.push_back({{"kernel", m.kernel},
+                    {"tokens", m.tokens.value()},
+                    {"forward_seconds", m.forward.value()},
+                    {"backward_seconds", m.backward.value()}});
+  return list;
+}
+
+AttentionTime measured_from(const JsonCursor& m) {
+  m.only({"kernel", "tokens", "forward_seconds", "backward_seconds"});
+  return {m.at("kernel").text(), Tokens(m.at("tokens").bytes().value()), Seconds(m.at("forward_seconds").number()),
+          Seconds(m.at("backward_seconds").number())};
+}
+
+// The only kernel that each kind of device had when profiles did not name it.
+std::string attention_before_version_4(const std::string& device) {
+  return device.starts_with("cpu") ? "cpu" : "flash2";
+}
+
 Trace trace_from(const JsonCursor& t, const model::Dataflow& flow) {
   t.only({"segment", "backward", "tokens", "seconds", "requests"});
   const std::string name = t.at("segment").text();
@@ -168,23 +189,26 @@ Trace trace_from(const JsonCursor& t, const model::Dataflow& flow) {
 
 }  // namespace
 
-void check_format(const JsonCursor& document, const std::string& format, int version, const std::string& maker) {
+int check_format(const JsonCursor& document, const std::string& format, int oldest, int newest,
+                 const std::string& maker) {
   const std::string hint = fmt::format("; give it a file that {} wrote", maker);
   if (!document.has("format") || !document.at("format").value().is_string()) {
     document.fail(fmt::format("not a {} file{}", format, hint));
-    return;
+    return newest;
   }
   const std::string found = document.at("format").text();
   if (found != format) {
     document.fail(found == "memo-profile" || found == "memo-plan"
                       ? fmt::format("is a {} file, not a {} one{}", found, format, hint)
                       : fmt::format("not a {} file{}", format, hint));
-    return;
+    return newest;
   }
   const int number = document.at("version").integer();
-  if (!document.failed() && number != version)
-    document.fail(fmt::format("version {} of {}, this Memo reads version {}; make the file again with {}", number,
-                              format, version, maker));
+  if (!document.failed() && (number < oldest || number > newest))
+    document.fail(
+        fmt::format("version {} of {}, this Memo reads version {}; make the file again with {}", number, format,
+                    oldest == newest ? fmt::format("{}", newest) : fmt::format("{} to {}", oldest, newest), maker));
+  return number;
 }
 
 ordered_json profile_json(const Profile& profile) {
@@ -208,15 +232,21 @@ ordered_json profile_json(const Profile& profile) {
                      {"read_with_write_bytes_per_second", t.read_with_write.value()},
                      {"compute_slowdown", t.compute_slowdown},
                      {"alignment_bytes", t.alignment}});
-  return {{"format", profile_format},  {"version", profile_version},      {"model", profile.model},
-          {"device", profile.device},  {"flow", flow_json(profile.flow)}, {"traces", std::move(traces)},
-          {"fixed", std::move(fixed)}, {"tiers", std::move(tiers)}};
+  return {{"format", profile_format},        {"version", profile_version},
+          {"model", profile.model},          {"device", profile.device},
+          {"flow", flow_json(profile.flow)}, {"traces", std::move(traces)},
+          {"fixed", std::move(fixed)},       {"tiers", std::move(tiers)},
+          {"attention", profile.attention},  {"attention_measured", measured_json(profile.attention_measured)}};
 }
 
 Profile profile_from(const JsonCursor& object) {
   Profile profile;
-  check_format(object, profile_format, profile_version, "'memo profile'");
-  object.only({"format", "version", "model", "device", "flow", "traces", "fixed", "tiers"});
+  const int version = check_format(object, profile_format, oldest_profile_version, profile_version, "'memo profile'");
+  if (version >= 4)
+    object.only({"format", "version", "model", "device", "flow", "traces", "fixed", "tiers", "attention",
+                 "attention_measured"});
+  else
+    object.only({"format", "version", "model", "device", "flow", "traces", "fixed", "tiers"});
   profile.model = object.at("model").text();
   profile.device = object.at("device").text();
   profile.flow = flow_from(object.at("flow"));
@@ -228,6 +258,11 @@ Profile profile_from(const JsonCursor& object) {
     profile.fixed.push_back({fixed.at(i).at("name").text(), fixed.at(i).at("bytes").bytes()});
   }
   for (std::size_t i = 0; i < tiers.size() && !object.failed(); ++i) profile.tiers.push_back(tier_from(tiers.at(i)));
+  profile.attention = version < 4 ? attention_before_version_4(profile.device) : object.at("attention").text();
+  if (version < 4) return profile;
+  const JsonCursor measured = object.at("attention_measured");
+  for (std::size_t i = 0; i < measured.size() && !object.failed(); ++i)
+    profile.attention_measured.push_back(measured_from(measured.at(i)));
   return profile;
 }
 

@@ -177,6 +177,17 @@ void check_tier(const Tier& tier, Failures& failures) {
                  copy_alignment);
 }
 
+void check_measured(const Profile& profile, Failures& failures) {
+  if (!profile.attention.empty() && !printable(profile.attention))
+    failures.add("the attention kernel's name has control characters");
+  for (const AttentionTime& m : profile.attention_measured) {
+    if (!printable(m.kernel)) failures.add("a measured attention kernel's name is empty or has control characters");
+    if (m.tokens < Tokens(1)) failures.add("attention was measured at {} tokens", m.tokens.value());
+    for (const Seconds each : {m.forward, m.backward})
+      if (!std::isfinite(each.value()) || each < Seconds(0)) failures.add("attention takes {} seconds", each.value());
+  }
+}
+
 }  // namespace
 
 void check_profile(const Profile& profile, Failures& failures) {
@@ -195,6 +206,7 @@ void check_profile(const Profile& profile, Failures& failures) {
   for (const Fixed& fixed : profile.fixed)
     if (!in_bytes(fixed.bytes)) failures.add("fixed memory {} has {} bytes", fixed.name, fixed.bytes.value());
   for (const Tier& tier : profile.tiers) check_tier(tier, failures);
+  check_measured(profile, failures);
 }
 
 }  // namespace memo::plan

@@ -3,6 +3,7 @@ streams run late or at random times, its operators allocate and wait as CUDA's d
 Sums have other orders than on the CPU, so results are compared within a tolerance with the CPU's, and to the bit with each
 other."""
 
+import json
 import random
 import shutil
 import subprocess
@@ -93,6 +94,34 @@ def test_a_run_goes_on_from_a_checkpoint(folder, job):
     shutil.rmtree(last)
     run = on_gpu("late", "train", job(model=MODEL, train=train, memory=memory), "--out", folder / "out", "--resume", "--json")
     assert bits(run.json()) == bits(expected)
+
+
+def test_a_run_takes_the_kernel_of_attention_that_is_named_and_keeps_it(folder, job, references):
+    """cuDNN's: it adds gradients in any order, so a short context takes it by name only."""
+    memory = {"device": "cuda", "host_limit": "16MiB"}
+    train = TRAIN | {"attention": "cudnn", "checkpoint_every": 2}
+    run = on_gpu("late", "train", job(model=MODEL, train=train, memory=memory), "--out", folder / "out", "--strategy", "offload",
+                 "--check=every", "--json").json()
+    assert run["departures"] == 0, run["first_departure"]
+    for loss in ("loss_first", "loss_last"):
+        assert abs(run[loss] - references[0][loss]) < 1e-3
+    profile = json.loads((folder / "out" / "plan.json").read_text())["profile"]
+    assert profile["attention"] == "cudnn" and {row["kernel"] for row in profile["attention_measured"]} == {"cudnn"}
+    train = TRAIN | {"steps": 4}
+    run = on_gpu("late", "train", job(model=MODEL, train=train, memory=memory), "--out", folder / "out", "--resume")
+    assert run.code == 0 and "train.attention" not in run.err
+    assert json.loads((folder / "out" / "plan.json").read_text())["profile"]["attention"] == "cudnn"
+    run = on_gpu("late", "train", job(model=MODEL, train=train | {"steps": 5, "attention": "flash2"}, memory=memory), "--out",
+                 folder / "out", "--resume")
+    assert 'train.attention was "cudnn" up to step 4, and is "flash2" from here on' in run.err
+
+
+def test_kernels_of_attention_that_do_not_fit_the_job_are_refused_by_name(job):
+    for name, why in (("flash3", "there is no kernel of attention 'flash3', but flash2, cudnn"),
+                      ("cudnn", "cudnn has no attention for several documents in a sequence")):
+        data = {"files": ["book.txt"], "documents": "apart", "end_token": 10}
+        file = job(model=MODEL, train=TRAIN | {"attention": name}, data=data, memory={"device": "cuda"})
+        assert why in on_gpu("prompt", "plan", file, "-o", "plan.json").refusal(2)
 
 
 def drawn(number):

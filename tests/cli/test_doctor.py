@@ -35,8 +35,9 @@ def test_a_gpu_is_described_and_measured(disk):
     assert GIB // 4 <= host["registered_bytes"] <= 8 * GIB
     assert host["seconds_of_8_gib"] == pytest.approx(host["seconds"] * 8 * GIB / host["registered_bytes"])
     found = {kernel["name"]: kernel["found"] for kernel in gpu["kernels"]}
-    assert found == {"Memo's own": True, "flash attention, heads of 64": True, "flash attention, heads of 128": True,
-                     "flash attention, heads of 256": True, "cuDNN attention": True, "memory-efficient attention": True}
+    assert found == {"Memo's own": True, "attention by flash2, heads of 64": True, "attention by flash2, heads of 128": True,
+                     "attention by flash2, heads of 256": True, "attention by cudnn, heads of 64": True,
+                     "attention by cudnn, heads of 128": True, "memory-efficient attention": True}
     assert any("1.50 GiB of the GPU's 4.00 GiB are taken" in finding for finding in findings(machine))
 
 

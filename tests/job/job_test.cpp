@@ -309,6 +309,7 @@ TEST_F(JobFile, EveryKeySaysWhatItsChangeMeansToARunThatGoesOn) {
       {"train.context", "512", "512", same},
       {"train.block", "\"auto\"", "\"auto\"", rounding},
       {"train.head_groups", "1", "1", rounding},
+      {"train.attention", "\"flash2\"", "\"flash2\"", rounding},
       {"train.batch", "2", "2", same},
       {"train.steps", "21", "21", course},
       {"train.lr", "3e-4", "0.0003", course},

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <random>
 #include <set>
 
@@ -66,6 +67,14 @@ void expect_equal(const model::Side& a, const model::Side& b) {
 void expect_equal(const Profile& a, const Profile& b) {
   EXPECT_EQ(a.model, b.model);
   EXPECT_EQ(a.device, b.device);
+  EXPECT_EQ(a.attention, b.attention);
+  ASSERT_EQ(a.attention_measured.size(), b.attention_measured.size());
+  for (std::size_t i = 0; i < a.attention_measured.size(); ++i) {
+    EXPECT_EQ(a.attention_measured[i].kernel, b.attention_measured[i].kernel);
+    EXPECT_EQ(a.attention_measured[i].tokens, b.attention_measured[i].tokens);
+    EXPECT_EQ(a.attention_measured[i].forward, b.attention_measured[i].forward);
+    EXPECT_EQ(a.attention_measured[i].backward, b.attention_measured[i].backward);
+  }
   EXPECT_EQ(a.flow.layers, b.flow.layers);
   EXPECT_EQ(a.flow.groups, b.flow.groups);
   EXPECT_EQ(a.flow.context, b.flow.context);
@@ -167,6 +176,40 @@ TEST_F(PlanFile, ReadsAProfileAsItWasWritten) {
   const Result<Profile> read = read_profile(path_);
   ASSERT_TRUE(read.has_value()) << read.error().message;
   expect_equal(*read, profile);
+}
+
+TEST_F(PlanFile, AProfileNamesItsKernelOfAttention) {
+  Profile profile = tiny_profile();
+  profile.device = "NVIDIA H200";
+  profile.attention = "cudnn";
+  profile.attention_measured = {{"flash2", Tokens(1 << 17), Seconds(0.1 + 0.2), Seconds(0.7)},
+                                {"cudnn", Tokens(1 << 17), Seconds(0.2), Seconds(5e-324)}};
+  ASSERT_TRUE(write_profile(profile, path_).has_value());
+  const Result<Profile> read = read_profile(path_);
+  ASSERT_TRUE(read.has_value()) << read.error().message;
+  expect_equal(*read, profile);
+  edit("\"backward_seconds\": 0.7", "\"backward_seconds\": -1");
+  EXPECT_THAT(read_profile(path_).error().message, HasSubstr("attention takes -1 seconds"));
+}
+
+// Version 3 has no such keys; each kind of device had one kernel.
+TEST_F(PlanFile, AProfileOfVersion3IsOfTheKernelOfItsTime) {
+  for (const std::string device : {"cpu, 2 threads", "NVIDIA H200"}) {
+    Profile profile = tiny_profile();
+    profile.device = device;
+    ASSERT_TRUE(write_profile(profile, path_).has_value());
+    auto json = nlohmann::ordered_json::parse(text());
+    json["version"] = 3;
+    put(json.dump(1));
+    EXPECT_THAT(read_profile(path_).error().message, HasSubstr("attention"));  // a key that version 3 does not know
+    json.erase("attention");
+    json.erase("attention_measured");
+    put(json.dump(1));
+    const Result<Profile> read = read_profile(path_);
+    ASSERT_TRUE(read.has_value()) << read.error().message;
+    profile.attention = device == "NVIDIA H200" ? "flash2" : "cpu";
+    expect_equal(*read, profile);
+  }
 }
 
 // A profile with a trace of every call, which allocates nothing.

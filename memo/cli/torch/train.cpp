@@ -13,6 +13,7 @@
 #include "memo/cli/torch/device.h"
 #include "memo/cli/torch/progress.h"
 #include "memo/libtorch/train/run_folder.h"
+#include "memo/libtorch/train/run_start.h"
 #include "memo/plan/for_job.h"
 #include "memo/report/event_file.h"
 
@@ -84,6 +85,9 @@ Status train(const TrainOptions& options, job::Job job) {
   MEMO_TRY(const DeviceHere device, open_device(job));
   if (!options.plan) {
     MEMO_TRY(job, with_device_limit(std::move(job), *device));
+    if (options.resume) {
+      MEMO_TRY(job, libtorch::with_choices_of(options.out, std::move(job), *device));
+    }
   }
   MEMO_TRY(plan::Plan plan, find_plan(options, job, device));
   if (!options.json) say(describe(plan));

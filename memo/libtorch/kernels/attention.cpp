@@ -6,6 +6,7 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <limits>
 #include <vector>
@@ -115,8 +116,11 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> causal_attention_backward(const a
 }  // namespace on_cpu
 
 void attention_on_cpu(Kernels& table) {
-  table.causal_attention = on_cpu::causal_attention;
-  table.causal_attention_backward = on_cpu::causal_attention_backward;
+  static constexpr AttentionLimits all{
+      .float32 = true, .softcap = true, .window = true, .documents = true, .in_order = true};
+  static const std::array<AttentionKernel, 1> kernels{
+      {{"cpu", all, on_cpu::causal_attention, on_cpu::causal_attention_backward}}};
+  table.attention = kernels;
 }
 
 }  // namespace memo::libtorch

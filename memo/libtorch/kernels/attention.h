@@ -1,7 +1,7 @@
 // Causal attention of one head group over the whole sequence, on strided rows in place: nothing of the sequence's size
-// is copied. attention_kernels.h has the kernels; the code behind this header gives them memory and threads. The
-// recorder sees this memory as requests whose number is fixed and whose sizes grow linearly with the tokens. The bits
-// do not depend on the number of threads.
+// is copied. These call the first kernel of the device's table (attention_table.h). On the CPU attention_kernels.h has
+// the kernels; the code behind this header gives them memory and threads. The recorder sees this memory as requests
+// whose number is fixed and whose sizes grow linearly with the tokens. The bits do not depend on the number of threads.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -16,12 +16,12 @@ const Kernels& table_of(const at::Tensor& tensor) {
 
 std::tuple<at::Tensor, at::Tensor> causal_attention(const at::Tensor& qkv, const GroupHeads& heads, const Mask& mask,
                                                     std::optional<QueryRange> range) {
-  return table_of(qkv).causal_attention(qkv, heads, mask, range);
+  return attention_kernels(qkv.device().type()).front().forward(qkv, heads, mask, range);
 }
 std::tuple<at::Tensor, at::Tensor, at::Tensor> causal_attention_backward(const at::Tensor& d_o, const at::Tensor& qkv,
                                                                          const at::Tensor& o, const at::Tensor& lse,
                                                                          const GroupHeads& heads, const Mask& mask) {
-  return table_of(qkv).causal_attention_backward(d_o, qkv, o, lse, heads, mask);
+  return attention_kernels(qkv.device().type()).front().backward(d_o, qkv, o, lse, heads, mask);
 }
 void cross_entropy(const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& losses) {
   table_of(logits).cross_entropy(logits, targets, losses);

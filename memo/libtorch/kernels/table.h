@@ -1,14 +1,13 @@
 // The kernels of kernels.h and attention.h by device: each kind of device has a table of them.
 #pragma once
 
-#include "memo/libtorch/kernels/attention.h"
+#include "memo/libtorch/kernels/attention_table.h"
 #include "memo/libtorch/kernels/kernels.h"
 
 namespace memo::libtorch {
 
 struct Kernels {
-  decltype(&libtorch::causal_attention) causal_attention;
-  decltype(&libtorch::causal_attention_backward) causal_attention_backward;
+  std::span<const AttentionKernel> attention;
   decltype(&libtorch::cross_entropy) cross_entropy;
   decltype(&libtorch::cross_entropy_in_place) cross_entropy_in_place;
   decltype(&libtorch::add_weight_gradient) add_weight_gradient;

@@ -6,14 +6,14 @@
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
-#include "memo/libtorch/kernels/attention.h"
+#include "memo/libtorch/kernels/attention_table.h"
 #include "memo/libtorch/kernels/kernels.h"
 
 namespace memo::libtorch {
 namespace {
 
 // Why `work` does not run; empty: it does.
-std::string why_not(Device& device, const std::function<void()>& work) {
+std::string failure_of(Device& device, const std::function<void()>& work) {
   try {
     device.run(work);
     device.finish();
@@ -24,13 +24,13 @@ std::string why_not(Device& device, const std::function<void()>& work) {
   }
 }
 
-void run_attention(at::Device place, std::int64_t dim) {
+void run_attention(const AttentionKernel& kernel, at::Device place, std::int64_t dim) {
   constexpr std::int64_t tokens = 128, queries = 2, keys = 1;
   const auto options = at::dtype(at::kBFloat16).device(place);
   const GroupHeads heads{queries, keys, dim};
   const at::Tensor qkv = at::full({tokens, (queries + 2 * keys) * dim}, 0.1, options);
-  const auto [o, lse] = causal_attention(qkv, heads);
-  causal_attention_backward(o, qkv, o, lse, heads);
+  const auto [o, lse] = kernel.forward(qkv, heads, {}, {});
+  kernel.backward(o, qkv, o, lse, heads, {});
 }
 
 // These launches are checked (memo/gpu/kernels.cpp).
@@ -52,11 +52,13 @@ std::string why_not_in_table(const char* operation, at::Device place) {
 std::vector<KernelFound> kernels_found(Device& device) {
   const at::Device place = device.of_tensors();
   std::vector<KernelFound> found;
-  found.push_back({"Memo's own", true, why_not(device, [&] { run_own_kernel(place); })});
-  for (const std::int64_t dim : {64, 128, 256})
-    found.push_back(
-        {fmt::format("flash attention, heads of {}", dim), true, why_not(device, [&] { run_attention(place, dim); })});
-  found.push_back({"cuDNN attention", false, why_not_in_table("aten::_cudnn_attention_forward", place)});
+  found.push_back({"Memo's own", true, failure_of(device, [&] { run_own_kernel(place); })});
+  const auto kernels = attention_kernels(place.type());
+  for (const AttentionKernel& kernel : kernels)
+    for (const std::int64_t dim : {64, 128, 256})
+      if (why_not(kernel.limits, {at::kBFloat16, dim}).empty())
+        found.push_back({fmt::format("attention by {}, heads of {}", kernel.name, dim), &kernel == &kernels.front(),
+                         failure_of(device, [&] { run_attention(kernel, place, dim); })});
   found.push_back({"memory-efficient attention", false, why_not_in_table("aten::_efficient_attention_forward", place)});
   return found;
 }

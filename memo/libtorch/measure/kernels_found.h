@@ -14,8 +14,8 @@ struct KernelFound {
   std::string missing;  // why it is not there; empty: it is
 };
 
-// Memo's own kernels and the attention that training takes are run once, forward and backward. Other kernels of
-// attention only stand in LibTorch's table of operators.
+// Memo's own kernels and those of the table of attention are run once, forward and backward; the first of the table is
+// needed. Other kernels of attention only stand in LibTorch's table of operators.
 std::vector<KernelFound> kernels_found(Device& device);
 
 }  // namespace memo::libtorch

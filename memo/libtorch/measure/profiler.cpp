@@ -10,7 +10,7 @@
 
 #include "memo/base/median.h"
 #include "memo/corpus/dataset.h"
-#include "memo/libtorch/measure/attention_time.h"
+#include "memo/libtorch/measure/attention_choice.h"
 #include "memo/libtorch/measure/recorder.h"
 #include "memo/libtorch/measure/tier_profile.h"
 #include "memo/libtorch/memory/allocator.h"
@@ -45,6 +45,8 @@ class Profiler {
   }
 
   Result<plan::Profile> run() {
+    MEMO_TRY(attention_kernel_, choose_attention(attention_kernels(device_.of_tensors().type()), job_.train.attention,
+                                                 core_calls(), device_, say_));
     plan::Profile profile;
     profile.model = fmt::format("{} {} x {}, {}", shape_.family, shape_.layers, shape_.hidden,
                                 element_bytes_ == 2 ? "bfloat16" : "float32");
@@ -57,7 +59,9 @@ class Profiler {
       const auto stage = profile.flow.segments[trace.segment].stage;
       double seconds = 0;
       if (stage == model::Stage::core) {
-        seconds = attention_seconds(attention_[{trace.segment, trace.backward}], part_of(length, trace.tokens));
+        const auto& alone = trace.backward ? attention_kernel_.backward : attention_kernel_.forward;
+        seconds = attention_seconds(alone.empty() ? attention_[{trace.segment, trace.backward}] : alone,
+                                    part_of(length, trace.tokens));
       } else if (once_a_step(stage)) {
         seconds = median(seconds_[{trace.segment, false, 0}]);
       } else if (stage != model::Stage::wait) {
@@ -66,11 +70,20 @@ class Profiler {
       }
       trace.seconds = Seconds(seconds);
     }
+    profile.attention_measured = attention_kernel_.measured;
     MEMO_CHECKED(add_tier(profile, job_.memory, device_, say_));
     return profile;
   }
 
  private:
+  [[nodiscard]] CoreCalls core_calls() const {
+    return {{shape_.heads / groups_, shape_.kv_heads / groups_, shape_.head_dim},
+            scalar_type(job_.model.dtype),
+            job_.train.context,
+            shape_.sliding_window,
+            job_.data.documents_apart,
+            job_.train.context.value() <= longest_in_order};
+  }
   // Whether a segment's time does not depend on the context.
   static bool once_a_step(model::Stage stage) {
     return stage == model::Stage::update || stage == model::Stage::optimizer;
@@ -122,6 +135,7 @@ class Profiler {
     const WholeState whole(one_layer_, job_.model.dtype);
     MEMO_TRY(const Arena memory, device_.map(whole.bytes()));
     profile.flow = model::decoder_dataflow(shape, element_bytes_, groups_, context, block_);
+    profile.attention = attention_kernel_.kernel->name;
     MEMO_TRY(profile.traces, run_on(device_, [&] { return record_in(whole, memory, profile.flow); }));
     return {};
   }
@@ -132,7 +146,7 @@ class Profiler {
     ModelState state(
         one_layer_, job_.model.dtype, [&](const StateGroup& group) { return whole.regions(memory.data(), group); },
         nullptr, place);
-    const Decoder decoder(one_layer_, groups_, state.parameters());
+    const Decoder decoder(one_layer_, groups_, state.parameters(), attention_kernel_.kernel);
     const LossSum no_loss = LossSum::on(place);
     DecoderSegments segments(
         flow, decoder,
@@ -142,7 +156,8 @@ class Profiler {
         },
         place);
     const std::span<const std::byte> parameters(memory.data(), static_cast<std::size_t>(whole.bytes().value()));
-    return record(flow, segments, scalar_type(job_.model.dtype), parameters, place);
+    return record(flow, segments, scalar_type(job_.model.dtype), parameters, place,
+                  attention_kernel_.kernel->limits.documents);
   }
 
   // Runs one layer at `context` for a few steps, by a plan of its own, and keeps the times of calls.
@@ -175,9 +190,18 @@ class Profiler {
         }
       }
     }
-    for (const auto& [key, values] : core)
-      attention_[key].emplace_back(length_of(static_cast<double>(context.value())), median(values));
+    if (attention_kernel_.forward.empty()) note_attention(context, core);
     return {};
+  }
+
+  // Keeps the times of attention within steps of one layer.
+  void note_attention(Tokens context, const std::map<std::pair<plan::SegmentIndex, bool>, std::vector<double>>& core) {
+    plan::AttentionTime measured{attention_kernel_.kernel->name, context, {}, {}};
+    for (const auto& [key, values] : core) {
+      (key.second ? measured.backward : measured.forward) = Seconds(median(values));
+      attention_[key].emplace_back(length_of(static_cast<double>(context.value())), median(values));
+    }
+    attention_kernel_.measured.push_back(std::move(measured));
   }
 
   const job::Job& job_;
@@ -188,6 +212,7 @@ class Profiler {
   const Path& python_;
   Tokens block_;
   int groups_ = 1, element_bytes_ = 4;
+  AttentionChoice attention_kernel_;
   std::map<Key, std::vector<double>> seconds_;
   std::map<std::pair<plan::SegmentIndex, bool>, std::vector<std::pair<Length, double>>> attention_;
 };

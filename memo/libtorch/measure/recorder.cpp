@@ -35,8 +35,13 @@ using Traces = IndexedVector<plan::TraceIndex, plan::Trace>;
 class Recorder {
  public:
   Recorder(model::Dataflow& flow, Segments& segments, ComputeDtype dtype, std::span<const std::byte> parameters,
-           at::Device device)
-      : flow_(flow), segments_(segments), dtype_(dtype), parameters_(parameters), device_(device) {}
+           at::Device device, bool documents)
+      : flow_(flow),
+        segments_(segments),
+        dtype_(dtype),
+        parameters_(parameters),
+        device_(device),
+        documents_(documents) {}
 
   Result<Traces> run() {
     std::vector<Tokens> sizes{flow_.block_tokens(BlockIndex(0))};
@@ -229,7 +234,7 @@ class Recorder {
   // On a GPU the memory of core attention depends on the number of documents: a plan has the most of one and many.
   Status record_core(SegmentIndex s) {
     MEMO_TRY(std::vector<plan::Trace> most, core_traces(s, false));
-    if (!device_.is_cpu()) {
+    if (!device_.is_cpu() && documents_) {
       MEMO_TRY(const std::vector<plan::Trace> many, core_traces(s, true));
       for (std::size_t t = 0; t < most.size(); ++t) MEMO_CHECKED(take_most(most[t], many[t]));
     }
@@ -279,6 +284,7 @@ class Recorder {
   ComputeDtype dtype_;
   std::span<const std::byte> parameters_;
   at::Device device_;
+  bool documents_;
   Traces traces_;
   std::map<std::pair<ClassIndex, std::int64_t>, at::Tensor>
       written_;  // operands by class and tokens; operands that are missing are constants
@@ -291,8 +297,8 @@ class Recorder {
 }  // namespace
 
 Result<Traces> record(model::Dataflow& flow, Segments& segments, ComputeDtype dtype,
-                      std::span<const std::byte> parameters, at::Device device) {
-  return Recorder(flow, segments, dtype, parameters, device).run();
+                      std::span<const std::byte> parameters, at::Device device, bool documents) {
+  return Recorder(flow, segments, dtype, parameters, device, documents).run();
 }
 
 }  // namespace memo::libtorch

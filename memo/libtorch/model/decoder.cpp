@@ -10,7 +10,6 @@
 #include <unordered_map>
 
 #include "memo/base/check.h"
-#include "memo/libtorch/kernels/attention.h"
 #include "memo/libtorch/kernels/kernels.h"
 #include "memo/libtorch/model/functions.h"
 
@@ -45,8 +44,10 @@ class TokenLosses {
 }  // namespace
 
 struct Decoder::Impl {
-  Impl(const model::Shape& given, int group_count, std::vector<Parameter> parameters)
-      : shape(given), groups(group_count) {
+  Impl(const model::Shape& given, int group_count, std::vector<Parameter> parameters, const AttentionKernel* attention)
+      : shape(given),
+        groups(group_count),
+        kernel(attention ? *attention : attention_kernels(parameters.front().value.device().type()).front()) {
     MEMO_CHECK(groups > 0 && shape.kv_heads % groups == 0, "the head groups divide the key heads");
     for (Parameter& parameter : parameters) named.emplace(parameter.name, std::move(parameter));
     embedding = find("embedding");
@@ -120,14 +121,16 @@ struct Decoder::Impl {
 
   model::Shape shape;
   int groups;
+  const AttentionKernel& kernel;
   std::unordered_map<std::string, Parameter> named;  // while the constructor runs
   Parameter embedding, positions, head;
   Norm final_norm;
   IndexedVector<model::LayerIndex, Layer> layers;
 };
 
-Decoder::Decoder(const model::Shape& shape, int groups, std::vector<Parameter> parameters)
-    : impl_(std::make_unique<Impl>(shape, groups, std::move(parameters))) {}
+Decoder::Decoder(const model::Shape& shape, int groups, std::vector<Parameter> parameters,
+                 const AttentionKernel* kernel)
+    : impl_(std::make_unique<Impl>(shape, groups, std::move(parameters), kernel)) {}
 Decoder::~Decoder() = default;
 
 const model::Shape& Decoder::shape() const { return impl_->shape; }
@@ -169,14 +172,14 @@ at::Tensor Decoder::mlp_out(model::LayerIndex layer, const at::Tensor& x1, const
 
 std::tuple<at::Tensor, at::Tensor> Decoder::attention(const at::Tensor& qkv,
                                                       std::span<const std::int64_t> document_starts) const {
-  return causal_attention(qkv, impl_->group_heads(), {document_starts, impl_->shape.sliding_window});
+  return impl_->kernel.forward(qkv, impl_->group_heads(), {document_starts, impl_->shape.sliding_window}, {});
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> Decoder::attention_backward(
     const at::Tensor& d_o, const at::Tensor& qkv, const at::Tensor& o, const at::Tensor& lse,
     std::span<const std::int64_t> document_starts, bool any_order) const {
-  return causal_attention_backward(d_o, qkv, o, lse, impl_->group_heads(),
-                                   {document_starts, impl_->shape.sliding_window, {}, 0, any_order});
+  return impl_->kernel.backward(d_o, qkv, o, lse, impl_->group_heads(),
+                                {document_starts, impl_->shape.sliding_window, {}, 0, any_order});
 }
 
 at::Tensor Decoder::loss(const at::Tensor& x, const at::Tensor& targets, double scale, LossSum& loss_sum) const {

@@ -17,6 +17,7 @@
 #include <tuple>
 #include <vector>
 
+#include "memo/libtorch/kernels/attention_table.h"
 #include "memo/libtorch/kernels/loss_sum.h"
 #include "memo/libtorch/kernels/parameter.h"
 #include "memo/model/parameters.h"
@@ -26,8 +27,10 @@ namespace memo::libtorch {
 
 class Decoder {
  public:
-  // `parameters` in the order of model::parameters(shape). `groups` divides kv_heads.
-  Decoder(const model::Shape& shape, int groups, std::vector<Parameter> parameters);
+  // `parameters` in the order of model::parameters(shape). `groups` divides kv_heads. `kernel`: of attention; null: the
+  // first of the parameters' device.
+  Decoder(const model::Shape& shape, int groups, std::vector<Parameter> parameters,
+          const AttentionKernel* kernel = nullptr);
   ~Decoder();
 
   // `positions` [T] int64: the position of each token in its document.

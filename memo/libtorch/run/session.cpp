@@ -26,8 +26,8 @@ double now() { return std::chrono::duration<double>(std::chrono::steady_clock::n
 }  // namespace
 
 struct Session::Impl {
-  Impl(plan::Plan given, const model::Shape& shape, const job::Job& job, Device& on, Arena mapped, exec::Watchdog* dog,
-       exec::Tiers opened, std::shared_ptr<std::atomic<bool>> failed)
+  Impl(plan::Plan given, const model::Shape& shape, const job::Job& job, const AttentionKernel* attention, Device& on,
+       Arena mapped, exec::Watchdog* dog, exec::Tiers opened, std::shared_ptr<std::atomic<bool>> failed)
       : plan(std::move(given)),
         device(on),
         arena(std::move(mapped)),
@@ -37,7 +37,7 @@ struct Session::Impl {
         state(
             shape, job.model.dtype, [this](const StateGroup& group) { return planned.regions(group); }, &planned,
             device.of_tensors()),
-        decoder(shape, plan.profile.flow.groups, state.parameters()),
+        decoder(shape, plan.profile.flow.groups, state.parameters(), attention),
         segments(
             plan.profile.flow, decoder,
             [this](const StateGroup& group) {
@@ -78,12 +78,14 @@ Result<std::unique_ptr<Session>> Session::open(plan::Plan plan, const model::Sha
   for (std::size_t i = 0; i < wanted.size(); ++i)
     if (i >= plan.profile.fixed.size() || plan.profile.fixed[i].bytes != wanted[i].bytes)
       return bad_input(fmt::format("the plan is for another model: its {} differ; make a new plan", wanted[i].name));
+  MEMO_TRY(const AttentionKernel* attention,
+           attention_named(attention_kernels(device.of_tensors().type()), plan.profile.attention));
   MEMO_TRY(Arena arena, device.map(plan.program.arena));
   const auto failed = std::make_shared<std::atomic<bool>>(false);
   MEMO_TRY(exec::Tiers tiers, exec::open_tiers(plan, job.memory, device, guards.faults, guards.watchdog, failed));
   // In the order of the compute stream, as all that calls read.
   auto impl = run_on(device, [&] {
-    return std::make_unique<Impl>(std::move(plan), shape, job, device, std::move(arena), guards.watchdog,
+    return std::make_unique<Impl>(std::move(plan), shape, job, attention, device, std::move(arena), guards.watchdog,
                                   std::move(tiers), failed);
   });
   return std::unique_ptr<Session>(new Session(std::move(impl)));

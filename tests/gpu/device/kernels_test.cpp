@@ -5,7 +5,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include "memo/libtorch/kernels/attention.h"
+#include "memo/libtorch/kernels/attention_table.h"
+#include "memo/libtorch/measure/attention_choice.h"
 #include "memo/libtorch/memory/device_kind.h"
 
 namespace memo::libtorch {
@@ -164,29 +165,127 @@ TEST_P(OnTheGpu, Tables) {
 INSTANTIATE_TEST_SUITE_P(, OnTheGpu, testing::Values(at::kFloat, at::kBFloat16),
                          [](const auto& info) { return std::string(c10::toString(info.param)); });
 
+// Attention and its gradients in float64, as it is defined.
+struct Exact {
+  Exact(const at::Tensor& qkv, const at::Tensor& d_o, const GroupHeads& h, const Mask& mask) {
+    const std::int64_t tokens = qkv.size(0);
+    const at::Tensor x = qkv.to(at::kDouble);
+    const auto heads = [&](std::int64_t first, std::int64_t count) {
+      return x.narrow(1, first * h.dim, count * h.dim).unflatten(1, {count, h.dim}).transpose(0, 1).contiguous();
+    };
+    const at::Tensor q = heads(0, h.queries).requires_grad_(), k = heads(h.queries, h.keys).requires_grad_();
+    const at::Tensor v = heads(h.queries + h.keys, h.keys).requires_grad_();
+    at::Tensor hidden = at::ones({tokens, tokens}, at::kBool);
+    const Visibility visible(mask, tokens);
+    for (std::int64_t i = 0; i < tokens; ++i) hidden[i].slice(0, visible.first_key(i), i + 1) = false;
+    const std::int64_t group = h.queries / h.keys;
+    const at::Tensor scores = at::matmul(q, k.repeat_interleave(group, 0).transpose(1, 2)) / std::sqrt(double(h.dim));
+    const at::Tensor shares = scores.masked_fill(hidden, -INFINITY).softmax(-1);
+    const at::Tensor result = at::matmul(shares, v.repeat_interleave(group, 0)).transpose(0, 1).flatten(1);
+    result.backward(d_o.to(at::kDouble));
+    const auto by_row = [](const at::Tensor& t) { return t.transpose(0, 1).flatten(1); };
+    o = result.detach(), dq = by_row(q.grad()), dk = by_row(k.grad()), dv = by_row(v.grad());
+  }
+  at::Tensor o, dq, dk, dv;
+};
+
 class AttentionOnTheGpu : public OnTheGpu {
  protected:
+  // Every kernel of the table that has what is asked.
   void compare(std::int64_t tokens, const GroupHeads& heads, const Mask& mask, const char* what) const {
     const at::Tensor qkv = random({tokens, (heads.queries + 2 * heads.keys) * heads.dim}), gqkv = there(qkv);
     const at::Tensor d = random({tokens, heads.queries * heads.dim});
-    const auto [o, lse] = causal_attention(qkv, heads, mask);
-    const auto [go, glse] = causal_attention(gqkv, heads, mask);
-    expect_near(go, o, what);
-    const auto [dq, dk, dv] = causal_attention_backward(d, qkv, o, lse, heads, mask);
-    const auto [gdq, gdk, gdv] = causal_attention_backward(there(d), gqkv, go, glse, heads, mask);
-    expect_near(gdq, dq, what), expect_near(gdk, dk, what), expect_near(gdv, dv, what);
+    const Exact exact(qkv, d, heads, mask);
+    const AttentionNeeds needs{at::kBFloat16, heads.dim, 0,
+                               mask.window > 0 && mask.window<tokens, mask.document_starts.size()> 1};
+    int kernels = 0;
+    for (const AttentionKernel& kernel : attention_kernels(c10::kCUDA)) {
+      if (!why_not(kernel.limits, needs).empty()) continue;
+      const std::string name = std::string(kernel.name) + ": " + what;
+      const auto [o, lse] = kernel.forward(gqkv, heads, mask, {});
+      expect_near(o, exact.o, name.c_str());
+      const auto [dq, dk, dv] = kernel.backward(there(d), gqkv, o, lse, heads, mask);
+      expect_near(dq, exact.dq, name.c_str());
+      expect_near(dk, exact.dk, name.c_str());
+      expect_near(dv, exact.dv, name.c_str());
+      ++kernels;
+    }
+    EXPECT_EQ(kernels, needs.window || needs.documents ? 1 : 2) << what;
   }
 };
 
 TEST_P(AttentionOnTheGpu, Dense) {
-  for (const std::int64_t tokens : {17, 127, 300, 1025}) compare(tokens, {4, 2, 64}, {}, "dense");
-  for (const std::int64_t heads : {1, 7, 12, 13}) compare(513, {heads, 1, 128}, {}, "heads");
+  for (const std::int64_t tokens : {17, 127, 300}) compare(tokens, {4, 2, 64}, {}, "dense");
+  for (const std::int64_t heads : {1, 7, 12, 13}) compare(129, {heads, 1, 128}, {}, "heads");
 }
 
 TEST_P(AttentionOnTheGpu, DocumentsAndWindows) {
   const std::vector<std::int64_t> starts{0, 5, 130, 131, 290};
   compare(301, {4, 2, 64}, {.document_starts = starts}, "documents");
   compare(301, {4, 4, 32}, {.window = 50}, "a window");
+  compare(301, {4, 4, 32}, {.window = 301}, "a window of all");
+}
+
+// The rows of the first queries, which read the first keys only, are those of the whole.
+TEST_P(AttentionOnTheGpu, Prefixes) {
+  const GroupHeads heads{4, 2, 64};
+  const at::Tensor qkv = random({300, 8 * 64}), gqkv = there(qkv);
+  for (const AttentionKernel& kernel : attention_kernels(c10::kCUDA)) {
+    const auto [o, lse] = kernel.forward(gqkv, heads, {}, {});
+    const auto [some, some_lse] = kernel.forward(gqkv.narrow(0, 0, 128), heads, {}, QueryRange{0, 128});
+    expect_near(some, o.narrow(0, 0, 128).cpu(), kernel.name);
+    expect_near(some_lse, lse.narrow(0, 0, 128).cpu(), kernel.name);
+  }
+}
+
+// The limits of the table are those of the operators: beyond them they refuse, or compute something else.
+TEST_P(AttentionOnTheGpu, Limits) {
+  const auto find = [](const char* name) { return **attention_named(attention_kernels(c10::kCUDA), name); };
+  const AttentionKernel flash2 = find("flash2"), cudnn = find("cudnn");
+  EXPECT_EQ(why_not(flash2.limits, {at::kFloat, 64}), "float32; it takes bfloat16");
+  EXPECT_EQ(why_not(flash2.limits, {at::kBFloat16, 12}), "heads of 12 values; it takes multiples of 8 up to 256");
+  EXPECT_EQ(why_not(cudnn.limits, {at::kBFloat16, 136}), "heads of 136 values; it takes multiples of 8 up to 128");
+  for (const AttentionKernel& kernel : {flash2, cudnn}) {
+    EXPECT_EQ(why_not(kernel.limits, {at::kBFloat16, 128}), "");
+    EXPECT_EQ(why_not(kernel.limits, {at::kBFloat16, 64, 5}), "a soft cap of the scores");
+    for (const std::int64_t dim : {12, 264})
+      EXPECT_ANY_THROW(kernel.forward(there(random({64, 3 * dim})), {1, 1, dim}, {}, {})) << kernel.name << dim;
+  }
+  AttentionNeeds needs{at::kBFloat16, 64};
+  needs.window = true;
+  EXPECT_EQ(why_not(cudnn.limits, needs), "a sliding window");
+  needs.window = false, needs.documents = true;
+  EXPECT_EQ(why_not(cudnn.limits, needs), "several documents in a sequence");
+  needs.documents = false, needs.in_order = true;
+  EXPECT_EQ(why_not(cudnn.limits, needs), "gradients of the same bits in every run");
+  EXPECT_EQ(why_not(flash2.limits, needs), "");
+}
+
+// Where gradients may be added in any order, both kernels are timed.
+TEST_P(AttentionOnTheGpu, Choice) {
+  const auto device = open_device(place());
+  const CoreCalls calls{{1, 1, 8}, at::kBFloat16, Tokens(300), 0, false, false};
+  const auto choice = choose_attention(attention_kernels(c10::kCUDA), "auto", calls, **device);
+  ASSERT_TRUE(choice) << choice.error().message;
+  double best = INFINITY;
+  std::string fastest;
+  for (const char* name : {"flash2", "cudnn"}) {
+    std::vector<std::pair<Length, double>> times;
+    for (const plan::AttentionTime& m : choice->measured) {
+      const auto tokens = static_cast<double>(m.tokens.value());
+      const double seconds = m.forward.value() + m.backward.value();
+      EXPECT_GT(seconds, 0);
+      if (m.kernel == name) times.emplace_back(Length{tokens, pairs_seen(tokens, 0)}, seconds);
+    }
+    ASSERT_FALSE(times.empty()) << name;
+    const double pairs = times.back().second / times.back().first.pairs;  // at the longest, which decides
+    if (pairs < 0.8 * best) fastest = name;
+    if (pairs > 0.8 * best && pairs < 1.25 * best) fastest = "";  // too near to tell
+    best = std::min(best, pairs);
+  }
+  if (!fastest.empty()) {
+    EXPECT_EQ(choice->kernel->name, fastest);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(, AttentionOnTheGpu, testing::Values(at::kBFloat16),
