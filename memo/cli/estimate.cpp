@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <memory>
@@ -67,6 +68,13 @@ Result<on_paper::Task> task_of(const EstimateOptions& options) {
   } else {
     MEMO_TRY(const auto table, table_of(options));
     MEMO_TRY(task.hardware, on_paper::find_hardware(name, table));
+  }
+  if (!options.attention.empty()) {
+    std::vector<std::string> known;
+    for (const on_paper::AttentionRate& rate : task.hardware.attention) known.push_back(rate.kernel);
+    if (std::ranges::find(known, options.attention) == known.end())
+      return bad_input(fmt::format("estimate: --attention {}: of {} the rates of {} are known", options.attention,
+                                   task.hardware.name, fmt::join(known, ", ")));
   }
   if (!options.device_limit.empty()) {
     MEMO_TRY(task.hardware.memory, parse_bytes(options.device_limit));
@@ -198,7 +206,8 @@ void add_estimate(CLI::App& app, Action& action) {
   verb->add_option("--zero", options->zero, "In place of the strategy's: what ranks share out, ZeRO's stage 0 to 3")
       ->check(CLI::Range(0, 3));
   verb->add_flag("--offload-inputs", options->offload_inputs, "Layer inputs to the host");
-  verb->add_option("--attention", options->attention, "Kernel: flash2, flash3 or cudnn");
+  verb->add_option("--attention", options->attention,
+                   "Kernel: flash2, flash3 or cudnn; default: the one that the strategy takes on this GPU");
   verb->add_flag("--fp8", options->fp8, "Matrix products in 8 bits");
   verb->add_option("--price", options->price, "Of a GPU hour")->check(CLI::NonNegativeNumber);
   verb->add_flag("--search", options->search, "The five best ways of all strategies and degrees");

@@ -22,6 +22,10 @@ std::string degrees_text(const estimate::Degrees& d) {
   return text.empty() ? "one GPU" : text;
 }
 
+const estimate::AttentionRate& attention_of(const estimate::Found& found) {
+  return found.setup.hardware.attention_of(found.setup.attention);
+}
+
 double hours_per_billion(const estimate::Found& found) { return 1e9 / found.estimate.tokens_per_second_gpu / 3600; }
 
 }  // namespace
@@ -35,6 +39,7 @@ nlohmann::json estimate_json(const estimate::Found& found, double price) {
       {"strategy", found.strategy},
       {"degrees",
        {{"tensor", d.tensor}, {"ring", d.ring}, {"ulysses", d.ulysses}, {"pipeline", d.pipeline}, {"data", d.data}}},
+      {"attention_kernel", attention_of(found).kernel},
       {"fits", e.fits},
       {"reason", e.reason},
       {"device_bytes", e.reserved.value()},
@@ -64,6 +69,9 @@ std::string estimate_text(const estimate::Found& found, double price) {
   text += fmt::format("device           {} of {}: {}\n", format_bytes(e.reserved), format_bytes(e.device_limit),
                       e.fits ? "fits" : "does not fit");
   text += fmt::format("  at the peak    {}\n", e.reason);
+  const estimate::AttentionRate& attention = attention_of(found);
+  text += fmt::format("attention        by {}: {:.0f} TFLOP/s forward, {:.0f} backward, of the causal half\n",
+                      attention.kernel, attention.forward / 1e12, attention.backward / 1e12);
   if (e.step == Seconds(0)) return text;
   if (e.host_per_node > Bytes(0)) text += fmt::format("host             {} a node\n", format_bytes(e.host_per_node));
   if (found.setup.offload_all) {

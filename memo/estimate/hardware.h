@@ -55,7 +55,7 @@ struct Hardware {
   Bytes runtime{std::int64_t{3} << 29};  // of a process besides tensors: CUDA's context, NCCL's buffers, cuBLAS
   std::string source;
 
-  // The rate of a kernel, or of the usual one if this GPU has none of that name.
+  // The rate of a kernel, or of the usual one if this table has none of that name for the GPU.
   [[nodiscard]] const AttentionRate& attention_of(const std::string& kernel) const;
 };
 

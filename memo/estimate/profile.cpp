@@ -41,6 +41,7 @@ class Modeller {
     plan::Profile& profile = result_.profile;
     profile.model = fmt::format("{} {} x {}", setup_.model_name, setup_.shape.layers, setup_.shape.hidden);
     profile.device = fmt::format("{} x {}, on paper", setup_.gpus, setup_.hardware.name);
+    profile.attention = setup_.hardware.attention_of(setup_.attention).kernel;
     profile.flow = layer_.dataflow();
     profile.flow.layers *= in_flight_;
     add_saved();

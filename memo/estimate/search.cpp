@@ -52,6 +52,8 @@ Setup setup_of(const Task& task, const Strategy& strategy, const Degrees& degree
   setup.fp8 = task.fp8, setup.attention = task.attention;
   setup.system = strategy.name;
   strategy.apply(setup);
+  const bool of_memo = setup.execution == Execution::blocks && setup.state == State::mixed;
+  if (setup.attention.empty() && of_memo) setup.attention = attention_of_memo(setup);
   setup.recompute = task.recompute.value_or(setup.recompute);
   setup.shard = task.shard.value_or(setup.shard);
   setup.offload_inputs = setup.offload_inputs || task.offload_inputs;

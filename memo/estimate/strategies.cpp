@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "memo/base/text.h"
+#include "memo/model/sum_order.h"
 
 namespace memo::estimate {
 namespace {
@@ -95,6 +96,23 @@ const std::vector<Strategy>& strategies() {
       {"alst", "Ulysses, ZeRO-3, layer inputs and optimizer on the host, tiled MLP and loss", alst, false, false, true},
   };
   return all;
+}
+
+std::string attention_of_memo(const Setup& setup) {
+  const model::Shape& shape = setup.shape;
+  const bool one_order = setup.context.value() <= model::longest_in_order;
+  const bool cudnn = !one_order && shape.sliding_window == 0 && shape.head_dim <= 128 && shape.head_dim % 8 == 0;
+  const AttentionRate* best = nullptr;
+  const auto seconds = [&](const AttentionRate& rate) {  // of one FLOP forward
+    constexpr double backward_flops = 2.5;
+    return (1 / rate.forward + backward_flops / rate.backward) *
+           (1 + rate.half / static_cast<double>(setup.context.value()));
+  };
+  for (const AttentionRate& rate : setup.hardware.attention) {
+    if (rate.kernel != "flash2" && !(rate.kernel == "cudnn" && cudnn)) continue;
+    if (best == nullptr || seconds(rate) < seconds(*best)) best = &rate;
+  }
+  return best == nullptr ? "" : best->kernel;
 }
 
 std::vector<std::string> strategy_names() {

@@ -18,6 +18,9 @@ struct Strategy {
 
 const std::vector<Strategy>& strategies();
 std::vector<std::string> strategy_names();
+// The kernel of attention that Memo takes for a setup: the fastest of its own (memo/gpu/attention.h) that apply and
+// whose rate is known; empty: the GPU's usual one.
+std::string attention_of_memo(const Setup& setup);
 Result<Strategy> find_strategy(const std::string& name);
 
 }  // namespace memo::estimate

@@ -18,6 +18,7 @@
 #include "memo/libtorch/measure/recorder.h"
 #include "memo/libtorch/measure/tier_profile.h"
 #include "memo/libtorch/memory/allocator.h"
+#include "memo/libtorch/memory/device_kind.h"
 #include "memo/libtorch/memory/saved_tensors.h"
 #include "memo/planner/planner.h"
 #include "memo/plugin/layer_segments.h"
@@ -51,19 +52,21 @@ struct Recorded {
   std::vector<std::int64_t> windows;
 };
 Result<Recorded> record_layers(const LayerOptions& options, const model::LayerShape& shape, Tokens context,
-                               const LayerExample& example, LayerCalls& calls, libtorch::Device& device) {
+                               const LayerExample& example, LayerCalls& calls, libtorch::Device& device,
+                               const libtorch::AttentionKernel& kernel, bool documents) {
   Recorded result;
   plan::Profile& profile = result.profile;
   profile.model = options.model;
   profile.device = device.name();
+  profile.attention = kernel.name;
   profile.flow = layers_dataflow(shape, options.dtype, options.groups, context, options.block);
-  LayerSegments segments(profile.flow, shape, options.dtype.attention, calls);
+  LayerSegments segments(profile.flow, shape, options.dtype.attention, calls, kernel);
   segments.begin_forward(example.hidden);
   segments.begin_backward({example.hidden}, at::empty_like(example.hidden), example.parameters);
   std::string failure;
   try {
     MEMO_TRY(profile.traces, libtorch::run_on(device, [&] {
-               return libtorch::record(profile.flow, segments, options.dtype, {}, device.of_tensors());
+               return libtorch::record(profile.flow, segments, options.dtype, {}, device.of_tensors(), documents);
              }));
   } catch (const std::exception& error) {
     failure = error.what();
@@ -97,6 +100,20 @@ std::string requests_of(const plan::Profile& profile, model::SegmentIndex segmen
 
 }  // namespace
 
+std::string attention_refusal(at::Device place, at::ScalarType dtype, float softcap, std::int64_t head_dim) {
+  if (libtorch::kind_of(place.type()) == nullptr) return "it: this build is for the CPU";
+  const libtorch::AttentionNeeds needs{dtype, head_dim, softcap};
+  return libtorch::why_not(libtorch::attention_kernels(place.type()).front().limits, needs);
+}
+
+bool one_document_matters(at::Device place, const std::string& kernel, Tokens context) {
+  return std::ranges::any_of(libtorch::attention_kernels(place.type()), [&](const libtorch::AttentionKernel& k) {
+    const bool may =
+        kernel == "auto" ? k.limits.in_order || context.value() > libtorch::longest_in_order : kernel == k.name;
+    return may && !k.limits.documents;
+  });
+}
+
 LayerProfiler::LayerProfiler(LayerOptions options, std::vector<LayerExample> examples, LayerCalls& calls,
                              libtorch::Device& device)
     : options_(std::move(options)), examples_(std::move(examples)), calls_(&calls), device_(&device) {}
@@ -106,6 +123,8 @@ Result<LayerProfiler> LayerProfiler::open(LayerOptions options, std::vector<Laye
   libtorch::install_allocator();
   libtorch::install_saved_tensor_hooks();
   LayerProfiler profiler(std::move(options), std::move(examples), calls, device);
+  MEMO_TRY(profiler.kernel_, libtorch::attention_named(libtorch::attention_kernels(device.of_tensors().type()),
+                                                       profiler.options_.kernel));
   const std::int64_t block = profiler.options_.block.value();
   const std::int64_t blocks = profiler.examples_.front().hidden.size(0) / block;
   MEMO_CHECK(static_cast<int>(profiler.examples_.size()) == profiler.options_.shape.kind_count(), "an example a kind");
@@ -144,9 +163,11 @@ Status LayerProfiler::find_data_dependent() {
   const model::LayerShape shape = kinds_alone();
   options_.shape.data_dependent.resize(at(shape.layers), false);
   LayerExample example = recorded_example();
-  MEMO_TRY(const Recorded one, record_layers(options_, shape, options_.block, example, *calls_, *device_));
+  MEMO_TRY(const Recorded one, record_layers(options_, shape, options_.block, example, *calls_, *device_, *kernel_,
+                                             kernel_->limits.documents));
   example.hidden = noise(example.hidden, 1);
-  MEMO_TRY(const Recorded other, record_layers(options_, shape, options_.block, example, *calls_, *device_));
+  MEMO_TRY(const Recorded other, record_layers(options_, shape, options_.block, example, *calls_, *device_, *kernel_,
+                                               kernel_->limits.documents));
   const auto sees = [](std::int64_t window) { return window > 0 ? window : std::numeric_limits<std::int64_t>::max(); };
   const auto first = one.windows.begin() + shape.forward_layers;  // the first layer with a backward side
   measured_ = static_cast<int>(std::ranges::max_element(first, one.windows.end(), {}, sees) - one.windows.begin());
@@ -171,7 +192,8 @@ LayerExample LayerProfiler::recorded_example() const {
 
 Result<std::unique_ptr<LayerSession>> LayerProfiler::open(const model::LayerShape& shape, Tokens context,
                                                           const LayerExample& example, LayerCalls& calls) {
-  MEMO_TRY(const Recorded recorded, record_layers(options_, shape, context, example, calls, *device_));
+  MEMO_TRY(const Recorded recorded,
+           record_layers(options_, shape, context, example, calls, *device_, *kernel_, kernel_->limits.documents));
   MEMO_TRY(plan::Plan plan, planner::make_plan(recorded.profile, {"resident", Bytes(0), 0}));
   return LayerSession::open(std::move(plan), shape, options_.dtype, options_.memory, calls, *device_);
 }
@@ -224,19 +246,44 @@ Status LayerProfiler::measure(Tokens context) {
   return {};
 }
 
-Result<plan::Profile> LayerProfiler::profile(Tokens context) {
-  MEMO_TRY(Recorded recorded, record_layers(options_, kinds_alone(), context, recorded_example(), *calls_, *device_));
+Result<libtorch::AttentionChoice> LayerProfiler::choose(Tokens context, const std::string& kernel, bool documents) {
+  if (calls_->ranks() > 1) return libtorch::AttentionChoice{kernel_, {}, {}, {}};  // timed with its exchanges
+  if (const auto found = timed_.find(kernel); found != timed_.end() && found->second.first >= context)
+    return found->second.second;
+  libtorch::CoreCalls core{
+      {options_.shape.heads / options_.groups, options_.shape.kv_heads / options_.groups, options_.shape.head_dim},
+      options_.dtype.attention,
+      context};
+  core.window = window_;
+  for (const std::int64_t window : options_.windows)
+    if (window > 0) core.any_window = true;
+  core.documents = documents;
+  core.in_order = context.value() <= libtorch::longest_in_order;
+  MEMO_TRY(
+      libtorch::AttentionChoice choice,
+      libtorch::choose_attention(libtorch::attention_kernels(device_->of_tensors().type()), kernel, core, *device_));
+  timed_[choice.kernel->name] = {context, choice};
+  return choice;
+}
+
+Result<plan::Profile> LayerProfiler::profile(Tokens context, const std::string& kernel, bool documents) {
+  MEMO_TRY(const libtorch::AttentionChoice choice, choose(context, kernel, documents));
+  MEMO_TRY(Recorded recorded, record_layers(options_, kinds_alone(), context, recorded_example(), *calls_, *device_,
+                                            *choice.kernel, documents && choice.kernel->limits.documents));
   plan::Profile profile = std::move(recorded.profile);
   profile.flow.layers = options_.shape.layers;
   profile.flow.forward_layers = options_.shape.forward_layers;
   if (!profile.flow.kinds.empty()) profile.flow.kinds = options_.shape.kinds;
+  profile.attention_measured = choice.measured;
   for (plan::Trace& trace : profile.traces) {
     const std::tuple key(trace.segment, trace.backward);
+    const auto& alone = trace.backward ? choice.backward : choice.forward;
     const model::Stage stage = profile.flow.segments[trace.segment].stage;
     if (stage == model::Stage::wait) continue;
     trace.seconds =
-        Seconds(stage == model::Stage::core ? libtorch::attention_seconds(attention_[key], mean_length(trace.tokens))
-                                            : median(seconds_[key]));
+        Seconds(stage == model::Stage::core
+                    ? libtorch::attention_seconds(alone.empty() ? attention_[key] : alone, mean_length(trace.tokens))
+                    : median(seconds_[key]));
   }
   // With several ranks, the first blocks of a rank are not the first blocks of the sequence: no prefix can be computed
   // alone.
@@ -252,7 +299,10 @@ Result<LayerTraces> trace_layer(const LayerOptions& options, const LayerExample&
                                 libtorch::Device& device) {
   libtorch::install_allocator();
   libtorch::install_saved_tensor_hooks();
-  MEMO_TRY(const Recorded recorded, record_layers(options, options.shape, options.block, example, calls, device));
+  const auto kernels = libtorch::attention_kernels(device.of_tensors().type());
+  MEMO_TRY(const libtorch::AttentionKernel* kernel, libtorch::attention_named(kernels, options.kernel));
+  MEMO_TRY(const Recorded recorded, record_layers(options, options.shape, options.block, example, calls, device,
+                                                  *kernel, kernel->limits.documents));
   LayerTraces traces;
   const model::Dataflow& flow = recorded.profile.flow;
   for (const model::SegmentIndex s : flow.segments.indices()) {

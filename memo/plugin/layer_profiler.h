@@ -11,13 +11,19 @@
 #include <vector>
 
 #include "memo/job/job.h"
-#include "memo/libtorch/measure/attention_time.h"
+#include "memo/libtorch/measure/attention_choice.h"
 #include "memo/libtorch/memory/device.h"
 #include "memo/plan/profile.h"
 #include "memo/plugin/layer_calls.h"
 #include "memo/plugin/layer_session.h"
 
 namespace memo::plugin {
+
+// Why a device has no attention for this, such as "heads of 100 values; it takes multiples of 8 up to 256"; empty: it
+// has.
+std::string attention_refusal(at::Device place, at::ScalarType dtype, float softcap, std::int64_t head_dim);
+// Whether a plan for this context may be of a kernel that has no documents. `kernel`: as for LayerProfiler::profile.
+bool one_document_matters(at::Device place, const std::string& kernel, Tokens context);
 
 struct LayerOptions {
   std::string model;  // a description for people
@@ -26,6 +32,7 @@ struct LayerOptions {
   int groups = 1;                // head groups
   Tokens block;
   job::MemoryLimits memory;
+  std::string kernel = "";  // of attention, for trials and layers whose sequence is split; empty: the device's first
   // Windows of each layer's attention, 0: all keys; empty: all layers have that of the measured one.
   std::vector<std::int64_t> windows = {};
 };
@@ -53,8 +60,9 @@ class LayerProfiler {
   Result<LayerTrial> try_layer(int kind, LayerCalls& calls, const at::Tensor& hidden, const at::Tensor& d_output,
                                const std::vector<at::Tensor>& parameters);
 
-  // The profile for a context of whole blocks.
-  Result<plan::Profile> profile(Tokens context);
+  // The profile for a context of whole blocks. `kernel`: of attention; "auto": the fastest (attention_choice.h), or
+  // where the sequence is split the options'. `documents`: whether a sequence may have several.
+  Result<plan::Profile> profile(Tokens context, const std::string& kernel = "auto", bool documents = true);
   [[nodiscard]] const LayerOptions& options() const { return options_; }
 
  private:
@@ -66,6 +74,8 @@ class LayerProfiler {
   [[nodiscard]] model::LayerShape kinds_alone() const;  // a shape with one layer of each kind
   Status find_data_dependent();
   Status measure(Tokens context);
+  // The kernel for a context, with its times if it was timed alone.
+  Result<libtorch::AttentionChoice> choose(Tokens context, const std::string& kernel, bool documents);
   // The mean attention length of the layers, where their windows differ.
   [[nodiscard]] libtorch::Length mean_length(Tokens tokens) const;
 
@@ -75,6 +85,8 @@ class LayerProfiler {
   std::vector<LayerExample> examples_;
   LayerCalls* calls_;
   libtorch::Device* device_;
+  const libtorch::AttentionKernel* kernel_ = nullptr;                          // the options'
+  std::map<std::string, std::pair<Tokens, libtorch::AttentionChoice>> timed_;  // by kernel: the longest context so far
   std::vector<plan::Tier> tiers_;
   std::map<std::tuple<model::SegmentIndex, bool>, std::vector<double>> seconds_;  // of a block, by segment and side
   std::map<std::tuple<model::SegmentIndex, bool>, std::vector<std::pair<libtorch::Length, double>>> attention_;

@@ -6,8 +6,10 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
+#include <fmt/format.h>
 
 #include <optional>
+#include <stdexcept>
 #include <utility>
 
 #include "memo/base/check.h"
@@ -47,11 +49,12 @@ model::Dataflow layers_dataflow(const model::LayerShape& shape, const libtorch::
 }
 
 LayerSegments::LayerSegments(const model::Dataflow& flow, const model::LayerShape& shape, at::ScalarType attention,
-                             LayerCalls& calls)
+                             LayerCalls& calls, const libtorch::AttentionKernel& kernel)
     : flow_(flow),
       heads_{shape.heads / flow.groups, shape.kv_heads / flow.groups, shape.head_dim},
       attention_(attention),
       calls_(calls),
+      kernel_(kernel),
       attentions_(at(flow.layers)) {
   for (const model::LayerIndex layer : indices<model::LayerIndex>(flow.layers))
     data_dependent_.push_back(shape.is_data_dependent(shape.kinds.empty() ? 0 : shape.kinds[layer]));
@@ -102,6 +105,11 @@ libtorch::Mask LayerSegments::mask(const libtorch::Where& where) const {
   libtorch::Mask result = mask ? libtorch::Mask(*mask) : libtorch::Mask();
   if (!where.document_starts.empty()) result.document_starts = where.document_starts;  // the recorder's
   result.any_order = flow_.context.value() > libtorch::longest_in_order;
+  libtorch::AttentionNeeds needs{attention_, heads_.dim};
+  needs.documents = result.document_starts.size() > 1;
+  needs.window = result.window > 0 && result.window < flow_.context.value();
+  if (const std::string refusal = libtorch::why_not(kernel_.limits, needs); !refusal.empty())
+    throw std::runtime_error(fmt::format("the plan's kernel of attention, {}, has none for {}", kernel_.name, refusal));
   return result;
 }
 
@@ -123,7 +131,7 @@ std::vector<at::Tensor> LayerSegments::forward(model::SegmentIndex segment, cons
   if (of.stage == Stage::before)
     return before(where, reads[0], !of.has_backward() ? nullptr : graph ? graph : &scratch);
   if (of.stage == Stage::core) {
-    auto [o, lse] = split_attention(reads[0], heads(where), mask(where), calls_);
+    auto [o, lse] = split_attention(reads[0], heads(where), mask(where), calls_, kernel_);
     return {o, lse};
   }
   if (of.stage == Stage::after)
@@ -200,7 +208,7 @@ std::vector<at::Tensor> LayerSegments::backward(model::SegmentIndex segment, con
   const auto groups = static_cast<std::size_t>(flow_.groups);
   if (stage == Stage::core) {
     auto [dq, dk, dv] =
-        split_attention_backward(reads[0], reads[1], reads[2], reads[3], heads(where), mask(where), calls_);
+        split_attention_backward(reads[0], reads[1], reads[2], reads[3], heads(where), mask(where), calls_, kernel_);
     return {dq, dk, dv};
   }
   if (stage == Stage::after) return after_backward(where, reads, graph);

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "memo/libtorch/kernels/attention_mask.h"
+#include "memo/libtorch/kernels/attention_table.h"
 #include "memo/libtorch/model/segments.h"
 #include "memo/model/dataflow.h"
 #include "memo/plugin/layer_calls.h"
@@ -21,9 +21,9 @@ model::Dataflow layers_dataflow(const model::LayerShape& shape, const libtorch::
 
 class LayerSegments final : public libtorch::Segments {
  public:
-  // `attention`: the dtype of attention's operands.
+  // `attention`: the dtype of attention's operands. `kernel` computes it.
   LayerSegments(const model::Dataflow& flow, const model::LayerShape& shape, at::ScalarType attention,
-                LayerCalls& calls);
+                LayerCalls& calls, const libtorch::AttentionKernel& kernel);
 
   // Sets the input hidden [S, h] of the next calls, which are all of one layer.
   void begin_forward(at::Tensor hidden);
@@ -68,6 +68,7 @@ class LayerSegments final : public libtorch::Segments {
   libtorch::GroupHeads heads_;  // heads of one group
   at::ScalarType attention_;
   LayerCalls& calls_;
+  const libtorch::AttentionKernel& kernel_;
   at::Tensor hidden_, d_hidden_;
   std::vector<at::Tensor> outputs_, d_outputs_, parameters_, sums_;
   model::LayerIndex outputs_of_ = model::LayerIndex::none();

@@ -49,13 +49,14 @@ at::Tensor padded(const at::Tensor& rows, std::int64_t context) {
 
 struct LayerSession::Impl {
   Impl(plan::Plan given, const model::LayerShape& shape, libtorch::ComputeDtype dtype, LayerCalls& called,
-       libtorch::Device& on, libtorch::Arena mapped, exec::Tiers opened, bool watched)
+       const libtorch::AttentionKernel& attention, libtorch::Device& on, libtorch::Arena mapped, exec::Tiers opened,
+       bool watched)
       : plan(std::move(given)),
         calls(called),
         device(on),
         arena(std::move(mapped)),
         tiers(std::move(opened)),
-        segments(plan.profile.flow, shape, dtype.attention, calls),
+        segments(plan.profile.flow, shape, dtype.attention, calls, attention),
         runner(plan, arena.data(), segments, dtype, nullptr, device),
         ends(layer_ends(plan)),
         watch(watched) {}
@@ -118,10 +119,12 @@ Result<std::unique_ptr<LayerSession>> LayerSession::open(plan::Plan plan, const 
     same = same && c < flow.classes.end_index() && flow.classes[c].role == own.classes[c].role &&
            flow.classes[c].row == own.classes[c].row;
   if (!same) return bad_input("the plan is for other layers; make a new plan");
+  const auto kernels = libtorch::attention_kernels(device.of_tensors().type());
+  MEMO_TRY(const libtorch::AttentionKernel* attention, libtorch::attention_named(kernels, plan.profile.attention));
   MEMO_TRY(libtorch::Arena arena, device.map(plan.program.arena));
   MEMO_TRY(exec::Tiers tiers, exec::open_tiers(plan, memory, device));
-  return std::unique_ptr<LayerSession>(new LayerSession(
-      std::make_unique<Impl>(std::move(plan), shape, dtype, calls, device, std::move(arena), std::move(tiers), watch)));
+  return std::unique_ptr<LayerSession>(new LayerSession(std::make_unique<Impl>(
+      std::move(plan), shape, dtype, calls, *attention, device, std::move(arena), std::move(tiers), watch)));
 }
 
 const plan::Plan& LayerSession::plan() const { return impl_->plan; }

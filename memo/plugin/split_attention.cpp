@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "memo/base/check.h"
-#include "memo/libtorch/kernels/attention.h"
 #include "memo/libtorch/memory/allocator.h"
 #include "memo/libtorch/memory/device.h"
 
@@ -126,15 +125,16 @@ void take_turns(Turns& turns, const std::vector<Columns>& parts, const std::vect
 }  // namespace
 
 std::tuple<at::Tensor, at::Tensor> split_attention(const at::Tensor& qkv, const libtorch::GroupHeads& heads,
-                                                   const libtorch::Mask& mask, LayerCalls& calls) {
-  if (calls.ranks() == 1) return libtorch::causal_attention(qkv, heads, mask);
+                                                   const libtorch::Mask& mask, LayerCalls& calls,
+                                                   const libtorch::AttentionKernel& kernel) {
+  if (calls.ranks() == 1) return kernel.forward(qkv, heads, mask, {});
   Turns turns(heads, calls);
   const libtorch::GroupHeads own = turns.heads();
   at::Tensor o = at::empty({qkv.size(0), heads.queries * heads.dim}, qkv.options());
   at::Tensor lse = at::empty({qkv.size(0), heads.queries}, qkv.options().dtype(at::kFloat));
   const at::Tensor own_lse = lse.view({-1, heads.queries / calls.ranks()});
   take_turns(turns, turns.parts(qkv), {turns.queries(o)}, [&](const at::Tensor& rows, std::int64_t turn) {
-    const auto [o_rows, lse_rows] = libtorch::causal_attention(rows, own, mask);
+    const auto [o_rows, lse_rows] = kernel.forward(rows, own, mask, {});
     own_lse.narrow(1, turn * own.queries, own.queries).copy_(lse_rows);
     return std::vector{o_rows};
   });
@@ -144,8 +144,9 @@ std::tuple<at::Tensor, at::Tensor> split_attention(const at::Tensor& qkv, const 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> split_attention_backward(const at::Tensor& d_o, const at::Tensor& qkv,
                                                                         const at::Tensor& o, const at::Tensor& lse,
                                                                         const libtorch::GroupHeads& heads,
-                                                                        const libtorch::Mask& mask, LayerCalls& calls) {
-  if (calls.ranks() == 1) return libtorch::causal_attention_backward(d_o, qkv, o, lse, heads, mask);
+                                                                        const libtorch::Mask& mask, LayerCalls& calls,
+                                                                        const libtorch::AttentionKernel& kernel) {
+  if (calls.ranks() == 1) return kernel.backward(d_o, qkv, o, lse, heads, mask);
   Turns turns(heads, calls);
   const libtorch::GroupHeads own = turns.heads();
   const std::int64_t query = own.queries * own.dim, all = query + 2 * own.dim;
@@ -157,7 +158,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> split_attention_backward(const at
   parts.insert(parts.end(), {turns.queries(d_o), turns.queries(o)});
   take_turns(turns, parts, {turns.queries(dq), turns.keys(dk), turns.keys(dv)},
              [&](const at::Tensor& rows, std::int64_t turn) {
-               const auto [dq_rows, dk_rows, dv_rows] = libtorch::causal_attention_backward(
+               const auto [dq_rows, dk_rows, dv_rows] = kernel.backward(
                    rows.narrow(1, all, query), rows.narrow(1, 0, all), rows.narrow(1, all + query, query),
                    own_lse.narrow(1, turn * own.queries, own.queries), own, mask);
                return std::vector{dq_rows, dk_rows, dv_rows};

@@ -65,6 +65,7 @@ py::dict describe(const plan::Plan& plan) {
   result["strategy"] = plan.strategy;
   result["context"] = plan.profile.flow.context.value();
   result["block"] = plan.profile.flow.block.value();
+  result["attention"] = plan.profile.attention;
   result["device_peak"] = plan.predicted.device_peak.value();
   result["device_lower_bound"] = plan.predicted.device_lower_bound.value();
   result["step_seconds"] = plan.predicted.step.value();
@@ -95,6 +96,14 @@ PYBIND11_MODULE(_core, module) {
       "auto_block", [](std::int64_t context) { return plan::auto_block(Tokens(context)).value(); }, py::arg("context"));
   module.def(
       "open_device", [](at::Device place) { device_at(place); }, py::arg("place"));
+  module.def("attention_refusal", &attention_refusal, py::arg("place"), py::arg("dtype"), py::arg("softcap"),
+             py::arg("head_dim"));
+  module.def(
+      "one_document_matters",
+      [](at::Device place, const std::string& kernel, std::int64_t context) {
+        return one_document_matters(place, kernel, Tokens(context));
+      },
+      py::arg("place"), py::arg("kernel"), py::arg("context"));
   // The bytes that a plan may take on the device now; 0: as many as it wants.
   module.def(
       "room", [](at::Device place) { return value(device_at(place).room()).value_or(Bytes(0)).value(); },
@@ -111,7 +120,7 @@ PYBIND11_MODULE(_core, module) {
 
   py::register_exception<BadInput>(module, "BadInput", PyExc_ValueError);
   py::register_exception<Failed>(module, "Failed", PyExc_RuntimeError);
-  py::class_<plan::Profile>(module, "Profile");
+  py::class_<plan::Profile>(module, "Profile").def_readonly("attention", &plan::Profile::attention);
   module.def(
       "make_plan",
       [](const plan::Profile& profile, const std::string& strategy, std::int64_t device_limit) {
@@ -123,8 +132,9 @@ PYBIND11_MODULE(_core, module) {
       .def(py::init([](const std::string& model, std::int64_t hidden_size, std::int64_t heads, std::int64_t kv_heads,
                        std::int64_t head_dim, int groups, std::int64_t block, std::int64_t host_limit,
                        const std::optional<std::string>& disk, std::int64_t disk_limit,
-                       const std::vector<std::int64_t>& windows, at::ScalarType dtype, at::ScalarType attention,
-                       const std::vector<int>& kinds, const std::vector<bool>& data_dependent, int forward_layers) {
+                       const std::vector<std::int64_t>& windows, const std::string& kernel, at::ScalarType dtype,
+                       at::ScalarType attention, const std::vector<int>& kinds, const std::vector<bool>& data_dependent,
+                       int forward_layers) {
              const int layers = static_cast<int>(kinds.size());
              return LayerOptions{
                  model,
@@ -133,12 +143,13 @@ PYBIND11_MODULE(_core, module) {
                  groups,
                  Tokens(block),
                  limits(host_limit, disk, disk_limit),
+                 kernel,
                  windows};
            }),
            py::kw_only(), py::arg("model"), py::arg("hidden_size"), py::arg("heads"), py::arg("kv_heads"),
            py::arg("head_dim"), py::arg("groups"), py::arg("block"), py::arg("host_limit"), py::arg("disk"),
-           py::arg("disk_limit"), py::arg("windows"), py::arg("dtype"), py::arg("attention"), py::arg("kinds"),
-           py::arg("data_dependent"), py::arg("forward_layers"));
+           py::arg("disk_limit"), py::arg("windows"), py::arg("kernel"), py::arg("dtype"), py::arg("attention"),
+           py::arg("kinds"), py::arg("data_dependent"), py::arg("forward_layers"));
 
   // Returns (before, after, whether random numbers were drawn) for layer 0 of the calls (memo/plugin/layer_profiler.h).
   module.def(
@@ -169,10 +180,11 @@ PYBIND11_MODULE(_core, module) {
            py::arg("options"), py::arg("hidden"), py::arg("parameters"), py::arg("calls"))
       .def(
           "profile",
-          [](Profiler& profiler, std::int64_t context) {
-            return profiler.calls->value_of(unlocked([&] { return profiler.profiler.profile(Tokens(context)); }));
+          [](Profiler& profiler, std::int64_t context, const std::string& kernel, bool documents) {
+            return profiler.calls->value_of(
+                unlocked([&] { return profiler.profiler.profile(Tokens(context), kernel, documents); }));
           },
-          py::arg("context"))
+          py::arg("context"), py::arg("kernel"), py::arg("documents"))
       .def(
           "try_layer",
           [](Profiler& profiler, int kind, const py::object& calls, const at::Tensor& hidden,

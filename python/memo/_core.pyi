@@ -27,6 +27,12 @@ def open_device(place: torch.device) -> None:
 def room(place: torch.device) -> int:
     """Bytes that a plan may take on the device now, less a reserve; 0: as many as it wants."""
 
+def attention_refusal(place: torch.device, dtype: torch.dtype, softcap: float, head_dim: int) -> str:
+    """Why the device has no attention for this; empty: it has."""
+
+def one_document_matters(place: torch.device, kernel: str, context: int) -> bool:
+    """Whether a plan for this context, with this kernel of attention or "auto", may be of one that has no documents."""
+
 def report(plan: str, page: str) -> None:
     """Writes the report's page about the plan in a file."""
 
@@ -51,15 +57,16 @@ class Failed(RuntimeError): ...
 
 class Plan:
     def describe(self) -> dict[str, Any]:
-        """strategy; context and block in tokens; device_peak, device_lower_bound, bytes_out and bytes_in in bytes;
-        step_seconds and stall_seconds."""
+        """strategy; the kernel of attention; context and block in tokens; device_peak, device_lower_bound, bytes_out
+        and bytes_in in bytes; step_seconds and stall_seconds."""
     def save(self, path: str) -> None: ...
     @staticmethod
     def load(path: str) -> Plan: ...
     def check(self) -> list[str]:
         """The validator's failures; empty if the plan is valid."""
 
-class Profile: ...
+class Profile:
+    attention: str  # the kernel of core attention
 
 def make_plan(profile: Profile, strategy: str, device_limit: int) -> Plan:
     """The plan of a strategy. device_limit in bytes, 0: none."""
@@ -70,7 +77,7 @@ class LayerOptions:
 
     def __init__(
         self, *, model: str, hidden_size: int, heads: int, kv_heads: int, head_dim: int, groups: int, block: int,
-        host_limit: int, disk: str | None, disk_limit: int, windows: Sequence[int], dtype: torch.dtype,
+        host_limit: int, disk: str | None, disk_limit: int, windows: Sequence[int], kernel: str, dtype: torch.dtype,
         attention: torch.dtype, kinds: Sequence[int], data_dependent: Sequence[bool], forward_layers: int,
     ) -> None: ...
 
@@ -86,7 +93,7 @@ class Profiler:
     def __init__(
         self, options: LayerOptions, hidden: Sequence[Tensor], parameters: Sequence[Sequence[Tensor]], calls: _Calls
     ) -> None: ...
-    def profile(self, context: int) -> Profile:
+    def profile(self, context: int, kernel: str, documents: bool) -> Profile:
         """The profile for a context of whole blocks."""
     def try_layer(
         self, kind: int, calls: _Calls, hidden: Tensor, d_output: Tensor | None, parameters: Sequence[Tensor]

@@ -16,7 +16,8 @@ from memo.transformers_model import TransformersModel
 
 def attach(model: torch.nn.Module, context: int, block: int | str = "auto", device_limit: int | str | None = None,
            host_limit: int | str | None = None, disk: str | Path | None = None, disk_limit: int | str | None = None,
-           strategy: str = "memo", head_groups: int = 1, sequence_group: "torch.distributed.ProcessGroup | None" = None,
+           strategy: str = "memo", head_groups: int = 1, attention: str = "auto",
+           sequence_group: "torch.distributed.ProcessGroup | None" = None,
            layers: torch.nn.ModuleList | torch.nn.ModuleDict | str | None = None,
            example: Callable[[int], tuple | torch.Tensor] | None = None, check: bool = True,
            plan: _core.Plan | str | Path | None = None) -> Attachment:
@@ -26,10 +27,12 @@ def attach(model: torch.nn.Module, context: int, block: int | str = "auto", devi
     their own. block: tokens per block. device_limit: bytes, or "2GiB", for weights, gradients, AdamW's moments and
     everything else of a step; None: no limit, or on a GPU what it has free, less a reserve, which a warning says. host_limit,
     or disk (a folder) with disk_limit: the tier for swapped tensors. strategy: "memo", "resident", "recompute" or
-    "offload". sequence_group: a torch.distributed group over whose ranks the sequence is split (`split_sequence`); `context`
-    and limits are then those of a rank. layers, example: for a model that is not of transformers, see memo.own_model. check:
-    compares a layer of each kind with the model's own. plan: a Plan, or the path of one that `Plan.save` wrote, to use for
-    sequences of `context` instead of a new one.
+    "offload". attention: the kernel of attention by name ("cpu"; on a GPU "flash2", or "cudnn" for sequences of one document);
+    "auto": the fastest that applies, or with a sequence_group the device's first. sequence_group: a
+    torch.distributed group over whose ranks the sequence is split (`split_sequence`); `context` and limits are then
+    those of a rank. layers, example: for a model that is not of transformers, see memo.own_model. check: compares a layer of each
+    kind with the model's own. plan: a Plan, or the path of one that `Plan.save` wrote, to use for sequences of `context` instead
+    of a new one.
 
     Raises UnsupportedModel where the model cannot run so, ValueError where nothing fits; the model is then unchanged.
     """
@@ -38,7 +41,7 @@ def attach(model: torch.nn.Module, context: int, block: int | str = "auto", devi
     kind = TransformersModel(model) if layers is None else OwnModel(model, layers, example)
     planning = Planning(kind, context, block, _bytes_of(device_limit, "device_limit"),
                         _bytes_of(host_limit, "host_limit"), disk, _bytes_of(disk_limit, "disk_limit"), strategy,
-                        head_groups, sequence_group, check)
+                        head_groups, sequence_group, check, attention)
     made = Attachment(planning, _core.Plan.load(str(plan)) if isinstance(plan, (str, Path)) else plan)
     made.patch()
     return made

@@ -6,6 +6,7 @@ import warnings
 import torch
 
 from memo import _core, layers, router_outputs
+from memo.documents import several
 from memo.errors import UnsupportedModel
 from memo.patching import Patching
 from memo.trl_tiles import TrlTiles
@@ -25,7 +26,7 @@ class Attachment:
         self._planning, self._kind = planning, planning.kind
         self.model, self.owner, self.block = self._kind.model, self._kind.owner, planning.block
         self._running, self._session, self._open, self._calls = False, None, None, None
-        self._checks = {}  # check mode's reports by (state, blocks)
+        self._checks = {}  # check mode's reports by (state, blocks, apart)
         self._meet_layers()
         state = planning.state_before_steps()
         if plan is None:
@@ -42,15 +43,16 @@ class Attachment:
         self._calls = layers.Calls(self.names, self.layers, [planning.own_forward(layer) for layer in self.layers],
                                    planning.heads, planning.group)
 
-    def _session_for(self, state, tokens):
+    def _session_for(self, state, tokens, documents=False):
         blocks = self._planning.blocks_for(tokens)
-        if self._open != (state, blocks):
-            self.plan = self._planning.plan_of(state, blocks)
+        apart = self._planning.apart(documents, blocks * self.block)
+        if self._open != (state, blocks, apart):
+            self.plan = self._planning.plan_of(state, blocks, documents)
             self._close()  # frees its memory before another session takes some
             self._meet_layers()  # new calls, since the old session, when it ends later, must drop only its own blocks
-            self._session = self._planning.open(state, self.plan, self._calls, (state, blocks) not in self._checks)
-            self._open = (state, blocks)
-        return self._session, blocks * self.block
+            self._session = self._planning.open(state, self.plan, self._calls, (state, blocks, apart) not in self._checks)
+            self._open = (state, blocks, apart)
+        return self._session, blocks * self.block, apart
 
     def _close(self):
         if self.checked:
@@ -132,8 +134,8 @@ class Attachment:
                     self._running = False
         return torch.compiler.disable(run)  # torch.compile must not trace code that runs by a plan
 
-    def _begin(self, hidden):
-        """Called by the first layer: opens the session of this step."""
+    def _begin(self, hidden, named):
+        """Called by the first layer with its arguments: opens the session of this step."""
         planning = self._planning
         if hidden.device != planning.device:
             raise ValueError(f"the model was moved from {planning.device} to {hidden.device}; attach it there")
@@ -144,7 +146,7 @@ class Attachment:
         self._running = False
         try:
             with self._kind.own_attention():
-                session, context = self._session_for(state, batch * length)
+                session, context, apart = self._session_for(state, batch * length, several(batch, length, named))
         except UnsupportedModel:
             raise
         except ValueError as error:
@@ -154,7 +156,8 @@ class Attachment:
         self._calls.collect(state.router_outputs)
         draws = planning.draws(state) or session.drew  # some layers draw only in steps
         seed = int(torch.randint(2**62, ()).item()) if draws else 0
-        self._step = (session, state, layers.Arguments(batch, length, context, self.block, planning.group), seed)
+        self._step = (session, state, layers.Arguments(batch, length, context, self.block, planning.group, apart),
+                      seed)
 
     def _run_layer(self, i, forward):
         def run(*args, **kwargs):
@@ -163,7 +166,7 @@ class Attachment:
             hidden, args, kwargs = layers.hidden_of(self.layers[i], args, kwargs)
             named = layers.arguments(self.layers[i], args, kwargs)
             if i == 0:
-                self._begin(hidden)
+                self._begin(hidden, named)
             session, state, cut, seed = self._step
             self._calls.set(i, cut.blocks(self.names[i], named), cut.masks)
             step = _LayerStep(self._planning, session, state, i, self.names[i], seed, self._calls.leaves(i))

@@ -1,5 +1,7 @@
 """The device of a model's layers: the CPU, or a GPU, for which autograd runs backward on a thread of its own."""
 
+import functools
+
 import torch
 
 from memo import _core
@@ -21,19 +23,18 @@ def of(names, layers) -> torch.device:
     return device
 
 
+@functools.lru_cache(maxsize=64)
+def _refusal(device_type, dtype, softcap, head_dim):
+    return _core.attention_refusal(torch.device(device_type), dtype, softcap, head_dim)
+
+
 def check_attention(name, device_type, dtype, softcap, head_dim):
     """Refuses attention for which the device has no kernel. dtype: that of its operands."""
-    if device_type == "cpu":
-        if dtype not in (torch.float32, torch.bfloat16):
-            raise UnsupportedModel(f"{name}: attention of {dtype}; on the CPU it is of float32 or bfloat16")
-        return
-    if dtype != torch.bfloat16:
-        raise UnsupportedModel(f"{name}: attention of {dtype}; on a GPU it is of bfloat16: attach and train within "
-                               "torch.autocast(\"cuda\", torch.bfloat16), or model.to(torch.bfloat16)")
-    if softcap:
-        raise UnsupportedModel(f"{name}: a soft cap of {softcap} on attention's scores; on a GPU there is none")
-    if head_dim > 256 or head_dim % 8:  # as in memo/gpu/registered.cpp
-        raise UnsupportedModel(f"{name}: attention of heads of {head_dim}; on a GPU they are multiples of 8 up to 256")
+    if refusal := _refusal(device_type, dtype, softcap or 0.0, head_dim):
+        what = "a GPU" if device_type == "cuda" else "the CPU"
+        hint = (": attach and train within torch.autocast(\"cuda\", torch.bfloat16), or model.to(torch.bfloat16)"
+                if device_type == "cuda" and dtype != torch.bfloat16 else "")
+        raise UnsupportedModel(f"{name}: no kernel of {what} has attention for {refusal}{hint}")
 
 
 def same_random(device):

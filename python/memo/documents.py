@@ -14,3 +14,8 @@ def of_flash_arguments(batch: int, length: int, named: dict) -> list[int]:
     if batch > 1 or positions is None or positions.dim() != 2 or bool((positions.diff() == 1).all()):
         return []
     return (positions[0] == 0).nonzero().flatten().tolist()
+
+
+def several(batch: int, length: int, named: dict) -> bool:
+    """Whether a batch may have several documents, by its first layer's arguments: rows, a mask that is not causal, or packing."""
+    return batch > 1 or named.get("attention_mask") is not None or bool(of_flash_arguments(batch, length, named))

@@ -88,9 +88,10 @@ def arguments(layer, args, kwargs):
 class Arguments:
     """The layers' arguments besides hidden states, cut into blocks: once for all layers that get the same ones."""
 
-    def __init__(self, batch: int, length: int, context: int, block: int, group=None):
+    def __init__(self, batch: int, length: int, context: int, block: int, group=None, apart=True):
+        """apart: whether attention may be of several documents."""
         self.batch, self.length, self.context, self.block = batch, length, context, block
-        self.masks = Masks(batch, length, context, ranks.count(group))
+        self.masks = Masks(batch, length, context, ranks.count(group), apart)
         self._cut = {}
 
     def blocks(self, layer_name: str, named: dict) -> list[dict]:

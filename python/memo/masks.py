@@ -111,8 +111,9 @@ class Masks:
     """The masks of a step. Its rows, batch x length, lie one after another; tokens from there up to `context` are not seen by any
     query. ranks: their number, if a row is split over them."""
 
-    def __init__(self, batch: int, length: int, context: int, ranks: int = 1):
+    def __init__(self, batch: int, length: int, context: int, ranks: int = 1, apart: bool = True):
         self.batch, self.length, self.context, self.ranks = batch, length, context, ranks
+        self._padding = {batch * length} if batch * length < context and apart else set()  # behind all: its own document
         self._tensors, self._cores = {}, {}  # by id; the entries keep the objects alive
         self.unsure = None  # [batch * length]: tokens whose attention on a GPU differs from the model's
         self.read(None)
@@ -146,7 +147,7 @@ class Masks:
             row = self.length if sight.even and bool(blind.any()) else 0
             if hidden is not None and mask.device.type == "cuda":
                 self._check_gpu(document_starts, hidden, blind)
-        document_starts = {*document_starts, *documents} | ({count} if count < self.context else set())
+        document_starts = {*document_starts, *documents} | self._padding
         document_starts = sorted(document_starts) if len(document_starts) > 1 else []
         if self.ranks > 1 and document_starts:
             raise ValueError(apart)

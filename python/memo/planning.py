@@ -28,7 +28,8 @@ class State(typing.NamedTuple):
 class Planning:
     """The plans of one attached model, by length and State."""
 
-    def __init__(self, kind, context, block, device_limit, host_limit, disk, disk_limit, strategy, head_groups, group, check):
+    def __init__(self, kind, context, block, device_limit, host_limit, disk, disk_limit, strategy, head_groups, group, check,
+                 attention):
         if not isinstance(context, int) or context < 1:
             raise ValueError(f"context = {context!r}: write a number of tokens")
         if strategy not in _core.strategies():
@@ -39,6 +40,7 @@ class Planning:
             raise ValueError(f"block = {block!r}: write a number of tokens, or \"auto\"")
         self.blocks = -(-context // self.block)
         self.group, self.head_groups = group, head_groups
+        self.attention, self._kernels = attention, {}  # kernels of attention that were chosen: a model keeps them
         self._memory = dict(host_limit=host_limit, disk=str(disk) if disk is not None else None, disk_limit=disk_limit)
         self._looks, self._look = {}, None
         self._kinds, self._profilers, self._plans = collections.OrderedDict(), {}, {}
@@ -147,6 +149,7 @@ class Planning:
             model=f"{type(self.kind.model).__name__} {len(self.layers)} x {self.kind.hidden_size}",
             hidden_size=self.kind.hidden_size, heads=self.kind.heads, kv_heads=self.kind.kv_heads,
             head_dim=self.kind.head_dim, groups=self.head_groups, block=block,
+            kernel="" if self.attention == "auto" else self.attention,
             windows=windows if len(set(windows)) > 1 else [], dtype=hidden.dtype,
             attention=autocast.of_attention(state.dtype, hidden.dtype), kinds=kinds, data_dependent=data_dependent,
             forward_layers=forward_layers, **self._memory)
@@ -160,7 +163,8 @@ class Planning:
         for i, one in enumerate(examples):
             tokens = one.hidden.shape[1]
             named = layers.arguments(chosen[i], one.args, one.kwargs)
-            cut = layers.Arguments(1, tokens, -(-tokens // block) * block, block)
+            context = -(-tokens // block) * block
+            cut = layers.Arguments(1, tokens, context, block, apart=self.apart(False, context))
             calls.set(i, cut.blocks(calls.names[i], named), cut.masks)
         calls.collect(state.router_outputs)
         return calls
@@ -238,7 +242,7 @@ class Planning:
         if limit and is_for["device_peak"] > limit:
             raise ValueError(f"plan: it takes {_core.format_bytes(is_for['device_peak'])}, device_limit leaves "
                              f"{_core.format_bytes(limit)}")
-        self._plans[self.state_before_steps(), self.blocks] = plan
+        self._plans[self.state_before_steps(), self.blocks, self.apart(False, context)] = plan
 
     def blocks_for(self, tokens):
         """The number of blocks of the plan for this many tokens."""
@@ -249,14 +253,25 @@ class Planning:
             raise ValueError(f"{tokens} tokens on this rank: of a split sequence each has whole blocks of {self.block}")
         return blocks
 
-    def plan_of(self, state, blocks):
-        if (state, blocks) not in self._plans:
+    def apart(self, documents, context) -> bool:
+        """Whether attention may be of several documents: whether there are, or it is all the same to the kernels."""
+        return documents or not _core.one_document_matters(self.device, self.attention, context)
+
+    def _profile(self, profiler, context, apart):
+        key = (_core.one_document_matters(self.device, self.attention, context), apart)
+        profile = profiler.profile(context, self._kernels.get(key, self.attention), apart)
+        self._kernels.setdefault(key, profile.attention)
+        return profile
+
+    def plan_of(self, state, blocks, documents=False):
+        apart = self.apart(documents, blocks * self.block)
+        if (state, blocks, apart) not in self._plans:
             found = self.kinds_of(state)
             context, (profiler, leaves) = blocks * self.block, self._profiler(state, found)
             outside, limit = self._outside(context), self._limit(context)
             with self.whole(found.examples):
                 numbers = [one.layer for one in found.examples]
-                profile = self.in_backward(state, numbers, lambda: profiler.profile(context), leaves)
+                profile = self.in_backward(state, numbers, lambda: self._profile(profiler, context, apart), leaves)
 
             def make():
                 try:
@@ -265,8 +280,8 @@ class Planning:
                     raise ValueError(f"{error} (besides {_core.format_bytes(outside)} of weights, gradients, moments, hidden "
                                      "states and logits)") from None
 
-            self._plans[state, blocks] = ranks.agreed(self.group, make)
-        return self._plans[state, blocks]
+            self._plans[state, blocks, apart] = ranks.agreed(self.group, make)
+        return self._plans[state, blocks, apart]
 
     def open(self, state, plan, calls, watch):
         """A session of the plan, whose first step may be watched."""

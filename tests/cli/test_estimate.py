@@ -83,3 +83,24 @@ def test_rows_gain_their_predictions(tmp_path):
     first, second = csv.DictReader((tmp_path / "out.csv").open())
     assert first["model"] == "Llama3, 8B" and float(first["pred_step_time_s"]) > 0 and first["pred_fits"] == "yes"
     assert second["pred_step_time_s"] == "" and "experts" in second["note"]
+
+
+@pytest.mark.parametrize("hardware, context, kernel", [("H100", 65536, "flash2"), ("H100", 131072, "cudnn"),
+                                                       ("A100", 131072, "flash2"), ("B200", 65536, "cudnn")])
+def test_it_says_which_kernel_of_attention_it_assumed(hardware, context, kernel):
+    """Memo's own: up to 65536 tokens one that adds gradients in one order, where its rate is known, and then the fastest."""
+    arguments = ("--model", "qwen3-0.6b", "--hardware", hardware, "--context", context)
+    assert estimate(*arguments)[0]["attention_kernel"] == kernel
+    assert f"attention        by {kernel}: " in memo("estimate", *arguments).out
+
+
+def test_a_kernel_of_attention_can_be_named():
+    arguments = ("--model", "qwen3-0.6b", "--hardware", "H100", "--context", 131072, "--attention")
+    seconds = {}
+    for kernel in ("flash2", "cudnn"):
+        found = estimate(*arguments, kernel)[0]
+        assert found["attention_kernel"] == kernel
+        seconds[kernel] = found["split_seconds"]["attention"]
+    assert 1.5 < seconds["flash2"] / seconds["cudnn"] < 2  # as 345 and 330 to 640 and 540 TFLOP/s
+    line = memo("estimate", *arguments, "flash4").refusal(2)
+    assert "--attention flash4: of H100 the rates of flash2, flash3, cudnn are known" in line

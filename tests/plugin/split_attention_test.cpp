@@ -81,6 +81,7 @@ TEST_P(SplitAttention, GivesEachRankItsTokensOfAttentionOverTheWholeSequence) {
   const auto [ranks, queries, keys] = GetParam();
   const libtorch::GroupHeads heads{queries, keys, 8};
   constexpr std::int64_t tokens = 48;  // of a rank
+  const libtorch::AttentionKernel& kernel = libtorch::attention_kernels(c10::kCPU).front();
   const libtorch::Mask window{{}, 70};
   at::Generator generator = at::detail::createCPUGenerator(1);
   const at::Tensor qkv = at::randn({ranks * tokens, (queries + 2 * keys) * heads.dim}, generator);
@@ -94,9 +95,9 @@ TEST_P(SplitAttention, GivesEachRankItsTokensOfAttentionOverTheWholeSequence) {
     running.push_back(std::async(std::launch::async, [&, r] {
       const auto own = [&](const at::Tensor& all) { return all.narrow(0, r * tokens, tokens); };
       RankCalls calls(board, ranks, r);
-      const auto [own_o, own_lse] = split_attention(own(qkv), heads, window, calls);
+      const auto [own_o, own_lse] = split_attention(own(qkv), heads, window, calls, kernel);
       const auto [own_dq, own_dk, own_dv] =
-          split_attention_backward(own(d_o), own(qkv), own_o, own_lse, heads, window, calls);
+          split_attention_backward(own(d_o), own(qkv), own_o, own_lse, heads, window, calls, kernel);
       EXPECT_EQ(calls.most_under_way() > 3, keys > ranks)
           << "the next head's rows come while the last one's results go";
       return std::vector{own_o, own_dq, own_dk, own_dv};

@@ -51,18 +51,10 @@ def test_a_model_that_is_moved_after_it_was_attached_is_refused(ids):
         model.to("meta")(ids[:, :256].to("meta"))
 
 
-def test_attention_that_a_gpu_has_no_kernel_for_is_refused_by_name():
+def test_attention_that_no_kernel_has_is_refused_by_name():
     devices.check_attention("l", "cpu", torch.float32, 5.0, 320)
-    with pytest.raises(memo.UnsupportedModel, match=r"^model\.layers\.0 .*: attention of torch\.float16"):
+    with pytest.raises(memo.UnsupportedModel, match=r"^model\.layers\.0 .*: no kernel of the CPU has attention for float16; it"):
         memo.attach(families.make("llama", torch.float16), context=256)
-    devices.check_attention("l", "cuda", torch.bfloat16, None, 256)
-    with pytest.raises(memo.UnsupportedModel, match=r"^layers\.3: attention of torch\.float32"):
-        devices.check_attention("layers.3", "cuda", torch.float32, None, 64)
-    with pytest.raises(memo.UnsupportedModel, match=r"^layers\.3: a soft cap of 5\.0"):
-        devices.check_attention("layers.3", "cuda", torch.bfloat16, 5.0, 64)
-    for head_dim in (320, 20):
-        with pytest.raises(memo.UnsupportedModel, match=rf"^layers\.3: attention of heads of {head_dim}; .* multiples of 8"):
-            devices.check_attention("layers.3", "cuda", torch.bfloat16, None, head_dim)
 
 
 def test_work_in_backward_gives_what_it_returns_and_what_it_raises():

@@ -14,6 +14,7 @@ import torch
 import transformers
 
 import memo
+from memo import devices
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -91,17 +92,45 @@ def test_autocast_on_a_gpu_is_the_plain_model_s():
     batch = batch_of(301)
     model = families.make("llama").cuda()
     exact = families.step(families.make("llama"), **batch)
-    with pytest.raises(memo.UnsupportedModel, match=r"attention of torch\.float32; on a GPU it is of bfloat16: .*autocast"):
+    with pytest.raises(memo.UnsupportedModel, match=r"attention for float32; it takes bfloat16: .*autocast"):
         memo.attach(model, **OPTIONS)
     with torch.autocast("cuda", torch.bfloat16):
         plain = families.step(model, **there(batch))
         with memo.attached(model, **OPTIONS) as attachment:
             check_like(families.step(model, **there(batch)), plain, exact)
             assert attachment.departures == (0, [])
-            with torch.autocast("cuda", enabled=False), pytest.raises(memo.UnsupportedModel, match="of bfloat16: .*autocast"):
+            with torch.autocast("cuda", enabled=False), pytest.raises(memo.UnsupportedModel, match="takes bfloat16: .*autocast"):
                 model(**there(batch))
             check_like(families.step(model, **there(batch)), plain, exact)
     assert all(p.grad.dtype == torch.float32 for p in model.parameters())
+
+
+@on_gpu
+def test_attention_that_no_kernel_has_on_a_gpu_is_refused_by_name():
+    devices.check_attention("l", "cuda", torch.bfloat16, None, 256)
+    for dtype, softcap, head_dim, why in ((torch.float32, None, 64, "float32; it takes bfloat16: attach and train within"),
+                                          (torch.bfloat16, 5.0, 64, "a soft cap of the scores"),
+                                          (torch.bfloat16, None, 320, "heads of 320 values; it takes multiples of 8 up to 256"),
+                                          (torch.bfloat16, None, 20, "heads of 20 values; it takes multiples of 8 up to 256")):
+        with pytest.raises(memo.UnsupportedModel, match=rf"^layers\.3: no kernel of a GPU has attention for {why}"):
+            devices.check_attention("layers.3", "cuda", dtype, softcap, head_dim)
+
+
+@on_gpu
+def test_cudnn_s_attention_on_a_gpu_is_the_plain_model_s():
+    """Of one document, which need not fill its blocks; of several it is refused."""
+    batch = batch_of(301)
+    exact = families.step(families.make("qwen3"), **batch)
+    plain = families.step(families.make("qwen3", torch.bfloat16), **batch)
+    model = families.make("qwen3", torch.bfloat16).cuda()
+    with memo.attached(model, attention="cudnn", **OPTIONS) as attachment:
+        assert attachment.plan.describe()["attention"] == "cudnn"
+        check_like(families.step(model, **there(batch)), plain, exact)
+        assert attachment.departures == (0, [])
+        with pytest.raises(ValueError, match="memo: cudnn has no attention for several documents in a sequence"):
+            model(**there(batch_of(131, 50)))
+    with pytest.raises(ValueError, match="there is no kernel of attention 'flash9', but flash2, cudnn"):
+        memo.attach(model, attention="flash9", **OPTIONS)
 
 
 @pytest.mark.slow

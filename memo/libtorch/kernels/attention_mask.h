@@ -10,6 +10,8 @@
 #include <span>
 #include <vector>
 
+#include "memo/model/sum_order.h"
+
 namespace memo::libtorch {
 
 // The heads of one group; `queries` is a multiple of `keys`. Scores are q k / sqrt(dim), and with a cap they become
@@ -31,9 +33,7 @@ struct Mask {
   bool any_order = false;
 };
 
-// The longest sequence whose gradients a GPU adds in one order. That needs memory as for about 132 query heads, 4.3 GiB
-// here for heads of 128, whatever the head group.
-inline constexpr std::int64_t longest_in_order = 65536;
+using model::longest_in_order;
 
 // The most documents for which a plan has a GPU's memory: the backward pass asks for 128 rows of float32 for each.
 constexpr std::int64_t most_documents(std::int64_t tokens) { return std::min(tokens, 16 + tokens / 512); }

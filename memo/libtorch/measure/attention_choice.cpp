@@ -136,8 +136,8 @@ Result<AttentionChoice> choose_attention(std::span<const AttentionKernel> kernel
                                          const std::function<void(const std::string&)>& say) {
   if (wanted != "auto") MEMO_CHECKED(attention_named(kernels, wanted));
   const std::int64_t context = calls.context.value();
-  AttentionNeeds needs{calls.dtype, calls.heads.dim, calls.heads.softcap, calls.window > 0 && calls.window < context,
-                       calls.documents};
+  AttentionNeeds needs{calls.dtype, calls.heads.dim, calls.heads.softcap,
+                       calls.any_window || (calls.window > 0 && calls.window < context), calls.documents};
   needs.in_order = wanted == "auto" && calls.in_order;
   std::vector<const AttentionKernel*> apply;
   std::string refusals;

@@ -20,8 +20,9 @@ struct CoreCalls {
   at::ScalarType dtype = at::kFloat;
   Tokens context;
   std::int64_t window = 0;
-  bool documents = false;  // there may be several in a sequence
-  bool in_order = true;    // gradients are to have the same bits in every run
+  bool any_window = false;  // other layers have one
+  bool documents = false;   // there may be several in a sequence
+  bool in_order = true;     // gradients are to have the same bits in every run
 };
 
 struct AttentionChoice {

@@ -81,6 +81,7 @@ class Profiler {
             scalar_type(job_.model.dtype),
             job_.train.context,
             shape_.sliding_window,
+            false,
             job_.data.documents_apart,
             job_.train.context.value() <= longest_in_order};
   }

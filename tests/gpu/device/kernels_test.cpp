@@ -264,7 +264,7 @@ TEST_P(AttentionOnTheGpu, Limits) {
 // Where gradients may be added in any order, both kernels are timed.
 TEST_P(AttentionOnTheGpu, Choice) {
   const auto device = open_device(place());
-  const CoreCalls calls{{1, 1, 8}, at::kBFloat16, Tokens(300), 0, false, false};
+  const CoreCalls calls{{1, 1, 8}, at::kBFloat16, Tokens(300), 0, false, false, false};
   const auto choice = choose_attention(attention_kernels(c10::kCUDA), "auto", calls, **device);
   ASSERT_TRUE(choice) << choice.error().message;
   double best = INFINITY;
