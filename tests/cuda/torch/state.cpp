@@ -122,3 +122,7 @@ OnCpu::OnCpu() : no_autocast_(c10::autocast_dispatch_keyset), threads_(omp_get_m
 OnCpu::~OnCpu() { omp_set_num_threads(threads_); }
 
 }  // namespace memo::cuda::emulated
+
+// For Python (emulated_torch.py): how often a function of the runtime was called.
+extern "C" std::int64_t memo_emulated_calls(const char* function);
+std::int64_t memo_emulated_calls(const char* function) { return memo::cuda::emulated::calls(function); }
