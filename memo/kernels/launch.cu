@@ -131,6 +131,11 @@ __global__ void sum_kernel(const double* partial, double* sum) {
   if (threadIdx.x == 0) *sum = all;
 }
 
+__global__ void look_kernel(Words words, unsigned long long base, unsigned long long* found) {
+  const std::int64_t i = blockIdx.x * std::int64_t{blockDim.x} + threadIdx.x;
+  if (i < words.count && words.is_ones(i)) atomicMin(found, base + static_cast<unsigned long long>(i));
+}
+
 }  // namespace
 
 template <class T>
@@ -178,6 +183,11 @@ void turn_heads_backward(const Heads<T>& heads, const T* d, const T* x, T* dx, s
 void sum_squares(const float* x, std::int64_t count, double* partial, double* sum, cudaStream_t stream) {
   squares_kernel<<<square_sums, block_threads, 0, stream>>>(x, count, partial);
   sum_kernel<<<1, square_sums, 0, stream>>>(partial, sum);
+}
+
+void look_for_ones(const Words& words, std::uint64_t base, std::uint64_t* found, cudaStream_t stream) {
+  if (const unsigned blocks = blocks_for(words.count, block_threads); blocks > 0)
+    look_kernel<<<blocks, block_threads, 0, stream>>>(words, base, reinterpret_cast<unsigned long long*>(found));
 }
 
 template <class T>

@@ -54,6 +54,9 @@ void turn_heads_backward(const Heads<T>& heads, const T* d, const T* x, T* dx, s
 constexpr std::int64_t square_sums = 512;
 void sum_squares(const float* x, std::int64_t count, double* partial, double* sum, cudaStream_t stream);
 
+// *found becomes the least of itself and of base + i, of all words i that have all bits set. For check mode.
+void look_for_ones(const Words& words, std::uint64_t base, std::uint64_t* found, cudaStream_t stream);
+
 template <class T>
 void cross_entropy(T* logits, const std::int64_t* targets, Rows size, bool in_place, float scale, double* losses,
                    cudaStream_t stream);

@@ -36,6 +36,13 @@ MEMO_BOTH inline double sum_of_squares(const float* x, std::int64_t count, std::
   return sum;
 }
 
+// Words of memory at equal distances.
+struct Words {
+  const std::uint64_t* first;
+  std::int64_t stride, count;
+  MEMO_BOTH bool is_ones(std::int64_t i) const { return first[i * stride] == ~std::uint64_t{0}; }
+};
+
 template <class Team, class T>
 MEMO_BOTH void norm_row(const Team& team, const T* x, const T* weight, const T* bias, T* y, std::int64_t columns,
                         bool layer, float eps) {

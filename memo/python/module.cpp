@@ -18,6 +18,7 @@
 #include "memo/planner/planner.h"
 #include "memo/plugin/layer_profiler.h"
 #include "memo/plugin/layer_session.h"
+#include "memo/plugin/session_memory.h"
 #include "memo/python/python_calls.h"
 #include "memo/report/page.h"
 
@@ -165,6 +166,7 @@ PYBIND11_MODULE(_core, module) {
       },
       py::arg("options"), py::arg("hidden"), py::arg("parameters"), py::arg("calls"));
 
+  py::class_<SessionMemory>(module, "SessionMemory").def(py::init<>()).def("free", &SessionMemory::free);
   py::class_<Profiler>(module, "Profiler", collected<Profiler>())
       .def(py::init([](const LayerOptions& options, const std::vector<at::Tensor>& hidden,
                        const std::vector<std::vector<at::Tensor>>& parameters, const py::object& calls) {
@@ -199,14 +201,18 @@ PYBIND11_MODULE(_core, module) {
           py::arg("kind"), py::arg("calls"), py::arg("hidden"), py::arg("d_output"), py::arg("parameters"))
       .def(
           "open",
-          [](Profiler& profiler, const plan::Plan& plan, const py::object& calls, bool watch) {
+          [](Profiler& profiler, const plan::Plan& plan, const py::object& calls, SessionMemory& memory,
+             std::int64_t most, bool watch) {
             auto python = std::make_unique<PythonCalls>(calls);
             const LayerOptions& options = profiler.profiler.options();
-            auto session = value(LayerSession::open(plan, options.shape, options.dtype, options.memory, *python,
-                                                    profiler.device, watch));
+            const auto take = [&](const plan::Plan& of) {
+              return memory.take(of, options.memory, profiler.device, Bytes(most));
+            };
+            auto session =
+                value(LayerSession::open(plan, options.shape, options.dtype, take, *python, profiler.device, watch));
             return std::unique_ptr<Session>(new Session{std::move(python), std::move(session)});
           },
-          py::arg("plan"), py::arg("calls"), py::arg("watch"));
+          py::arg("plan"), py::arg("calls"), py::arg("memory"), py::arg("most"), py::arg("watch"));
 
   py::class_<libtorch::OwnMask, std::shared_ptr<libtorch::OwnMask>>(module, "Mask")
       .def(py::init([](std::vector<std::int64_t> document_starts, std::int64_t window,
@@ -251,6 +257,7 @@ PYBIND11_MODULE(_core, module) {
             return py::make_tuple(result.hidden, list_of(result.parameters));
           },
           py::arg("layer"), py::arg("d_output"), py::arg("d_extra_outputs"), py::arg("parameters"))
+      .def("close", [](Session& s) { s.session->close(); })
       .def_property_readonly("drew", [](const Session& s) { return s.calls->drew(); })
       .def_property_readonly("step", [](const Session& s) { return s.session->step(); })
       .def_property_readonly("device_peak", [](const Session& s) { return s.session->device_peak().value(); })

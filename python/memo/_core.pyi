@@ -87,6 +87,13 @@ def trace_layer(
     """Traces layer 0 of the calls for a block (tokens, hidden): texts about its allocations before and after attention, and
     whether it draws random numbers."""
 
+class SessionMemory:
+    """The memory that a model's sessions use in turn: the largest so far."""
+
+    def __init__(self) -> None: ...
+    def free(self) -> None:
+        """Keeps nothing any more."""
+
 class Profiler:
     """Measures a layer of each kind: layer k of the calls is of kind k, as are hidden[k] and parameters[k]."""
 
@@ -100,8 +107,9 @@ class Profiler:
     ) -> tuple[Tensor] | tuple[Tensor, Tensor, list[Tensor | None]]:
         """Runs layer 0 of the calls, which is of this kind: its output, and (with d_output) the gradients of its input and of the
         parameters."""
-    def open(self, plan: Plan, calls: _Calls, watch: bool) -> Session:
-        """A session of the plan. watch: whether check mode watches the first step."""
+    def open(self, plan: Plan, calls: _Calls, memory: SessionMemory, most: int, watch: bool) -> Session:
+        """A session of the plan in `memory`, of which at most `most` bytes on the device (0: any). watch: whether check mode
+        watches the first step."""
 
 class Mask:
     """Which keys each query sees: those of its own document up to itself, at most the last `window` of them (0: all), and no
@@ -129,6 +137,8 @@ class Session:
         self, layer: int, d_output: Tensor, d_extra_outputs: Sequence[Tensor], parameters: Sequence[Tensor]
     ) -> tuple[Tensor, list[Tensor | None]]:
         """Gradients of the layer's input and of its parameters."""
+    def close(self) -> None:
+        """Gives its memory back, and runs no more calls; does nothing while its step may go on."""
     @property
     def step(self) -> int: ...
     @property

@@ -225,8 +225,9 @@ class Planning:
         return room + sum(t.nbytes for t in tensors) if room else 0
 
     def _limit(self, context):
-        """Bytes that `device_limit` leaves to a plan; 0: no limit."""
-        outside = self._outside(context)
+        """Bytes that `device_limit` leaves to a plan; 0: no limit. Lengths up to the attached one share its limit, and so its
+        memory."""
+        outside = self._outside(max(context, self.blocks * self.block))
         if self.device_limit and self.device_limit <= outside:
             raise ValueError(f"device_limit: weights, gradients, moments, hidden states and a tile of logits alone take "
                              f"{_core.format_bytes(outside)}")
@@ -283,12 +284,10 @@ class Planning:
             self._plans[state, blocks, apart] = ranks.agreed(self.group, make)
         return self._plans[state, blocks, apart]
 
-    def open(self, state, plan, calls, watch):
-        """A session of the plan, whose first step may be watched."""
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()  # otherwise PyTorch's allocator keeps its free memory
+    def open(self, state, plan, calls, memory, watch):
+        """A session of the plan in this _core.SessionMemory, whose first step may be watched."""
         profiler, _ = self._profiler(state, self.kinds_of(state))
-        return profiler.open(plan, calls, watch)
+        return profiler.open(plan, calls, memory, self._limit(plan.describe()["context"]), watch)
 
     def look_within_step(self) -> tuple:
         """A description of the layers; while it stays equal, they compute as before."""

@@ -182,6 +182,16 @@ def test_operators_make_the_host_wait_only_at_the_end_of_a_step(folder, job):
     }
 
 
+def test_check_mode_makes_the_host_wait_a_few_times_a_step(folder, job):
+    """Before each update, and at the ends of forward and of the step."""
+    train = TRAIN | {"context": 1280, "steps": 1}
+    file = job(model=MODEL, train=train, memory={"device": "cuda", "host_limit": "64MiB"})
+    arguments = ["--out", folder / "out", "--strategy", "offload", "--check"]
+    assert on_gpu("late", "train", file, *arguments, MEMO_EMULATED_WAITS=str(folder / "waits")).code == 0
+    waits = dict(line.split(" ", 1)[::-1] for line in (folder / "waits").read_text().splitlines())
+    assert 0 < int(waits["cudaStreamSynchronize"]) <= 100  # those of the profile too
+
+
 def test_without_a_limit_a_plan_takes_what_the_gpu_has_free(folder, job):
     file = job(model=MODEL | {"layers": 12}, train=TRAIN, memory={"device": "cuda", "host_limit": "64MiB"})
     run = on_gpu("prompt", "train", file, "--out", folder / "out", "--json", MEMO_EMULATED_BYTES=str(64 << 20))

@@ -114,6 +114,13 @@ void sum_squares(const float* x, std::int64_t count, double* partial, double* su
   });
 }
 
+void look_for_ones(const Words& there, std::uint64_t base, std::uint64_t* found, cudaStream_t stream) {
+  launch(stream, [=, words = Words{here(there.first), there.stride, there.count}, found = here(found)] {
+    for (std::int64_t i = 0; i < words.count; ++i)
+      if (words.is_ones(i)) *found = std::min(*found, base + static_cast<std::uint64_t>(i));
+  });
+}
+
 template <class T>
 void cross_entropy(T* logits, const std::int64_t* targets, Rows size, bool in_place, float scale, double* losses,
                    cudaStream_t stream) {
