@@ -158,7 +158,7 @@ Program program_from(const JsonCursor& object) {
 
 Plan plan_from(const JsonCursor& document) {
   Plan plan;
-  check_format(document, plan_format, plan_version, "'memo plan'");
+  check_format(document, plan_format, plan_version, plan_version, "'memo plan'");
   document.only({"format", "version", "strategy", "device_limit_bytes", "slots", "sequences", "predicted", "considered",
                  "profile", "placement", "program"});
   plan.strategy = document.at("strategy").text();

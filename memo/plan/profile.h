@@ -9,6 +9,7 @@
 #include "memo/base/result.h"
 #include "memo/base/units.h"
 #include "memo/model/dataflow.h"
+#include "memo/model/device_sizes.h"
 
 namespace memo::plan {
 
@@ -49,7 +50,7 @@ struct Tier {
   std::int64_t alignment = 4096;  // of sizes, addresses and offsets of a copy
 };
 
-inline constexpr int profile_version = 3;
+inline constexpr int profile_version = 4, oldest_profile_version = 3;
 
 struct Profile {
   std::string model;   // what was profiled, in words: "llama 8 x 512, float32"
@@ -58,6 +59,8 @@ struct Profile {
   IndexedVector<TraceIndex, Trace> traces;
   std::vector<Fixed> fixed;
   std::vector<Tier> tiers;
+  Tokens loss_tile;  // rows of logits at a time; 0: a CPU's (model::DeviceSizes), as before version 4
+  std::vector<model::BlockTime> blocks_measured;  // among which flow.block was chosen; empty: there was no choice
 
   // The trace of a call. Aborts when the profile has none, which cannot be for a profile that was read or recorded.
   [[nodiscard]] TraceIndex trace_of(SegmentIndex segment, bool backward, Tokens tokens) const;

@@ -168,23 +168,27 @@ Trace trace_from(const JsonCursor& t, const model::Dataflow& flow) {
 
 }  // namespace
 
-void check_format(const JsonCursor& document, const std::string& format, int version, const std::string& maker) {
+int check_format(const JsonCursor& document, const std::string& format, int oldest, int newest,
+                 const std::string& maker) {
   const std::string hint = fmt::format("; give it a file that {} wrote", maker);
   if (!document.has("format") || !document.at("format").value().is_string()) {
     document.fail(fmt::format("not a {} file{}", format, hint));
-    return;
+    return newest;
   }
   const std::string found = document.at("format").text();
   if (found != format) {
     document.fail(found == "memo-profile" || found == "memo-plan"
                       ? fmt::format("is a {} file, not a {} one{}", found, format, hint)
                       : fmt::format("not a {} file{}", format, hint));
-    return;
+    return newest;
   }
   const int number = document.at("version").integer();
-  if (!document.failed() && number != version)
+  if (!document.failed() && (number < oldest || number > newest)) {
+    const std::string read = oldest == newest ? fmt::format("{}", newest) : fmt::format("{} to {}", oldest, newest);
     document.fail(fmt::format("version {} of {}, this Memo reads version {}; make the file again with {}", number,
-                              format, version, maker));
+                              format, read, maker));
+  }
+  return number;
 }
 
 ordered_json profile_json(const Profile& profile) {
@@ -198,6 +202,9 @@ ordered_json profile_json(const Profile& profile) {
                       {"seconds", t.seconds.value()},
                       {"requests", ordered_json_of(requests)}});
   }
+  ordered_json blocks = ordered_json::array();
+  for (const model::BlockTime& b : profile.blocks_measured)
+    blocks.push_back({{"block_tokens", b.block.value()}, {"seconds_per_token", b.per_token.value()}});
   for (const Fixed& f : profile.fixed) fixed.push_back({{"name", f.name}, {"bytes", f.bytes.value()}});
   for (const Tier& t : profile.tiers)
     tiers.push_back({{"name", t.name},
@@ -208,15 +215,26 @@ ordered_json profile_json(const Profile& profile) {
                      {"read_with_write_bytes_per_second", t.read_with_write.value()},
                      {"compute_slowdown", t.compute_slowdown},
                      {"alignment_bytes", t.alignment}});
-  return {{"format", profile_format},  {"version", profile_version},      {"model", profile.model},
-          {"device", profile.device},  {"flow", flow_json(profile.flow)}, {"traces", std::move(traces)},
-          {"fixed", std::move(fixed)}, {"tiers", std::move(tiers)}};
+  return {{"format", profile_format},
+          {"version", profile_version},
+          {"model", profile.model},
+          {"device", profile.device},
+          {"flow", flow_json(profile.flow)},
+          {"traces", std::move(traces)},
+          {"fixed", std::move(fixed)},
+          {"tiers", std::move(tiers)},
+          {"loss_tile_tokens", profile.loss_tile.value()},
+          {"blocks_measured", std::move(blocks)}};
 }
 
 Profile profile_from(const JsonCursor& object) {
   Profile profile;
-  check_format(object, profile_format, profile_version, "'memo profile'");
-  object.only({"format", "version", "model", "device", "flow", "traces", "fixed", "tiers"});
+  const int version = check_format(object, profile_format, oldest_profile_version, profile_version, "'memo profile'");
+  if (version >= 4)
+    object.only({"format", "version", "model", "device", "flow", "traces", "fixed", "tiers", "loss_tile_tokens",
+                 "blocks_measured"});
+  else
+    object.only({"format", "version", "model", "device", "flow", "traces", "fixed", "tiers"});
   profile.model = object.at("model").text();
   profile.device = object.at("device").text();
   profile.flow = flow_from(object.at("flow"));
@@ -228,6 +246,14 @@ Profile profile_from(const JsonCursor& object) {
     profile.fixed.push_back({fixed.at(i).at("name").text(), fixed.at(i).at("bytes").bytes()});
   }
   for (std::size_t i = 0; i < tiers.size() && !object.failed(); ++i) profile.tiers.push_back(tier_from(tiers.at(i)));
+  if (version < 4) return profile;
+  profile.loss_tile = Tokens(object.at("loss_tile_tokens").bytes().value());
+  const JsonCursor blocks = object.at("blocks_measured");
+  for (std::size_t i = 0; i < blocks.size() && !object.failed(); ++i) {
+    blocks.at(i).only({"block_tokens", "seconds_per_token"});
+    profile.blocks_measured.push_back({Tokens(blocks.at(i).at("block_tokens").bytes().value()),
+                                       Seconds(blocks.at(i).at("seconds_per_token").number())});
+  }
   return profile;
 }
 

@@ -18,7 +18,9 @@ Profile profile_from(const JsonCursor& object);
 // hold names alone. What is named otherwise is of role `other`.
 void take_roles(model::Dataflow& flow);
 
-// Refuses a document that is another kind of file, or of another version; `maker` is the verb that writes this kind.
-void check_format(const JsonCursor& document, const std::string& format, int version, const std::string& maker);
+// Refuses a document that is another kind of file, or of a version that is not read; `maker` is the verb that writes
+// this kind. Returns the version.
+int check_format(const JsonCursor& document, const std::string& format, int oldest, int newest,
+                 const std::string& maker);
 
 }  // namespace memo::plan

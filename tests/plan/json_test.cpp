@@ -106,6 +106,12 @@ void expect_equal(const Profile& a, const Profile& b) {
     EXPECT_EQ(a.fixed[i].name, b.fixed[i].name);
     EXPECT_EQ(a.fixed[i].bytes, b.fixed[i].bytes);
   }
+  EXPECT_EQ(a.loss_tile, b.loss_tile);
+  ASSERT_EQ(a.blocks_measured.size(), b.blocks_measured.size());
+  for (std::size_t i = 0; i < a.blocks_measured.size(); ++i) {
+    EXPECT_EQ(a.blocks_measured[i].block, b.blocks_measured[i].block);
+    EXPECT_EQ(a.blocks_measured[i].per_token, b.blocks_measured[i].per_token);
+  }
   ASSERT_EQ(a.tiers.size(), b.tiers.size());
   for (std::size_t i = 0; i < a.tiers.size(); ++i) {
     const Tier &s = a.tiers[i], &t = b.tiers[i];
@@ -162,11 +168,35 @@ TEST_F(PlanFile, ReadsAPlanAsItWasWritten) {
 }
 
 TEST_F(PlanFile, ReadsAProfileAsItWasWritten) {
-  const Profile profile = tiny_profile();
+  Profile profile = tiny_profile();
+  profile.loss_tile = Tokens(512);
+  profile.blocks_measured = {{Tokens(1024), Seconds(0.1 + 0.2)}, {Tokens(2048), Seconds(1e-7)}};
   ASSERT_TRUE(write_profile(profile, path_).has_value());
   const Result<Profile> read = read_profile(path_);
   ASSERT_TRUE(read.has_value()) << read.error().message;
   expect_equal(*read, profile);
+}
+
+TEST_F(PlanFile, ReadsAProfileOfVersion3WithItsSizes) {
+  ASSERT_TRUE(write_profile(tiny_profile(), path_).has_value());
+  edit("\"version\": 4", "\"version\": 3");
+  EXPECT_FALSE(read_profile(path_)) << "it has keys of version 4";
+  edit(",\n \"loss_tile_tokens\": 0,\n \"blocks_measured\": []", "");
+  const Result<Profile> read = read_profile(path_);
+  ASSERT_TRUE(read.has_value()) << read.error().message;
+  expect_equal(*read, tiny_profile());
+  edit("\"version\": 3", "\"version\": 2");
+  EXPECT_THAT(read_profile(path_).error().message, HasSubstr("this Memo reads version 3 to 4"));
+}
+
+TEST_F(PlanFile, WritesNoProfileWithSizesThatCannotBe) {
+  Profile profile = tiny_profile();
+  profile.loss_tile = Tokens(-1);
+  EXPECT_THAT(write_profile(profile, path_).error().message, HasSubstr("a loss tile has -1 tokens"));
+  profile = tiny_profile();
+  profile.blocks_measured = {{Tokens(1024), Seconds(0)}};
+  EXPECT_THAT(write_profile(profile, path_).error().message,
+              HasSubstr("a block of 1024 tokens was measured to take 0"));
 }
 
 // A profile with a trace of every call, which allocates nothing.

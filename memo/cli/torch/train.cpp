@@ -15,9 +15,21 @@
 #include "memo/libtorch/train/run_folder.h"
 #include "memo/plan/for_job.h"
 #include "memo/report/event_file.h"
+#include "memo/store/checkpoint_files.h"
 
 namespace memo::cli {
 namespace {
+
+// The job with the sizes of the run so far, which a new plan of it keeps on the same kind of device.
+job::Job as_in_run(const job::Job& job, const Path& run, const DeviceHere& device) {
+  const Result<std::optional<Path>> name = store::newest_checkpoint_name(run);
+  if (!name || !*name) return job;
+  const Result<store::CheckpointState> state = store::read_state(run / **name);
+  if (!state) return job;
+  const auto before = state->keys.find("memory.device");
+  const std::string now = device->of_tensors().is_cpu() ? "\"cpu\"" : "\"cuda\"";
+  return before != state->keys.end() && before->second == now ? job::as_before(job, state->keys) : job;
+}
 
 Result<plan::Plan> find_plan(const TrainOptions& options, const job::Job& job, const DeviceHere& device) {
   if (options.plan) {
@@ -25,7 +37,9 @@ Result<plan::Plan> find_plan(const TrainOptions& options, const job::Job& job, c
     MEMO_CHECKED(plan::check_for_job(plan.profile, job, *options.plan + ": the plan"));
     return plan;
   }
-  return plan_job(job, options.profile, options.strategy, measure_on(device));
+  const bool goes_on = options.resume && !options.profile;
+  return plan_job(job, goes_on ? as_in_run(job, options.out, device) : job, options.profile, options.strategy,
+                  measure_on(device));
 }
 
 // Plans by the same profile, with at most `room` on the disk.

@@ -13,6 +13,7 @@
 #include "memo/libtorch/kernels/attention.h"
 #include "memo/libtorch/kernels/kernels.h"
 #include "memo/libtorch/model/functions.h"
+#include "memo/model/device_sizes.h"
 
 namespace memo::libtorch {
 namespace {
@@ -45,8 +46,8 @@ class TokenLosses {
 }  // namespace
 
 struct Decoder::Impl {
-  Impl(const model::Shape& given, int group_count, std::vector<Parameter> parameters)
-      : shape(given), groups(group_count) {
+  Impl(const model::Shape& given, int group_count, std::vector<Parameter> parameters, Tokens tile)
+      : shape(given), groups(group_count), loss_tile(tile) {
     MEMO_CHECK(groups > 0 && shape.kv_heads % groups == 0, "the head groups divide the key heads");
     for (Parameter& parameter : parameters) named.emplace(parameter.name, std::move(parameter));
     embedding = find("embedding");
@@ -94,12 +95,11 @@ struct Decoder::Impl {
     return {shape.heads / groups, shape.kv_heads / groups, shape.head_dim};
   }
 
-  // How many rows' logits are computed together: 8 MiB of logits, but at least 64 rows, since a product of fewer rows
-  // spends its time on reading the head's weight.
+  // How many rows' logits are computed together.
   [[nodiscard]] std::int64_t tile_rows(const at::Tensor& x) const {
-    constexpr std::int64_t tile_bytes = 8 << 20, least_rows = 64;
-    const std::int64_t row_bytes = shape.vocab * static_cast<std::int64_t>(x.element_size());
-    return std::min(x.size(0), std::max(least_rows, tile_bytes / row_bytes));
+    const Bytes row(shape.vocab * static_cast<std::int64_t>(x.element_size()));
+    const Tokens tile = loss_tile > Tokens(0) ? loss_tile : model::DeviceSizes().loss_tile(Tokens(x.size(0)), row);
+    return std::min(x.size(0), tile.value());
   }
 
   // Calls f(first row, rows, normed rows, logits) for each tile of rows, with logits computed by the final norm and the
@@ -120,14 +120,15 @@ struct Decoder::Impl {
 
   model::Shape shape;
   int groups;
+  Tokens loss_tile;
   std::unordered_map<std::string, Parameter> named;  // while the constructor runs
   Parameter embedding, positions, head;
   Norm final_norm;
   IndexedVector<model::LayerIndex, Layer> layers;
 };
 
-Decoder::Decoder(const model::Shape& shape, int groups, std::vector<Parameter> parameters)
-    : impl_(std::make_unique<Impl>(shape, groups, std::move(parameters))) {}
+Decoder::Decoder(const model::Shape& shape, int groups, std::vector<Parameter> parameters, Tokens loss_tile)
+    : impl_(std::make_unique<Impl>(shape, groups, std::move(parameters), loss_tile)) {}
 Decoder::~Decoder() = default;
 
 const model::Shape& Decoder::shape() const { return impl_->shape; }
