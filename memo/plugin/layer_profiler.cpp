@@ -224,6 +224,12 @@ Status LayerProfiler::measure(Tokens context) {
   return {};
 }
 
+Seconds LayerProfiler::seconds_per_token() const {
+  double of_block = 0;
+  for (const auto& [call, seconds] : seconds_) of_block += median(seconds);
+  return Seconds(of_block / static_cast<double>(options_.block.value()));
+}
+
 Result<plan::Profile> LayerProfiler::profile(Tokens context) {
   MEMO_TRY(Recorded recorded, record_layers(options_, kinds_alone(), context, recorded_example(), *calls_, *device_));
   plan::Profile profile = std::move(recorded.profile);

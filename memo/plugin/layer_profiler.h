@@ -53,6 +53,8 @@ class LayerProfiler {
   Result<LayerTrial> try_layer(int kind, LayerCalls& calls, const at::Tensor& hidden, const at::Tensor& d_output,
                                const std::vector<at::Tensor>& parameters);
 
+  // The time of a token in the calls before and after attention, of a layer of each kind, forward and backward.
+  [[nodiscard]] Seconds seconds_per_token() const;
   // The profile for a context of whole blocks.
   Result<plan::Profile> profile(Tokens context);
   [[nodiscard]] const LayerOptions& options() const { return options_; }
