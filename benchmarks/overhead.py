@@ -1,11 +1,13 @@
 """What the executor's own work costs in a step: hooks, queues, looking up the plan.
 
     python benchmarks/overhead.py --context 8192 --rounds 3
+    python benchmarks/overhead.py --emulated
 
 A model with next to no arithmetic (hidden 64, blocks of 16 tokens) trains: its step over its calls is an upper bound on what a
 call costs besides its arithmetic. Held against a step of main_job.py's model, with as many calls as its plan has. Tensors that
 small are not copied, so the work of copies is not in it: summary.json has that as copy_cpu_seconds, which the table gives of the
-main job as a share of a core. Prints a Markdown table of both.
+main job as a share of a core. Prints a Markdown table of both. With --emulated: the command and the plug-in in front of an
+emulated GPU (host_work.py).
 """
 
 import argparse
@@ -16,6 +18,7 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import host_work
 import paged
 from main_job import apart, common_arguments, machine, make_inputs, markdown, run_memo, write_job
 
@@ -38,8 +41,14 @@ def main():
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--strategy", default="offload", help="of memo train (default offload)")
+    parser.add_argument("--emulated", action="store_true", help="in front of an emulated GPU instead")
     common_arguments(parser)
     options = parser.parse_args()
+    if options.emulated:
+        with tempfile.TemporaryDirectory(dir=options.disk, prefix="memo-bench-") as name:
+            print(markdown(["host", "calls a step", "launches a call", "us a call", "beyond plain layers", "waits a step"],
+                           host_work.table(Path(name))))
+        return 0
     here, tiny, real = machine(), [], []
     with tempfile.TemporaryDirectory(dir=options.disk, prefix="memo-bench-") as name:
         folder = Path(name)

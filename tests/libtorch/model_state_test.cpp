@@ -73,7 +73,7 @@ bool update_all(ModelState& state, const model::Shape& shape, const job::TrainOp
     if (accepted) state.update(group, options, step, lr);
     all = all && accepted;
   }
-  state.end_step();
+  state.end_step({});
   return all;
 }
 

@@ -1,5 +1,7 @@
-"""The environment of a process with the emulated GPU (tests/cuda/torch), for tests that start one."""
+"""The environment of a process with the emulated GPU (tests/cuda/torch), for tests that start one, and what it tells there."""
 
+import collections
+import ctypes
 import os
 from pathlib import Path
 
@@ -15,3 +17,11 @@ def environment(devices=1, pace="late"):
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "MEMO_PACKAGE": paths[0], "MEMO_EMULATED_PACE": pace,
                          "MEMO_EMULATED_DEVICES": str(devices), "OMP_NUM_THREADS": "1",
                          "MEMO_EMULATED_LIBRARY": str(BUILD / "tests" / "libtorch_emulated.so")}
+
+
+def waits():
+    """How often the host of this process has waited for the device, by what made it wait."""
+    tell = ctypes.CDLL(os.environ["MEMO_EMULATED_LIBRARY"]).memo_emulated_waits
+    tell.restype = ctypes.c_char_p
+    lines = (line.split(" ", 1) for line in tell().decode().splitlines())
+    return collections.Counter({what: int(count) for count, what in lines})

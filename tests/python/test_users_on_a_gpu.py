@@ -69,6 +69,22 @@ def test_a_padded_batch_on_a_gpu_is_the_plain_model_s():
         assert attachment.departures == (0, [])
 
 
+@pytest.mark.skipif("MEMO_EMULATED_LIBRARY" not in os.environ, reason="only the emulated GPU counts waits")
+def test_the_host_on_a_gpu_is_not_made_to_wait_within_a_step():
+    """At the end of backward it waits for three streams and reads the clock; the first step is watched. (With an attention_mask
+    it also looks whether the mask hides anything, as the plain model does.)"""
+    model = families.make("llama", torch.bfloat16).to("cuda")
+    batch = there(batch_of(377))
+    del batch["attention_mask"]
+    with memo.attached(model, host_limit="64MiB", strategy="offload", **OPTIONS):
+        model(**batch).loss.backward()
+        before = emulated_gpu.waits()
+        loss = model(**batch).loss
+        assert emulated_gpu.waits() == before
+        loss.backward()
+        assert emulated_gpu.waits() - before == {"cudaEventSynchronize": 4}
+
+
 @on_gpu
 def test_autocast_on_a_gpu_is_the_plain_model_s():
     """Of a float32 model, attached within it."""

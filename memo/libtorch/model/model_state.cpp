@@ -2,6 +2,7 @@
 #include "memo/libtorch/model/model_state.h"
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/maximum.h>
 #include <ATen/ops/zeros.h>
@@ -207,12 +208,16 @@ Gate ModelState::gate_on_device(const StateGroup& group, double max_norm, const 
   return gate;
 }
 
-void ModelState::end_step() {
-  if (!squares_on_device_.defined()) return;
+double ModelState::end_step(const LossSum& loss) {
+  if (!squares_on_device_.defined()) return loss.host;
   gate_ = {};
-  norm_ = std::sqrt(squares_on_device_.sum().item<double>());
-  refused_ = refused_on_device_.item<float>() > 0;
+  const at::Tensor square = squares_on_device_.sum().reshape({1});
+  const at::Tensor all = at::cat({loss.on_device, square, refused_on_device_.to(at::kDouble)}).cpu();
+  const double* values = all.const_data_ptr<double>();
+  norm_ = std::sqrt(values[1]);
+  refused_ = values[2] > 0;
   updated_ = !refused_;
+  return values[0];
 }
 
 bool ModelState::accepts(const StateGroup& group, const job::TrainOptions& options, const LossSum& loss) {

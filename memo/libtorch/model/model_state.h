@@ -84,7 +84,8 @@ class ModelState {
   bool accepts(const StateGroup& group, const job::TrainOptions& options, const LossSum& loss);
   // The optimizer's step for a group, after `accepts`: clips by the norm of all gradients, applies AdamW, casts.
   void update(const StateGroup& group, const job::TrainOptions& options, std::int64_t step, double lr);
-  void end_step();  // call after the last update; waits for the device
+  // Call after the last update. Waits once for the device and reads all that the step has left there; returns the loss.
+  double end_step(const LossSum& loss);
   // After a step: the norm of its gradients before clipping.
   [[nodiscard]] double gradient_norm() const { return norm_.value_or(0); }
   [[nodiscard]] bool refused() const { return refused_; }  // whether some group of this step was not accepted

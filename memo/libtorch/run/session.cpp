@@ -131,8 +131,7 @@ Result<StepResult> Session::step(const std::vector<Sample>& samples, std::int64_
   }
   s.unplanned_peak = std::max(s.unplanned_peak, s.device.unplanned().peak - before);
   s.device.run([&] {
-    s.state.end_step();
-    result.loss = s.segments.loss_sum.value() / static_cast<double>(targets);
+    result.loss = s.state.end_step(s.segments.loss_sum) / static_cast<double>(targets);
     result.gradient_norm = s.state.gradient_norm();
     result.finite = !s.state.refused();
   });

@@ -10,6 +10,7 @@
 #include <optional>
 #include <set>
 
+#include "tests/cuda/emulated/runtime/share.h"
 #include "tests/cuda/torch/aliases.h"
 #include "tests/cuda/torch/planted.h"
 #include "tests/cuda/torch/reductions.h"
@@ -154,6 +155,7 @@ std::vector<at::Tensor> tensors_of(const torch::jit::Stack& stack) {
 }  // namespace
 
 void fallback(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  const Share share;
   const c10::FunctionSchema& schema = op.schema();
   const Arguments arguments = torch::jit::pop(*stack, schema.arguments().size());
   const std::string name = name_of(op);

@@ -1,8 +1,9 @@
 // The one place of global state. Linking it makes the process one with a GPU, whose settings are in the environment:
 // MEMO_EMULATED_PACE (prompt, late, random), _DEVICES, _BYTES (of each device's memory), _TAKEN (of these, by others),
 // _LOCKABLE (bytes that may be registered), _CAPABILITY (90), _SEED (of sums without an order), _FAIL (calls that fail,
-// "function:error's number:calls before it"; without a function all do), _PLANT (planted.h), and _WAITS: a file to
-// which the host's waits are written at the end, "count what" a line.
+// "function:error's number:calls before it"; without a function all do), _PLANT (planted.h), and two files that are
+// written at the end: _WAITS, the host's waits, "count what" a line, and _HOST_WORK, launches and the emulation's
+// seconds.
 #include "tests/cuda/torch/state.h"
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -20,6 +21,7 @@
 #include <sstream>
 
 #include "memo/base/check.h"
+#include "tests/cuda/emulated/runtime/share.h"
 #include "tests/cuda/torch/device.h"
 #include "tests/cuda/torch/planted.h"
 
@@ -52,9 +54,17 @@ void plant_failure(const std::string& text) {
   fail(function, static_cast<cudaError_t>(std::stoi(error)), std::stoi(after));
 }
 
-void write_waits() {
-  std::ofstream file(environment("MEMO_EMULATED_WAITS", ""));
-  for (const auto& [what, count] : host_waits()) file << count << ' ' << what << '\n';
+std::string waits_as_text() {
+  std::ostringstream text;
+  for (const auto& [what, count] : host_waits()) text << count << ' ' << what << '\n';
+  return text.str();
+}
+
+void write_waits() { std::ofstream(environment("MEMO_EMULATED_WAITS", "")) << waits_as_text(); }
+
+void write_host_work() {
+  const HostWork work = host_work();
+  std::ofstream(environment("MEMO_EMULATED_HOST_WORK", "")) << work.launches << ' ' << work.seconds << '\n';
 }
 
 const bool opened = [] {
@@ -65,6 +75,7 @@ const bool opened = [] {
   plant();
   if (!environment("MEMO_EMULATED_WAITS", "").empty())
     static_cast<void>(std::at_quick_exit(write_waits));  // as memo ends
+  if (!environment("MEMO_EMULATED_HOST_WORK", "").empty()) static_cast<void>(std::at_quick_exit(write_host_work));
   return true;
 }();
 
@@ -122,3 +133,10 @@ OnCpu::OnCpu() : no_autocast_(c10::autocast_dispatch_keyset), threads_(omp_get_m
 OnCpu::~OnCpu() { omp_set_num_threads(threads_); }
 
 }  // namespace memo::cuda::emulated
+
+// For a process of Python: the host's waits so far, "count what" a line.
+extern "C" const char* memo_emulated_waits() {
+  thread_local std::string text;
+  text = memo::cuda::emulated::waits_as_text();
+  return text.c_str();
+}

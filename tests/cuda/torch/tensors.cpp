@@ -11,6 +11,7 @@
 
 #include <cstring>
 
+#include "tests/cuda/emulated/runtime/share.h"
 #include "tests/cuda/torch/device.h"
 
 namespace memo::cuda::emulated {
@@ -23,12 +24,14 @@ const c10::DispatchKeySet keys(c10::DispatchKey::CUDA);
 
 at::Tensor empty(c10::IntArrayRef size, Dtype dtype, std::optional<at::Layout>, Place device, std::optional<bool>,
                  std::optional<at::MemoryFormat> format) {
+  const OwnWork with_the_allocator;
   const Current there(device);
   return at::detail::empty_generic(size, c10::GetAllocator(c10::kCUDA), keys, c10::dtype_or_default(dtype), format);
 }
 
 at::Tensor empty_strided(c10::IntArrayRef size, c10::IntArrayRef stride, Dtype dtype, std::optional<at::Layout>,
                          Place device, std::optional<bool>) {
+  const OwnWork with_the_allocator;
   const Current there(device);
   return at::detail::empty_strided_generic(size, stride, c10::GetAllocator(c10::kCUDA), keys,
                                            c10::dtype_or_default(dtype));

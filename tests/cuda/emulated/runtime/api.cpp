@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "tests/cuda/emulated/runtime/machine.h"
+#include "tests/cuda/emulated/runtime/share.h"
 
 using namespace memo::cuda::emulated;
 
@@ -36,6 +37,7 @@ cudaError_t note(cudaError_t result) {
 }  // namespace
 
 #define ENTER()                                                                                                \
+  const Share share;                                                                                           \
   if (const cudaError_t entered = machine().enter(static_cast<const char*>(__func__)); entered != cudaSuccess) \
   return note(entered)
 
@@ -60,6 +62,8 @@ std::string what_broke() { return machine().what_broke(); }
 Doing::Doing(std::string name) : outer_(std::exchange(doing(), std::move(name))) {}
 Doing::~Doing() { doing() = std::move(outer_); }
 void launch(cudaStream_t stream, std::function<void()> kernel) {
+  const Share share;
+  count_launch();
   machine().give(state_of(stream), [kernel = std::move(kernel)] {
     try {
       kernel();
@@ -264,6 +268,7 @@ cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
 
 cudaError_t cudaFree(void* memory) {
   if (memory == nullptr) return cudaSuccess;
+  const Share share;
   machine().note_wait(__func__);
   return machine().free(memory) ? cudaSuccess : note(cudaErrorInvalidValue);
 }
