@@ -1,5 +1,6 @@
 """Which kernel of attention trains long contexts how fast, on paper: a table of causal MFU by `memo estimate`, for models on one
-GPU at 64K to 1M tokens, with each kernel whose rate is known; and Memo's plan beside published runs of the same shapes. Some minutes.
+GPU at 64K to 1M tokens, with each kernel whose rate is known; and Memo's plan beside published runs of the same shapes. It takes
+some minutes.
 
     .venv/bin/python benchmarks/attention_kernels.py [--command build/memo]
 """

@@ -11,8 +11,7 @@ namespace {
 
 // Whether no session holds the arena, and external code, or an exception of it, keeps no tensor there.
 bool is_unused(const std::shared_ptr<libtorch::Arena>& arena) {
-  return arena && arena.use_count() == 1 &&
-         (arena->data() == nullptr || libtorch::blocks_in_arena(arena->data()) == 0);
+  return arena && arena.use_count() == 1 && (arena->data() == nullptr || libtorch::blocks_in_arena(arena->data()) == 0);
 }
 
 }  // namespace
@@ -35,7 +34,8 @@ Result<SessionMemory::Parts> SessionMemory::take(const plan::Plan& plan, const j
   std::vector<Bytes> bytes = plan.program.tier_bytes;
   const bool ours = kept_.tiers && kept_.tiers.use_count() == 1 && names == names_;
   if (!ours || !std::ranges::equal(bytes, tier_bytes_, std::ranges::less_equal())) {
-    if (ours) std::ranges::transform(bytes, tier_bytes_, bytes.begin(), [](Bytes a, Bytes b) { return std::max(a, b); });
+    if (ours)
+      std::ranges::transform(bytes, tier_bytes_, bytes.begin(), [](Bytes a, Bytes b) { return std::max(a, b); });
     kept_.tiers.reset();
     plan::Plan larger;
     larger.profile.tiers = plan.profile.tiers;

@@ -13,8 +13,9 @@
 #include "memo/base/text.h"
 #include "memo/base/version.h"
 #include "memo/check/validate.h"
+#include "memo/libtorch/measure/block_time.h"
 #include "memo/libtorch/memory/device_kind.h"
-#include "memo/plan/for_job.h"
+#include "memo/model/device_sizes.h"
 #include "memo/planner/planner.h"
 #include "memo/plugin/layer_profiler.h"
 #include "memo/plugin/layer_session.h"
@@ -94,7 +95,22 @@ PYBIND11_MODULE(_core, module) {
   module.def(
       "format_bytes", [](std::int64_t bytes) { return memo::format_bytes(Bytes(bytes)); }, py::arg("bytes"));
   module.def(
-      "auto_block", [](std::int64_t context) { return plan::auto_block(Tokens(context)).value(); }, py::arg("context"));
+      "blocks",
+      [](at::Device place, std::int64_t context) {
+        std::vector<std::int64_t> blocks;
+        for (const Tokens block : libtorch::sizes_of(device_at(place)).blocks(Tokens(context)))
+          blocks.push_back(block.value());
+        return blocks;
+      },
+      py::arg("place"), py::arg("context"));
+  module.def(
+      "best_block",
+      [](const std::map<std::int64_t, double>& seconds_per_token) {
+        std::vector<model::BlockTime> measured;
+        for (const auto& [block, seconds] : seconds_per_token) measured.push_back({Tokens(block), Seconds(seconds)});
+        return model::best_block(measured).value();
+      },
+      py::arg("seconds_per_token"));
   module.def(
       "open_device", [](at::Device place) { device_at(place); }, py::arg("place"));
   module.def("attention_refusal", &attention_refusal, py::arg("place"), py::arg("dtype"), py::arg("softcap"),
@@ -119,7 +135,8 @@ PYBIND11_MODULE(_core, module) {
           "load", [](const std::string& path) { return value(plan::read_plan(path)); }, py::arg("path"))
       .def("check", [](const plan::Plan& plan) { return check::validate(plan); });
 
-  py::register_exception<BadInput>(module, "BadInput", PyExc_ValueError);
+  const auto bad_input = py::register_exception<BadInput>(module, "BadInput", PyExc_ValueError);
+  py::register_exception<Infeasible>(module, "Infeasible", bad_input);
   py::register_exception<Failed>(module, "Failed", PyExc_RuntimeError);
   py::class_<plan::Profile>(module, "Profile").def_readonly("attention", &plan::Profile::attention);
   module.def(
@@ -180,6 +197,8 @@ PYBIND11_MODULE(_core, module) {
              return new Profiler{device, std::move(python), std::move(profiler)};
            }),
            py::arg("options"), py::arg("hidden"), py::arg("parameters"), py::arg("calls"))
+      .def_property_readonly("seconds_per_token",
+                             [](const Profiler& profiler) { return profiler.profiler.seconds_per_token().value(); })
       .def(
           "profile",
           [](Profiler& profiler, std::int64_t context, const std::string& kernel, bool documents) {

@@ -1,5 +1,5 @@
-"""Types of the module with planner and executor (memo/python/module.cpp). BadInput: bad input, or nothing fits; Failed: a step
-failed."""
+"""Types of the module with planner and executor (memo/python/module.cpp). BadInput: bad input; Infeasible: nothing fits; Failed:
+a step failed."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -18,8 +18,11 @@ def parse_bytes(text: str) -> int:
 def format_bytes(bytes: int) -> str:
     """A size in words, such as "1.50 GiB"."""
 
-def auto_block(context: int) -> int:
-    """Tokens per block with block = "auto"."""
+def blocks(place: torch.device, context: int) -> list[int]:
+    """Tokens per block with block = "auto": one, or several of which the best is to be measured; the smallest first."""
+
+def best_block(seconds_per_token: dict[int, float]) -> int:
+    """The block to take, by the times of a token in blocks of several sizes: the smallest that is about as fast as any."""
 
 def open_device(place: torch.device) -> None:
     """Raises ValueError or RuntimeError if layers cannot run on this device."""
@@ -53,6 +56,7 @@ class _Calls(Protocol):
         """Ends blocks that wait between before and after."""
 
 class BadInput(ValueError): ...
+class Infeasible(BadInput): ...
 class Failed(RuntimeError): ...
 
 class Plan:
@@ -100,6 +104,9 @@ class Profiler:
     def __init__(
         self, options: LayerOptions, hidden: Sequence[Tensor], parameters: Sequence[Sequence[Tensor]], calls: _Calls
     ) -> None: ...
+    @property
+    def seconds_per_token(self) -> float:
+        """The time of a token in the parts before and after attention, forward and backward."""
     def profile(self, context: int, kernel: str, documents: bool) -> Profile:
         """The profile for a context of whole blocks."""
     def try_layer(

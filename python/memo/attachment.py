@@ -24,17 +24,18 @@ class Attachment:
 
     def __init__(self, planning, plan):
         self._planning, self._kind = planning, planning.kind
-        self.model, self.owner, self.block = self._kind.model, self._kind.owner, planning.block
+        self.model, self.owner = self._kind.model, self._kind.owner
         self._running, self._session, self._open, self._calls = False, None, None, None
         self._memory = _core.SessionMemory()
         self._checks = {}  # check mode's reports by (state, blocks, apart)
         self._meet_layers()
         state = planning.state_before_steps()
         if plan is None:
-            self.plan = planning.plan_of(state, planning.blocks)
-        else:
+            self.plan = planning.first_plan()
+        self.block = planning.block
+        if plan is not None:
             planning.give(plan)
-            self._session_for(state, planning.blocks * self.block)  # refuses a plan for other layers
+            self._session_for(state, planning.blocks * planning.block)  # refuses a plan for other layers
         self._head, self._trl_tiles = planning.head, TrlTiles()
 
     def _meet_layers(self):
