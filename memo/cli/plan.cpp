@@ -25,7 +25,7 @@ Status make_plan(const PlanOptions& options) {
   if (!options.profile) {
     MEMO_TRY(here, plan_here(std::move(here.job)));
   }
-  MEMO_TRY(const plan::Plan plan, plan_job(here.job, options.profile, options.strategy, here.measure));
+  MEMO_TRY(const plan::Plan plan, plan_job(here.job, here.job, options.profile, options.strategy, here.measure));
   if (!options.out.empty()) MEMO_CHECKED(plan::write_plan(plan, options.out));
   fmt::print("{}", options.json ? plan_json_line(plan) + "\n" : describe(plan));
   return {};

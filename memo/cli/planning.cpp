@@ -75,14 +75,14 @@ std::vector<job::Job> finer(const job::Job& job, const plan::Profile& profile, s
 
 }  // namespace
 
-Result<plan::Plan> plan_job(const job::Job& job, const std::optional<std::string>& profile, const std::string& strategy,
-                            const Measure& measure) {
-  MEMO_TRY(const plan::Profile first, profile_for(job, profile, measure));
-  Result<plan::Plan> plan = plan_for(job, first, strategy);
+Result<plan::Plan> plan_job(const job::Job& job, const job::Job& first, const std::optional<std::string>& profile,
+                            const std::string& strategy, const Measure& measure) {
+  MEMO_TRY(const plan::Profile tried, profile_for(first, profile, measure));
+  Result<plan::Plan> plan = plan_for(job, tried, strategy);
   const auto too_large = [&] { return !plan && plan.error().kind == ErrorKind::infeasible; };
   if (!too_large() || profile) return plan;
   MEMO_TRY(const model::Shape shape, model::job_shape(job));
-  for (const job::Job& next : finer(job, first, shape.kv_heads)) {
+  for (const job::Job& next : finer(job, tried, shape.kv_heads)) {
     say(fmt::format("nothing fits in memory.device_limit; trying blocks of {} in {} head groups, attention by {}",
                     next.train.block.value(), next.train.head_groups, next.train.attention));
     MEMO_TRY(const plan::Profile measured, measure(next));
@@ -123,9 +123,11 @@ std::string describe(const plan::Plan& plan) {
   const auto line = [&](const std::string& name, const std::string& value) {
     text += fmt::format("  {:<16} {}\n", name, value);
   };
-  text += fmt::format("strategy {}: {}, context {} in {} blocks of {}, {} head group(s), attention by {}\n",
+  const Tokens tile = std::min(plan.profile.loss_tile, flow.block);
+  text += fmt::format("strategy {}: {}, context {} in {} blocks of {}, {} head group(s), attention by {}{}\n",
                       plan.strategy, plan.profile.model, flow.context.value(), flow.blocks(), flow.block.value(),
-                      flow.groups, plan.profile.attention);
+                      flow.groups, plan.profile.attention,
+                      tile > Tokens(0) ? fmt::format(", loss tiles of {}", tile.value()) : "");
   line("device peak", fmt::format("{} (at least {} for these lifetimes{})", format_bytes(p.device_peak),
                                   format_bytes(p.device_lower_bound),
                                   plan.device_limit > Bytes(0) ? ", limit " + format_bytes(plan.device_limit) : ""));
@@ -173,6 +175,7 @@ std::string plan_json_line(const plan::Plan& plan) {
       {"block", plan.profile.flow.block.value()},
       {"head_groups", plan.profile.flow.groups},
       {"attention", plan.profile.attention},
+      {"loss_tile", plan.profile.loss_tile.value()},
       {"slots", plan.slots},
       {"sequences", plan.sequences},
       {"device_limit_bytes", plan.device_limit.value()},

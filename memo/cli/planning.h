@@ -28,9 +28,10 @@ Result<plan::Plan> plan_for(const job::Job& job, const plan::Profile& profile, c
 // Reads the profile, or measures one.
 Result<plan::Profile> profile_for(const job::Job& job, const std::optional<std::string>& file, const Measure& measure);
 // The plan by the given profile, or by a measured one. If nothing fits, and the job leaves head groups or blocks to
-// Memo, measures more groups and then smaller blocks until a plan fits.
-Result<plan::Plan> plan_job(const job::Job& job, const std::optional<std::string>& profile, const std::string& strategy,
-                            const Measure& measure);
+// Memo, measures more groups and then smaller blocks until a plan fits. `first`: the job with what Memo is to try first
+// of that.
+Result<plan::Plan> plan_job(const job::Job& job, const job::Job& first, const std::optional<std::string>& profile,
+                            const std::string& strategy, const Measure& measure);
 // An error when `strategy` is unknown, with the nearest known one.
 Status check_strategy(const std::string& strategy);
 

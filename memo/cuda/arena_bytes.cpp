@@ -1,17 +1,19 @@
-// Fills by cudaMemset, and strided reads through registered memory.
+// Fills by cudaMemset; what looks find is one word of the GPU's memory, read through registered memory.
 #include "memo/cuda/arena_bytes.h"
 
-#include <algorithm>
+#include <cstring>
+#include <optional>
 #include <utility>
 
 namespace memo::cuda {
 namespace {
 
-constexpr std::size_t words_at_once = 1 << 16;
+constexpr std::uint64_t none = ~std::uint64_t{0};
 
 class DeviceBytes final : public exec::ArenaBytes {
  public:
-  DeviceBytes(const Device& device, HostMemory words) : device_(device), words_(std::move(words)) {}
+  DeviceBytes(const Device& device, LookForPoison look, DeviceMemory found, HostMemory on_host)
+      : device_(device), look_(look), found_(std::move(found)), on_host_(std::move(on_host)) {}
 
   Status fill(std::byte* to, Bytes bytes, int value) override {
     const Current there(device_.index());
@@ -19,35 +21,45 @@ class DeviceBytes final : public exec::ArenaBytes {
                  "fill memory of the GPU");
   }
 
-  Status read(const std::byte* from, Bytes stride, std::span<std::uint64_t> words) override {
+  Status look(const exec::Look& look, std::int64_t number) override {
     const Current there(device_.index());
-    constexpr std::size_t width = sizeof(std::uint64_t);
-    for (std::size_t first = 0; first < words.size(); first += words_at_once) {
-      const std::size_t count = std::min(words_at_once, words.size() - first);
-      MEMO_CHECKED(
-          check(cudaMemcpy2DAsync(words_.data(), width, from + static_cast<std::int64_t>(first) * stride.value(),
-                                  static_cast<std::size_t>(stride.value()), width, count, cudaMemcpyDeviceToHost,
-                                  device_.compute()),
-                "read memory of the GPU"));
-      MEMO_CHECKED(check(cudaStreamSynchronize(device_.compute()), "read memory of the GPU"));
-      std::copy_n(reinterpret_cast<const std::uint64_t*>(words_.data()), count,
-                  words.begin() + static_cast<std::ptrdiff_t>(first));
-    }
+    look_(look, number, reinterpret_cast<std::uint64_t*>(found_.get()), device_.compute());
     return {};
   }
 
+  Result<std::optional<exec::Found>> found() override {
+    const Current there(device_.index());
+    std::uint64_t word = none;
+    MEMO_CHECKED(
+        check(cudaMemcpyAsync(on_host_.data(), found_.get(), sizeof word, cudaMemcpyDeviceToHost, device_.compute()),
+              "read memory of the GPU"));
+    MEMO_CHECKED(forget());
+    MEMO_CHECKED(check(cudaStreamSynchronize(device_.compute()), "read memory of the GPU"));
+    std::memcpy(&word, on_host_.data(), sizeof word);
+    if (word == none) return std::optional<exec::Found>();
+    return exec::Found{static_cast<std::int64_t>(word >> 32), static_cast<std::int64_t>(word & 0xFFFFFFFF)};
+  }
+
+  [[nodiscard]] bool waits() const override { return true; }
+
+  Status forget() { return fill(found_.get(), Bytes(sizeof none), 0xFF); }
+
  private:
   const Device& device_;
-  const HostMemory words_;
+  const LookForPoison look_;
+  const DeviceMemory found_;
+  const HostMemory on_host_;
 };
 
 }  // namespace
 
-Result<std::unique_ptr<exec::ArenaBytes>> arena_bytes(const Device& device) {
+Result<std::unique_ptr<exec::ArenaBytes>> arena_bytes(const Device& device, LookForPoison look) {
   const Current there(device.index());
-  constexpr Bytes bytes(static_cast<std::int64_t>(words_at_once * sizeof(std::uint64_t)));
-  MEMO_TRY(HostMemory words, HostMemory::map(device, bytes, "check mode"));
-  return std::make_unique<DeviceBytes>(device, std::move(words));
+  MEMO_TRY(DeviceMemory found, Device::allocate(Bytes(sizeof none)));
+  MEMO_TRY(HostMemory on_host, HostMemory::map(device, Bytes(sizeof none), "check mode"));
+  auto bytes = std::make_unique<DeviceBytes>(device, look, std::move(found), std::move(on_host));
+  MEMO_CHECKED(bytes->forget());
+  return bytes;
 }
 
 }  // namespace memo::cuda

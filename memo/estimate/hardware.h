@@ -8,6 +8,7 @@
 #include "memo/base/file.h"
 #include "memo/base/result.h"
 #include "memo/base/units.h"
+#include "memo/model/device_sizes.h"
 
 namespace memo::estimate {
 
@@ -53,6 +54,7 @@ struct Hardware {
   std::vector<AttentionRate> attention;  // the usual kernel first
   Shares shares;
   Bytes runtime{std::int64_t{3} << 29};  // of a process besides tensors: CUDA's context, NCCL's buffers, cuBLAS
+  model::DeviceSizes sizes{.gpu = true};
   std::string source;
 
   // The rate of a kernel, or of the usual one if this table has none of that name for the GPU.

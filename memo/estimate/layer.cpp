@@ -110,12 +110,29 @@ Footprint Layer::footprint(const model::Segment& segment) const {
   return {};
 }
 
+// A run's blocks are those of its device, where setup_.block may be larger for the planner's sake.
+Tokens Layer::run_block() const {
+  return std::min(setup_.block, setup_.hardware.sizes.blocks(setup_.local_tokens()).back());
+}
+
+double Layer::loss_tile() const {
+  const Bytes row(static_cast<std::int64_t>(vocab_ * element_));
+  return static_cast<double>(setup_.hardware.sizes.loss_tile(run_block(), row).value());
+}
+
 Bytes Layer::loss_transients(Tokens tokens) const {
-  const bool blocks = setup_.execution == Execution::blocks;
-  const double tile = blocks ? 256 : 1024;  // rows
   const double all = static_cast<double>(tokens.value());
-  const double rows = setup_.tiled_loss || blocks ? std::min(tile, all) : all;
-  return Bytes(static_cast<std::int64_t>(rows * vocab_ * (blocks ? 4 : setup_.logit_bytes)));
+  if (setup_.execution == Execution::blocks)  // of a tile: logits, which become their gradient, and normed rows
+    return Bytes(static_cast<std::int64_t>(std::min(loss_tile(), all) * (vocab_ + hidden_) * element_));
+  constexpr double tile = 1024;  // rows
+  const double rows = setup_.tiled_loss ? std::min(tile, all) : all;
+  return Bytes(static_cast<std::int64_t>(rows * vocab_ * setup_.logit_bytes));
+}
+
+// Bytes a token by which each `rows` tokens read and write the float32 gradient of weights. A measured rate of products
+// (of this machine) has it within.
+double Layer::gradient_traffic(double parameters, double rows) const {
+  return setup_.execution == Execution::blocks && setup_.hardware.sizes.gpu ? 8 * parameters / rows : 0;
 }
 
 Split Layer::core_time(bool backward, Tokens tokens) const {
@@ -178,12 +195,16 @@ Split Layer::time(const model::Segment& segment, bool backward, Tokens tokens) c
     Setup plain = setup_;
     plain.fp8 = false;
     split.matmul = matmul_seconds(plain, 6 * n * hidden_ * vocab_, n);
-    split.memory = memory_seconds(setup_, n * vocab_ * 3 * setup_.logit_bytes);  // each copy is written and read
+    // Whole logits: each copy is written and read. In place: read for the maximum, the sum and the gradient, and
+    // written.
+    const double logits = vocab_ * (setup_.execution == Execution::blocks ? 4 * element_ : 3 * setup_.logit_bytes);
+    split.memory = memory_seconds(setup_, n * (logits + gradient_traffic(hidden_ * vocab_, loss_tile())));
     return split;
   }
   if (segment.stage == Stage::embedding) return {0, 0, memory_seconds(setup_, n * row * 2), 0};
   split.matmul = matmul_seconds(setup_, (backward ? 4 : 2) * n * weights, n);
-  split.memory = memory_seconds(setup_, n * bytes * (backward ? 2 : 1));
+  if (backward) bytes = 2 * bytes + gradient_traffic(weights, static_cast<double>(run_block().value()));
+  split.memory = memory_seconds(setup_, n * bytes);
   split.collective = all_gather_seconds(setup_, n * hidden_ * element_, tensor_, 1) * gathers * (backward ? 2 : 1);
   return split;
 }

@@ -3,6 +3,7 @@
 
 #include "memo/estimate/kernels.h"
 #include "memo/model/dataflow.h"
+#include "memo/model/device_sizes.h"
 
 namespace memo::estimate {
 
@@ -34,6 +35,9 @@ class Layer {
   [[nodiscard]] double other_parameters() const { return other_parameters_; }
 
  private:
+  [[nodiscard]] Tokens run_block() const;  // of Memo's executor
+  [[nodiscard]] double loss_tile() const;  // rows
+  [[nodiscard]] double gradient_traffic(double parameters, double rows) const;
   [[nodiscard]] Footprint block_footprint(const model::Segment& segment) const;
   [[nodiscard]] Split core_time(bool backward, Tokens tokens) const;
   [[nodiscard]] double gather_left(bool backward) const;

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <optional>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "memo/base/index.h"
@@ -19,6 +20,7 @@ namespace memo::exec {
 namespace {
 
 constexpr int poison = 0xFF;    // a byte; floats of any type made of it are NaN, with bits that arithmetic never makes
+constexpr Bytes stride(4096);   // of the words at which looks look
 constexpr int arena_space = 0;  // the arena's space in Ordering; tier i is space i + 1
 constexpr const char* stream_names[] = {"compute", "out", "in"};
 
@@ -29,6 +31,14 @@ struct What {
   plan::ResidencyIndex residency{};  // for operand, given and freed
 };
 
+// A look at a tensor before or after a call.
+struct Looked {
+  plan::CallIndex call;
+  const char* verb;
+  const plan::Residency* residency;
+  Bytes offset;
+};
+
 }  // namespace
 
 Status ArenaBytes::fill(std::byte* to, Bytes bytes, int value) {
@@ -36,13 +46,16 @@ Status ArenaBytes::fill(std::byte* to, Bytes bytes, int value) {
   return {};
 }
 
-Status ArenaBytes::read(const std::byte* from, Bytes stride, std::span<std::uint64_t> words) {
-  for (std::uint64_t& word : words) {
-    std::memcpy(&word, from, sizeof word);
-    from += stride.value();
+Status ArenaBytes::look(const Look& look, std::int64_t number) {
+  for (std::int64_t i = 0; i < look.count && !found_; ++i) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, look.from + i * look.stride.value(), sizeof word);
+    if (word == ~std::uint64_t{0}) found_ = {number, i};
   }
   return {};
 }
+
+Result<std::optional<Found>> ArenaBytes::found() { return std::exchange(found_, {}); }
 
 struct CheckedStep::Impl final : Compute, CopyEngine {
   Impl(const plan::Plan& plan, std::byte* arena, Compute& compute, CopyEngine& copies, ArenaBytes& bytes)
@@ -55,7 +68,9 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
         instances(flow),
         places(instances, program),
         begins(program.residencies, &plan::Residency::begin, program.calls.size()),
-        ends(program.residencies, &plan::Residency::end, program.calls.size()) {}
+        ends(program.residencies, &plan::Residency::end, program.calls.size()),
+        first_backward(std::ranges::find(program.calls, plan::Phase::backward, &plan::Call::phase) -
+                       program.calls.begin()) {}
 
   // What Compute declares.
   Status run(plan::CallIndex call) override {
@@ -70,11 +85,14 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
       for (const plan::Region& region : program.fixed)
         record(Stream::compute, true, range(region.offset, region.bytes), {What::fixed, call.value()});
     for (const plan::Operand& operand : operands.reads) look_for_poison(call, operand, "reads");
+    if (!memory.waits() || changes_parameters(what)) settle();
     if (violation) return run_time_error(*violation);
     fill(what.workspace, workspace);
-    MEMO_CHECKED(inner_compute.run(call));
-    for (const plan::Operand& operand : operands.writes) look_for_poison(call, operand, "leaves");
-    return violation ? Status(run_time_error(*violation)) : Status();
+    const Status ran = inner_compute.run(call);
+    for (const plan::Operand& operand : operands.writes)
+      if (ran) look_for_poison(call, operand, "leaves");
+    if (!memory.waits() || !ran || call.value() + 1 == first_backward) settle();
+    return violation ? Status(run_time_error(*violation)) : ran;
   }
 
   // What CopyEngine declares.
@@ -99,6 +117,7 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
   Status drain() override {
     if (boundary.exists()) enter(boundary + 1);
     const Status drained = inner_copies.drain();
+    settle();
     ordering.all_ended();
     whats.clear();
     ended.clear();
@@ -150,23 +169,35 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
 
   // Looks at one word of each page, which is enough to see that a copy was not made or that a slot was given away.
   void look_for_poison(plan::CallIndex call, const plan::Operand& operand, const char* verb) {
-    constexpr std::int64_t page = 4096, word = sizeof(std::uint64_t);
+    constexpr std::int64_t word = sizeof(std::uint64_t);
     each_block(call, operand, [&](const plan::Residency& r, Bytes offset) {
       if (violation || bytes_of(r).value() < word) return;
-      words.resize(static_cast<std::size_t>((bytes_of(r).value() - word) / page + 1));
-      if (const Status read = memory.read(arena + offset.value(), Bytes(page), words); !read) {
-        violation = read.error().message;
-        return;
-      }
-      const auto found = std::ranges::find(words, ~std::uint64_t{0});
-      if (found == words.end()) return;
-      violation = fmt::format(
-          "check: {} {} {} without content: byte {} of the arena has the pattern of a slot that was freed or not "
-          "filled",
-          name_of_call(flow, program, call), verb, tensor(r), offset.value() + page * (found - words.begin()));
+      const Look look{arena + offset.value(), stride, (bytes_of(r).value() - word) / stride.value() + 1};
+      if (const Status looked = memory.look(look, static_cast<std::int64_t>(looks.size())); !looked)
+        violation = looked.error().message;
+      looks.push_back({call, verb, &r, offset});
     });
   }
 
+  // Takes the first of what looks have found as the violation, if there is none before.
+  void settle() {
+    if (looks.empty()) return;
+    const Result<std::optional<Found>> found = memory.found();
+    const std::vector<Looked> all = std::exchange(looks, {});
+    if (violation) return;
+    if (!found) violation = found.error().message;
+    if (!found || !*found) return;
+    const Looked& at_poison = all[static_cast<std::size_t>((*found)->look)];
+    violation = fmt::format(
+        "check: {} {} {} without content: byte {} of the arena has the pattern of a slot that was freed or not filled",
+        name_of_call(flow, program, at_poison.call), at_poison.verb, tensor(*at_poison.residency),
+        (at_poison.offset + stride * (*found)->word).value());
+  }
+
+  [[nodiscard]] bool changes_parameters(const plan::Call& call) const {
+    const model::Stage stage = flow.segments[call.segment].stage;
+    return stage == model::Stage::update || stage == model::Stage::optimizer;
+  }
   [[nodiscard]] bool touches_fixed(const plan::Call& call) const {
     const model::Stage stage = flow.segments[call.segment].stage;
     return stage == model::Stage::embedding || stage == model::Stage::loss || stage == model::Stage::optimizer;
@@ -192,7 +223,9 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
   void record(Stream stream, bool write, const Range& where, const What& what) {
     const std::optional<Race> race = ordering.access(stream, write, where, static_cast<int>(whats.size()));
     whats.push_back(what);
-    if (!race || violation) return;
+    if (!race) return;
+    settle();
+    if (violation) return;
     violation =
         fmt::format("check: {} and {} race for bytes {} to {} of {}: no event orders the two", describe(race->first),
                     describe(race->second), race->where.begin, race->where.end,
@@ -236,6 +269,7 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
   const plan::Instances instances;
   const plan::Places places;
   const ByBoundary<plan::ResidencyIndex> begins, ends;
+  const std::ptrdiff_t first_backward;  // number of the first call of backward
 
   Ordering ordering;
   std::vector<What> whats;
@@ -243,7 +277,7 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
   plan::Boundary boundary = plan::Boundary::none();  // the last one that this play entered
   std::optional<std::string> violation;              // the first violation
   Bytes poisoned;
-  std::vector<std::uint64_t> words;  // the words read last
+  std::vector<Looked> looks;  // since the last settle
 };
 
 CheckedStep::CheckedStep(const plan::Plan& plan, std::byte* arena, Compute& compute, CopyEngine& copies,

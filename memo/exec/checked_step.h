@@ -7,7 +7,7 @@
 
 #include <cstdint>
 #include <memory>
-#include <span>
+#include <optional>
 #include <string>
 
 #include "memo/exec/executor.h"
@@ -21,20 +21,38 @@ struct CheckReport {
   Bytes poisoned;
 };
 
-// Fills and reads the arena's bytes for check mode, in the order of compute's work. This class does so in the host's
-// memory.
+// A look for poison at 8 bytes of every `stride`: the words at from + i * stride, i < count.
+struct Look {
+  const std::byte* from = nullptr;
+  Bytes stride;
+  std::int64_t count = 0;
+};
+struct Found {
+  std::int64_t look = 0, word = 0;  // their numbers
+};
+
+// Fills the arena's bytes for check mode and looks at them, in the order of compute's work. This class does so in the
+// host's memory.
 class ArenaBytes {
  public:
   virtual ~ArenaBytes() = default;
   virtual Status fill(std::byte* to, Bytes bytes, int value);
-  // words[i] becomes the 8 bytes at from + i * stride.
-  virtual Status read(const std::byte* from, Bytes stride, std::span<std::uint64_t> words);
+  // Makes look number `number`, of increasing numbers.
+  virtual Status look(const Look& look, std::int64_t number);
+  // The first word of the first look since the last `found` that has all bits set; none if no look met one.
+  virtual Result<std::optional<Found>> found();
+  // Whether `found` makes the host wait for the device.
+  [[nodiscard]] virtual bool waits() const { return false; }
+
+ private:
+  std::optional<Found> found_;
 };
 
 // Wraps the compute and copies that a step of `plan` runs on: give `run_step` the wrapping `compute()` and `copies()`.
 // The wrapped ones, the plan, the arena and `bytes` must outlive this. The first violation ends the step as an error of
-// the next call, or of `drain`. A copy that races with another is still made, so the arena is worthless after an error.
-// Several sequences of a step may be played one after the other.
+// the next call, or of `drain`. Poison on a device that the host would wait for is an error later, but before
+// parameters change, and before forward ends. A copy that races with another is still made, so the arena is worthless
+// after an error. Several sequences of a step may be played one after the other.
 class CheckedStep {
  public:
   CheckedStep(const plan::Plan& plan, std::byte* arena, Compute& compute, CopyEngine& copies, ArenaBytes& bytes);

@@ -17,6 +17,7 @@
 #include "memo/base/check.h"
 #include "memo/gpu/allocator.h"
 #include "memo/gpu_memory/gpu_device.h"
+#include "memo/kernels/launch.h"
 #include "memo/libtorch/memory/allocator.h"
 
 namespace memo::gpu {
@@ -28,6 +29,12 @@ void make_handles(at::Device place) {
   const at::Tensor a = at::zeros({64, 64}, at::dtype(at::kBFloat16).device(place));
   at::mm(a, a);
   at::addmm(a[0], a, a);
+}
+
+void look_for_poison(const exec::Look& look, std::int64_t number, std::uint64_t* found, cudaStream_t stream) {
+  const auto* words = reinterpret_cast<const std::uint64_t*>(look.from);
+  kernels::look_for_ones({words, look.stride.value() / std::int64_t{sizeof *words}, look.count},
+                         static_cast<std::uint64_t>(number) << 32, found, stream);
 }
 
 class CudaDevice final : public gpu_memory::GpuDevice {
@@ -96,7 +103,7 @@ Result<std::unique_ptr<libtorch::Device>> open_cuda_device(cuda::Device::Compute
   at::globalContext().lazyInitDevice(at::kCUDA);
   std::string name = device.name();
   auto gpu = std::make_unique<CudaDevice>(std::move(device), std::move(name));
-  MEMO_CHECKED(gpu->prepare());
+  MEMO_CHECKED(gpu->prepare(look_for_poison));
   return gpu;
 }
 

@@ -6,14 +6,13 @@
 #include <algorithm>
 #include <utility>
 
-#include "memo/cuda/arena_bytes.h"
 #include "memo/cuda/copies.h"
 #include "memo/cuda/host_memory.h"
 
 namespace memo::gpu_memory {
 
-Status GpuDevice::prepare() {
-  MEMO_TRY(bytes_, cuda::arena_bytes(device_));
+Status GpuDevice::prepare(cuda::LookForPoison look) {
+  MEMO_TRY(bytes_, cuda::arena_bytes(device_, look));
   return {};
 }
 

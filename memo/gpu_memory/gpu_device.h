@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "memo/cuda/arena_bytes.h"
 #include "memo/cuda/device.h"
 #include "memo/libtorch/memory/device.h"
 
@@ -22,9 +23,9 @@ class GpuDevice : public libtorch::Device {
   Result<std::optional<libtorch::DeviceFacts>> facts() final;
 
  protected:
-  // Call `prepare` before use.
+  // Call `prepare` before use. `look`: the kernel of check mode.
   explicit GpuDevice(cuda::Device device) : device_(std::move(device)) {}
-  Status prepare();
+  Status prepare(cuda::LookForPoison look);
   // Gives back memory that LibTorch keeps and does not use.
   virtual void release_cache() {}
   [[nodiscard]] cudaStream_t compute() const { return device_.compute(); }

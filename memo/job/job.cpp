@@ -107,6 +107,20 @@ std::vector<KeyValue> key_values(const Job& job) {
   return values;
 }
 
+Job as_before(Job job, const std::map<std::string, std::string>& keys) {
+  for (const KeyValue& key : key_values(job)) {
+    const auto before = keys.find(key.name);
+    if (key.at_resume != AtResume::rounding || !key.name.starts_with("train.") || key.value != "\"auto\"" ||
+        before == keys.end())
+      continue;
+    Job with = job;
+    if (!Reader(with).override(key.name + "=" + before->second)) continue;
+    with.places[key.name] = "as before";
+    job = std::move(with);
+  }
+  return job;
+}
+
 std::string place_of(const Job& job, const std::string& key) {
   const auto found = job.places.find(key);
   return found == job.places.end() ? job.file.string() + ", by default" : found->second;

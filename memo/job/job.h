@@ -39,6 +39,7 @@ struct TrainOptions {
   Tokens context, block;           // block 0: "auto"
   int head_groups = 0;             // 0: "auto"
   std::string attention = "auto";  // a kernel by its name in its device's table
+  Tokens loss_tile;                // rows of logits at a time; 0: "auto"
   int batch = 1;                   // sequences a step, one after the other; their gradients add up
   int steps = 1;
   double lr = 3e-4;
@@ -103,6 +104,10 @@ struct KeyValue {
 };
 // Every key of job.toml, in the order of its table.
 std::vector<KeyValue> key_values(const Job& job);
+
+// The job with a run's values of the train.* keys that decide in which order sums are taken, where the job leaves them
+// to Memo. `keys`: values by name, as `key_values` gives them. A value that is no longer one is left out.
+Job as_before(Job job, const std::map<std::string, std::string>& keys);
 
 // Where a key was set, for messages.
 std::string place_of(const Job& job, const std::string& key);

@@ -212,6 +212,7 @@ const std::vector<Key>& keys() {
       integer_or("train.block", rounding, "auto", 0, 16, MEMO_FIELD(train.block)),
       integer_or("train.head_groups", rounding, "auto", 0, 1, MEMO_FIELD(train.head_groups)),
       word("train.attention", rounding, "\"auto\" or a kernel's name, such as \"flash2\"", MEMO_FIELD(train.attention)),
+      integer_or("train.loss_tile", rounding, "auto", 0, 1, MEMO_FIELD(train.loss_tile)),
       integer("train.batch", same, 1, MEMO_FIELD(train.batch)),
       integer("train.steps", course, 1, MEMO_FIELD(train.steps)),
       number("train.lr", course, "a number above 0", positive, MEMO_FIELD(train.lr)),

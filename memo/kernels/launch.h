@@ -1,5 +1,6 @@
 // Launches the kernels on a stream. Shapes and formulas are those of memo/libtorch/kernels/kernels.h; all memory is the
-// GPU's. T is float or __nv_bfloat16. A failed launch shows at the stream's next check.
+// GPU's. T is float or __nv_bfloat16. A row has less than 2^31 values. A failed launch shows at the stream's next
+// check.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -41,6 +42,10 @@ struct Heads {
   const std::int64_t* positions = nullptr;
   const T* weight = nullptr;  // [dim], the norm's; null: no norm
   float eps = 0;
+  // Whether both halves of every head can be read and written 16 bytes at a time.
+  [[nodiscard]] bool all_wide(const T* x, const T* y) const {
+    return kernels::all_wide<T>(dim / 2, x, y, weight) && x_row % wide<T> == 0 && y_row % wide<T> == 0;
+  }
 };
 template <class T>
 void turn_heads(const Heads<T>& heads, const T* x, T* y, cudaStream_t stream);
@@ -53,6 +58,9 @@ void turn_heads_backward(const Heads<T>& heads, const T* d, const T* x, T* dx, s
 // sum = the sum of x's squares. Both stages add in one order, whatever the GPU.
 constexpr std::int64_t square_sums = 512;
 void sum_squares(const float* x, std::int64_t count, double* partial, double* sum, cudaStream_t stream);
+
+// *found becomes the least of itself and of base + i, of all words i that have all bits set. For check mode.
+void look_for_ones(const Words& words, std::uint64_t base, std::uint64_t* found, cudaStream_t stream);
 
 template <class T>
 void cross_entropy(T* logits, const std::int64_t* targets, Rows size, bool in_place, float scale, double* losses,

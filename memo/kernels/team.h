@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cmath>
-#include <cstdint>
 
 #ifdef __CUDACC__
 #define MEMO_BOTH __host__ __device__
@@ -15,8 +14,8 @@ namespace memo::kernels {
 
 // A team of one: each sum is the lane's own value.
 struct HostTeam {
-  [[nodiscard]] std::int64_t lane() const { return 0; }
-  [[nodiscard]] std::int64_t lanes() const { return 1; }
+  [[nodiscard]] int lane() const { return 0; }
+  [[nodiscard]] int lanes() const { return 1; }
   // Reduces the values of all lanes, and gives every lane the result. It is also a barrier: what lanes do before it
   // comes before what any lane does after it.
   [[nodiscard]] float sum(float value) const { return value; }
@@ -24,24 +23,30 @@ struct HostTeam {
 };
 
 #ifdef __CUDACC__
-struct WarpTeam {
-  __device__ std::int64_t lane() const { return threadIdx.x % 32; }
-  __device__ std::int64_t lanes() const { return 32; }
+// So many threads of a warp, a power of 2, that are neighbours.
+template <int count>
+struct PartOfWarp {
+  __device__ int lane() const { return static_cast<int>(threadIdx.x % count); }
+  __device__ int lanes() const { return count; }
+  __device__ unsigned members() const {
+    return count == 32 ? 0xffffffffu : ((1u << count % 32) - 1) << threadIdx.x % 32 / count * count;
+  }
   __device__ float sum(float value) const {
-    for (int apart = 16; apart > 0; apart /= 2) value += __shfl_xor_sync(0xffffffffu, value, apart);
+    for (int apart = count / 2; apart > 0; apart /= 2) value += __shfl_xor_sync(members(), value, apart);
     return value;
   }
   __device__ float max(float value) const {
-    for (int apart = 16; apart > 0; apart /= 2) value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, apart));
+    for (int apart = count / 2; apart > 0; apart /= 2) value = fmaxf(value, __shfl_xor_sync(members(), value, apart));
     return value;
   }
 };
+using WarpTeam = PartOfWarp<32>;
 
 // All threads of a block, a multiple of 32 and at most 1024.
 struct BlockTeam {
   float* shared;  // [32]
-  __device__ std::int64_t lane() const { return threadIdx.x; }
-  __device__ std::int64_t lanes() const { return blockDim.x; }
+  __device__ int lane() const { return static_cast<int>(threadIdx.x); }
+  __device__ int lanes() const { return static_cast<int>(blockDim.x); }
   __device__ float sum(float value) const {
     const WarpTeam warp;
     value = warp.sum(value);

@@ -1,4 +1,4 @@
-// Block sizes, fixed regions, and the comparison of a profile with a job.
+// Fixed regions, and the comparison of a profile with a job.
 #include "memo/plan/for_job.h"
 
 #include <fmt/format.h>
@@ -6,18 +6,6 @@
 #include <algorithm>
 
 namespace memo::plan {
-
-Tokens auto_block(Tokens context) {
-  constexpr std::int64_t usual = 1024, least = 64;
-  std::int64_t block = usual;
-  while (block > least && block * 4 > context.value()) block /= 2;
-  return std::min(Tokens(block), context);
-}
-
-Tokens job_block(const job::Job& job) {
-  if (job.train.block == Tokens(0)) return auto_block(job.train.context);
-  return std::min(job.train.block, job.train.context);
-}
 
 std::vector<Fixed> fixed_memory(const model::Shape& shape, job::DType dtype) {
   const model::StateBytes state = model::state_bytes(shape, dtype == job::DType::bfloat16 ? 2 : 4, LayerIndex::none());
@@ -32,12 +20,16 @@ Status check_for_job(const Profile& profile, const job::Job& job, const std::str
   const model::Dataflow& flow = profile.flow;
   if (flow.context != job.train.context)
     return refuse(fmt::format("its context is {}, the job's {}", flow.context.value(), job.train.context.value()));
-  if (job.train.block > Tokens(0) && flow.block != job_block(job))
-    return refuse(fmt::format("its block is {}, the job's {}", flow.block.value(), job_block(job).value()));
+  const Tokens block = std::min(job.train.block, job.train.context);
+  if (block > Tokens(0) && flow.block != block)
+    return refuse(fmt::format("its block is {}, the job's {}", flow.block.value(), block.value()));
   if (job.train.head_groups > 0 && flow.groups != job.train.head_groups)
     return refuse(fmt::format("its head groups are {}, the job's {}", flow.groups, job.train.head_groups));
   if (job.train.attention != "auto" && profile.attention != job.train.attention)
     return refuse(fmt::format("its attention kernel is {}, the job's {}", profile.attention, job.train.attention));
+  if (job.train.loss_tile > Tokens(0) && profile.loss_tile != job.train.loss_tile)
+    return refuse(
+        fmt::format("its loss tile is {}, the job's {}", profile.loss_tile.value(), job.train.loss_tile.value()));
   if (flow.layers != shape.layers)
     return refuse(fmt::format("its model has {} layers, the job's {}", flow.layers, shape.layers));
   if (flow.groups < 1 || shape.kv_heads % flow.groups != 0)

@@ -11,11 +11,6 @@
 
 namespace memo::plan {
 
-// Tokens per block with "auto": 1024, less for short contexts.
-Tokens auto_block(Tokens context);
-// Tokens per block: the job's, or those of "auto".
-Tokens job_block(const job::Job& job);
-
 // Names and sizes of the fixed regions, for the parameters that belong to no layer (model::state_bytes): "weights",
 // "gradients", "optimizer". Parameters of layers are tensors of the dataflow.
 std::vector<Fixed> fixed_memory(const model::Shape& shape, job::DType dtype);

@@ -9,6 +9,7 @@
 #include "memo/base/result.h"
 #include "memo/base/units.h"
 #include "memo/model/dataflow.h"
+#include "memo/model/device_sizes.h"
 
 namespace memo::plan {
 
@@ -68,6 +69,8 @@ struct Profile {
   // The kernel of core attention, by its name in its device's table; empty: the first one there.
   std::string attention;
   std::vector<AttentionTime> attention_measured;  // all kernels that apply
+  Tokens loss_tile;  // rows of logits at a time; 0: a CPU's (model::DeviceSizes), as before version 4
+  std::vector<model::BlockTime> blocks_measured;  // among which flow.block was chosen; empty: there was no choice
 
   // The trace of a call. Aborts when the profile has none, which cannot be for a profile that was read or recorded.
   [[nodiscard]] TraceIndex trace_of(SegmentIndex segment, bool backward, Tokens tokens) const;

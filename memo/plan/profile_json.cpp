@@ -222,6 +222,9 @@ ordered_json profile_json(const Profile& profile) {
                       {"seconds", t.seconds.value()},
                       {"requests", ordered_json_of(requests)}});
   }
+  ordered_json blocks = ordered_json::array();
+  for (const model::BlockTime& b : profile.blocks_measured)
+    blocks.push_back({{"block_tokens", b.block.value()}, {"seconds_per_token", b.per_token.value()}});
   for (const Fixed& f : profile.fixed) fixed.push_back({{"name", f.name}, {"bytes", f.bytes.value()}});
   for (const Tier& t : profile.tiers)
     tiers.push_back({{"name", t.name},
@@ -232,11 +235,18 @@ ordered_json profile_json(const Profile& profile) {
                      {"read_with_write_bytes_per_second", t.read_with_write.value()},
                      {"compute_slowdown", t.compute_slowdown},
                      {"alignment_bytes", t.alignment}});
-  return {{"format", profile_format},        {"version", profile_version},
-          {"model", profile.model},          {"device", profile.device},
-          {"flow", flow_json(profile.flow)}, {"traces", std::move(traces)},
-          {"fixed", std::move(fixed)},       {"tiers", std::move(tiers)},
-          {"attention", profile.attention},  {"attention_measured", measured_json(profile.attention_measured)}};
+  return {{"format", profile_format},
+          {"version", profile_version},
+          {"model", profile.model},
+          {"device", profile.device},
+          {"flow", flow_json(profile.flow)},
+          {"traces", std::move(traces)},
+          {"fixed", std::move(fixed)},
+          {"tiers", std::move(tiers)},
+          {"attention", profile.attention},
+          {"attention_measured", measured_json(profile.attention_measured)},
+          {"loss_tile_tokens", profile.loss_tile.value()},
+          {"blocks_measured", std::move(blocks)}};
 }
 
 Profile profile_from(const JsonCursor& object) {
@@ -244,7 +254,7 @@ Profile profile_from(const JsonCursor& object) {
   const int version = check_format(object, profile_format, oldest_profile_version, profile_version, "'memo profile'");
   if (version >= 4)
     object.only({"format", "version", "model", "device", "flow", "traces", "fixed", "tiers", "attention",
-                 "attention_measured"});
+                 "attention_measured", "loss_tile_tokens", "blocks_measured"});
   else
     object.only({"format", "version", "model", "device", "flow", "traces", "fixed", "tiers"});
   profile.model = object.at("model").text();
@@ -263,6 +273,13 @@ Profile profile_from(const JsonCursor& object) {
   const JsonCursor measured = object.at("attention_measured");
   for (std::size_t i = 0; i < measured.size() && !object.failed(); ++i)
     profile.attention_measured.push_back(measured_from(measured.at(i)));
+  profile.loss_tile = Tokens(object.at("loss_tile_tokens").bytes().value());
+  const JsonCursor blocks = object.at("blocks_measured");
+  for (std::size_t i = 0; i < blocks.size() && !object.failed(); ++i) {
+    blocks.at(i).only({"block_tokens", "seconds_per_token"});
+    profile.blocks_measured.push_back({Tokens(blocks.at(i).at("block_tokens").bytes().value()),
+                                       Seconds(blocks.at(i).at("seconds_per_token").number())});
+  }
   return profile;
 }
 

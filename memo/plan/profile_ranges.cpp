@@ -207,6 +207,11 @@ void check_profile(const Profile& profile, Failures& failures) {
     if (!in_bytes(fixed.bytes)) failures.add("fixed memory {} has {} bytes", fixed.name, fixed.bytes.value());
   for (const Tier& tier : profile.tiers) check_tier(tier, failures);
   check_measured(profile, failures);
+  if (profile.loss_tile < Tokens(0)) failures.add("a loss tile has {} tokens", profile.loss_tile.value());
+  for (const model::BlockTime& block : profile.blocks_measured)
+    if (block.block < Tokens(1) || !std::isfinite(block.per_token.value()) || block.per_token <= Seconds(0))
+      failures.add("a block of {} tokens was measured to take {} seconds a token", block.block.value(),
+                   block.per_token.value());
 }
 
 }  // namespace memo::plan

@@ -246,6 +246,12 @@ Status LayerProfiler::measure(Tokens context) {
   return {};
 }
 
+Seconds LayerProfiler::seconds_per_token() const {
+  double of_block = 0;
+  for (const auto& [call, seconds] : seconds_) of_block += median(seconds);
+  return Seconds(of_block / static_cast<double>(options_.block.value()));
+}
+
 Result<libtorch::AttentionChoice> LayerProfiler::choose(Tokens context, const std::string& kernel, bool documents) {
   if (calls_->ranks() > 1) return libtorch::AttentionChoice{kernel_, {}, {}, {}};  // timed with its exchanges
   if (const auto found = timed_.find({kernel, documents}); found != timed_.end() && found->second.first >= context)

@@ -60,6 +60,8 @@ class LayerProfiler {
   Result<LayerTrial> try_layer(int kind, LayerCalls& calls, const at::Tensor& hidden, const at::Tensor& d_output,
                                const std::vector<at::Tensor>& parameters);
 
+  // The time of a token in the calls before and after attention, of a layer of each kind, forward and backward.
+  [[nodiscard]] Seconds seconds_per_token() const;
   // The profile for a context of whole blocks. `kernel`: of attention; "auto": the fastest (attention_choice.h), or
   // where the sequence is split the options'. `documents`: whether a sequence may have several.
   Result<plan::Profile> profile(Tokens context, const std::string& kernel = "auto", bool documents = true);

@@ -5,11 +5,11 @@
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "memo/base/check.h"
 #include "memo/check/validate.h"
-#include "memo/exec/tiers.h"
 #include "memo/libtorch/memory/allocator.h"
 #include "memo/libtorch/memory/saved_tensors.h"
 #include "memo/libtorch/run/runner.h"
@@ -49,15 +49,13 @@ at::Tensor padded(const at::Tensor& rows, std::int64_t context) {
 
 struct LayerSession::Impl {
   Impl(plan::Plan given, const model::LayerShape& shape, libtorch::ComputeDtype dtype, LayerCalls& called,
-       const libtorch::AttentionKernel& attention, libtorch::Device& on, libtorch::Arena mapped, exec::Tiers opened,
-       bool watched)
+       const libtorch::AttentionKernel& attention, libtorch::Device& on, SessionMemory::Parts taken, bool watched)
       : plan(std::move(given)),
         calls(called),
         device(on),
-        arena(std::move(mapped)),
-        tiers(std::move(opened)),
+        memory(std::move(taken)),
         segments(plan.profile.flow, shape, dtype.attention, calls, attention),
-        runner(plan, arena.data(), segments, dtype, nullptr, device),
+        runner(plan, memory.arena->data(), segments, dtype, nullptr, device),
         ends(layer_ends(plan)),
         watch(watched) {}
   ~Impl() {
@@ -66,10 +64,11 @@ struct LayerSession::Impl {
   }
 
   void begin_step() {
-    exec::CopyEngine& copies = *tiers.engine;
+    exec::CopyEngine& copies = *memory.tiers->engine;
+    std::byte* const arena = memory.arena->data();
     checked.reset();
-    if (watch && !check) checked.emplace(plan, arena.data(), runner, copies, device.bytes());
-    run.emplace(plan.program, arena.data(), checked ? checked->compute() : runner, checked ? checked->copies() : copies,
+    if (watch && !check) checked.emplace(plan, arena, runner, copies, device.bytes());
+    run.emplace(plan.program, arena, checked ? checked->compute() : runner, checked ? checked->copies() : copies,
                 plan.profile.flow);
     next = {};
     forward_ended = false;
@@ -88,8 +87,7 @@ struct LayerSession::Impl {
   plan::Plan plan;
   LayerCalls& calls;
   libtorch::Device& device;
-  libtorch::Arena arena;
-  exec::Tiers tiers;
+  SessionMemory::Parts memory;
   LayerSegments segments;
   libtorch::Runner runner;
   LayerEnds ends;
@@ -101,13 +99,14 @@ struct LayerSession::Impl {
   std::int64_t step = 0;
   model::LayerIndex next;
   bool forward_ended = false;
+  Bytes peak;  // device_peak of a closed session
 };
 
 LayerSession::LayerSession(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 LayerSession::~LayerSession() = default;
 
 Result<std::unique_ptr<LayerSession>> LayerSession::open(plan::Plan plan, const model::LayerShape& shape,
-                                                         libtorch::ComputeDtype dtype, const job::MemoryLimits& memory,
+                                                         libtorch::ComputeDtype dtype, const Take& take,
                                                          LayerCalls& calls, libtorch::Device& device, bool watch) {
   libtorch::install_allocator();
   libtorch::install_saved_tensor_hooks();
@@ -121,16 +120,34 @@ Result<std::unique_ptr<LayerSession>> LayerSession::open(plan::Plan plan, const 
   if (!same) return bad_input("the plan is for other layers; make a new plan");
   const auto kernels = libtorch::attention_kernels(device.of_tensors().type());
   MEMO_TRY(const libtorch::AttentionKernel* attention, libtorch::attention_named(kernels, plan.profile.attention));
-  MEMO_TRY(libtorch::Arena arena, device.map(plan.program.arena));
-  MEMO_TRY(exec::Tiers tiers, exec::open_tiers(plan, memory, device));
-  return std::unique_ptr<LayerSession>(new LayerSession(std::make_unique<Impl>(
-      std::move(plan), shape, dtype, calls, *attention, device, std::move(arena), std::move(tiers), watch)));
+  MEMO_TRY(SessionMemory::Parts memory, take(plan));
+  return std::unique_ptr<LayerSession>(new LayerSession(
+      std::make_unique<Impl>(std::move(plan), shape, dtype, calls, *attention, device, std::move(memory), watch)));
+}
+
+Result<std::unique_ptr<LayerSession>> LayerSession::open(plan::Plan plan, const model::LayerShape& shape,
+                                                         libtorch::ComputeDtype dtype, const job::MemoryLimits& memory,
+                                                         LayerCalls& calls, libtorch::Device& device, bool watch) {
+  const auto take = [&](const plan::Plan& of) { return SessionMemory().take(of, memory, device); };
+  return open(std::move(plan), shape, dtype, take, calls, device, watch);
+}
+
+void LayerSession::close() {
+  Impl& s = *impl_;
+  if (s.run && !s.run->ended()) return;
+  s.run.reset();
+  s.checked.reset();
+  s.segments.forget();
+  s.runner.begin_sequence({}, true);  // drops the graphs of a step that failed
+  s.peak = device_peak();
+  s.memory = {};
 }
 
 const plan::Plan& LayerSession::plan() const { return impl_->plan; }
 
 Result<LayerOutputs> LayerSession::forward(model::LayerIndex layer, const at::Tensor& hidden) {
   Impl& s = *impl_;
+  if (!s.memory.arena) return bad_input("the session is closed");
   if (layer == model::LayerIndex(0)) {
     s.run.reset();
     s.segments.forget();
@@ -182,7 +199,11 @@ Result<LayerGradients> LayerSession::backward(model::LayerIndex layer, const at:
 std::int64_t LayerSession::step() const { return impl_->step; }
 const std::optional<exec::StepReport>& LayerSession::report() const { return impl_->report; }
 const std::optional<exec::CheckReport>& LayerSession::check() const { return impl_->check; }
-Bytes LayerSession::device_peak() const { return impl_->arena.resident(); }
+Bytes LayerSession::device_peak() const {
+  constexpr std::int64_t page = 4096;
+  const Impl& s = *impl_;
+  return s.memory.arena ? std::min(s.memory.arena->resident(), round_up(s.plan.program.arena, page)) : s.peak;
+}
 std::int64_t LayerSession::departure_count() const { return impl_->runner.departure_count(); }
 const std::vector<std::string>& LayerSession::departures() const { return impl_->runner.departures(); }
 

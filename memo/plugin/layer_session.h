@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,6 +17,7 @@
 #include "memo/libtorch/model/segments.h"
 #include "memo/plan/plan.h"
 #include "memo/plugin/layer_calls.h"
+#include "memo/plugin/session_memory.h"
 
 namespace memo::plugin {
 
@@ -31,12 +33,19 @@ struct LayerGradients {
 
 class LayerSession {
  public:
-  // The device and `calls` must outlive the session. `watch`: whether check mode watches the first step. Fails when the
-  // plan does not validate, or when memory or a tier cannot be had.
+  // The device and `calls` must outlive the session. `take`: gives the plan's memory. `watch`: whether check mode
+  // watches the first step. Fails when the plan does not validate, or when memory or a tier cannot be had.
+  using Take = std::function<Result<SessionMemory::Parts>(const plan::Plan& plan)>;
+  static Result<std::unique_ptr<LayerSession>> open(plan::Plan plan, const model::LayerShape& shape,
+                                                    libtorch::ComputeDtype dtype, const Take& take, LayerCalls& calls,
+                                                    libtorch::Device& device, bool watch = true);
+  // With memory of its own.
   static Result<std::unique_ptr<LayerSession>> open(plan::Plan plan, const model::LayerShape& shape,
                                                     libtorch::ComputeDtype dtype, const job::MemoryLimits& memory,
                                                     LayerCalls& calls, libtorch::Device& device, bool watch = true);
   ~LayerSession();
+  // Gives its memory back, and runs no more calls. A session whose step may go on keeps it until it is destroyed.
+  void close();
 
   [[nodiscard]] const plan::Plan& plan() const;
 

@@ -13,11 +13,13 @@
 #include "memo/base/text.h"
 #include "memo/base/version.h"
 #include "memo/check/validate.h"
+#include "memo/libtorch/measure/block_time.h"
 #include "memo/libtorch/memory/device_kind.h"
-#include "memo/plan/for_job.h"
+#include "memo/model/device_sizes.h"
 #include "memo/planner/planner.h"
 #include "memo/plugin/layer_profiler.h"
 #include "memo/plugin/layer_session.h"
+#include "memo/plugin/session_memory.h"
 #include "memo/python/python_calls.h"
 #include "memo/report/page.h"
 
@@ -93,7 +95,22 @@ PYBIND11_MODULE(_core, module) {
   module.def(
       "format_bytes", [](std::int64_t bytes) { return memo::format_bytes(Bytes(bytes)); }, py::arg("bytes"));
   module.def(
-      "auto_block", [](std::int64_t context) { return plan::auto_block(Tokens(context)).value(); }, py::arg("context"));
+      "blocks",
+      [](at::Device place, std::int64_t context) {
+        std::vector<std::int64_t> blocks;
+        for (const Tokens block : libtorch::sizes_of(device_at(place)).blocks(Tokens(context)))
+          blocks.push_back(block.value());
+        return blocks;
+      },
+      py::arg("place"), py::arg("context"));
+  module.def(
+      "best_block",
+      [](const std::map<std::int64_t, double>& seconds_per_token) {
+        std::vector<model::BlockTime> measured;
+        for (const auto& [block, seconds] : seconds_per_token) measured.push_back({Tokens(block), Seconds(seconds)});
+        return model::best_block(measured).value();
+      },
+      py::arg("seconds_per_token"));
   module.def(
       "open_device", [](at::Device place) { device_at(place); }, py::arg("place"));
   module.def("attention_refusal", &attention_refusal, py::arg("place"), py::arg("dtype"), py::arg("softcap"),
@@ -118,7 +135,8 @@ PYBIND11_MODULE(_core, module) {
           "load", [](const std::string& path) { return value(plan::read_plan(path)); }, py::arg("path"))
       .def("check", [](const plan::Plan& plan) { return check::validate(plan); });
 
-  py::register_exception<BadInput>(module, "BadInput", PyExc_ValueError);
+  const auto bad_input = py::register_exception<BadInput>(module, "BadInput", PyExc_ValueError);
+  py::register_exception<Infeasible>(module, "Infeasible", bad_input);
   py::register_exception<Failed>(module, "Failed", PyExc_RuntimeError);
   py::class_<plan::Profile>(module, "Profile").def_readonly("attention", &plan::Profile::attention);
   module.def(
@@ -165,6 +183,7 @@ PYBIND11_MODULE(_core, module) {
       },
       py::arg("options"), py::arg("hidden"), py::arg("parameters"), py::arg("calls"));
 
+  py::class_<SessionMemory>(module, "SessionMemory").def(py::init<>()).def("free", &SessionMemory::free);
   py::class_<Profiler>(module, "Profiler", collected<Profiler>())
       .def(py::init([](const LayerOptions& options, const std::vector<at::Tensor>& hidden,
                        const std::vector<std::vector<at::Tensor>>& parameters, const py::object& calls) {
@@ -178,6 +197,8 @@ PYBIND11_MODULE(_core, module) {
              return new Profiler{device, std::move(python), std::move(profiler)};
            }),
            py::arg("options"), py::arg("hidden"), py::arg("parameters"), py::arg("calls"))
+      .def_property_readonly("seconds_per_token",
+                             [](const Profiler& profiler) { return profiler.profiler.seconds_per_token().value(); })
       .def(
           "profile",
           [](Profiler& profiler, std::int64_t context, const std::string& kernel, bool documents) {
@@ -199,14 +220,18 @@ PYBIND11_MODULE(_core, module) {
           py::arg("kind"), py::arg("calls"), py::arg("hidden"), py::arg("d_output"), py::arg("parameters"))
       .def(
           "open",
-          [](Profiler& profiler, const plan::Plan& plan, const py::object& calls, bool watch) {
+          [](Profiler& profiler, const plan::Plan& plan, const py::object& calls, SessionMemory& memory,
+             std::int64_t most, bool watch) {
             auto python = std::make_unique<PythonCalls>(calls);
             const LayerOptions& options = profiler.profiler.options();
-            auto session = value(LayerSession::open(plan, options.shape, options.dtype, options.memory, *python,
-                                                    profiler.device, watch));
+            const auto take = [&](const plan::Plan& of) {
+              return memory.take(of, options.memory, profiler.device, Bytes(most));
+            };
+            auto session =
+                value(LayerSession::open(plan, options.shape, options.dtype, take, *python, profiler.device, watch));
             return std::unique_ptr<Session>(new Session{std::move(python), std::move(session)});
           },
-          py::arg("plan"), py::arg("calls"), py::arg("watch"));
+          py::arg("plan"), py::arg("calls"), py::arg("memory"), py::arg("most"), py::arg("watch"));
 
   py::class_<libtorch::OwnMask, std::shared_ptr<libtorch::OwnMask>>(module, "Mask")
       .def(py::init([](std::vector<std::int64_t> document_starts, std::int64_t window,
@@ -251,6 +276,7 @@ PYBIND11_MODULE(_core, module) {
             return py::make_tuple(result.hidden, list_of(result.parameters));
           },
           py::arg("layer"), py::arg("d_output"), py::arg("d_extra_outputs"), py::arg("parameters"))
+      .def("close", [](Session& s) { s.session->close(); })
       .def_property_readonly("drew", [](const Session& s) { return s.calls->drew(); })
       .def_property_readonly("step", [](const Session& s) { return s.session->step(); })
       .def_property_readonly("device_peak", [](const Session& s) { return s.session->device_peak().value(); })

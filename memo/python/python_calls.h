@@ -23,12 +23,16 @@ using namespace plugin;  // the bound classes
 struct BadInput : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
+struct Infeasible : BadInput {
+  using BadInput::BadInput;
+};
 struct Failed : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
 [[noreturn]] inline void raise(const Error& error) {
   if (error.kind == ErrorKind::run_time) throw Failed(error.message);
+  if (error.kind == ErrorKind::infeasible) throw Infeasible(error.message);
   throw BadInput(error.message);
 }
 template <class T>

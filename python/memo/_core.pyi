@@ -1,5 +1,5 @@
-"""Types of the module with planner and executor (memo/python/module.cpp). BadInput: bad input, or nothing fits; Failed: a step
-failed."""
+"""Types of the module with planner and executor (memo/python/module.cpp). BadInput: bad input; Infeasible: nothing fits; Failed:
+a step failed."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -18,8 +18,11 @@ def parse_bytes(text: str) -> int:
 def format_bytes(bytes: int) -> str:
     """A size in words, such as "1.50 GiB"."""
 
-def auto_block(context: int) -> int:
-    """Tokens per block with block = "auto"."""
+def blocks(place: torch.device, context: int) -> list[int]:
+    """Tokens per block with block = "auto": one, or several of which the best is to be measured; the smallest first."""
+
+def best_block(seconds_per_token: dict[int, float]) -> int:
+    """The block to take, by the times of a token in blocks of several sizes: the smallest that is about as fast as any."""
 
 def open_device(place: torch.device) -> None:
     """Raises ValueError or RuntimeError if layers cannot run on this device."""
@@ -53,6 +56,7 @@ class _Calls(Protocol):
         """Ends blocks that wait between before and after."""
 
 class BadInput(ValueError): ...
+class Infeasible(BadInput): ...
 class Failed(RuntimeError): ...
 
 class Plan:
@@ -89,12 +93,22 @@ def trace_layer(
     """Traces layer 0 of the calls for a block (tokens, hidden): texts about its allocations before and after attention, and
     whether it draws random numbers."""
 
+class SessionMemory:
+    """The memory that a model's sessions use in turn: the largest so far."""
+
+    def __init__(self) -> None: ...
+    def free(self) -> None:
+        """Keeps nothing any more."""
+
 class Profiler:
     """Measures a layer of each kind: layer k of the calls is of kind k, as are hidden[k] and parameters[k]."""
 
     def __init__(
         self, options: LayerOptions, hidden: Sequence[Tensor], parameters: Sequence[Sequence[Tensor]], calls: _Calls
     ) -> None: ...
+    @property
+    def seconds_per_token(self) -> float:
+        """The time of a token in the parts before and after attention, forward and backward."""
     def profile(self, context: int, kernel: str, documents: bool) -> Profile:
         """The profile for a context of whole blocks."""
     def try_layer(
@@ -102,8 +116,9 @@ class Profiler:
     ) -> tuple[Tensor] | tuple[Tensor, Tensor, list[Tensor | None]]:
         """Runs layer 0 of the calls, which is of this kind: its output, and (with d_output) the gradients of its input and of the
         parameters."""
-    def open(self, plan: Plan, calls: _Calls, watch: bool) -> Session:
-        """A session of the plan. watch: whether check mode watches the first step."""
+    def open(self, plan: Plan, calls: _Calls, memory: SessionMemory, most: int, watch: bool) -> Session:
+        """A session of the plan in `memory`, of which at most `most` bytes on the device (0: any). watch: whether check mode
+        watches the first step."""
 
 class Mask:
     """Which keys each query sees: those of its own document up to itself, at most the last `window` of them (0: all), and no
@@ -131,6 +146,8 @@ class Session:
         self, layer: int, d_output: Tensor, d_extra_outputs: Sequence[Tensor], parameters: Sequence[Tensor]
     ) -> tuple[Tensor, list[Tensor | None]]:
         """Gradients of the layer's input and of its parameters."""
+    def close(self) -> None:
+        """Gives its memory back, and runs no more calls; does nothing while its step may go on."""
     @property
     def step(self) -> int: ...
     @property

@@ -24,7 +24,8 @@ def attach(model: torch.nn.Module, context: int, block: int | str = "auto", devi
     """Makes `model` train by token blocks, by a plan; returns its `Attachment`.
 
     context: number of tokens to plan for, of one sequence or of all rows of a batch together; other lengths get plans of
-    their own. block: tokens per block. device_limit: bytes, or "2GiB", for weights, gradients, AdamW's moments and
+    their own. block: tokens per block; "auto": 1024 on a CPU, on a GPU the best by time of 1024 to 8192, less for short contexts
+    and where nothing fits. device_limit: bytes, or "2GiB", for weights, gradients, AdamW's moments and
     everything else of a step; None: no limit, or on a GPU what it has free, less a reserve, which a warning says. host_limit,
     or disk (a folder) with disk_limit: the tier for swapped tensors. strategy: "memo", "resident", "recompute" or
     "offload". attention: the kernel of attention by name ("cpu"; on a GPU "flash2", or "cudnn" for sequences of one document);
@@ -39,10 +40,14 @@ def attach(model: torch.nn.Module, context: int, block: int | str = "auto", devi
     if attachment_of(model) is not None:
         raise ValueError("memo: the model is attached already: memo.detach(model) first")
     kind = TransformersModel(model) if layers is None else OwnModel(model, layers, example)
+    if isinstance(plan, (str, Path)):
+        plan = _core.Plan.load(str(plan))
+    if plan is not None and block == "auto":
+        block = plan.describe()["block"]
     planning = Planning(kind, context, block, _bytes_of(device_limit, "device_limit"),
                         _bytes_of(host_limit, "host_limit"), disk, _bytes_of(disk_limit, "disk_limit"), strategy,
                         head_groups, sequence_group, check, attention)
-    made = Attachment(planning, _core.Plan.load(str(plan)) if isinstance(plan, (str, Path)) else plan)
+    made = Attachment(planning, plan)
     made.patch()
     return made
 

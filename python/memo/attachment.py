@@ -24,16 +24,18 @@ class Attachment:
 
     def __init__(self, planning, plan):
         self._planning, self._kind = planning, planning.kind
-        self.model, self.owner, self.block = self._kind.model, self._kind.owner, planning.block
+        self.model, self.owner = self._kind.model, self._kind.owner
         self._running, self._session, self._open, self._calls = False, None, None, None
+        self._memory = _core.SessionMemory()
         self._checks = {}  # check mode's reports by (state, blocks, apart)
         self._meet_layers()
         state = planning.state_before_steps()
         if plan is None:
-            self.plan = planning.plan_of(state, planning.blocks)
-        else:
+            self.plan = planning.first_plan()
+        self.block = planning.block
+        if plan is not None:
             planning.give(plan)
-            self._session_for(state, planning.blocks * self.block)  # refuses a plan for other layers
+            self._session_for(state, planning.blocks * planning.block)  # refuses a plan for other layers
         self._head, self._trl_tiles = planning.head, TrlTiles()
 
     def _meet_layers(self):
@@ -48,15 +50,21 @@ class Attachment:
         apart = self._planning.apart(documents, blocks * self.block)
         if self._open != (state, blocks, apart):
             self.plan = self._planning.plan_of(state, blocks, documents)
-            self._close()  # frees its memory before another session takes some
+            self._close()  # before another session takes its memory
             self._meet_layers()  # new calls, since the old session, when it ends later, must drop only its own blocks
-            self._session = self._planning.open(state, self.plan, self._calls, (state, blocks, apart) not in self._checks)
+            self._session = self._planning.open(state, self.plan, self._calls, self._memory,
+                                                (state, blocks, apart) not in self._checks)
             self._open = (state, blocks, apart)
         return self._session, blocks * self.block, apart
 
     def _close(self):
         if self.checked:
             self._checks[self._open] = self.checked
+        self._leave_session()
+
+    def _leave_session(self):
+        if self._session:
+            self._session.close()
         self._session = self._open = None
 
     def patch(self):
@@ -82,6 +90,7 @@ class Attachment:
         self._kind.own_forward = None
         self._trl_tiles.restore()
         self._close()
+        self._memory.free()
 
     def _look_again(self):
         """Called before a step: makes plans for changed layers, and attaches layers that have replaced others."""
@@ -125,7 +134,7 @@ class Attachment:
                     with self._kind.our_attention():
                         return forward(*args, **kwargs)
                 except _Unplanned:  # the step has left nothing behind: it begins again
-                    self._session = self._open = None
+                    self._leave_session()
                     torch.set_rng_state(random)
                 except _ModelsOwn:
                     self._running = False

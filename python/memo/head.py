@@ -15,7 +15,7 @@ class TiledHead:
     def __init__(self, model):
         self._model = model
         self._capped = bool(getattr(model.config.get_text_config(), "final_logit_softcapping", None))
-        self._patched = []
+        self._patched, self.tile = [], TILE
 
     @classmethod
     def of(cls, model) -> "TiledHead | None":
@@ -32,7 +32,7 @@ class TiledHead:
     def tile_bytes(self) -> int:
         """Bytes of a tile's logits and their gradients, and of the weight's gradient."""
         head = self._linears()[0]
-        return 4 * (TILE * head.out_features * (2 if self._capped else 1) + head.weight.numel())
+        return 4 * (self.tile * head.out_features * (2 if self._capped else 1) + head.weight.numel())
 
     def patch(self, patching):
         """Called before every step, since heads may be resized, replaced and wrapped."""
@@ -41,8 +41,7 @@ class TiledHead:
                 self._patched.append(head)
                 patching.replace(head, functools.partial(self._run, head))
 
-    @staticmethod
-    def _run(head, forward):
+    def _run(self, head, forward):
         own = "forward" in head.__dict__
 
         def run(input):
@@ -55,6 +54,6 @@ class TiledHead:
                     or cast not in (None, torch.bfloat16) or (cast is None and input.dtype != weight.dtype)
                     or input.dim() < 2 or not (input.requires_grad or weight.requires_grad)):
                 return forward(input)
-            return Logits.of(input, weight, bias, cast)
+            return Logits.of(input, weight, bias, cast, tile=self.tile)
 
         return torch.compiler.disable(run)

@@ -5,7 +5,7 @@ import weakref
 import torch
 from torch.utils._pytree import tree_map_only
 
-from memo.tiled_loss import TiledLoss, first_order
+from memo.tiled_loss import TILE, TiledLoss, first_order
 
 _CROSS_ENTROPY = torch.nn.functional.cross_entropy
 # Methods that read the memory, or the whole object, without calling one of PyTorch's operators.
@@ -20,12 +20,12 @@ class Logits(torch.Tensor):
     in tiles."""
 
     @staticmethod
-    def of(rows, weight, bias, cast, steps=(), before=None) -> "Logits":
+    def of(rows, weight, bias, cast, steps=(), before=None, tile=TILE) -> "Logits":
         """cast: the dtype to which autocast casts the head's operands, or None. steps: (name of a method of Tensor, arguments).
-        before: the logits from which these are derived."""
+        before: the logits from which these are derived. tile: rows of them that a loss computes together."""
         logits = _Head.apply(rows, weight, bias, cast, steps)
         logits._operands, logits._cast, logits._steps, logits._whole = (rows, weight, bias), cast, steps, None
-        logits._source = before._source if before is not None else _Source(rows, weight, bias)
+        logits._source = before._source if before is not None else _Source(tile, rows, weight, bias)
         # The logits that would share memory with these, if they had values.
         logits._views = before._views if before is not None and rows is not before._operands[0] else []
         logits._views.append(weakref.ref(logits))
@@ -113,14 +113,15 @@ class Logits(torch.Tensor):
         operands = self._now() if torch.is_grad_enabled() else [t if t is None else t.detach() for t in self._now()]
         with torch.autocast(self.device.type, dtype=self._cast, enabled=self._cast is not None):
             self._source.tiled = True
-            loss = TiledLoss.apply(*operands, target, ignore_index, reduction == "mean", *form)
+            loss = TiledLoss.apply(*operands, target, ignore_index, reduction == "mean", *form, self._source.tile)
         return loss.to(self.dtype)
 
 
 class _Source:
     """The common state of logits that are derived from one another."""
 
-    def __init__(self, *operands):
+    def __init__(self, tile, *operands):
+        self.tile = tile
         self._versions = [(t, t._version) for t in operands if t is not None]
         self.tiled, self.watched = False, False  # a loss was computed in tiles; the logits' gradient is wanted
 

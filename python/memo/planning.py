@@ -13,7 +13,13 @@ from memo.look import look
 
 _PROFILED = 2048  # tokens of the profile's longest run, about
 _LENGTHS = sorted({m << e for m in (2, 3) for e in range(40)} | {1})  # numbers of blocks that get plans; other lengths share them
+_LEAST_BLOCK = 128  # tokens, where larger ones do not fit
+_NO_TIER = dict(host_limit=0, disk=None, disk_limit=0)
 _KEPT = 4  # number of states whose profiles are kept
+
+
+class NothingFits(ValueError):
+    """No plan fits in the limits."""
 
 
 class State(typing.NamedTuple):
@@ -35,27 +41,60 @@ class Planning:
         if strategy not in _core.strategies():
             raise ValueError(f"strategy = {strategy!r}: one of {', '.join(_core.strategies())}")
         self.kind, self.strategy, self.device_limit, self._checks = kind, strategy, device_limit, check
-        self.block = block if block != "auto" else _core.auto_block(context)
-        if not isinstance(self.block, int) or self.block < 1:
+        if block != "auto" and (not isinstance(block, int) or block < 1):
             raise ValueError(f"block = {block!r}: write a number of tokens, or \"auto\"")
-        self.blocks = -(-context // self.block)
-        self.group, self.head_groups = group, head_groups
+        self.context, self._auto, self.group, self.head_groups = context, block == "auto", group, head_groups
         self.attention, self._kernels = attention, {}  # kernels of attention that were chosen: a model keeps them
+        self.head = None
         self._memory = dict(host_limit=host_limit, disk=str(disk) if disk is not None else None, disk_limit=disk_limit)
         self._looks, self._look = {}, None
         self._kinds, self._profilers, self._plans = collections.OrderedDict(), {}, {}
         self.own_forward = lambda layer: layer.forward  # below attaching's patch
         self.look_again()
+        blocks = [block] if block != "auto" else _core.blocks(self.device, context)
+        self._take_block(blocks[-1])
         if not device_limit and (room := self._room()):
             self.device_limit = room
             warnings.warn(f"memo: device_limit = {_core.format_bytes(room)}: what {self.device} has free, less a reserve, and "
                           "what the model holds already", stacklevel=4)
         with devices.same_random(self.device):
             self.head = kind.head()
+        self._take_block(self.block)
         state = self.state_before_steps()
         self.router_outputs = self.kinds_of(state).router_outputs
         if self.router_outputs:  # they became known by this run
             self._kinds[state._replace(router_outputs=self.router_outputs)] = self._kinds.pop(state)
+        if len(blocks) > 1:
+            self._take_block(self._best_block(blocks))
+
+    def _take_block(self, block):
+        self.block, self.blocks = block, -(-self.context // block)
+        self._profilers, self._plans = {}, {}
+        if self.head and self.device.type != "cpu":
+            self.head.tile = block
+
+    def _best_block(self, blocks):
+        """The best of several sizes by time, of those that there is memory for."""
+        state, times = self.state_before_steps(), {}
+        found = self.kinds_of(state)
+        for block in blocks:
+            try:
+                times[block] = self._new_profiler(state, found, block, None, _NO_TIER)[0].seconds_per_token
+            except ValueError:  # out of memory
+                if not times:
+                    raise
+                break
+        return ranks.of_first(self.group, _core.best_block(times))
+
+    def first_plan(self):
+        """The plan for the attached context. Where nothing fits and the block is left to Memo, takes smaller ones."""
+        while True:
+            try:
+                return self.plan_of(self.state_before_steps(), self.blocks)
+            except NothingFits:
+                if not self._auto or self.block // 2 < _LEAST_BLOCK:
+                    raise
+                self._take_block(self.block // 2)
 
     # ---- the model as it is now
 
@@ -144,7 +183,7 @@ class Planning:
 
     # ---- kinds of layers
 
-    def options(self, state, block, kinds, data_dependent, windows, forward_layers, hidden):
+    def options(self, state, block, kinds, data_dependent, windows, forward_layers, hidden, limits=None):
         return _core.LayerOptions(
             model=f"{type(self.kind.model).__name__} {len(self.layers)} x {self.kind.hidden_size}",
             hidden_size=self.kind.hidden_size, heads=self.kind.heads, kv_heads=self.kind.kv_heads,
@@ -152,7 +191,7 @@ class Planning:
             kernel="" if self.attention == "auto" else self.attention,
             windows=windows if len(set(windows)) > 1 else [], dtype=hidden.dtype,
             attention=autocast.of_attention(state.dtype, hidden.dtype), kinds=kinds, data_dependent=data_dependent,
-            forward_layers=forward_layers, **self._memory)
+            forward_layers=forward_layers, **(limits or self._memory))
 
     def calls_of(self, examples, state, block, group=None, any_heads=False):
         """Calls of some layers with the arguments of their examples. any_heads: accepts queries, keys and values of any shape."""
@@ -193,18 +232,19 @@ class Planning:
         """The profiler, and its layers' leaves. split: whether the sequence is split over the ranks of the group, if any."""
         group, key = self.group if split else None, (state, split or self.group is None)
         if key not in self._profilers:
-            examples = found.examples
-            options = self.options(state, self.block, found.of, found.data_dependent, self.kind.windows, state.forward_layers,
-                                   examples[0].hidden)
-
-            with self.whole(examples):
-                calls = self.calls_of(examples, state, self.block, group)
-                leaves = [calls.leaves(i) for i in range(len(examples))]
-                all_leaves = list(itertools.chain.from_iterable(leaves))
-                make = lambda: _core.Profiler(options, [one.hidden[0] for one in examples], leaves, calls)
-                profiler = self.in_backward(state, [one.layer for one in examples], make, all_leaves)
-            self._profilers[key] = (profiler, all_leaves)
+            self._profilers[key] = self._new_profiler(state, found, self.block, group, self._memory)
         return self._profilers[key]
+
+    def _new_profiler(self, state, found, block, group, limits):
+        examples = found.examples
+        options = self.options(state, block, found.of, found.data_dependent, self.kind.windows, state.forward_layers,
+                               examples[0].hidden, limits)
+        with self.whole(examples):
+            calls = self.calls_of(examples, state, block, group)
+            leaves = [calls.leaves(i) for i in range(len(examples))]
+            all_leaves = list(itertools.chain.from_iterable(leaves))
+            make = lambda: _core.Profiler(options, [one.hidden[0] for one in examples], leaves, calls)
+            return self.in_backward(state, [one.layer for one in examples], make, all_leaves), all_leaves
 
     def _outside(self, context):
         """Bytes that the model and a step need outside of the plan: weights, gradients, AdamW's moments, hidden states between
@@ -225,8 +265,9 @@ class Planning:
         return room + sum(t.nbytes for t in tensors) if room else 0
 
     def _limit(self, context):
-        """Bytes that `device_limit` leaves to a plan; 0: no limit."""
-        outside = self._outside(context)
+        """Bytes that `device_limit` leaves to a plan; 0: no limit. Lengths up to the attached one share its limit, and so its
+        memory."""
+        outside = self._outside(max(context, self.blocks * self.block))
         if self.device_limit and self.device_limit <= outside:
             raise ValueError(f"device_limit: weights, gradients, moments, hidden states and a tile of logits alone take "
                              f"{_core.format_bytes(outside)}")
@@ -276,19 +317,17 @@ class Planning:
             def make():
                 try:
                     return _core.make_plan(profile, self.strategy, limit)
-                except ValueError as error:
-                    raise ValueError(f"{error} (besides {_core.format_bytes(outside)} of weights, gradients, moments, hidden "
+                except _core.Infeasible as error:
+                    raise NothingFits(f"{error} (besides {_core.format_bytes(outside)} of weights, gradients, moments, hidden "
                                      "states and logits)") from None
 
             self._plans[state, blocks, apart] = ranks.agreed(self.group, make)
         return self._plans[state, blocks, apart]
 
-    def open(self, state, plan, calls, watch):
-        """A session of the plan, whose first step may be watched."""
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()  # otherwise PyTorch's allocator keeps its free memory
+    def open(self, state, plan, calls, memory, watch):
+        """A session of the plan in this _core.SessionMemory, whose first step may be watched."""
         profiler, _ = self._profiler(state, self.kinds_of(state))
-        return profiler.open(plan, calls, watch)
+        return profiler.open(plan, calls, memory, self._limit(plan.describe()["context"]), watch)
 
     def look_within_step(self) -> tuple:
         """A description of the layers; while it stays equal, they compute as before."""

@@ -25,12 +25,20 @@ def agreed(group, make):
                 make().save(str(path))
                 told[0] = path.read_text()
             except ValueError as error:
-                told[1] = str(error)
+                told[1] = error
         torch.distributed.broadcast_object_list(told, group=group, group_src=0)
         if told[1] is not None:
-            raise ValueError(told[1])
+            raise told[1]
         path.write_text(told[0])
         return _core.Plan.load(str(path))
+
+
+def of_first(group, value):
+    """Rank 0's value; without a group, the given one."""
+    told = [value]
+    if group is not None:
+        torch.distributed.broadcast_object_list(told, group=group, group_src=0)
+    return told[0]
 
 
 def split_sequence(input_ids, labels, group, block=1):

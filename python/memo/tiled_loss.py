@@ -2,7 +2,7 @@
 
 import torch
 
-TILE = 512  # tokens
+TILE = 512  # tokens, on a CPU
 
 
 def first_order(backward):
@@ -19,18 +19,18 @@ def first_order(backward):
 class TiledLoss(torch.autograd.Function):
     """Cross entropy of hidden [N, h] through weight [V, h] (bias [V] or None) against labels [N]: the mean over labels other
     than `ignore_index`, or the sum. Logits are multiplied by `scale`, and capped as cap tanh(logits / cap) unless cap is None.
-    The mean's gradients are computed with the loss, and scaled in backward."""
+    Logits of `tile` rows exist at a time. The mean's gradients are computed with the loss, and scaled in backward."""
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, labels, ignore_index, mean, scale, cap):
+    def forward(ctx, hidden, weight, bias, labels, ignore_index, mean, scale, cap, tile):
         wanted = ctx.needs_input_grad
         d_hidden = torch.empty_like(hidden) if wanted[0] else None
         d_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if wanted[1] else None
         d_bias = torch.zeros(bias.shape, dtype=torch.float32, device=bias.device) if wanted[2] else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         count = (labels != ignore_index).sum().to(torch.float32)
-        for begin in range(0, hidden.shape[0], TILE):
-            rows, targets = hidden[begin:begin + TILE], labels[begin:begin + TILE]
+        for begin in range(0, hidden.shape[0], tile):
+            rows, targets = hidden[begin:begin + tile], labels[begin:begin + tile]
             with_loss = (targets != ignore_index).to(torch.float32)[:, None]
             targets = targets.masked_fill(targets == ignore_index, 0)[:, None]
             logits = torch.nn.functional.linear(rows, weight, bias).float()
@@ -51,7 +51,7 @@ class TiledLoss(torch.autograd.Function):
                 logits.mul_(slope)
             d_logits = logits.to(rows.dtype)
             if wanted[0]:
-                torch.mm(d_logits, weight, out=d_hidden[begin:begin + TILE])
+                torch.mm(d_logits, weight, out=d_hidden[begin:begin + tile])
             if wanted[1]:
                 if rows.dtype == torch.float32:
                     d_weight.addmm_(d_logits.t(), rows)
@@ -74,4 +74,4 @@ class TiledLoss(torch.autograd.Function):
             gradients = [g if g is None else g * d for g in gradients]
         else:
             gradients = [g if g is None else g.mul_(d) for g in gradients]
-        return (*(g if g is None else g.to(dtype) for g, dtype in zip(gradients, ctx.dtypes)), *[None] * 5)
+        return (*(g if g is None else g.to(dtype) for g, dtype in zip(gradients, ctx.dtypes)), *[None] * 6)

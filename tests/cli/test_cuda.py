@@ -5,6 +5,7 @@ other."""
 
 import json
 import random
+import re
 import shutil
 import subprocess
 
@@ -28,9 +29,9 @@ def bits(summary):
     return summary["loss_digest"], summary["grad_digest"]
 
 
-def check_peak(run):
+def check_peak(run, context=320):
     """The plan's memory, tokens, targets and positions of a sequence, and first rows of documents of a call."""
-    assert 0 <= run["device_peak_bytes"] - run["device_peak_bytes_predicted"] <= 3 * 8 * 320 + 4 * 512
+    assert 0 <= run["device_peak_bytes"] - run["device_peak_bytes_predicted"] <= 3 * 8 * context + 4 * 512
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +181,62 @@ def test_operators_make_the_host_wait_only_at_the_end_of_a_step(folder, job):
     assert {what: many[what] - few.get(what, 0) for what in many if many[what] != few.get(what, 0)} == {
         "aten::copy_ to the host: cudaStreamSynchronize": 4
     }
+
+
+def test_check_mode_makes_the_host_wait_a_few_times_a_step(folder, job):
+    """Before each update, and at the ends of forward and of the step."""
+    train = TRAIN | {"context": 1280, "steps": 1}
+    file = job(model=MODEL, train=train, memory={"device": "cuda", "host_limit": "64MiB"})
+    arguments = ["--out", folder / "out", "--strategy", "offload", "--check"]
+    assert on_gpu("late", "train", file, *arguments, MEMO_EMULATED_WAITS=str(folder / "waits")).code == 0
+    waits = dict(line.split(" ", 1)[::-1] for line in (folder / "waits").read_text().splitlines())
+    assert 0 < int(waits["cudaStreamSynchronize"]) <= 100  # those of the profile too
+
+
+def sizes_of(profile):
+    return profile["flow"]["block_tokens"], profile["flow"]["groups"], profile["loss_tile_tokens"]
+
+
+def sizes(folder):
+    return sizes_of(json.loads((folder / "plan.json").read_text())["profile"])
+
+
+@pytest.mark.slow  # seconds, of 16 000 tokens in blocks of each size
+def test_blocks_are_measured_and_the_loss_has_tiles_of_a_block(folder, job):
+    """Where a quarter of the context leaves a choice."""
+    tiny = MODEL | dict(layers=1, hidden=16, heads=2, kv_heads=2, ffn=16)
+    file = job(model=tiny, train={"context": 8192, "block": "auto", "steps": 1}, memory={"device": "cuda"})
+    assert on_gpu("prompt", "profile", file, "-o", folder / "profile.json").code == 0
+    profile = json.loads((folder / "profile.json").read_text())
+    times = {row["block_tokens"]: row["seconds_per_token"] for row in profile["blocks_measured"]}
+    assert list(times) == [1024, 2048]
+    best = 1024 if times[1024] <= 1.03 * times[2048] else 2048
+    assert sizes_of(profile) == (best, 1, best)
+
+
+def test_a_run_on_a_gpu_keeps_its_sizes(folder, job):
+    train = TRAIN | {"head_groups": 2, "loss_tile": 48, "steps": 1}
+    memory = {"device": "cuda"}
+    assert on_gpu("late", "train", job(model=MODEL, train=train, memory=memory), "--out", folder / "out").code == 0
+    assert sizes(folder / "out") == (128, 2, 48)
+    file = job(model=MODEL, train={"context": 320, "block": "auto", "steps": 2}, memory=memory)
+    run = on_gpu("late", "train", file, "--out", folder / "out", "--resume", "--json")
+    assert run.json()["departures"] == 0 and "from here on: sums" not in run.err
+    assert sizes(folder / "out") == (128, 2, 48)
+
+
+@pytest.mark.slow  # three profiles
+def test_smaller_blocks_are_tried_where_memory_is_short(folder, job):
+    """The limit is the least that blocks of 128 need; by itself a GPU would take blocks of 256."""
+    model = MODEL | dict(layers=1, hidden=16, heads=2, kv_heads=2, ffn=12288)
+    train = {"context": 1024, "block": "auto", "head_groups": 2, "steps": 1}
+    small = job(model=model, train=train | {"block": 128}, memory={"device": "cuda", "device_limit": "1KiB"})
+    least = re.search(r"smallest limit that works is .* \((\d+) bytes\)", on_gpu("prompt", "plan", small).refusal(3))
+    file = job(model=model, train=train, memory={"device": "cuda", "device_limit": least[1]})
+    run = on_gpu("prompt", "train", file, "--out", folder / "out", "--check=off", "--json")
+    assert "trying blocks of 128 in 2 head groups" in run.err
+    assert run.json()["departures"] == 0 and sizes(folder / "out") == (128, 2, 128)
+    check_peak(run.json(), 1024)
 
 
 def test_without_a_limit_a_plan_takes_what_the_gpu_has_free(folder, job):

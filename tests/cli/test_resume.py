@@ -288,6 +288,7 @@ class TestRefusals:
             ("train.not_finite", '"stop"', '"skip"'),
             ("train.block", "64", "128"),
             ("train.head_groups", "2", "1"),
+            ("train.loss_tile", "8192", "32"),
         ],
     )
     def test_what_changes_the_course_is_told(self, finished, key, before, now):
@@ -303,7 +304,21 @@ class TestRefusals:
         (changed,) = [line for line in told if line != steps]
         assert steps.startswith("train.steps was 2 up to step 2, and is 3 from here on")
         assert changed.startswith(f"{key} was {before} up to step 2, and is {now} from here on")
-        assert ("last bits" in changed) == (key in ("train.block", "train.head_groups"))
+        assert ("last bits" in changed) == (key in ("train.block", "train.head_groups", "train.loss_tile"))
+
+    def test_sizes_that_the_job_leaves_to_memo_stay_those_of_the_run(self, tmp_path, book):
+        (tmp_path / "book.txt").write_bytes(book)
+        train = {"context": 300, "checkpoint_every": 1}
+        first = write_job(tmp_path / "first.toml", SMALL, train | {"block": 48, "head_groups": 1, "loss_tile": 40})
+        expected = memo("train", first, "--out", tmp_path / "run", "--json").json()
+        shutil.rmtree(tmp_path / "run" / "checkpoint-2")
+        then = write_job(tmp_path / "then.toml", SMALL, train | {"block": "auto"})
+        resumed = memo("train", then, "--out", tmp_path / "run", "--resume", "--json")
+        assert resumed.json()["steps"] == 2 and " was " not in resumed.err
+        for digest in ("loss_digest", "grad_digest"):
+            assert resumed.json()[digest] == expected[digest]
+        profile = json.loads((tmp_path / "run" / "plan.json").read_text())["profile"]
+        assert (profile["flow"]["block_tokens"], profile["flow"]["groups"], profile["loss_tile_tokens"]) == (48, 1, 40)
 
     def test_nothing_is_told_when_nothing_changed(self, finished):
         file, run, _ = finished

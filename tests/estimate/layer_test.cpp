@@ -49,5 +49,21 @@ TEST(LayerTime, AttentionOfAPrefixTakesTheSquare) {
   EXPECT_NEAR(half / all, 0.25, 0.001);
 }
 
+// By count, for Qwen3-8B's head: a tile reads and writes 8 bytes a weight of float32 gradients.
+TEST(LossTile, IsABlockOfTheRunOnAGpu) {
+  Training setup = megatron("qwen3-8b", 1, 131072, Recompute::full);
+  setup.execution = Execution::blocks;
+  setup.block = Tokens(16384);  // the planner's; a run has 8192
+  const double rows = 8192, vocab = 151936, hidden = 4096;
+  const Layer on_gpu(setup);
+  EXPECT_EQ(on_gpu.loss_transients(setup.block).value(), std::int64_t(rows * (vocab + hidden) * 2));
+  const model::Dataflow flow = on_gpu.dataflow();
+  const model::Segment& loss = flow.segments[flow.find_segment(model::SegmentRole::loss)];
+  const double a_token = 8 * vocab + 8 * vocab * hidden / rows;  // bytes
+  EXPECT_NEAR(on_gpu.time(loss, false, Tokens(1024)).memory, memory_seconds(setup, 1024 * a_token), 1e-9);
+  setup.hardware.sizes = {.gpu = false};
+  EXPECT_EQ(Layer(setup).loss_transients(setup.block).value(), std::int64_t(64 * (vocab + hidden) * 2));
+}
+
 }  // namespace
 }  // namespace memo::estimate

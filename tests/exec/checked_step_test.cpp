@@ -61,6 +61,14 @@ class Forgetful : public CopyEngine {
   Ticket forgotten_ = -1;
 };
 
+// As of a device that the host would wait for.
+class DistantBytes : public ArenaBytes {
+ public:
+  Result<std::optional<Found>> found() override { return ++asked, ArenaBytes::found(); }
+  [[nodiscard]] bool waits() const override { return true; }
+  int asked = 0;
+};
+
 struct Outcome {
   Status status;
   std::uint64_t digest = 0;
@@ -77,7 +85,10 @@ struct Setting {
   }
   // `forgotten`: the copy whose wait the executor forgets, -1: none.
   Outcome checked(CopyEngine& engine, int forgotten = -1) {
-    ArenaBytes bytes;
+    ArenaBytes here;
+    return checked(engine, here, forgotten);
+  }
+  Outcome checked(CopyEngine& engine, ArenaBytes& bytes, int forgotten = -1) {
     CheckedStep step(plan, arena.data(), compute, engine, bytes);
     Forgetful copies(step.copies(), forgotten);
     const auto ran =
@@ -308,6 +319,27 @@ TEST(CheckedStep, SeveralSequencesOfAStepRunClean) {
   }
 }
 
+// What check mode says, without the call or copy that the error came from.
+std::string check_of(const Outcome& outcome) {
+  const std::string& message = outcome.status.error().message;
+  return message.substr(message.find("check: "));
+}
+
+TEST(CheckedStep, WhatTheHostWouldWaitForIsAskedBeforeParametersChangeAndAtTheEndsOfForwardAndTheStep) {
+  for (const auto& [name, plan] : small_plans(3, 5)) {
+    Setting setting(plan);
+    ImmediateCopies engine(setting.tier);
+    DistantBytes bytes;
+    ASSERT_TRUE(setting.checked(engine, bytes).status) << name;
+    const auto changes = std::ranges::count_if(plan.program.calls, [&](const plan::Call& call) {
+      const model::Stage stage = plan.profile.flow.segments[call.segment].stage;
+      return stage == model::Stage::update || stage == model::Stage::optimizer;
+    });
+    EXPECT_GT(changes, 0);
+    EXPECT_LE(bytes.asked, changes + 2) << name;
+  }
+}
+
 TEST(CheckedStep, ACopyThatIsNotMadeLeavesItsReaderWithoutContent) {
   for (auto [name, plan] : small_plans(2, 2)) {
     const plan::Program whole = plan.program;
@@ -315,10 +347,15 @@ TEST(CheckedStep, ACopyThatIsNotMadeLeavesItsReaderWithoutContent) {
       if (whole.copies[i].direction == Direction::out) continue;
       plan.program.copies.erase(plan.program.copies.begin() + static_cast<std::ptrdiff_t>(i));
       Setting setting(plan);
-      ImmediateCopies engine(setting.tier);
+      Setting distant(plan);
+      ImmediateCopies engine(setting.tier), distant_engine(distant.tier);
       const Outcome outcome = setting.checked(engine);
+      DistantBytes bytes;
+      const Outcome later = distant.checked(distant_engine, bytes);
       plan.program = whole;
       ASSERT_FALSE(outcome.status) << name << ", copy " << i;
+      ASSERT_FALSE(later.status) << name << ", copy " << i;
+      EXPECT_EQ(check_of(later), check_of(outcome)) << name << ", copy " << i;
       const plan::Residency& r = whole.residencies[whole.copies[i].residency];
       EXPECT_THAT(
           outcome.status.error().message,

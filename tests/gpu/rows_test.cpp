@@ -14,10 +14,26 @@ class Rows : public testing::TestWithParam<at::ScalarType> {
   Rows() { at::manual_seed(1); }
   [[nodiscard]] at::Tensor random(at::IntArrayRef sizes) const { return at::randn(sizes).to(GetParam()); }
   [[nodiscard]] double tolerance() const { return GetParam() == at::kFloat ? 2e-6 : 1e-2; }
+  // Calls f(T{}, n): with accesses of 16 bytes, where rows allow them, else of one value.
   template <class F>
-  void with_type(const F& f) const {
-    if (GetParam() == at::kFloat) return f(float{});
-    f(c10::BFloat16{});
+  void with_type(bool is_wide, const F& f) const {
+    const auto with = [&](auto t) {
+      using T = decltype(t);
+      if (is_wide)
+        f(t, std::integral_constant<int, wide<T>>{});
+      else
+        f(t, std::integral_constant<int, 1>{});
+    };
+    if (GetParam() == at::kFloat) return with(float{});
+    with(c10::BFloat16{});
+  }
+  // Calls `run`, which returns results, with both accesses: they are of the same bits. Returns them.
+  template <class F>
+  static std::vector<at::Tensor> with_both(const F& run) {
+    const std::vector<at::Tensor> single = run(false), many = run(true);
+    EXPECT_EQ(single.size(), many.size());
+    for (std::size_t i = 0; i < single.size(); ++i) EXPECT_TRUE(at::equal(single[i], many[i])) << i;
+    return many;
   }
   // The largest difference, over the largest value.
   static double difference(const at::Tensor& a, const at::Tensor& b) {
@@ -34,7 +50,7 @@ libtorch::Parameter parameter(const at::Tensor& value) {
 }
 
 TEST_P(Rows, Norms) {
-  const std::int64_t rows = 9, columns = 200;
+  const int rows = 9, columns = 200;
   for (const bool layer : {false, true}) {
     const at::Tensor x = random({rows, columns}) + 1;
     const libtorch::Norm norm{parameter(random({columns})), parameter(layer ? random({columns}) : at::Tensor()), layer,
@@ -44,23 +60,28 @@ TEST_P(Rows, Norms) {
     libtorch::normalise(x, norm, wanted);
     libtorch::normalise_backward(x, norm, wanted_d);
 
-    const at::Tensor y = at::empty_like(x), dx = d.clone();
-    at::Tensor d_weight = at::empty({columns}), d_bias = at::empty({columns});
-    with_type([&](auto t) {
-      using T = decltype(t);
-      const T *weight = data<T>(norm.weight.value), *bias = data<T>(norm.bias.value);
-      std::vector<Statistics> of_rows;
-      for (std::int64_t r = 0; r < rows; ++r) {
-        norm_row(HostTeam{}, data<T>(x) + r * columns, weight, bias, data<T>(y) + r * columns, columns, layer, 1e-5f);
-        of_rows.push_back(statistics(HostTeam{}, data<T>(x) + r * columns, columns, layer, 1e-5f));
-      }
-      for (std::int64_t i = 0; i < columns; ++i)
-        norm_column(data<T>(x), data<T>(d), of_rows.data(), rows, columns, i, data<float>(d_weight),
-                    layer ? data<float>(d_bias) : nullptr);
-      for (std::int64_t r = 0; r < rows; ++r)
-        norm_backward_row(HostTeam{}, data<T>(x) + r * columns, weight, data<T>(dx) + r * columns,
-                          of_rows[static_cast<std::size_t>(r)], columns, layer);
+    const auto results = with_both([&](bool is_wide) {
+      const at::Tensor y = at::empty_like(x), dx = d.clone();
+      const at::Tensor d_weight = at::empty({columns}), d_bias = at::zeros({columns});
+      with_type(is_wide, [&](auto t, auto n) {
+        using T = decltype(t);
+        const T *weight = data<T>(norm.weight.value), *bias = data<T>(norm.bias.value);
+        std::vector<Statistics> of_rows;
+        for (int r = 0; r < rows; ++r) {
+          norm_row<n>(HostTeam{}, data<T>(x) + r * columns, weight, bias, data<T>(y) + r * columns, columns, layer,
+                      1e-5f);
+          of_rows.push_back(statistics<n>(HostTeam{}, data<T>(x) + r * columns, columns, layer, 1e-5f));
+        }
+        for (int i = 0; i < columns; i += n)
+          norm_columns<n>(data<T>(x), data<T>(d), of_rows.data(), rows, columns, i, data<float>(d_weight),
+                          layer ? data<float>(d_bias) : nullptr);
+        for (int r = 0; r < rows; ++r)
+          norm_backward_row<n>(HostTeam{}, data<T>(x) + r * columns, weight, data<T>(dx) + r * columns,
+                               of_rows[static_cast<std::size_t>(r)], columns, layer);
+      });
+      return std::vector{y, dx, d_weight, d_bias};
     });
+    const at::Tensor &y = results[0], &dx = results[1], &d_weight = results[2], &d_bias = results[3];
     EXPECT_LT(difference(y, wanted), tolerance());
     EXPECT_LT(difference(dx, wanted_d), tolerance());
     EXPECT_LT(difference(d_weight, norm.weight.gradient), tolerance());
@@ -71,34 +92,45 @@ TEST_P(Rows, Norms) {
 }
 
 TEST_P(Rows, Activations) {
-  const std::int64_t rows = 5, columns = 33;
-  for (const auto activation : {model::Activation::silu, model::Activation::gelu_tanh}) {
-    const bool gated = activation == model::Activation::silu;
-    const at::Tensor h = random({rows, columns * (gated ? 2 : 1)}) * 3, da = random({rows, columns});
-    at::Tensor wanted = at::empty_like(da), wanted_a = da.clone(), wanted_dh = at::empty_like(h);
-    libtorch::activate(h, activation, wanted);
-    libtorch::activate_backward(h, activation, wanted_a, wanted_dh);
-    const at::Tensor a = at::empty_like(da), back = da.clone(), dh = at::empty_like(h);
-    with_type([&](auto t) {
-      using T = decltype(t);
-      for (std::int64_t i = 0; i < rows * columns; ++i) {
-        if (gated) {
-          silu_value(data<T>(h), data<T>(a), columns, i / columns, i % columns);
-          silu_backward_value(data<T>(h), data<T>(back), data<T>(dh), columns, i / columns, i % columns);
-        } else {
-          gelu_value(data<T>(h), data<T>(a), i);
-          gelu_backward_value(data<T>(h), data<T>(back), data<T>(dh), i);
-        }
-      }
-    });
-    EXPECT_LT(difference(a, wanted), tolerance());
-    EXPECT_LT(difference(back, wanted_a), tolerance());
-    EXPECT_LT(difference(dh, wanted_dh), tolerance());
+  for (const std::int64_t columns : {40, 33}) {  // the latter have no accesses of 16 bytes
+    const std::int64_t rows = 5;
+    for (const auto activation : {model::Activation::silu, model::Activation::gelu_tanh}) {
+      const bool gated = activation == model::Activation::silu;
+      const std::int64_t inner = columns * (gated ? 2 : 1);
+      const at::Tensor h = random({rows, inner}) * 3, da = random({rows, columns});
+      at::Tensor wanted = at::empty_like(da), wanted_a = da.clone(), wanted_dh = at::empty_like(h);
+      libtorch::activate(h, activation, wanted);
+      libtorch::activate_backward(h, activation, wanted_a, wanted_dh);
+      const auto results = with_both([&](bool is_wide) {
+        const at::Tensor a = at::empty_like(da), back = da.clone(), dh = at::empty_like(h);
+        with_type(is_wide && columns == 40, [&](auto t, auto n) {
+          using T = decltype(t);
+          EXPECT_EQ(all_wide<T>(columns, data<T>(h), data<T>(a)), columns == 40);
+          for (std::int64_t r = 0; r < rows; ++r)
+            for (std::int64_t i = 0; i < columns; i += n) {
+              const std::int64_t first = r * inner + i, of_a = r * columns + i;
+              const T* gate = data<T>(h) + first;
+              T* d_gate = data<T>(dh) + first;
+              if (gated) {
+                silu_values<n>(gate, gate + columns, data<T>(a) + of_a);
+                silu_backward_values<n>(gate, gate + columns, data<T>(back) + of_a, d_gate, d_gate + columns);
+              } else {
+                gelu_values<n>(gate, data<T>(a) + of_a);
+                gelu_backward_values<n>(gate, data<T>(back) + of_a, d_gate);
+              }
+            }
+        });
+        return std::vector{a, back, dh};
+      });
+      EXPECT_LT(difference(results[0], wanted), tolerance());
+      EXPECT_LT(difference(results[1], wanted_a), tolerance());
+      EXPECT_LT(difference(results[2], wanted_dh), tolerance());
+    }
   }
 }
 
 TEST_P(Rows, HeadsAreNormedAndTurned) {
-  const std::int64_t tokens = 7, dim = 16;
+  const int tokens = 7, dim = 16;
   for (const bool normed : {false, true}) {
     libtorch::Heads heads{1, 1, 1, dim, {}, {}, {}, {}, normed ? 1.0f : 1.25f};
     for (int j = 0; j < dim / 2; ++j)
@@ -114,22 +146,27 @@ TEST_P(Rows, HeadsAreNormedAndTurned) {
     libtorch::split_heads(qk, raw.narrow(1, 2 * dim, dim), heads, positions, {wanted});
     libtorch::split_heads_backward({d}, qk, heads, positions, wanted_raw);
 
-    at::Tensor y = at::empty({tokens, dim}, raw.options()), dx = at::empty_like(y), d_weight = at::zeros({tokens, dim});
-    with_type([&](auto t) {
-      using T = decltype(t);
-      for (std::int64_t r = 0; r < tokens; ++r) {
-        const Head<T> head{heads.frequencies.data(),
-                           heads.rotation_scale,
-                           positions[r].item<std::int64_t>(),
-                           normed ? data<T>(heads.query_norm->weight.value) : nullptr,
-                           1e-6f,
-                           dim};
-        const T* x = data<T>(qk) + r * 2 * dim;
-        turn_head(HostTeam{}, head, x, data<T>(y) + r * dim);
-        turn_head_backward(HostTeam{}, head, data<T>(d) + r * 3 * dim, x, data<T>(dx) + r * dim,
-                           data<float>(d_weight) + r * dim);
-      }
+    const auto results = with_both([&](bool is_wide) {
+      const at::Tensor y = at::empty({tokens, dim}, raw.options()), dx = at::empty_like(y);
+      const at::Tensor d_weight = at::zeros({tokens, dim});
+      with_type(is_wide, [&](auto t, auto n) {
+        using T = decltype(t);
+        for (std::int64_t r = 0; r < tokens; ++r) {
+          const Head<T> head{heads.frequencies.data(),
+                             heads.rotation_scale,
+                             positions[r].item<std::int64_t>(),
+                             normed ? data<T>(heads.query_norm->weight.value) : nullptr,
+                             1e-6f,
+                             dim};
+          const T* x = data<T>(qk) + r * 2 * dim;
+          turn_head<n>(HostTeam{}, head, x, data<T>(y) + r * dim);
+          turn_head_backward<n>(HostTeam{}, head, data<T>(d) + r * 3 * dim, x, data<T>(dx) + r * dim,
+                                data<float>(d_weight) + r * dim);
+        }
+      });
+      return std::vector{y, dx, d_weight};
     });
+    const at::Tensor &y = results[0], &dx = results[1], &d_weight = results[2];
     EXPECT_LT(difference(y, wanted.narrow(1, 0, dim)), tolerance());
     EXPECT_LT(difference(dx, wanted_raw.narrow(1, 0, dim)), tolerance());
     if (normed) {
@@ -139,21 +176,35 @@ TEST_P(Rows, HeadsAreNormedAndTurned) {
 }
 
 TEST_P(Rows, CrossEntropy) {
-  const std::int64_t rows = 6, columns = 1000;
+  const int rows = 6, columns = 1000;
   const at::Tensor logits = random({rows, columns}) * 5;
   at::Tensor targets = at::randint(columns, {rows}, at::kLong);
   targets[2] = -1;
   at::Tensor wanted_d = logits.clone();
-  const at::Tensor wanted = at::empty({rows}, at::kDouble), losses = at::empty({rows}, at::kDouble);
+  const at::Tensor wanted = at::empty({rows}, at::kDouble);
   libtorch::cross_entropy_in_place(wanted_d, targets, 0.25, wanted);
-  with_type([&](auto t) {
-    using T = decltype(t);
-    for (std::int64_t r = 0; r < rows; ++r)
-      cross_entropy_row(HostTeam{}, data<T>(logits) + r * columns, targets[r].item<std::int64_t>(), columns, true,
-                        0.25f, data<double>(losses) + r);
+  const auto results = with_both([&](bool is_wide) {
+    const at::Tensor both = logits.clone(), losses = at::empty({rows}, at::kDouble);
+    with_type(is_wide, [&](auto t, auto n) {
+      using T = decltype(t);
+      for (int r = 0; r < rows; ++r)
+        cross_entropy_row<n>(HostTeam{}, data<T>(both) + r * columns, targets[r].item<std::int64_t>(), columns, true,
+                             0.25f, data<double>(losses) + r);
+    });
+    return std::vector{losses, both};
   });
-  EXPECT_LT(difference(losses, wanted), 1e-6);
-  EXPECT_LT(difference(logits, wanted_d), tolerance());
+  EXPECT_LT(difference(results[0], wanted), 1e-6);
+  EXPECT_LT(difference(results[1], wanted_d), tolerance());
+}
+
+// Where rows do not begin at multiples of 16 bytes.
+TEST(AllWide, LooksAtWidthsAndAddresses) {
+  alignas(16) const float row[16] = {};
+  EXPECT_TRUE(all_wide<float>(12, row, row + 4));
+  EXPECT_FALSE(all_wide<float>(13, row));
+  EXPECT_FALSE(all_wide<float>(12, row, row + 1));
+  EXPECT_TRUE(all_wide<float>(12, row, static_cast<const float*>(nullptr))) << "of a norm without bias";
+  EXPECT_FALSE(all_wide<c10::BFloat16>(12, row)) << "8 values of bfloat16";
 }
 
 INSTANTIATE_TEST_SUITE_P(DTypes, Rows, testing::Values(at::kFloat, at::kBFloat16),

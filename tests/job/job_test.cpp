@@ -310,6 +310,7 @@ TEST_F(JobFile, EveryKeySaysWhatItsChangeMeansToARunThatGoesOn) {
       {"train.block", "\"auto\"", "\"auto\"", rounding},
       {"train.head_groups", "1", "1", rounding},
       {"train.attention", "\"flash2\"", "\"flash2\"", rounding},
+      {"train.loss_tile", "64", "64", rounding},
       {"train.batch", "2", "2", same},
       {"train.steps", "21", "21", course},
       {"train.lr", "3e-4", "0.0003", course},
@@ -357,6 +358,23 @@ TEST_F(JobFile, TheValueOfEachKeyHasAPlace) {
   EXPECT_EQ(place_of(*job, "train.context"), file().string() + ":4");
   EXPECT_EQ(place_of(*job, "train.steps"), "--set train.steps=5");
   EXPECT_EQ(place_of(*job, "train.lr"), file().string() + ", by default");
+}
+
+TEST_F(JobFile, ARunsSizesStandWhereTheJobLeavesThemToMemo) {
+  const Job before =
+      *read(least, {"train.block=512", "train.head_groups=2", "train.loss_tile=64", "memory.device=cuda"});
+  std::map<std::string, std::string> keys;
+  for (const KeyValue& key : key_values(before)) keys[key.name] = key.value;
+  const Job all = as_before(*read(least), keys);
+  EXPECT_EQ(all.train.block, Tokens(512));
+  EXPECT_EQ(all.train.head_groups, 2);
+  EXPECT_EQ(all.train.loss_tile, Tokens(64));
+  EXPECT_EQ(all.memory.device, "auto");
+  const Job some = as_before(*read(least, {"train.block=1024", "train.steps=7"}), keys);
+  EXPECT_EQ(some.train.block, Tokens(1024)) << "the job's own";
+  EXPECT_EQ(some.train.head_groups, 2);
+  EXPECT_EQ(some.train.steps, 7);
+  EXPECT_EQ(as_before(*read(least), {{"train.block", "3"}, {"train.loss_tile", "x"}}).train.block, Tokens(0));
 }
 
 TEST(JobFileMissing, IsNamed) {

@@ -58,6 +58,43 @@ TEST(ArenaTest, MemoryOfAnotherDeviceIsKeptAndCountsWhole) {
   EXPECT_TRUE(freed);
 }
 
+TEST(ArenaTest, ItsMemoryStaysUntilTheLastBlockThereIsFreed) {
+  install_allocator();
+  bool freed = false;
+  auto memory = std::shared_ptr<std::byte>(new (std::align_val_t(64)) std::byte[256], [&](std::byte* begin) {
+    freed = true;
+    operator delete[](begin, std::align_val_t(64));
+  });
+  auto arena = std::make_unique<Arena>(memory, Bytes(256));
+  std::byte* const data = memory.get();
+  memory.reset();
+  at::Tensor first, second;
+  {
+    const std::vector<PlannedRequest> requests{{Bytes(64), data, true}, {Bytes(128), data + 128, true}};
+    const PlannedScope scope(requests);
+    first = at::empty({16}), second = at::empty({32});
+  }
+  EXPECT_EQ(second.const_data_ptr(), data + 128);
+  EXPECT_EQ(blocks_in_arena(data), 2);
+  first.reset();
+  EXPECT_EQ(blocks_in_arena(data), 1);
+  arena.reset();
+  EXPECT_FALSE(freed);
+  EXPECT_TRUE(in_arena(data));
+  second.fill_(1);
+  second.reset();
+  EXPECT_TRUE(freed);
+  EXPECT_FALSE(in_arena(data));
+}
+
+TEST(ArenaTest, MayBeCleared) {
+  Arena arena = *Arena::map(Bytes(10 * page));
+  std::memset(arena.data(), 1, static_cast<std::size_t>(10 * page));
+  arena.clear();
+  EXPECT_EQ(arena.resident(), Bytes(0));
+  EXPECT_EQ(arena.data()[page], std::byte{0});
+}
+
 TEST(ArenaTest, MovesLeaveOneOwner) {
   Arena a = *Arena::map(Bytes(page));
   std::byte* data = a.data();

@@ -8,6 +8,7 @@
 #include <set>
 #include <tuple>
 
+#include "memo/libtorch/measure/block_time.h"
 #include "memo/planner/planner.h"
 #include "tests/libtorch/tiny_job.h"
 
@@ -123,15 +124,34 @@ TEST_F(ProfilerTest, WhatHoldsAClassHasItsBytes) {
   EXPECT_EQ(row(TensorRole::mlp_inner), Bytes(2 * 48 * 2));
 }
 
-TEST_F(ProfilerTest, HeadGroupsLeaveEachThreadAQueryHeadUnlessTheJobSaysHowMany) {
-  const model::Shape shape = shape_of(job);  // 4 query heads, 2 key heads
-  EXPECT_EQ(job_groups(job, shape), 2);
-  job.train.head_groups = 1;
-  EXPECT_EQ(job_groups(job, shape), 1);
+TEST_F(ProfilerTest, SizesAreTheDevicesUnlessTheJobSaysThem) {
+  job.train.context = Tokens(4000);
+  job.train.block = Tokens(0);
   job.train.head_groups = 0;
-  EXPECT_EQ(job_groups(job, shape), 2) << "of one thread";
-  at::set_num_threads(4);
-  EXPECT_EQ(job_groups(job, shape), 1) << "of four";
+  plan::Profile made = profile();
+  EXPECT_EQ(made.flow.block, Tokens(512)) << "of at least four blocks";
+  EXPECT_EQ(made.flow.groups, 2) << "of 4 query and 2 key heads, for one thread";
+  EXPECT_EQ(made.loss_tile, Tokens((8 << 20) / (shape_of(job).vocab * 4))) << "8 MiB of logits";
+  EXPECT_TRUE(made.blocks_measured.empty()) << "there was no choice";
+  job.train.context = Tokens(300);
+  job.train.block = Tokens(128);
+  job.train.head_groups = 1;
+  job.train.loss_tile = Tokens(32);
+  made = profile();
+  EXPECT_EQ(made.flow.block, Tokens(128));
+  EXPECT_EQ(made.flow.groups, 1);
+  EXPECT_EQ(made.loss_tile, Tokens(32));
+}
+
+TEST_F(ProfilerTest, TokensAreTimedInBlocksOfEverySize) {
+  const std::vector<Tokens> blocks{Tokens(16), Tokens(64)};
+  const auto measured = time_blocks(shape_of(job), job.model.dtype, 2, blocks, device);
+  ASSERT_TRUE(measured);
+  ASSERT_EQ(measured->size(), 2);
+  for (std::size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ((*measured)[i].block, blocks[i]);
+    EXPECT_GT((*measured)[i].per_token, Seconds(0));
+  }
 }
 
 }  // namespace

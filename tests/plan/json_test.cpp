@@ -115,6 +115,12 @@ void expect_equal(const Profile& a, const Profile& b) {
     EXPECT_EQ(a.fixed[i].name, b.fixed[i].name);
     EXPECT_EQ(a.fixed[i].bytes, b.fixed[i].bytes);
   }
+  EXPECT_EQ(a.loss_tile, b.loss_tile);
+  ASSERT_EQ(a.blocks_measured.size(), b.blocks_measured.size());
+  for (std::size_t i = 0; i < a.blocks_measured.size(); ++i) {
+    EXPECT_EQ(a.blocks_measured[i].block, b.blocks_measured[i].block);
+    EXPECT_EQ(a.blocks_measured[i].per_token, b.blocks_measured[i].per_token);
+  }
   ASSERT_EQ(a.tiers.size(), b.tiers.size());
   for (std::size_t i = 0; i < a.tiers.size(); ++i) {
     const Tier &s = a.tiers[i], &t = b.tiers[i];
@@ -171,7 +177,9 @@ TEST_F(PlanFile, ReadsAPlanAsItWasWritten) {
 }
 
 TEST_F(PlanFile, ReadsAProfileAsItWasWritten) {
-  const Profile profile = tiny_profile();
+  Profile profile = tiny_profile();
+  profile.loss_tile = Tokens(512);
+  profile.blocks_measured = {{Tokens(1024), Seconds(0.1 + 0.2)}, {Tokens(2048), Seconds(1e-7)}};
   ASSERT_TRUE(write_profile(profile, path_).has_value());
   const Result<Profile> read = read_profile(path_);
   ASSERT_TRUE(read.has_value()) << read.error().message;
@@ -192,8 +200,8 @@ TEST_F(PlanFile, AProfileNamesItsKernelOfAttention) {
   EXPECT_THAT(read_profile(path_).error().message, HasSubstr("attention takes -1 seconds"));
 }
 
-// Version 3 has no such keys; each kind of device had one kernel.
-TEST_F(PlanFile, AProfileOfVersion3IsOfTheKernelOfItsTime) {
+// Version 3 has no such keys; each kind of device had one kernel, and the loss a CPU's tiles.
+TEST_F(PlanFile, AProfileOfVersion3IsOfTheKernelAndSizesOfItsTime) {
   for (const std::string device : {"cpu, 2 threads", "NVIDIA H200"}) {
     Profile profile = tiny_profile();
     profile.device = device;
@@ -202,14 +210,25 @@ TEST_F(PlanFile, AProfileOfVersion3IsOfTheKernelOfItsTime) {
     json["version"] = 3;
     put(json.dump(1));
     EXPECT_THAT(read_profile(path_).error().message, HasSubstr("attention"));  // a key that version 3 does not know
-    json.erase("attention");
-    json.erase("attention_measured");
+    for (const char* key : {"attention", "attention_measured", "loss_tile_tokens", "blocks_measured"}) json.erase(key);
     put(json.dump(1));
     const Result<Profile> read = read_profile(path_);
     ASSERT_TRUE(read.has_value()) << read.error().message;
     profile.attention = device == "NVIDIA H200" ? "flash2" : "cpu";
     expect_equal(*read, profile);
+    edit("\"version\": 3", "\"version\": 2");
+    EXPECT_THAT(read_profile(path_).error().message, HasSubstr("this Memo reads version 3 to 4"));
   }
+}
+
+TEST_F(PlanFile, WritesNoProfileWithSizesThatCannotBe) {
+  Profile profile = tiny_profile();
+  profile.loss_tile = Tokens(-1);
+  EXPECT_THAT(write_profile(profile, path_).error().message, HasSubstr("a loss tile has -1 tokens"));
+  profile = tiny_profile();
+  profile.blocks_measured = {{Tokens(1024), Seconds(0)}};
+  EXPECT_THAT(write_profile(profile, path_).error().message,
+              HasSubstr("a block of 1024 tokens was measured to take 0"));
 }
 
 // A profile with a trace of every call, which allocates nothing.

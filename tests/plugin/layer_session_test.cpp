@@ -276,7 +276,8 @@ TEST_F(LayerSessions, PlansForOtherLayersAreRefused) {
   auto plan = planner::make_plan(*from.profile(Tokens(2 * block)), {"resident", Bytes(0), 0});
   model::LayerShape other = from.options().shape;
   other.layers = 2;
-  EXPECT_FALSE(LayerSession::open(*std::move(plan), other, at::kFloat, {}, calls, *device).has_value());
+  EXPECT_FALSE(
+      LayerSession::open(*std::move(plan), other, at::kFloat, job::MemoryLimits{}, calls, *device).has_value());
 }
 
 }  // namespace

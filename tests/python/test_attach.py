@@ -66,9 +66,48 @@ def test_sizes_are_those_of_job_toml(row, monkeypatch):
 
 
 @pytest.mark.parametrize("row", table("auto_blocks.csv"), ids=lambda row: row["context"])
-def test_blocks_of_auto_are_those_of_job_toml(row, monkeypatch):
-    """tests/plan/for_job_test.cpp reads the same table."""
-    assert planning_of(monkeypatch, context=int(row["context"])).block == int(row["block"])
+def test_blocks_of_auto_are_those_of_job_toml(row):
+    """tests/model/device_sizes_test.cpp reads the same table."""
+    assert memo._core.blocks(torch.device("cpu"), int(row["context"])) == [int(row["block"])]
+
+
+def test_smaller_blocks_are_taken_where_nothing_else_fits(ids):
+    limits = dict(context=1024, strategy="recompute")
+    with memo.attached(families.make("llama"), block=128, **limits) as small:
+        peak, outside = small.plan.describe()["device_peak"], small._planning._outside(1024)
+    with memo.attached(families.make("llama"), **limits) as usual:
+        assert usual.block == 256 and usual.plan.describe()["device_peak"] > peak
+    with memo.attached(families.make("llama"), device_limit=outside + peak, **limits) as short:
+        assert short.block == 128 and short.plan.describe()["block"] == 128
+        loss, _ = families.step(short.model, input_ids=ids, labels=ids)
+        assert short.departures == (0, []) and short.last
+    assert loss == pytest.approx(families.step(families.make("llama"), input_ids=ids, labels=ids)[0], rel=1e-5)
+    with pytest.raises(ValueError, match="smallest limit"):
+        memo.attach(families.make("llama"), device_limit=outside + 4096, **limits)
+    with pytest.raises(ValueError, match="smallest limit"):
+        memo.attach(families.make("llama"), device_limit=outside + peak, block=256, **limits)
+
+
+def test_among_several_blocks_the_best_by_time_is_taken(ids, monkeypatch):
+    seen = []
+    monkeypatch.setattr(memo.planning._core, "blocks", lambda place, context: [64, 128])
+    monkeypatch.setattr(memo.planning._core, "best_block", lambda times: seen.append(times) or 64)
+    model = families.make("llama")
+    with memo.attached(model, context=384) as attachment:
+        assert attachment.block == 64
+        chosen = families.step(model, input_ids=ids, labels=ids)
+    times, = seen
+    assert list(times) == [64, 128] and all(seconds > 0 for seconds in times.values())
+    with memo.attached(model, context=384, block=64):
+        given = families.step(model, input_ids=ids, labels=ids)
+    assert chosen[0] == given[0] and all(torch.equal(chosen[1][name], d) for name, d in given[1].items())
+
+
+def test_a_plan_brings_its_block(tmp_path):
+    with memo.attached(families.make("llama"), context=384, block=96) as attachment:
+        attachment.plan.save(str(tmp_path / "plan.json"))
+    with memo.attached(families.make("llama"), context=384, plan=tmp_path / "plan.json") as attachment:
+        assert attachment.block == 96
 
 
 def test_a_model_without_decoder_layers_is_refused():

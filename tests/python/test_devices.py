@@ -94,6 +94,7 @@ def check(family, place, length, batch, options):
     exact = floats(families.step(families.make(family, torch.bfloat16).float().to(place), **given))
     plain = families.differences(floats(families.step(model, **given)), exact)
     with warnings.catch_warnings(record=True) as said, memo.attached(model, context=384, block=128, **options) as attachment:
+        assert attachment._head.tile == attachment.block == 128
         said = [str(one.message) for one in said]
         assert [line for line in said if " GiB: what " + str(model.device) + " has free, less a reserve" in line], said
         for _ in range(2):

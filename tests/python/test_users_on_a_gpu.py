@@ -133,6 +133,30 @@ def test_cudnn_s_attention_on_a_gpu_is_the_plain_model_s():
         memo.attach(model, attention="flash9", **OPTIONS)
 
 
+@on_gpu
+@pytest.mark.parametrize("tier", [{"host_limit": "64MiB"}, pytest.param({"disk": "/var/tmp"}, marks=pytest.mark.slow)])
+def test_memory_of_lengths_that_take_turns_on_a_gpu_is_taken_once_and_given_back(tier):
+    """Though the last loss is still there."""
+    counts = getattr(sys.modules.get("emulated_torch"), "calls", lambda function: 0)  # of a real GPU the free memory tells
+    batches = {length: there(batch_of(length)) for length in (384, 150)}
+    model, free, digests = families.make("llama", torch.bfloat16).cuda(), [], {}
+    with memo.attached(model, strategy="offload", check=False, **OPTIONS, **tier) as attachment:
+        for _ in range(3):
+            for length, batch in batches.items():
+                model.zero_grad(set_to_none=True)
+                loss = model(**batch).loss
+                loss.backward()
+                digest = [loss.detach(), *(p.grad.clone() for p in model.parameters())]
+                assert all(map(torch.equal, digest, digests.setdefault(length, digest)))
+                assert attachment.device_peak <= attachment.plan.describe()["device_peak"] + 4096
+            if not free:  # PyTorch's allocator has enough from here on
+                [torch.empty(1 << 20, dtype=torch.uint8, device="cuda") for _ in range(16)].clear()
+            free.append([torch.cuda.mem_get_info()[0], counts("cudaMalloc"), counts("cudaHostRegister")])
+        torch.cuda.empty_cache()
+        arena, before = attachment.plan.describe()["device_peak"], torch.cuda.mem_get_info()[0]
+    assert free[1] == free[2] and torch.cuda.mem_get_info()[0] >= before + arena
+
+
 @pytest.mark.slow
 @on_gpu
 def test_gradient_checkpointing_on_a_gpu_is_the_plan_s_choice():

@@ -23,6 +23,7 @@ Result<estimate::Hardware> measure_here(const Path& disk, const model::Shape& sh
   here.attention = {{"memo", rates.attention_forward, rates.attention_backward, rates.attention_half}};
   here.shares = {.matmul = 1, .fp8 = 1, .matmul_half = 0, .attention = 1, .memory = 1, .link = 1};  // all are measured
   here.runtime = Bytes(0);
+  here.sizes = {.gpu = false, .threads = machine.cores};
   here.source = "measured";
   return here;
 }

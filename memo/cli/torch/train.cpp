@@ -13,12 +13,24 @@
 #include "memo/cli/torch/device.h"
 #include "memo/cli/torch/progress.h"
 #include "memo/libtorch/train/run_folder.h"
-#include "memo/libtorch/train/run_start.h"
 #include "memo/plan/for_job.h"
 #include "memo/report/event_file.h"
+#include "memo/store/checkpoint_files.h"
 
 namespace memo::cli {
 namespace {
+
+// The job with the sizes and the kernel of attention of the run so far, which a new plan of it keeps on the same kind
+// of device.
+job::Job as_in_run(const job::Job& job, const Path& run, const DeviceHere& device) {
+  const Result<std::optional<Path>> name = store::newest_checkpoint_name(run);
+  if (!name || !*name) return job;
+  const Result<store::CheckpointState> state = store::read_state(run / **name);
+  if (!state) return job;
+  const auto before = state->keys.find("memory.device");
+  const std::string now = device->of_tensors().is_cpu() ? "\"cpu\"" : "\"cuda\"";
+  return before != state->keys.end() && before->second == now ? job::as_before(job, state->keys) : job;
+}
 
 Result<plan::Plan> find_plan(const TrainOptions& options, const job::Job& job, const DeviceHere& device) {
   if (options.plan) {
@@ -26,7 +38,9 @@ Result<plan::Plan> find_plan(const TrainOptions& options, const job::Job& job, c
     MEMO_CHECKED(plan::check_for_job(plan.profile, job, *options.plan + ": the plan"));
     return plan;
   }
-  return plan_job(job, options.profile, options.strategy, measure_on(device));
+  const bool goes_on = options.resume && !options.profile;
+  return plan_job(job, goes_on ? as_in_run(job, options.out, device) : job, options.profile, options.strategy,
+                  measure_on(device));
 }
 
 // Plans by the same profile, with at most `room` on the disk.
@@ -85,9 +99,6 @@ Status train(const TrainOptions& options, job::Job job) {
   MEMO_TRY(const DeviceHere device, open_device(job));
   if (!options.plan) {
     MEMO_TRY(job, with_device_limit(std::move(job), *device));
-    if (options.resume) {
-      MEMO_TRY(job, libtorch::with_choices_of(options.out, std::move(job), *device));
-    }
   }
   MEMO_TRY(plan::Plan plan, find_plan(options, job, device));
   if (!options.json) say(describe(plan));

@@ -1,7 +1,6 @@
 // Profiles of a job: traces by the recorder, times from a few steps of one layer, rates of the tier.
 #include "memo/libtorch/measure/profiler.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/ops/randint.h>
 #include <fmt/format.h>
 
@@ -11,6 +10,7 @@
 #include "memo/base/median.h"
 #include "memo/corpus/dataset.h"
 #include "memo/libtorch/measure/attention_choice.h"
+#include "memo/libtorch/measure/block_time.h"
 #include "memo/libtorch/measure/recorder.h"
 #include "memo/libtorch/measure/tier_profile.h"
 #include "memo/libtorch/memory/allocator.h"
@@ -39,19 +39,19 @@ class Profiler {
            const std::function<void(const std::string&)>& say, const Path& python)
       : job_(job), shape_(shape), one_layer_(shape), device_(device), say_(say), python_(python) {
     one_layer_.layers = 1;
-    groups_ = job_groups(job, shape);
-    block_ = plan::job_block(job);
     element_bytes_ = job.model.dtype == job::DType::bfloat16 ? 2 : 4;
   }
 
   Result<plan::Profile> run() {
-    MEMO_TRY(attention_kernel_, choose_attention(attention_kernels(device_.of_tensors().type()), job_.train.attention,
-                                                 core_calls(), device_, say_));
     plan::Profile profile;
     profile.model = fmt::format("{} {} x {}, {}", shape_.family, shape_.layers, shape_.hidden,
                                 element_bytes_ == 2 ? "bfloat16" : "float32");
     profile.device = device_.name();
     profile.fixed = plan::fixed_memory(shape_, job_.model.dtype);
+    MEMO_TRY(profile.blocks_measured, choose_sizes());
+    profile.loss_tile = loss_tile_;
+    MEMO_TRY(attention_kernel_, choose_attention(attention_kernels(device_.of_tensors().type()), job_.train.attention,
+                                                 core_calls(), device_, say_));
     MEMO_CHECKED(record_at(shape_, job_.train.context, profile));
     for (const Tokens context : contexts()) MEMO_CHECKED(measure(context));
     MEMO_TRY(const Length length, usual_length());
@@ -85,6 +85,28 @@ class Profiler {
             job_.data.documents_apart,
             job_.train.context.value() <= longest_in_order};
   }
+
+  // Decides on sizes that the job leaves to Memo; returns the times by which a block was chosen among several.
+  Result<std::vector<model::BlockTime>> choose_sizes() {
+    const model::DeviceSizes sizes = sizes_of(device_);
+    const job::TrainOptions& train = job_.train;
+    groups_ = train.head_groups > 0 ? train.head_groups : sizes.groups(shape_.heads, shape_.kv_heads);
+    std::vector<model::BlockTime> measured;
+    if (train.block > Tokens(0)) {
+      block_ = std::min(train.block, train.context);
+    } else {
+      const std::vector<Tokens> blocks = sizes.blocks(train.context);
+      if (blocks.size() > 1) {
+        MEMO_TRY(measured, time_blocks(one_layer_, job_.model.dtype, groups_, blocks, device_));
+      }
+      block_ = measured.empty() ? blocks.front() : model::best_block(measured);
+    }
+    if (say_ && !measured.empty()) say_(fmt::format("profile: blocks of {} tokens", block_.value()));
+    const Bytes row(shape_.vocab * element_bytes_);
+    loss_tile_ = train.loss_tile > Tokens(0) ? train.loss_tile : sizes.loss_tile(block_, row);
+    return measured;
+  }
+
   // Whether a segment's time does not depend on the context.
   static bool once_a_step(model::Stage stage) {
     return stage == model::Stage::update || stage == model::Stage::optimizer;
@@ -147,7 +169,7 @@ class Profiler {
     ModelState state(
         one_layer_, job_.model.dtype, [&](const StateGroup& group) { return whole.regions(memory.data(), group); },
         nullptr, place);
-    const Decoder decoder(one_layer_, groups_, state.parameters(), attention_kernel_.kernel);
+    const Decoder decoder(one_layer_, groups_, state.parameters(), loss_tile_, attention_kernel_.kernel);
     const LossSum no_loss = LossSum::on(place);
     DecoderSegments segments(
         flow, decoder,
@@ -166,6 +188,7 @@ class Profiler {
     if (say_) say_(fmt::format("profile: one layer at {} tokens", context.value()));
     plan::Profile small;
     small.fixed = plan::fixed_memory(one_layer_, job_.model.dtype);
+    small.loss_tile = loss_tile_;
     MEMO_CHECKED(record_at(one_layer_, context, small));
     MEMO_TRY(plan::Plan plan, planner::make_plan(small, {"resident", Bytes(0), 0}));
     MEMO_TRY(auto session, Session::open(std::move(plan), one_layer_, job_, device_));
@@ -211,7 +234,7 @@ class Profiler {
   Device& device_;
   const std::function<void(const std::string&)>& say_;
   const Path& python_;
-  Tokens block_;
+  Tokens block_, loss_tile_;
   int groups_ = 1, element_bytes_ = 4;
   AttentionChoice attention_kernel_;
   std::map<Key, std::vector<double>> seconds_;
@@ -219,13 +242,6 @@ class Profiler {
 };
 
 }  // namespace
-
-int job_groups(const job::Job& job, const model::Shape& shape) {
-  if (job.train.head_groups > 0) return job.train.head_groups;
-  for (std::int64_t groups = shape.kv_heads; groups > 1; --groups)
-    if (shape.kv_heads % groups == 0 && shape.heads / groups >= at::get_num_threads()) return static_cast<int>(groups);
-  return 1;
-}
 
 Result<plan::Profile> profile_job(const job::Job& job, Device& device,
                                   const std::function<void(const std::string&)>& say, const Path& python) {

@@ -1,4 +1,5 @@
-// Profiles a job: measures one layer of each kind on a few blocks, attention at a few lengths, and the tiers.
+// Profiles a job: chooses the sizes that it leaves to Memo, measures one layer of each kind on a few blocks, attention
+// at a few lengths, and the tiers.
 #pragma once
 
 #include <functional>
@@ -10,9 +11,6 @@
 #include "memo/plan/profile.h"
 
 namespace memo::libtorch {
-
-// The number of head groups: the job's, or with "auto" as many as leave every thread a query head.
-int job_groups(const job::Job& job, const model::Shape& shape);
 
 // Profiles on `device`; `say` gets lines of progress. `python` is an interpreter with the tokenizers library, needed
 // where documents are apart.

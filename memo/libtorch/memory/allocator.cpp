@@ -10,8 +10,11 @@
 #include <atomic>
 #include <cstdlib>
 #include <deque>
+#include <iterator>
+#include <map>
 #include <mutex>
 #include <new>
+#include <utility>
 
 #include "memo/base/check.h"
 
@@ -69,16 +72,34 @@ struct Range {
 };
 using Ranges = std::vector<Range>;
 
+struct ArenaUse {
+  std::int64_t blocks = 0;        // that are alive
+  std::function<void()> release;  // of an arena that is withdrawn when no block is left
+};
+
 // Never destroyed: tensors of static life are freed after our statics would be destroyed.
 struct State {
   std::mutex mutex;
-  std::vector<AllocationScope*> scopes;  // all threads', oldest first
-  std::deque<Ranges> arenas{{}};         // the last is current; older ones stay, since a free may still be reading one
+  std::vector<AllocationScope*> scopes;         // all threads', oldest first
+  std::map<const std::byte*, ArenaUse> in_use;  // by the arena's begin
+  std::deque<Ranges> arenas{{}};  // the last is current; older ones stay, since a free may still be reading one
   std::atomic<const Ranges*> current_arenas{&arenas.back()};
 };
 State& state() {
   static auto* const state = new State;
   return *state;
+}
+
+// Call these with the state locked. The arena around an address:
+std::map<const std::byte*, ArenaUse>::iterator arena_of(const void* address) {
+  return std::prev(state().in_use.upper_bound(static_cast<const std::byte*>(address)));
+}
+// Forgets the arena and returns what releases it.
+std::function<void()> taken_out(std::map<const std::byte*, ArenaUse>::iterator arena) {
+  Ranges arenas = state().arenas.back();
+  std::erase_if(arenas, [&](const Range& range) { return range.begin == arena->first; });
+  state().current_arenas.store(&state().arenas.emplace_back(std::move(arenas)), std::memory_order_release);
+  return std::move(state().in_use.extract(arena).mapped().release);
 }
 
 bool all_in_arena(const std::byte* begin, std::size_t bytes) {
@@ -121,10 +142,17 @@ void* allocate_in_scope(std::size_t bytes, Heap& heap) {
 }
 
 void tell_scopes(const void* address, std::size_t bytes, std::uint64_t recorder) {
-  const std::lock_guard lock(state().mutex);
-  const auto& scopes = state().scopes;
-  std::any_of(scopes.rbegin(), scopes.rend(),
-              [&](AllocationScope* scope) { return scope->freed(address, bytes, recorder); });
+  std::function<void()> release;  // of the arena, if this was its last block
+  {
+    const std::lock_guard lock(state().mutex);
+    const auto& scopes = state().scopes;
+    std::any_of(scopes.rbegin(), scopes.rend(),
+                [&](AllocationScope* scope) { return scope->freed(address, bytes, recorder); });
+    if (recorder != 0) return;
+    const auto arena = arena_of(address);
+    if (--arena->second.blocks == 0 && arena->second.release) release = taken_out(arena);
+  }
+  if (release) release();
 }
 
 bool in_arena(const void* address) { return all_in_arena(static_cast<const std::byte*>(address), 1); }
@@ -146,14 +174,24 @@ void register_arena(const std::byte* begin, Bytes bytes) {
   Ranges arenas = state().arenas.back();
   arenas.push_back({begin, begin + bytes.value()});
   state().current_arenas.store(&state().arenas.emplace_back(std::move(arenas)), std::memory_order_release);
+  state().in_use.try_emplace(begin);
 }
 
-void withdraw_arena(const std::byte* begin) {
+void withdraw_arena(const std::byte* begin, std::function<void()> release) {
+  {
+    const std::lock_guard lock(state().mutex);
+    const auto arena = state().in_use.find(begin);
+    MEMO_CHECK(arena != state().in_use.end() && !arena->second.release, "an arena is withdrawn once");
+    arena->second.release = std::move(release);
+    if (arena->second.blocks > 0) return;
+    release = taken_out(arena);
+  }
+  release();
+}
+
+std::int64_t blocks_in_arena(const std::byte* begin) {
   const std::lock_guard lock(state().mutex);
-  Ranges arenas = state().arenas.back();
-  MEMO_CHECK(std::erase_if(arenas, [&](const Range& arena) { return arena.begin == begin; }) == 1,
-             "an arena that is withdrawn was registered once");
-  state().current_arenas.store(&state().arenas.emplace_back(std::move(arenas)), std::memory_order_release);
+  return state().in_use.at(begin).blocks;
 }
 
 void AllocationScope::enter() {
@@ -235,6 +273,7 @@ void* PlannedScope::planned_address(std::size_t bytes) {
     if (!in_use(planned)) {
       live_.push_back({request, next_ - 1});
       ++served_;
+      ++arena_of(planned.address)->second.blocks;
       return planned.address;
     }
     departures_.push_back({Departure::Kind::address_in_use, request, asked, planned.bytes});

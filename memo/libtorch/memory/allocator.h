@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -28,9 +29,13 @@ HeapUse heap_use();      // of all threads' allocations outside of plans; bytes 
 void reset_heap_peak();  // peak = live
 
 // Registers memory in which planned addresses lie (memo/libtorch/memory/arena.h): freeing a tensor there returns
-// nothing to the heap. Withdraw it only when no tensor is left in it.
+// nothing to the heap.
 void register_arena(const std::byte* begin, Bytes bytes);
-void withdraw_arena(const std::byte* begin);
+// Withdraws it and calls `release`, which may free it: now, or as the last block there is freed. External code and its
+// exceptions may keep tensors as long as they like.
+void withdraw_arena(const std::byte* begin, std::function<void()> release);
+// The number of blocks that scopes placed there and that are not yet freed.
+std::int64_t blocks_in_arena(const std::byte* begin);
 
 // The heap of a device: it serves the allocations that no plan places.
 class Heap {

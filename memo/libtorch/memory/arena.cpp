@@ -62,8 +62,15 @@ Arena& Arena::operator=(Arena&& other) noexcept {
 
 Arena::~Arena() {
   if (data_ == nullptr) return;
-  withdraw_arena(data_);
-  if (!other_) munmap(data_, static_cast<std::size_t>(bytes_.value()));
+  withdraw_arena(data_, [data = data_, size = static_cast<std::size_t>(bytes_.value()), other = std::move(other_)] {
+    if (!other) munmap(data, size);
+  });
+}
+
+void Arena::clear() {
+  if (data_ == nullptr || other_) return;
+  const int cleared = madvise(data_, static_cast<std::size_t>(bytes_.value()), MADV_DONTNEED);
+  MEMO_CHECK(cleared == 0, "an arena is mapped");
 }
 
 Bytes Arena::resident() const {

@@ -10,7 +10,8 @@
 
 namespace memo::libtorch {
 
-// While it lives the allocator knows it as memory of planned addresses; no tensor may outlive it.
+// The allocator knows it as memory of planned addresses. The memory lives as long as the arena and all blocks that
+// scopes have placed there; views of it (`tensor_at`) do not keep it.
 class Arena {
  public:
   // A mapping of `bytes` zeros, beginning at a page. Fails when the address space has no room.
@@ -25,6 +26,8 @@ class Arena {
   [[nodiscard]] Bytes bytes() const { return bytes_; }
   // Bytes of the pages that are in memory now, whole pages each.
   [[nodiscard]] Bytes resident() const;
+  // Makes a mapping of its own zeros again, none resident. Memory of another device keeps its content.
+  void clear();
 
  private:
   Arena(std::byte* data, Bytes bytes) : data_(data), bytes_(bytes) {}

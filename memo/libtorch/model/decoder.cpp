@@ -12,6 +12,7 @@
 #include "memo/base/check.h"
 #include "memo/libtorch/kernels/kernels.h"
 #include "memo/libtorch/model/functions.h"
+#include "memo/model/device_sizes.h"
 
 namespace memo::libtorch {
 namespace {
@@ -44,9 +45,11 @@ class TokenLosses {
 }  // namespace
 
 struct Decoder::Impl {
-  Impl(const model::Shape& given, int group_count, std::vector<Parameter> parameters, const AttentionKernel* attention)
+  Impl(const model::Shape& given, int group_count, std::vector<Parameter> parameters, Tokens tile,
+       const AttentionKernel* attention)
       : shape(given),
         groups(group_count),
+        loss_tile(tile),
         kernel(attention ? *attention : attention_kernels(parameters.front().value.device().type()).front()) {
     MEMO_CHECK(groups > 0 && shape.kv_heads % groups == 0, "the head groups divide the key heads");
     for (Parameter& parameter : parameters) named.emplace(parameter.name, std::move(parameter));
@@ -95,12 +98,11 @@ struct Decoder::Impl {
     return {shape.heads / groups, shape.kv_heads / groups, shape.head_dim};
   }
 
-  // How many rows' logits are computed together: 8 MiB of logits, but at least 64 rows, since a product of fewer rows
-  // spends its time on reading the head's weight.
+  // How many rows' logits are computed together.
   [[nodiscard]] std::int64_t tile_rows(const at::Tensor& x) const {
-    constexpr std::int64_t tile_bytes = 8 << 20, least_rows = 64;
-    const std::int64_t row_bytes = shape.vocab * static_cast<std::int64_t>(x.element_size());
-    return std::min(x.size(0), std::max(least_rows, tile_bytes / row_bytes));
+    const Bytes row(shape.vocab * static_cast<std::int64_t>(x.element_size()));
+    const Tokens tile = loss_tile > Tokens(0) ? loss_tile : model::DeviceSizes().loss_tile(Tokens(x.size(0)), row);
+    return std::min(x.size(0), tile.value());
   }
 
   // Calls f(first row, rows, normed rows, logits) for each tile of rows, with logits computed by the final norm and the
@@ -121,6 +123,7 @@ struct Decoder::Impl {
 
   model::Shape shape;
   int groups;
+  Tokens loss_tile;
   const AttentionKernel& kernel;
   std::unordered_map<std::string, Parameter> named;  // while the constructor runs
   Parameter embedding, positions, head;
@@ -128,9 +131,9 @@ struct Decoder::Impl {
   IndexedVector<model::LayerIndex, Layer> layers;
 };
 
-Decoder::Decoder(const model::Shape& shape, int groups, std::vector<Parameter> parameters,
+Decoder::Decoder(const model::Shape& shape, int groups, std::vector<Parameter> parameters, Tokens loss_tile,
                  const AttentionKernel* kernel)
-    : impl_(std::make_unique<Impl>(shape, groups, std::move(parameters), kernel)) {}
+    : impl_(std::make_unique<Impl>(shape, groups, std::move(parameters), loss_tile, kernel)) {}
 Decoder::~Decoder() = default;
 
 const model::Shape& Decoder::shape() const { return impl_->shape; }

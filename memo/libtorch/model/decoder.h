@@ -27,9 +27,10 @@ namespace memo::libtorch {
 
 class Decoder {
  public:
-  // `parameters` in the order of model::parameters(shape). `groups` divides kv_heads. `kernel`: of attention; null: the
-  // first of the parameters' device.
-  Decoder(const model::Shape& shape, int groups, std::vector<Parameter> parameters,
+  // `parameters` in the order of model::parameters(shape). `groups` divides kv_heads. `loss_tile`: rows whose logits
+  // are computed together; 0: a CPU's (model::DeviceSizes). `kernel`: of attention; null: the first of the parameters'
+  // device.
+  Decoder(const model::Shape& shape, int groups, std::vector<Parameter> parameters, Tokens loss_tile = Tokens(0),
           const AttentionKernel* kernel = nullptr);
   ~Decoder();
 
@@ -56,9 +57,9 @@ class Decoder {
                                                                     std::span<const std::int64_t> document_starts = {},
                                                                     bool any_order = false) const;
 
-  // Final norm, LM head and cross entropy, forward and backward together, in tiles of rows so that no transient is
-  // larger than a few MiB: adds each token's loss (natural log) to `loss_sum` and returns d = scale * d(loss_sum)/dx
-  // [T, h]; accumulates the gradients of head and final norm. `targets` [T] int64; < 0: no loss there.
+  // Final norm, LM head and cross entropy, forward and backward together, in tiles of rows: adds each token's loss
+  // (natural log) to `loss_sum` and returns d = scale * d(loss_sum)/dx [T, h]; accumulates the gradients of head and
+  // final norm. `targets` [T] int64; < 0: no loss there.
   at::Tensor loss(const at::Tensor& x, const at::Tensor& targets, double scale, LossSum& loss_sum) const;
   // Losses of each token [T] float32, forward only.
   at::Tensor token_losses(const at::Tensor& x, const at::Tensor& targets) const;

@@ -37,7 +37,7 @@ struct Session::Impl {
         state(
             shape, job.model.dtype, [this](const StateGroup& group) { return planned.regions(group); }, &planned,
             device.of_tensors()),
-        decoder(shape, plan.profile.flow.groups, state.parameters(), attention),
+        decoder(shape, plan.profile.flow.groups, state.parameters(), plan.profile.loss_tile, attention),
         segments(
             plan.profile.flow, decoder,
             [this](const StateGroup& group) {

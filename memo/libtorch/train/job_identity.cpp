@@ -55,6 +55,7 @@ JobIdentity::JobIdentity(job::Job job, const plan::Plan& plan, const Device& dev
   job_.train.block = plan.profile.flow.block;
   job_.train.head_groups = plan.profile.flow.groups;
   job_.train.attention = plan.profile.attention;
+  job_.train.loss_tile = plan.profile.loss_tile;
   job_.memory.device = device.of_tensors().is_cpu() ? "cpu" : "cuda";
   for (job::KeyValue& key : key_values(job_)) {
     if (key.name == "data.tokenizer") key.value = tokenizer_text(job_.data.tokenizer);

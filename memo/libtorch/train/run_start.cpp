@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 
-#include "memo/libtorch/kernels/attention_table.h"
 #include "memo/libtorch/train/weights_io.h"
 #include "memo/store/model_folder.h"
 
@@ -33,19 +32,6 @@ Status check_model(const job::Job& job) {
   MEMO_TRY(const model::Shape shape, model::job_shape(job));
   MEMO_TRY(const bool weights, store::has_weights(*job.model.path));
   return weights ? check_weights(shape, *job.model.path) : Status();
-}
-
-Result<job::Job> with_choices_of(const Path& run, job::Job job, const Device& device) {
-  MEMO_TRY(const std::optional<Path> newest, store::newest_checkpoint_name(run));
-  if (!newest || job.train.attention != "auto") return job;
-  const Result<store::CheckpointState> state = store::read_state(run / *newest);
-  if (!state) return job;                                 // start_state tells of it
-  const auto kept = state->keys.find("train.attention");  // missing from before there was more than one kernel
-  std::string name = kept == state->keys.end() ? "" : kept->second;
-  std::erase(name, '"');
-  const auto kernel = attention_named(attention_kernels(device.of_tensors().type()), name);
-  if (kernel) job.train.attention = (*kernel)->name;
-  return job;
 }
 
 Result<store::CheckpointState> start_state(ModelState& state, const job::Job& job, const JobIdentity& identity,

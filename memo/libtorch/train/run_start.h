@@ -24,10 +24,6 @@ Result<std::unique_ptr<Session>> open_session(const job::Job& job, const plan::P
 // Checks, before anything is measured, that the job's model folder has all weights of its config.json, or none.
 Status check_model(const job::Job& job);
 
-// The job with what the newest checkpoint in `run` has chosen for "auto" and others would change to other bits: the
-// kernel of attention, where the device has it.
-Result<job::Job> with_choices_of(const Path& run, job::Job job, const Device& device);
-
 // Fills the state from the newest whole checkpoint in `run`, else from the model's folder, else at random. Returns the
 // steps done so far, none without a checkpoint. Notes damaged checkpoints, and a folder without weights. An error when
 // the checkpoint is of another job.

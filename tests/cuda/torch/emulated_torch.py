@@ -9,6 +9,13 @@ import types
 
 assert "torch" not in sys.modules, "LibTorch asks for its GPU library once, when torch is imported"
 _runtime = ctypes.CDLL(os.environ["MEMO_EMULATED_LIBRARY"], mode=ctypes.RTLD_GLOBAL)
+_runtime.memo_emulated_calls.restype = ctypes.c_int64
+
+
+def calls(function):
+    """How often this function of the runtime was called."""
+    return _runtime.memo_emulated_calls(function.encode())
+
 
 import torch  # noqa: E402
 

@@ -1,6 +1,7 @@
 // Memo's own code for GPUs on the emulated one: what calls allocate, and which kernels they are.
 #include "memo/gpu/cuda_device.h"
 #include "memo/libtorch/kernels/kernels.h"
+#include "memo/libtorch/measure/block_time.h"
 #include "tests/cuda/torch/support.h"
 
 namespace memo::cuda::emulated {
@@ -30,6 +31,27 @@ TEST(MemoOnAGpu, AddsColumnSumsWithOnesOnly) {
                 ElementsAre(16384 * d.element_size()));
     EXPECT_TRUE(at::allclose(gradient.cpu(), d.to(at::kFloat).sum(0) + 1, 1e-3, 1e-2));
   }
+}
+
+// Larger blocks than the GPU has memory for are no choice.
+TEST(MemoOnAGpu, BlocksAreTimedAsFarAsMemoryGoes) {
+  const auto device = gpu::open_cuda_device();
+  ASSERT_TRUE(device) << device.error().message;
+  EXPECT_TRUE(libtorch::sizes_of(**device).gpu);
+  model::Shape shape;
+  shape.family = "llama";
+  shape.layers = 1, shape.hidden = 16, shape.heads = 2, shape.kv_heads = 1, shape.head_dim = 8, shape.ffn = 8;
+  shape.vocab = 100'000'000;  // of which it takes no memory
+  const auto blocks_of = [&](std::vector<Tokens> blocks) {
+    std::vector<Tokens> timed;
+    const auto measured = libtorch::time_blocks(shape, job::DType::bfloat16, 1, blocks, **device);
+    EXPECT_TRUE(measured) << (measured ? "" : measured.error().message);
+    if (!measured) return timed;
+    for (const model::BlockTime& each : *measured) timed.push_back(each.block);
+    return timed;
+  };
+  EXPECT_THAT(blocks_of({Tokens(16), Tokens(64)}), ElementsAre(Tokens(16), Tokens(64)));
+  EXPECT_THAT(blocks_of({Tokens(16), Tokens(std::int64_t{1} << 40)}), ElementsAre(Tokens(16)));
 }
 
 TEST(MemoOnAGpu, WhatALostGpuMakesLibTorchThrowSaysWhatToDo) {

@@ -140,3 +140,7 @@ extern "C" const char* memo_emulated_waits() {
   text = memo::cuda::emulated::waits_as_text();
   return text.c_str();
 }
+
+// For Python (emulated_torch.py): how often a function of the runtime was called.
+extern "C" std::int64_t memo_emulated_calls(const char* function);
+std::int64_t memo_emulated_calls(const char* function) { return memo::cuda::emulated::calls(function); }

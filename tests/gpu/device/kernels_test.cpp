@@ -34,6 +34,7 @@ class OnTheGpu : public testing::TestWithParam<at::ScalarType> {
   static Parameter parameter(const at::Tensor& value) {
     return {"", value, value.defined() ? at::zeros(value.sizes(), at::kFloat) : at::Tensor()};
   }
+  [[nodiscard]] Device& device() const { return **device_->operator->(); }
   void expect_near(const at::Tensor& there, const at::Tensor& here, const char* what) const {
     EXPECT_TRUE(there.is_cuda()) << what;
     EXPECT_LT(difference(there, here), GetParam() == at::kFloat ? 2e-5 : 2e-2) << what;
@@ -42,6 +43,26 @@ class OnTheGpu : public testing::TestWithParam<at::ScalarType> {
  private:
   std::unique_ptr<Result<std::unique_ptr<Device>>> device_;
 };
+
+TEST_P(OnTheGpu, LooksForPoisonFindTheFirstWordOfTheFirstLook) {
+  at::Tensor memory = at::zeros({4000}, at::dtype(at::kLong).device(place()));
+  const auto find = [&](std::int64_t first, std::int64_t second) {
+    const auto* from = static_cast<const std::byte*>(memory.data_ptr());
+    return run_on(device(), [&] {
+      for (const std::int64_t number : {first, second})
+        EXPECT_TRUE(device().bytes().look({from + number * 8, Bytes(64), 400}, number));
+      return device().bytes().found().value();
+    });
+  };
+  EXPECT_FALSE(find(0, 1).has_value());
+  memory[8 * 399 + 1] = -1, memory[8 * 300 + 1] = -1, memory[3] = -1;
+  const std::optional<exec::Found> found = find(1, 3);
+  ASSERT_TRUE(found.has_value());
+  EXPECT_EQ(found->look, 1);
+  EXPECT_EQ(found->word, 300);
+  EXPECT_EQ(find(2, 3)->look, 3);
+  EXPECT_FALSE(find(4, 5).has_value());
+}
 
 TEST_P(OnTheGpu, Products) {
   const at::Tensor x = random({100, 72}), w = random({56, 72}), d = random({100, 56});

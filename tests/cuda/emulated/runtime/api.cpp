@@ -309,23 +309,6 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
   return cudaSuccess;
 }
 
-// From the device: rows of `width` bytes.
-cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch,
-                              std::size_t width, std::size_t height, cudaMemcpyKind kind, cudaStream_t stream) {
-  ENTER();
-  if (height == 0) return cudaSuccess;
-  auto* const target = static_cast<std::byte*>(to);
-  const std::byte* const source = machine().device_bytes(from, from_pitch * (height - 1) + width);
-  if (kind != cudaMemcpyDeviceToHost || source == nullptr ||
-      !machine().is_registered(to, to_pitch * (height - 1) + width))
-    return note(cudaErrorInvalidValue);
-  machine().give(state_of(stream), [=] {
-    for (std::size_t row = 0; row < height; ++row)
-      std::memcpy(target + row * to_pitch, source + row * from_pitch, width);
-  });
-  return cudaSuccess;
-}
-
 cudaError_t cudaMemsetAsync(void* memory, int value, std::size_t bytes, cudaStream_t stream) {
   ENTER();
   std::byte* const target = machine().device_bytes(memory, bytes);
