@@ -184,13 +184,14 @@ def test_operators_make_the_host_wait_only_at_the_end_of_a_step(folder, job):
 
 
 def test_check_mode_makes_the_host_wait_a_few_times_a_step(folder, job):
-    """Before each update, and at the ends of forward and of the step."""
+    """Before each update, and at the ends of forward and of the step; not for each of the operands of 10 blocks."""
     train = TRAIN | {"context": 1280, "steps": 1}
     file = job(model=MODEL, train=train, memory={"device": "cuda", "host_limit": "64MiB"})
-    arguments = ["--out", folder / "out", "--strategy", "offload", "--check"]
+    assert on_gpu("prompt", "plan", file, "--strategy", "offload", "-o", folder / "plan.json").code == 0
+    arguments = ["--out", folder / "out", "--plan", folder / "plan.json", "--check"]
     assert on_gpu("late", "train", file, *arguments, MEMO_EMULATED_WAITS=str(folder / "waits")).code == 0
     waits = dict(line.split(" ", 1)[::-1] for line in (folder / "waits").read_text().splitlines())
-    assert 0 < int(waits["cudaStreamSynchronize"]) <= 100  # those of the profile too
+    assert 0 < int(waits["cudaStreamSynchronize"]) <= 2 * MODEL["layers"] + 8
 
 
 def sizes_of(profile):
