@@ -183,7 +183,7 @@ Result<LayerGradients> LayerSession::backward(model::LayerIndex layer, const at:
   const Status ran = s.advance(s.ends.backward[layer]);
   LayerGradients result{d_hidden.narrow(0, 0, d_output.size(0)), s.segments.take_gradients()};
   MEMO_CHECKED(ran);
-  for (std::size_t i = 0; i < parameters.size(); ++i)
+  for (std::size_t i = 0; i < parameters.size(); ++i)  // one by one, since the sums take twice as much
     if (result.parameters[i].defined()) result.parameters[i] = result.parameters[i].to(parameters[i].scalar_type());
   s.segments.forget();
   s.next = layer;

@@ -209,6 +209,13 @@ class Attachment:
         return self._checks.get(self._open) or (self._session.check if self._session else None)
 
     @property
+    def account(self):
+        """Bytes on the device in a step of `plan`'s length, known before it: weights, gradients, moments, around layers, plan.
+        What an optimizer needs while it steps, besides AdamW's moments, is not in it."""
+        plan = self.plan.describe()
+        return self._planning.account(plan["context"]) | {"plan": plan["device_peak"]}
+
+    @property
     def device_peak(self):
         """Bytes of the plan's memory that steps have touched."""
         return self._session.device_peak if self._session else 0

@@ -34,6 +34,11 @@ class TiledHead:
         head = self._linears()[0]
         return 4 * (self.tile * head.out_features * (2 if self._capped else 1) + head.weight.numel())
 
+    def loss(self, ids):
+        """The model's own loss of these tokens."""
+        logits = self._model(input_ids=ids, use_cache=False).logits
+        return self._model.loss_function(logits=logits, labels=ids, vocab_size=logits.shape[-1])
+
     def patch(self, patching):
         """Called before every step, since heads may be resized, replaced and wrapped."""
         for head in self._linears():

@@ -52,11 +52,12 @@ class Kinds:
     data_dependent: list
     draws: bool
     router_outputs: tuple  # keys of the outputs that the model collects from inside of layers (memo/router_outputs.py)
+    returns_tuple: bool  # whether layers return their hidden states in a tuple
 
 
 def find(planning, state, tokens) -> Kinds:
     """Runs the model on this many tokens, and each layer on a small block."""
-    found, patching, keys = [], Patching(), []  # [(signature, structure, example, draws)], a layer each
+    found, patching, keys = [], Patching(), []  # [(signature, structure, example, draws, returns_tuple)], a layer each
 
     def watch(i, layer, forward):
         def run(*args, **kwargs):
@@ -64,10 +65,10 @@ def find(planning, state, tokens) -> Kinds:
             keys[:] = state.router_outputs or router_outputs.wanted()
             if len(found) == i:
                 example = Example(i, hidden.detach(), args, kwargs)
-                signature, draws = _trace(planning, state._replace(router_outputs=tuple(keys)), example)
+                signature, *others = _trace(planning, state._replace(router_outputs=tuple(keys)), example)
                 if all(signature != other[0] for other in found):
                     example.hidden = example.hidden.clone()
-                found.append((signature, look.structure(layer), example, draws))
+                found.append((signature, look.structure(layer), example, *others))
             return forward(hidden, *args, **kwargs)
         return run
 
@@ -89,7 +90,7 @@ def find(planning, state, tokens) -> Kinds:
 
 
 def _trace(planning, state, example):
-    """((before, after, without backward), draws) of a layer; `after` is None where it depends on values."""
+    """((before, after, without backward), draws, returns_tuple) of a layer; `after` is None where it depends on values."""
     tokens = min(planning.block, _TRACED, example.hidden.shape[1])
     few = example.first(tokens)
     noise = torch.randn(few.hidden.shape, generator=torch.Generator().manual_seed(1)).to(few.hidden)
@@ -106,7 +107,7 @@ def _trace(planning, state, example):
     if before != other_before:
         raise UnsupportedModel(f"{planning.names[example.layer]}: what it allocates before its attention hangs on values")
     forward_only = example.layer < state.forward_layers
-    return (before, after if after == other_after else None, forward_only), draws
+    return (before, after if after == other_after else None, forward_only), draws, calls.returns_tuple
 
 
 def _find_heads(planning, few, state, tokens):
@@ -126,4 +127,4 @@ def _group(found, keys):
     for example in examples:
         example.hidden = example.hidden.clone()
     return Kinds([unique.index(one) for one in signatures], examples, [one[1] is None for one in unique],
-                 any(draws for *_, draws in found), keys)
+                 any(draws for *_, draws, _ in found), keys, any(returns_tuple for *_, returns_tuple in found))

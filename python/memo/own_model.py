@@ -58,7 +58,7 @@ class OwnModel:
     def example(self, tokens):
         """Runs the model on some tokens."""
         arguments = self._example(tokens)
-        (self.own_forward or self.model)(*arguments if isinstance(arguments, tuple) else (arguments,))
+        return (self.own_forward or self.model)(*arguments if isinstance(arguments, tuple) else (arguments,))
 
     def prepare_call(self, kwargs) -> bool:
         return True

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import gc
 import itertools
 import typing
 import warnings
@@ -9,6 +10,7 @@ import warnings
 import torch
 
 from memo import _core, autocast, checking, devices, kinds, layers, ranks, router_outputs
+from memo.around_layers import AroundLayers, requested
 from memo.look import look
 
 _PROFILED = 2048  # tokens of the profile's longest run, about
@@ -48,9 +50,10 @@ class Planning:
         self.head = None
         self._memory = dict(host_limit=host_limit, disk=str(disk) if disk is not None else None, disk_limit=disk_limit)
         self._looks, self._look = {}, None
-        self._kinds, self._profilers, self._plans = collections.OrderedDict(), {}, {}
+        self._kinds, self._profilers, self._plans, self._around = collections.OrderedDict(), {}, {}, None
         self.own_forward = lambda layer: layer.forward  # below attaching's patch
         self.look_again()
+        self._before = requested(self.device) if self.device.type == "cuda" else 0
         blocks = [block] if block != "auto" else _core.blocks(self.device, context)
         self._take_block(blocks[-1])
         if not device_limit and (room := self._room()):
@@ -69,7 +72,7 @@ class Planning:
 
     def _take_block(self, block):
         self.block, self.blocks = block, -(-self.context // block)
-        self._profilers, self._plans = {}, {}
+        self._profilers, self._plans, self._around = {}, {}, None
         if self.head and self.device.type != "cpu":
             self.head.tile = block
 
@@ -246,15 +249,36 @@ class Planning:
             make = lambda: _core.Profiler(options, [one.hidden[0] for one in examples], leaves, calls)
             return self.in_backward(state, [one.layer for one in examples], make, all_leaves), all_leaves
 
+    def account(self, context):
+        """Bytes that a step needs outside of the plan: weights, gradients, AdamW's moments, and around layers what the model's
+        own code needs: hidden states, a tile of logits, and on a GPU, where it is measured, all else and the
+        examples of layers."""
+        self._measure_around()
+        tensors = [t for t in (*self.kind.model.parameters(), *self.kind.model.buffers()) if t.device == self.device]
+        trained = sum(t.nbytes for t in tensors if t.requires_grad)
+        if self._around:
+            around = self._around.bytes(context) + self._examples
+        else:
+            tile = self.head.tile_bytes if self.head else 0
+            around = tile + 4 * context * self.kind.hidden_size * tensors[0].element_size()
+        return {"weights": sum(t.nbytes for t in tensors), "gradients": trained, "moments": 2 * trained, "around layers": around}
+
+    def _measure_around(self):
+        """Once for each size of blocks, on a GPU; not where ranks gather what they share when a module runs, which measuring
+        cannot imitate."""
+        if self._around or self.device.type != "cuda" or any(hasattr(one, "unshard") for one in self.kind.model.modules()):
+            return
+        state = self.state_before_steps()
+        found = self.kinds_of(state)
+        self._profiler(state, found)
+        gc.collect()
+        self._examples = requested(self.device) - self._before
+        tokens = max(2 * self.head.tile if self.head else 0, _PROFILED)
+        self._around = AroundLayers(self, min(self.blocks * self.block, tokens), found.returns_tuple)
+
     def _outside(self, context):
-        """Bytes that the model and a step need outside of the plan: weights, gradients, AdamW's moments, hidden states between
-        layers, a tile of logits."""
-        parameters = list(self.kind.model.parameters())
-        trained = [p for p in parameters if p.requires_grad]
-        element = parameters[0].element_size()
-        fixed = sum(p.nbytes for p in parameters) + sum(p.nbytes + 8 * p.numel() for p in trained)
-        tile = self.head.tile_bytes if self.head else 0
-        return fixed + tile + 4 * context * self.kind.hidden_size * element
+        """Bytes outside of a plan for this context. Lengths up to the attached one share its limit, and so its memory."""
+        return sum(self.account(max(context, self.blocks * self.block)).values())
 
     def _room(self):
         """The limit where none is given: what a GPU has free, less a reserve, and what the model holds already; 0: none."""
@@ -265,9 +289,8 @@ class Planning:
         return room + sum(t.nbytes for t in tensors) if room else 0
 
     def _limit(self, context):
-        """Bytes that `device_limit` leaves to a plan; 0: no limit. Lengths up to the attached one share its limit, and so its
-        memory."""
-        outside = self._outside(max(context, self.blocks * self.block))
+        """Bytes that `device_limit` leaves to a plan; 0: no limit."""
+        outside = self._outside(context)
         if self.device_limit and self.device_limit <= outside:
             raise ValueError(f"device_limit: weights, gradients, moments, hidden states and a tile of logits alone take "
                              f"{_core.format_bytes(outside)}")

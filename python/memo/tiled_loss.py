@@ -55,10 +55,13 @@ class TiledLoss(torch.autograd.Function):
             if wanted[1]:
                 if rows.dtype == torch.float32:
                     d_weight.addmm_(d_logits.t(), rows)
+                elif rows.is_cuda:
+                    torch.ops.aten.addmm.dtype_out(d_weight, d_logits.t(), rows, torch.float32, out=d_weight)
                 else:
                     d_weight += d_logits.t() @ rows
             if wanted[2]:
                 d_bias += logits.sum(0)
+            del logits, d_logits  # before the next tile's
         ctx.save_for_backward(d_hidden, d_weight, d_bias, count)
         ctx.mean = mean
         ctx.dtypes = (hidden.dtype, weight.dtype, bias.dtype if bias is not None else None)

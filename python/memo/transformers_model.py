@@ -108,14 +108,18 @@ class TransformersModel:
             _put_attention(configs, before)
             self._outside = outside
 
-    def example(self, tokens):
-        """Runs the model on some tokens, without its head; a model of fully_shard must be called as a whole."""
+    def ids(self, tokens):
+        """Random ones [1, tokens]."""
         embeddings = self._embeddings()
         vocabulary = embeddings.weight.shape[0] if embeddings is not None else self.owner.config.get_text_config().vocab_size
         ids = torch.randint(vocabulary, (1, tokens), generator=torch.Generator().manual_seed(0))
+        return ids.to(next(self.owner.parameters()).device)
+
+    def example(self, tokens):
+        """Runs the model on some tokens, without its head; a model of fully_shard must be called as a whole."""
         takes_ids = hasattr(self.owner, "get_input_embeddings") and not hasattr(self.model, "unshard")
         run = (self.own_forward or self.owner) if takes_ids else self.model
-        run(input_ids=ids.to(next(self.owner.parameters()).device), use_cache=False)
+        return run(input_ids=self.ids(tokens), use_cache=False)
 
     def prepare_call(self, kwargs) -> bool:
         """Whether this call of the owner may run by blocks; if so, turns its cache off."""

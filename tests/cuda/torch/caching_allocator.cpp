@@ -44,7 +44,10 @@ void* CachingAllocator::raw_alloc_with_stream(std::size_t bytes, cudaStream_t st
                    " bytes on an emulated GPU");
   split(block, size);
   block->second.used = true;
+  block->second.requested = bytes;
   Use& use = use_[device];
+  use.requested += static_cast<std::int64_t>(bytes);
+  use.most_requested = std::max(use.most_requested, use.requested);
   use.live += static_cast<std::int64_t>(block->second.bytes);
   use.peak = std::max(use.peak, use.live);
   ++use.count;
@@ -82,7 +85,7 @@ CachingAllocator::Blocks::iterator CachingAllocator::grow(std::size_t bytes, boo
   use.segments += static_cast<std::int64_t>(segment);
   use.most_segments = std::max(use.most_segments, use.segments);
   auto* begin = static_cast<std::byte*>(made);
-  return blocks_.emplace(begin, Block{segment, begin, stream, device, small, false, {}, 0}).first;
+  return blocks_.emplace(begin, Block{segment, 0, begin, stream, device, small, false, {}, 0}).first;
 }
 
 void CachingAllocator::split(Blocks::iterator block, std::size_t bytes) {
@@ -102,6 +105,7 @@ void CachingAllocator::raw_delete(void* address) {
   const auto block = blocks_.find(static_cast<std::byte*>(address));
   MEMO_CHECK(block != blocks_.end() && block->second.used, "what is freed was allocated");
   use_[block->second.device].live -= static_cast<std::int64_t>(block->second.bytes);
+  use_[block->second.device].requested -= static_cast<std::int64_t>(block->second.requested);
   block->second.used = false;
   for (const cudaStream_t other : std::exchange(block->second.others, {})) {
     cudaEvent_t event = nullptr;
@@ -184,6 +188,8 @@ c10::CachingDeviceAllocator::DeviceStats CachingAllocator::getDeviceStats(c10::D
   c10::CachingDeviceAllocator::DeviceStats stats;
   stats.allocated_bytes[0].current = use.live;
   stats.allocated_bytes[0].peak = use.peak;
+  stats.requested_bytes[0].current = use.requested;
+  stats.requested_bytes[0].peak = use.most_requested;
   stats.allocation[0].allocated = use.count;
   stats.reserved_bytes[0].current = use.segments;
   stats.reserved_bytes[0].peak = use.most_segments;
@@ -193,6 +199,7 @@ c10::CachingDeviceAllocator::DeviceStats CachingAllocator::getDeviceStats(c10::D
 void CachingAllocator::resetPeakStats(c10::DeviceIndex device) {
   const std::lock_guard lock(mutex_);
   use_[device].peak = use_[device].live;
+  use_[device].most_requested = use_[device].requested;
   use_[device].most_segments = use_[device].segments;
 }
 

@@ -31,7 +31,7 @@ class CachingAllocator final : public torch::cuda::CUDAPluggableAllocator::CUDAP
 
  private:
   struct Block {
-    std::size_t bytes = 0;
+    std::size_t bytes = 0, requested = 0;
     std::byte* segment = nullptr;  // where its segment begins: blocks of different segments never merge
     cudaStream_t stream = nullptr;
     int device = 0;
@@ -41,7 +41,7 @@ class CachingAllocator final : public torch::cuda::CUDAPluggableAllocator::CUDAP
   };
   using Blocks = std::map<std::byte*, Block>;
   struct Use {
-    std::int64_t live = 0, peak = 0, segments = 0, most_segments = 0, count = 0;
+    std::int64_t live = 0, peak = 0, requested = 0, most_requested = 0, segments = 0, most_segments = 0, count = 0;
   };
 
   static void give(void* address);

@@ -215,9 +215,8 @@ TORCH_LIBRARY_IMPL(_, CUDA, m) { m.fallback(torch::CppFunction::makeFromBoxedFun
 
 // CUDA has kernels of these; without an entry they would be taken apart into others.
 TORCH_LIBRARY_IMPL(aten, CUDA, m) {
-  for (const char* name : {"native_layer_norm", "native_layer_norm_backward", "native_group_norm", "native_dropout",
-                           "native_dropout_backward", "_fused_adamw_", "_fused_adamw_.tensor_lr", "_fused_adam_",
-                           "_fused_adam_.tensor_lr"})
+  for (const char* name : {"native_group_norm", "native_dropout", "native_dropout_backward", "_fused_adamw_",
+                           "_fused_adamw_.tensor_lr", "_fused_adam_", "_fused_adam_.tensor_lr"})
     m.impl(name, torch::CppFunction::makeFromBoxedFunction<&fallback>());
 }
 
