@@ -16,6 +16,7 @@ struct Candidate {
   Setup setup;
   double least_seconds = 0;  // lower bound per token and GPU: calls alone, without reruns and waits
   Bytes least_bytes;
+  bool pages = false;  // state is larger than the GPU: planned only where no other way fits, since that takes long
 };
 
 // A way is worth a plan if its bound is below this share of the best time.
@@ -103,8 +104,11 @@ Result<Outcome> search_all(const Task& task, const std::vector<Strategy>& strate
         continue;
       }
       const Modelled modelled = model_profile(candidate.setup);
-      const bool pages = candidate.setup.offload_all && !candidate.setup.by_alpha() && !modelled.profile.tiers.empty();
-      candidate.least_bytes = least_bytes(modelled, pages);
+      const bool may_page =
+          candidate.setup.offload_all && !candidate.setup.by_alpha() && !modelled.profile.tiers.empty();
+      candidate.least_bytes = least_bytes(modelled, false);
+      candidate.pages = may_page && candidate.least_bytes > candidate.setup.hardware.memory;
+      if (candidate.pages) candidate.least_bytes = least_bytes(modelled, true);
       if (!task.degrees && candidate.least_bytes > candidate.setup.hardware.memory) {
         ++outcome.ruled_out;
         continue;
@@ -121,7 +125,7 @@ Result<Outcome> search_all(const Task& task, const std::vector<Strategy>& strate
   // others.
   std::ranges::stable_sort(candidates, {}, [](const Candidate& candidate) {
     const double class_of_time = std::floor(std::log(candidate.least_seconds) / -std::log(worth));
-    return std::tuple(class_of_time, candidate.setup.degrees.data, candidate.least_bytes);
+    return std::tuple(candidate.pages, class_of_time, candidate.setup.degrees.data, candidate.least_bytes);
   });
   for (const Candidate& candidate : candidates) {
     if (outcome.best.size() == most && candidate.least_seconds >= worth * seconds_a_token(outcome.best.back())) {
@@ -129,6 +133,10 @@ Result<Outcome> search_all(const Task& task, const std::vector<Strategy>& strate
       continue;
     }
     if (task.any_plan && !outcome.best.empty()) break;
+    if (candidate.pages && !outcome.best.empty()) {
+      ++outcome.ruled_out;
+      continue;
+    }
     ++outcome.tried;
     MEMO_TRY(Estimate found, estimate(candidate.setup, task.any_plan));
     Found entry{candidate.strategy->name, candidate.setup, std::move(found)};

@@ -87,11 +87,12 @@ class Searches {
       in_one_go([this] { consider_sweep(best_fit_backward(instance_)); });
       in_one_go([this] { keys_ = keys_of(instance_, first_fit_.emplace(instance_)); });
       const std::size_t pairs = pairs_alive(instance_, loose_pairs);
-      const std::size_t orders = pairs < exact_pairs ? exact_orders : portfolio.size();
+      const std::size_t exact = options_.rounds ? exact_pairs_in_rounds : exact_pairs;
+      const std::size_t orders = pairs < exact ? exact_orders : portfolio.size();
       for (std::size_t i = 0; i < orders && !ended(); ++i) attempt(sorted_by(portfolio[i]));
       if (options_.method == Method::mip)
         search_mip(pairs);
-      else if (pairs < exact_pairs)
+      else if (pairs < exact)
         search_exactly(0);
       else if (pairs < loose_pairs && !options_.rounds)
         search_exactly(orders_per_restart);
@@ -104,9 +105,10 @@ class Searches {
   }
 
  private:
-  static constexpr std::size_t exact_pairs = 250'000;    // pairs of buffers alive together: 2 MB of neighbours a thread
-  static constexpr std::size_t loose_pairs = 2'000'000;  // below this, exact searches and orders take turns
-  static constexpr std::size_t mip_pairs = 20'000;       // the largest model
+  static constexpr std::size_t exact_pairs = 250'000;  // pairs of buffers alive together: 2 MB of neighbours a thread
+  static constexpr std::size_t exact_pairs_in_rounds = 32'000;  // whose rounds end well before a time limit
+  static constexpr std::size_t loose_pairs = 2'000'000;         // below this, exact searches and orders take turns
+  static constexpr std::size_t mip_pairs = 20'000;              // the largest model
   static constexpr std::int64_t orders_per_restart = 30;
   static constexpr std::size_t exact_orders = 4;      // orders of the portfolio before the exact search
   static constexpr std::int64_t head_start = 50'000;  // nodes of depth-first searches before beams begin

@@ -24,8 +24,8 @@ def test_a_gpu_is_described_and_measured(disk):
     assert gpu["supported"] and "error" not in gpu
     assert (gpu["name"], gpu["compute_capability"], gpu["visible"]) == ("an emulated GPU", "8.0", 2)
     assert gpu["driver"] == gpu["runtime"] and gpu["driver"].startswith("13.")
-    assert (gpu["total_bytes"], gpu["free_bytes"]) == (4 * GIB, 5 * GIB // 2)
-    assert gpu["device_limit_bytes"] == 5 * GIB // 2 - GIB // 4, "less a sixteenth"
+    assert gpu["total_bytes"] == 4 * GIB and 0 <= 5 * GIB // 2 - gpu["free_bytes"] <= 4096  # Memo has a word there for check mode
+    assert gpu["device_limit_bytes"] == gpu["free_bytes"] - GIB // 4, "less a sixteenth"
     host = gpu["host_memory"]
     assert set(host["bytes_per_second"]) == {"write", "read", "write_with_read", "read_with_write"}
     assert set(host["bytes_per_second_with_compute"]) == {"write_with_read", "read_with_write"}

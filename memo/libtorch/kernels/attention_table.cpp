@@ -20,6 +20,8 @@ std::string dtype_name(at::ScalarType dtype) {
       return "bfloat16";
     case at::kHalf:
       return "float16";
+    case at::kDouble:
+      return "float64";
     default:
       return c10::toString(dtype);
   }
