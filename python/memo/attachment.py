@@ -213,7 +213,7 @@ class Attachment:
         """Bytes on the device in a step of `plan`'s length, known before it: weights, gradients, moments, around layers, plan.
         What an optimizer needs while it steps, besides AdamW's moments, is not in it."""
         plan = self.plan.describe()
-        return self._planning.account(plan["context"]) | {"plan": plan["device_peak"]}
+        return self._planning.account.of(plan["context"]) | {"plan": plan["device_peak"]}
 
     @property
     def device_peak(self):

@@ -2,15 +2,12 @@
 
 import collections
 import contextlib
-import gc
 import itertools
 import typing
 import warnings
 
-import torch
-
 from memo import _core, autocast, checking, devices, kinds, layers, ranks, router_outputs
-from memo.around_layers import AroundLayers, requested
+from memo.account import Account
 from memo.look import look
 
 _PROFILED = 2048  # tokens of the profile's longest run, about
@@ -42,7 +39,7 @@ class Planning:
             raise ValueError(f"context = {context!r}: write a number of tokens")
         if strategy not in _core.strategies():
             raise ValueError(f"strategy = {strategy!r}: one of {', '.join(_core.strategies())}")
-        self.kind, self.strategy, self.device_limit, self._checks = kind, strategy, device_limit, check
+        self.kind, self.strategy, self._checks = kind, strategy, check
         if block != "auto" and (not isinstance(block, int) or block < 1):
             raise ValueError(f"block = {block!r}: write a number of tokens, or \"auto\"")
         self.context, self._auto, self.group, self.head_groups = context, block == "auto", group, head_groups
@@ -50,14 +47,15 @@ class Planning:
         self.head = None
         self._memory = dict(host_limit=host_limit, disk=str(disk) if disk is not None else None, disk_limit=disk_limit)
         self._looks, self._look = {}, None
-        self._kinds, self._profilers, self._plans, self._around = collections.OrderedDict(), {}, {}, None
+        self._kinds, self._profilers, self._plans = collections.OrderedDict(), {}, {}
+        self.account = Account(self, device_limit)
         self.own_forward = lambda layer: layer.forward  # below attaching's patch
         self.look_again()
-        self._before = requested(self.device) if self.device.type == "cuda" else 0
+        self.account.begin()
         blocks = [block] if block != "auto" else _core.blocks(self.device, context)
         self._take_block(blocks[-1])
-        if not device_limit and (room := self._room()):
-            self.device_limit = room
+        if not device_limit and (room := self.account.room()):
+            self.account.limit = room
             warnings.warn(f"memo: device_limit = {_core.format_bytes(room)}: what {self.device} has free, less a reserve, and "
                           "what the model holds already", stacklevel=4)
         with devices.same_random(self.device):
@@ -72,7 +70,8 @@ class Planning:
 
     def _take_block(self, block):
         self.block, self.blocks = block, -(-self.context // block)
-        self._profilers, self._plans, self._around = {}, {}, None
+        self._profilers, self._plans = {}, {}
+        self.account.forget()
         if self.head and self.device.type != "cpu":
             self.head.tile = block
 
@@ -249,52 +248,12 @@ class Planning:
             make = lambda: _core.Profiler(options, [one.hidden[0] for one in examples], leaves, calls)
             return self.in_backward(state, [one.layer for one in examples], make, all_leaves), all_leaves
 
-    def account(self, context):
-        """Bytes that a step needs outside of the plan: weights, gradients, AdamW's moments, and around layers what the model's
-        own code needs: hidden states, a tile of logits, and on a GPU, where it is measured, all else and the
-        examples of layers."""
-        self._measure_around()
-        tensors = [t for t in (*self.kind.model.parameters(), *self.kind.model.buffers()) if t.device == self.device]
-        trained = sum(t.nbytes for t in tensors if t.requires_grad)
-        if self._around:
-            around = self._around.bytes(context) + self._examples
-        else:
-            tile = self.head.tile_bytes if self.head else 0
-            around = tile + 4 * context * self.kind.hidden_size * tensors[0].element_size()
-        return {"weights": sum(t.nbytes for t in tensors), "gradients": trained, "moments": 2 * trained, "around layers": around}
-
-    def _measure_around(self):
-        """Once for each size of blocks, on a GPU; not where ranks gather what they share when a module runs, which measuring
-        cannot imitate."""
-        if self._around or self.device.type != "cuda" or any(hasattr(one, "unshard") for one in self.kind.model.modules()):
-            return
+    def prepare_profiler(self) -> bool:
+        """Makes the profiler of the layers before steps, which holds examples of them; whether they return tuples."""
         state = self.state_before_steps()
         found = self.kinds_of(state)
         self._profiler(state, found)
-        gc.collect()
-        self._examples = requested(self.device) - self._before
-        tokens = max(2 * self.head.tile if self.head else 0, _PROFILED)
-        self._around = AroundLayers(self, min(self.blocks * self.block, tokens), found.returns_tuple)
-
-    def _outside(self, context):
-        """Bytes outside of a plan for this context. Lengths up to the attached one share its limit, and so its memory."""
-        return sum(self.account(max(context, self.blocks * self.block)).values())
-
-    def _room(self):
-        """The limit where none is given: what a GPU has free, less a reserve, and what the model holds already; 0: none."""
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        room = _core.room(self.device)
-        tensors = [t for p in self.kind.model.parameters() for t in (p, p.grad) if t is not None and t.device == self.device]
-        return room + sum(t.nbytes for t in tensors) if room else 0
-
-    def _limit(self, context):
-        """Bytes that `device_limit` leaves to a plan; 0: no limit."""
-        outside = self._outside(context)
-        if self.device_limit and self.device_limit <= outside:
-            raise ValueError(f"device_limit: weights, gradients, moments, hidden states and a tile of logits alone take "
-                             f"{_core.format_bytes(outside)}")
-        return self.device_limit - outside if self.device_limit else 0
+        return found.returns_tuple
 
     def give(self, plan):
         """Takes this plan for `context`, in place of making one."""
@@ -302,7 +261,7 @@ class Planning:
         if (is_for["context"], is_for["block"]) != (context, self.block):
             raise ValueError(f"plan: it is for {is_for['context']} tokens in blocks of {is_for['block']}, not for {context} in "
                              f"blocks of {self.block}")
-        limit = self._limit(context)
+        limit = self.account.left(context)
         if limit and is_for["device_peak"] > limit:
             raise ValueError(f"plan: it takes {_core.format_bytes(is_for['device_peak'])}, device_limit leaves "
                              f"{_core.format_bytes(limit)}")
@@ -332,7 +291,7 @@ class Planning:
         if (state, blocks, apart) not in self._plans:
             found = self.kinds_of(state)
             context, (profiler, leaves) = blocks * self.block, self._profiler(state, found)
-            outside, limit = self._outside(context), self._limit(context)
+            outside, limit = self.account.outside(context), self.account.left(context)
             with self.whole(found.examples):
                 numbers = [one.layer for one in found.examples]
                 profile = self.in_backward(state, numbers, lambda: self._profile(profiler, context, apart), leaves)
@@ -350,7 +309,7 @@ class Planning:
     def open(self, state, plan, calls, memory, watch):
         """A session of the plan in this _core.SessionMemory, whose first step may be watched."""
         profiler, _ = self._profiler(state, self.kinds_of(state))
-        return profiler.open(plan, calls, memory, self._limit(plan.describe()["context"]), watch)
+        return profiler.open(plan, calls, memory, self.account.left(plan.describe()["context"]), watch)
 
     def look_within_step(self) -> tuple:
         """A description of the layers; while it stays equal, they compute as before."""

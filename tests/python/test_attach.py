@@ -59,7 +59,7 @@ def planning_of(monkeypatch, **options):
 def test_sizes_are_those_of_job_toml(row, monkeypatch):
     """tests/job/job_test.cpp reads the same table."""
     if row["bytes"] != "refused":
-        assert planning_of(monkeypatch, **OPTIONS, device_limit=row["size"]).device_limit == int(row["bytes"])
+        assert planning_of(monkeypatch, **OPTIONS, device_limit=row["size"]).account.limit == int(row["bytes"])
         return
     with pytest.raises(ValueError, match="device_limit: .* is not a size"):
         memo.attach(families.make("llama"), **OPTIONS, device_limit=row["size"])
@@ -74,7 +74,7 @@ def test_blocks_of_auto_are_those_of_job_toml(row):
 def test_smaller_blocks_are_taken_where_nothing_else_fits(ids):
     limits = dict(context=1024, strategy="recompute")
     with memo.attached(families.make("llama"), block=128, **limits) as small:
-        peak, outside = small.plan.describe()["device_peak"], small._planning._outside(1024)
+        peak, outside = small.plan.describe()["device_peak"], small._planning.account.outside(1024)
     with memo.attached(families.make("llama"), **limits) as usual:
         assert usual.block == 256 and usual.plan.describe()["device_peak"] > peak
     with memo.attached(families.make("llama"), device_limit=outside + peak, **limits) as short:
