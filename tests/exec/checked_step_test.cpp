@@ -331,8 +331,8 @@ TEST(CheckedStep, WhatTheHostWouldWaitForIsAskedBeforeParametersChangeAndAtTheEn
     ImmediateCopies engine(setting.tier);
     DistantBytes bytes;
     ASSERT_TRUE(setting.checked(engine, bytes).status) << name;
-    const auto changes = std::ranges::count_if(plan.program.calls, [&](const plan::Call& call) {
-      const model::Stage stage = plan.profile.flow.segments[call.segment].stage;
+    const auto changes = std::ranges::count_if(plan.program.calls, [&flow = plan.profile.flow](const plan::Call& call) {
+      const model::Stage stage = flow.segments[call.segment].stage;
       return stage == model::Stage::update || stage == model::Stage::optimizer;
     });
     EXPECT_GT(changes, 0);
