@@ -1,6 +1,4 @@
 // Gives each team of threads its rows; rows.h is the mathematics.
-#include <type_traits>
-
 #include "memo/kernels/launch.h"
 
 namespace memo::kernels {
@@ -10,15 +8,6 @@ constexpr int block_threads = 256;
 
 unsigned blocks_for(std::int64_t work, std::int64_t of_block) {
   return static_cast<unsigned>((work + of_block - 1) / of_block);
-}
-
-// Calls f(width), a constant: the values of an access, those of 16 bytes if `is_wide`, else one.
-template <class T, class F>
-void by_width(bool is_wide, const F& f) {
-  if (is_wide)
-    f(std::integral_constant<int, wide<T>>{});
-  else
-    f(std::integral_constant<int, 1>{});
 }
 
 int columns_of(const Rows& size) { return static_cast<int>(size.columns); }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "memo/kernels/team.h"
 
@@ -67,6 +68,15 @@ MEMO_BOTH void put(T* x, const Pack<float, n>& from) {
 template <class T, class... Rows>
 bool all_wide(std::int64_t columns, const Rows*... rows) {
   return columns % wide<T> == 0 && ((reinterpret_cast<std::uintptr_t>(rows) % 16 == 0) && ...);
+}
+
+// Calls f(width), a constant: the values of an access, those of 16 bytes if `is_wide`, else one.
+template <class T, class F>
+void by_width(bool is_wide, const F& f) {
+  if (is_wide)
+    f(std::integral_constant<int, wide<T>>{});
+  else
+    f(std::integral_constant<int, 1>{});
 }
 
 }  // namespace memo::kernels

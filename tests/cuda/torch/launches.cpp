@@ -1,6 +1,5 @@
 // Memo's kernels (memo/kernels/launch.h) on the emulated GPU: the mathematics of rows.h, by a team of one.
 #include <algorithm>
-#include <type_traits>
 
 #include "memo/kernels/launch.h"
 #include "memo/kernels/rows.h"
@@ -30,15 +29,6 @@ Head<T> head_of(const Heads<T>& heads, std::int64_t row) {
           heads.weight,
           heads.eps,
           static_cast<int>(heads.dim)};
-}
-
-// Calls f(width), a constant, as launch.cu does.
-template <class T, class F>
-void by_width(bool is_wide, const F& f) {
-  if (is_wide)
-    f(std::integral_constant<int, wide<T>>{});
-  else
-    f(std::integral_constant<int, 1>{});
 }
 
 }  // namespace
