@@ -25,10 +25,10 @@ namespace on_paper = memo::estimate;
 constexpr FileKind rows_kind{"a table of estimates", "", "pred_step_time_s"};
 
 struct EstimateOptions {
-  std::string model, hardware = "H100x8", strategy = "memo", attention, hardware_file, rows, out, plot, device_limit,
+  std::string model, hardware = "H100x8", strategy = "memo", attention, rows, out, plot, device_limit,
                      disk = "/var/tmp";
   std::int64_t context = 0, batch = 0, block = 0;
-  std::optional<std::string> recompute;
+  std::optional<std::string> recompute, hardware_file;
   std::optional<int> zero;
   std::vector<int> gpus{8, 16, 32, 64};  // numbers of GPUs in a sweep
   int tensor = 0, ring = 0, ulysses = 0, pipeline = 0, data = 0;
@@ -48,14 +48,6 @@ std::pair<std::string, int> split_hardware(const std::string& text) {
   return {text, 1};
 }
 
-Result<std::vector<on_paper::Hardware>> table_of(const EstimateOptions& options) {
-  if (options.hardware_file.empty()) return on_paper::hardware_table();
-  MEMO_TRY(std::vector<on_paper::Hardware> table, on_paper::read_hardware(options.hardware_file));
-  const auto& known = on_paper::hardware_table();
-  table.insert(table.end(), known.begin(), known.end());
-  return table;
-}
-
 Result<on_paper::Task> task_of(const EstimateOptions& options) {
   on_paper::Task task;
   if (options.model.empty() || (options.context == 0 && !options.sweep))
@@ -66,7 +58,7 @@ Result<on_paper::Task> task_of(const EstimateOptions& options) {
   if (name == "here") {
     MEMO_TRY(task.hardware, measure_here(options.disk, task.shape));
   } else {
-    MEMO_TRY(const auto table, table_of(options));
+    MEMO_TRY(const auto table, on_paper::known_hardware(options.hardware_file));
     MEMO_TRY(task.hardware, on_paper::find_hardware(name, table));
   }
   if (!options.attention.empty()) {
@@ -146,7 +138,7 @@ Status predict(const EstimateOptions& options) {
   if (options.out.empty()) return bad_input("estimate: --rows needs -o OUT.csv");
   MEMO_CHECKED(check_replaceable(options.out, rows_kind));
   MEMO_TRY(const on_paper::Table table, on_paper::read_table(options.rows));
-  MEMO_TRY(const auto hardware, table_of(options));
+  MEMO_TRY(const auto hardware, on_paper::known_hardware(options.hardware_file));
   const on_paper::Table predicted = on_paper::predict_rows(table, hardware);
   MEMO_CHECKED(replace_file(options.out, on_paper::format_table(predicted), rows_kind));
   fmt::print("{}: {} rows\n", options.out, predicted.rows.size());

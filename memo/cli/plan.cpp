@@ -12,7 +12,7 @@ namespace {
 
 struct PlanOptions {
   std::string job, out, strategy = "memo";
-  std::optional<std::string> profile;
+  std::optional<std::string> profile, hardware, hardware_file;
   std::vector<std::string> set;
   bool json = false;
 };
@@ -22,7 +22,9 @@ Status make_plan(const PlanOptions& options) {
   MEMO_CHECKED(check_strategy(options.strategy));
   if (!options.out.empty()) MEMO_CHECKED(check_replaceable(options.out, plan::plan_kind));
   ForHere here{std::move(job), {}};
-  if (!options.profile) {
+  if (options.hardware) {
+    MEMO_TRY(here, plan_on_paper(std::move(here.job), *options.hardware, options.hardware_file));
+  } else if (!options.profile) {
     MEMO_TRY(here, plan_here(std::move(here.job)));
   }
   MEMO_TRY(const plan::Plan plan, plan_job(here.job, here.job, options.profile, options.strategy, here.measure));
@@ -37,7 +39,11 @@ void add_plan(CLI::App& app, Action& action) {
   CLI::App* verb = app.add_subcommand("plan", "Plan a job: placement, addresses, predicted peak and step time");
   const auto options = std::make_shared<PlanOptions>();
   verb->add_option("job", options->job, "job.toml")->required();
-  verb->add_option("--profile", options->profile, "A profile of this job; measured when absent");
+  CLI::Option* profile = verb->add_option("--profile", options->profile, "A profile of this job; measured when absent");
+  verb->add_option("--hardware", options->hardware,
+                   "Plan on paper for a GPU that is not here: H100 (memo estimate's table)")
+      ->excludes(profile);
+  verb->add_option("--hardware-file", options->hardware_file, "More GPUs, in the form of hardware.toml");
   verb->add_option("--strategy", options->strategy, "memo, resident, recompute, offload or memo-alpha")
       ->capture_default_str();
   verb->add_option("-o,--output", options->out, "Where to write plan.json");

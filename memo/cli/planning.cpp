@@ -11,6 +11,7 @@
 
 #include "memo/base/json.h"
 #include "memo/base/text.h"
+#include "memo/estimate/paper_profile.h"
 #include "memo/model/shape.h"
 #include "memo/plan/for_job.h"
 #include "memo/planner/planner.h"
@@ -41,6 +42,14 @@ Result<plan::Plan> plan_for(const job::Job& job, const plan::Profile& profile, c
   MEMO_CHECKED(check_strategy(strategy));
   return planner::make_plan(
       profile, {strategy, job.memory.device_limit, job.memory.slots, job.train.batch, job::early_updates(job.train)});
+}
+
+Result<ForHere> plan_on_paper(job::Job job, const std::string& hardware, const std::optional<std::string>& file) {
+  MEMO_TRY(const std::vector<estimate::Hardware> table, estimate::known_hardware(file));
+  MEMO_TRY(estimate::Hardware gpu, estimate::find_hardware(hardware, table));
+  job = estimate::with_limit_of(std::move(job), gpu);
+  return ForHere{std::move(job),
+                 [gpu = std::move(gpu)](const job::Job& tried) { return estimate::paper_profile(tried, gpu); }};
 }
 
 namespace {

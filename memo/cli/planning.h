@@ -24,6 +24,8 @@ struct ForHere {
 // With a limit of the device's memory: where the job has none, what the device has free, less a reserve, which is said.
 // An error in a build without LibTorch.
 Result<ForHere> plan_here(job::Job job);
+// The same for a GPU of the estimator's table of hardware, or of a user's file; its profiles are on paper.
+Result<ForHere> plan_on_paper(job::Job job, const std::string& hardware, const std::optional<std::string>& file);
 Result<plan::Plan> plan_for(const job::Job& job, const plan::Profile& profile, const std::string& strategy);
 // Reads the profile, or measures one.
 Result<plan::Profile> profile_for(const job::Job& job, const std::optional<std::string>& file, const Measure& measure);

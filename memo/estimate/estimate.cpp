@@ -4,9 +4,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "memo/base/text.h"
 #include "memo/estimate/profile.h"
+#include "memo/estimate/run_sizes.h"
 #include "memo/planner/dominant.h"
 #include "memo/planner/planner.h"
 
@@ -34,10 +36,15 @@ StepSplit split_of(const Modelled& modelled, const plan::Plan& plan) {
       sum.reruns += split.total();
       continue;
     }
+    if (const model::Stage stage = modelled.profile.flow.segments[call.segment].stage;
+        stage == model::Stage::update || stage == model::Stage::optimizer) {
+      sum.update += split.total();
+      continue;
+    }
     sum.attention += split.attention, sum.matmul += split.matmul, sum.memory += split.memory;
     sum.collectives += split.collective;
   }
-  sum.stalls = plan.predicted.stall.value();
+  sum.stalls = plan.predicted.stall.value() / plan.sequences;
   return sum;
 }
 
@@ -47,10 +54,7 @@ void multiply(StepSplit& split, double k) {
     *part *= k;
 }
 
-}  // namespace
-
-Result<Estimate> estimate(const Setup& setup, bool any_plan) {
-  MEMO_CHECKED(check_setup(setup));
+Result<Estimate> estimate_as(const Setup& setup, bool any_plan) {
   Estimate result;
   const bool planned = setup.execution == Execution::blocks || setup.by_alpha();
   result.device_limit = setup.hardware.memory;
@@ -61,6 +65,7 @@ Result<Estimate> estimate(const Setup& setup, bool any_plan) {
   planner::Request request;
   request.strategy = strategy;
   request.any_plan = any_plan;
+  if (setup.as_run()) request.sequences = setup.micro_batches;
   // Two rounding buffers, each of a layer's size.
   if (setup.by_alpha()) request.slots = 2 * modelled.profile.flow.blocks();
   if (strategy == "memo") request.device_limit = room;
@@ -99,18 +104,19 @@ Result<Estimate> estimate(const Setup& setup, bool any_plan) {
                                 format_bytes(setup.hardware.host_memory));
 
   result.split = split_of(modelled, *plan);
-  double micro = plan->predicted.step.value();
+  double micro = plan->predicted.step.value() / plan->sequences;
   if (setup.recompute == Recompute::selective) {  // every other product is computed twice
     constexpr double share = 0.5 / 3;             // share of products' time, a third of which is forward
     const double again = share * result.split.matmul;
     result.split.reruns += again;
     micro += again;
   }
+  const double update = std::exchange(result.split.update, 0);  // once for all micro-batches
   multiply(result.split, setup.micro_batches);
   // 1F1B: a rank waits while the pipeline fills and drains; virtual stages shorten this (Narayanan et al., SC 2021).
   result.split.bubble = micro * (degrees.pipeline - 1) / degrees.stages;
-  result.split.update = modelled.once_a_step;
-  result.step = Seconds(micro * setup.micro_batches + result.split.bubble + result.split.update);
+  result.split.update = update + modelled.once_a_step;
+  result.step = Seconds(micro * setup.micro_batches + result.split.bubble + modelled.once_a_step);
 
   const double sequences = static_cast<double>(setup.global_batch());
   const double tokens = sequences * static_cast<double>(setup.context.value());
@@ -119,6 +125,20 @@ Result<Estimate> estimate(const Setup& setup, bool any_plan) {
   result.mfu_causal = sequences * model::model_flops(setup.shape, setup.context, true) / available;
   result.mfu_full = sequences * model::model_flops(setup.shape, setup.context, false) / available;
   return result;
+}
+
+}  // namespace
+
+Result<Estimate> estimate(const Setup& setup, bool any_plan) {
+  MEMO_CHECKED(check_setup(setup));
+  Result<Estimate> found = estimate_as(setup, any_plan);
+  const auto no_plan = [&] { return found && found->step == Seconds(0); };
+  if (!setup.as_run() || !no_plan()) return found;
+  for (const Setup& next : finer(setup)) {
+    Result<Estimate> other = estimate_as(next, any_plan);
+    if (!other || other->step > Seconds(0)) return other;
+  }
+  return found;
 }
 
 }  // namespace memo::estimate

@@ -64,12 +64,12 @@ class HardwareReader {
   std::vector<std::string> seen_;
 };
 
-Result<HostCopies> read_host(const toml::table& table, const std::string& where) {
-  HardwareReader reader(table, where + ": host");
-  const HostCopies host{reader.rate("write"), reader.rate("read"), reader.rate("write_with_read"),
-                        reader.rate("read_with_write")};
+Result<TierCopies> read_copies(const toml::table& table, const std::string& where) {
+  HardwareReader reader(table, where);
+  const TierCopies copies{reader.rate("write"), reader.rate("read"), reader.rate("write_with_read"),
+                          reader.rate("read_with_write")};
   MEMO_CHECKED(reader.finish());
-  return host;
+  return copies;
 }
 
 Result<AttentionRate> read_attention(const toml::table& table, const std::string& where) {
@@ -98,9 +98,12 @@ Result<Hardware> read_gpu(const toml::table& table, const std::string& file) {
   if (const toml::array* aliases = reader.child("aliases").as_array())
     for (const toml::node& alias : *aliases) gpu.aliases.push_back(alias.value_or(std::string()));
   if (const toml::table* host = reader.child("host").as_table()) {
-    MEMO_TRY(gpu.host, read_host(*host, where));
+    MEMO_TRY(gpu.host, read_copies(*host, where + ": host"));
   } else {
     reader.complain("host: expected a table of write, read, write_with_read and read_with_write");
+  }
+  if (const toml::table* disk = reader.child("disk").as_table()) {
+    MEMO_TRY(gpu.disk, read_copies(*disk, where + ": disk"));
   }
   if (const toml::array* kernels = reader.child("attention").as_array())
     for (const toml::node& kernel : *kernels) {
@@ -164,6 +167,15 @@ Result<Hardware> find_hardware(const std::string& name, const std::vector<Hardwa
 Result<std::vector<Hardware>> read_hardware(const Path& file) {
   MEMO_TRY(const std::string text, read_text(file));
   return parse(text, file.string());
+}
+
+Result<std::vector<Hardware>> known_hardware(const std::optional<std::string>& file) {
+  std::vector<Hardware> all;
+  if (file) {
+    MEMO_TRY(all, read_hardware(*file));
+  }
+  all.insert(all.end(), hardware_table().begin(), hardware_table().end());
+  return all;
 }
 
 }  // namespace memo::estimate

@@ -2,6 +2,7 @@
 // has the same form (docs/formats.md).
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,8 +21,8 @@ struct AttentionRate {
   double half = 0;                   // tokens
 };
 
-// Copies between the host's pinned memory and a device, for one GPU while all of a node copy.
-struct HostCopies {
+// Copies between a tier (the host's pinned memory, a disk) and a device, for one GPU while all of a node copy.
+struct TierCopies {
   BytesPerSecond write, read;  // one direction alone
   BytesPerSecond write_with_read, read_with_write;
   double compute_slowdown = 1;  // factor on a call's time while copies run
@@ -49,7 +50,8 @@ struct Hardware {
   BytesPerSecond network;  // to another node, for each GPU
   int gpus_per_node = 8;
   Bytes host_memory;  // of a node
-  HostCopies host;
+  TierCopies host;
+  TierCopies disk{BytesPerSecond(3e9), BytesPerSecond(3e9), BytesPerSecond(3e9), BytesPerSecond(3e9)};  // a usual NVMe
   std::string tier = "host";             // name of the tier for tensors that leave the device
   std::vector<AttentionRate> attention;  // the usual kernel first
   Shares shares;
@@ -65,5 +67,7 @@ const std::vector<Hardware>& hardware_table();
 // Finds a GPU by name or alias, in upper or lower case; the error names the nearest known one.
 Result<Hardware> find_hardware(const std::string& name, const std::vector<Hardware>& table);
 Result<std::vector<Hardware>> read_hardware(const Path& file);
+// The user's GPUs, where there is a file of them, then those of the table.
+Result<std::vector<Hardware>> known_hardware(const std::optional<std::string>& file);
 
 }  // namespace memo::estimate

@@ -26,9 +26,10 @@ Layer::Layer(const Setup& setup) : setup_(setup), tensor_(setup.degrees.tensor),
   // Memo runs attention by head groups, each with a key head for every rank of the sequence; eight groups are enough.
   constexpr std::int64_t most_groups = 8;
   const std::int64_t ranks = std::min<std::int64_t>(keys, setup.degrees.ulysses);
-  groups_ = setup.execution == Execution::blocks
-                ? static_cast<int>(largest_divisor(keys, std::min(most_groups, keys / ranks)))
-                : 1;
+  if (setup.groups > 0)
+    groups_ = setup.groups;
+  else if (setup.execution == Execution::blocks)
+    groups_ = static_cast<int>(largest_divisor(keys, std::min(most_groups, keys / ranks)));
   hidden_ = static_cast<double>(shape.hidden);
   vocab_ = static_cast<double>(shape.vocab) / tensor_;
   ffn_ = static_cast<double>(shape.ffn) / tensor_;
@@ -116,6 +117,7 @@ Tokens Layer::run_block() const {
 }
 
 double Layer::loss_tile() const {
+  if (setup_.loss_tile > Tokens(0)) return static_cast<double>(setup_.loss_tile.value());
   const Bytes row(static_cast<std::int64_t>(vocab_ * element_));
   return static_cast<double>(setup_.hardware.sizes.loss_tile(run_block(), row).value());
 }
@@ -173,6 +175,14 @@ double Layer::gather_left(bool backward) const {
   return std::max(0.0, (gathers ? gather + from_host : 0) + (backward ? scatter : 0) - products);
 }
 
+Split Layer::update_time(const model::Segment& segment) const {
+  if (!setup_.as_run()) return {};  // Modelled::once_a_step has it
+  const double parameters = segment.role == SegmentRole::update_before  ? before_parameters_
+                            : segment.role == SegmentRole::update_after ? after_parameters_
+                                                                        : other_parameters_;
+  return {0, 0, update_seconds(setup_, parameters), 0};
+}
+
 Split Layer::time(const model::Segment& segment, bool backward, Tokens tokens) const {
   if (segment.stage == Stage::core) return core_time(backward, tokens);
   const auto n = static_cast<double>(tokens.value());
@@ -202,6 +212,7 @@ Split Layer::time(const model::Segment& segment, bool backward, Tokens tokens) c
     return split;
   }
   if (segment.stage == Stage::embedding) return {0, 0, memory_seconds(setup_, n * row * 2), 0};
+  if (segment.stage == Stage::update || segment.stage == Stage::optimizer) return update_time(segment);
   split.matmul = matmul_seconds(setup_, (backward ? 4 : 2) * n * weights, n);
   if (backward) bytes = 2 * bytes + gradient_traffic(weights, static_cast<double>(run_block().value()));
   split.memory = memory_seconds(setup_, n * bytes);

@@ -21,9 +21,10 @@ class Layer {
   // The table for this GPU's share of the model.
   [[nodiscard]] model::Dataflow dataflow() const;
   // Time of one call of a segment for this many tokens. For core attention: one head group, and the first `tokens` of
-  // this GPU's share of the sequence.
+  // this GPU's share of the sequence. For updates: one step, whatever the tokens.
   [[nodiscard]] Split time(const model::Segment& segment, bool backward, Tokens tokens) const;
   [[nodiscard]] Footprint footprint(const model::Segment& segment) const;
+  [[nodiscard]] double loss_tile() const;  // rows
   // Transients of a loss call: its logits.
   [[nodiscard]] Bytes loss_transients(Tokens tokens) const;
 
@@ -36,15 +37,15 @@ class Layer {
 
  private:
   [[nodiscard]] Tokens run_block() const;  // of Memo's executor
-  [[nodiscard]] double loss_tile() const;  // rows
   [[nodiscard]] double gradient_traffic(double parameters, double rows) const;
   [[nodiscard]] Footprint block_footprint(const model::Segment& segment) const;
   [[nodiscard]] Split core_time(bool backward, Tokens tokens) const;
+  [[nodiscard]] Split update_time(const model::Segment& segment) const;
   [[nodiscard]] double gather_left(bool backward) const;
   [[nodiscard]] bool eager_norm() const;  // runs as several kernels, in float32
 
   const Setup& setup_;
-  int tensor_, groups_ = 1;
+  int tensor_, groups_ = 1;                            // head groups
   double element_;                                     // bytes of an element
   double query_, key_, inner_, ffn_, hidden_, vocab_;  // columns on this GPU
   double rows_of_;                                     // share of token-wise rows on a tensor parallel rank

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <set>
 
+#include "memo/plan/for_job.h"
+
 namespace memo::estimate {
 namespace {
 
@@ -40,8 +42,10 @@ class Modeller {
   Modelled run() {
     plan::Profile& profile = result_.profile;
     profile.model = fmt::format("{} {} x {}", setup_.model_name, setup_.shape.layers, setup_.shape.hidden);
-    profile.device = fmt::format("{} x {}, on paper", setup_.gpus, setup_.hardware.name);
+    profile.device = fmt::format("{} x {}{}", setup_.gpus, setup_.hardware.name, plan::paper_mark);
     profile.attention = setup_.hardware.attention_of(setup_.attention).kernel;
+    if (setup_.execution == Execution::blocks)
+      profile.loss_tile = Tokens(static_cast<std::int64_t>(layer_.loss_tile()));
     profile.flow = layer_.dataflow();
     profile.flow.layers *= in_flight_;
     add_saved();
@@ -95,9 +99,11 @@ class Modeller {
       };
       switch (segment.stage) {
         case Stage::wait:
+          add_trace(s, false, flow().context, {}, Bytes(0));
+          break;
         case Stage::update:
         case Stage::optimizer:
-          add_trace(s, false, flow().context, {}, Bytes(0));
+          call(false, flow().context);
           break;
         case Stage::core:
           for (const bool backward : {false, true}) call(backward, flow().context);
@@ -113,6 +119,11 @@ class Modeller {
 
   // Weights, gradients and optimizer state as ranks share them; then the memory for gathered ones.
   void add_state() {
+    if (setup_.as_run()) {  // the dataflow's table has the sizes of layers
+      const bool float32 = setup_.element_bytes == 4;
+      result_.profile.fixed = plan::fixed_memory(setup_.shape, float32 ? job::DType::float32 : job::DType::bfloat16);
+      return;
+    }
     const PerParameter bytes = per_parameter(setup_.state);
     const double ranks = setup_.shards();
     const auto part = [&](Shard from) { return setup_.shard >= from ? 1 / ranks : 1.0; };
@@ -164,6 +175,7 @@ class Modeller {
   }
 
   void add_once_a_step() {
+    if (setup_.as_run()) return;  // updates are calls
     const double ranks = setup_.shards();
     const double all = layer_.layer_parameters() * flow().layers / in_flight_ + layer_.other_parameters();
     const double own = setup_.shard == Shard::none ? all : all / ranks;

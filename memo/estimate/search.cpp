@@ -7,6 +7,7 @@
 
 #include "memo/base/check.h"
 #include "memo/estimate/profile.h"
+#include "memo/estimate/run_sizes.h"
 
 namespace memo::estimate {
 namespace {
@@ -58,8 +59,12 @@ Setup setup_of(const Task& task, const Strategy& strategy, const Degrees& degree
   setup.recompute = task.recompute.value_or(setup.recompute);
   setup.shard = task.shard.value_or(setup.shard);
   setup.offload_inputs = setup.offload_inputs || task.offload_inputs;
-  setup.block = task.block > Tokens(0) ? task.block : usual_block(setup.local_tokens());
   if (task.float32) setup.element_bytes = 4, setup.state = State::master;
+  setup.block = task.block;
+  if (setup.as_run())
+    choose_sizes(setup);
+  else if (setup.block == Tokens(0))
+    setup.block = usual_block(setup.local_tokens());
   setup.micro_batches =
       static_cast<int>(task.batch == 0 ? (degrees.pipeline > 1 ? 4 * degrees.pipeline : 1) : task.batch / degrees.data);
   return setup;
@@ -71,9 +76,9 @@ double least_seconds(const Setup& setup, const Modelled& modelled) {
   return seconds / tokens * setup.gpus;
 }
 
-// Memory that every placement needs: the operands of one backward call of core attention, and state, of which plans
-// with a tier page what belongs to layers.
-Bytes least_bytes(const Modelled& modelled, bool pages) {
+// Memory that every placement needs: the operands of one backward call of core attention, with as many head groups as a
+// run may try, and state, of which plans with a tier page what belongs to layers.
+Bytes least_bytes(const Setup& setup, const Modelled& modelled, bool pages) {
   const model::Dataflow& flow = modelled.profile.flow;
   Bytes state;
   for (const plan::Fixed& fixed : modelled.profile.fixed) state += fixed.bytes;
@@ -84,7 +89,8 @@ Bytes least_bytes(const Modelled& modelled, bool pages) {
     if (segment.stage == model::Stage::core)
       for (const auto* uses : {&segment.backward.reads, &segment.backward.writes})
         for (const model::Use& use : *uses) operands += flow.classes[use.cls].row * flow.context.value();
-  return state + operands;
+  const std::int64_t more_groups = setup.as_run() ? setup.shape.kv_heads / flow.groups : 1;
+  return state + Bytes(operands.value() / more_groups);
 }
 
 double seconds_a_token(const Found& found) { return 1 / found.estimate.tokens_per_second_gpu; }
@@ -106,9 +112,9 @@ Result<Outcome> search_all(const Task& task, const std::vector<Strategy>& strate
       const Modelled modelled = model_profile(candidate.setup);
       const bool may_page =
           candidate.setup.offload_all && !candidate.setup.by_alpha() && !modelled.profile.tiers.empty();
-      candidate.least_bytes = least_bytes(modelled, false);
+      candidate.least_bytes = least_bytes(candidate.setup, modelled, false);
       candidate.pages = may_page && candidate.least_bytes > candidate.setup.hardware.memory;
-      if (candidate.pages) candidate.least_bytes = least_bytes(modelled, true);
+      if (candidate.pages) candidate.least_bytes = least_bytes(candidate.setup, modelled, true);
       if (!task.degrees && candidate.least_bytes > candidate.setup.hardware.memory) {
         ++outcome.ruled_out;
         continue;

@@ -61,10 +61,18 @@ struct Setup {
   std::string attention;      // name of a kernel; empty: the usual one
   bool whole_square = false;  // attention also computes the half that its causal mask hides
   Tokens block{4096};         // of Memo's executor, on one GPU; for MEMO, the grain of alpha
+  // Of Memo's executor; 0: as the hardware's sizes say.
+  int groups = 0;    // head groups
+  Tokens loss_tile;  // rows of logits at a time
   [[nodiscard]] std::int64_t global_batch() const { return std::int64_t{1} * sequences * micro_batches * degrees.data; }
   // Tokens of one forward on one GPU for token-wise work (before tensor parallel ranks share it).
   [[nodiscard]] Tokens local_tokens() const {
     return context * std::int64_t{sequences} / std::int64_t{degrees.sequence_parts()};
+  }
+  // Memo's executor on one GPU: the state has the sizes of a run, and the plan's own calls update it.
+  [[nodiscard]] bool as_run() const {
+    const State of_memo = element_bytes == 4 ? State::master : State::mixed;
+    return execution == Execution::blocks && gpus == 1 && state == of_memo && !offload_optimizer && !offload_weights;
   }
   // MEMO as published: runs whole layers, and swaps some tokens of their tensors.
   [[nodiscard]] bool by_alpha() const { return offload_all && execution != Execution::blocks; }

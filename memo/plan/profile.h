@@ -59,9 +59,11 @@ struct AttentionTime {
 
 inline constexpr int profile_version = 4, oldest_profile_version = 3;
 
+inline constexpr const char* paper_mark = ", on paper";  // of a device that is not here, by the estimator
+
 struct Profile {
   std::string model;   // what was profiled, in words: "llama 8 x 512, float32"
-  std::string device;  // on what: "cpu, 2 threads"
+  std::string device;  // on what: "cpu, 2 threads"; or "H100" and paper_mark
   model::Dataflow flow;
   IndexedVector<TraceIndex, Trace> traces;
   std::vector<Fixed> fixed;
@@ -72,6 +74,7 @@ struct Profile {
   Tokens loss_tile;  // rows of logits at a time; 0: a CPU's (model::DeviceSizes), as before version 4
   std::vector<model::BlockTime> blocks_measured;  // among which flow.block was chosen; empty: there was no choice
 
+  [[nodiscard]] bool on_paper() const { return device.ends_with(paper_mark); }
   // The trace of a call. Aborts when the profile has none, which cannot be for a profile that was read or recorded.
   [[nodiscard]] TraceIndex trace_of(SegmentIndex segment, bool backward, Tokens tokens) const;
 };

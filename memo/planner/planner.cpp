@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <set>
 
 #include "memo/planner/checkpoints.h"
 #include "memo/planner/placement.h"
@@ -16,6 +17,8 @@ namespace {
 
 constexpr int refinements = 4;  // of the budget for kept tensors
 constexpr std::size_t paces_refined = 2;
+constexpr int most_lightened = 12;       // trials with less room on the tier
+constexpr double enough_better = 0.998;  // of a step's time, to go on
 constexpr int corrections = 8;           // of the room on the tier
 constexpr int most_layers_together = 8;  // of a checkpoint
 constexpr double worth_streaming =
@@ -51,6 +54,11 @@ class Search {
  private:
   // Makes a placement that keeps at most `budget` bytes.
   using Place = std::function<Placement(Bytes budget)>;
+  // The fastest placement that `refine` found: its budget, and what it swaps.
+  struct Refined {
+    Bytes budget, swapped;
+    double seconds = 0;  // 0: none fits
+  };
 
   void try_each_pace(const std::string& name, const Placement& placement) {
     const bool copies = std::ranges::any_of(placement.classes, [](const auto& c) { return c.swapped > 0; });
@@ -169,8 +177,26 @@ class Search {
       if (base.fits) ranked.emplace_back(base.seconds, pace, base.peak);
     }
     std::ranges::stable_sort(ranked, {}, [](const auto& entry) { return std::get<0>(entry); });
-    for (std::size_t i = 0; i < ranked.size() && i < paces_refined; ++i)
-      refine(name, place, std::get<2>(ranked[i]), std::get<1>(ranked[i]));
+    for (std::size_t i = 0; i < ranked.size() && i < paces_refined; ++i) {
+      const Pace& pace = std::get<1>(ranked[i]);
+      const Refined best = refine(name, place, std::get<2>(ranked[i]), pace);
+      if (tier >= 0 && i == 0 && best.seconds > 0) lighten(name, place, best, pace);
+    }
+  }
+
+  // The placement problem does not see all that crosses a link (streamed gradients, paged state). Where its plan
+  // stalls, computing more again may be faster than copying it: tries less room on the tier, until that no longer
+  // helps.
+  void lighten(const std::string& name, const Place& place, Refined best, const Pace& pace) {
+    const Bytes room = room_;
+    room_ = std::min(room, best.swapped);
+    for (int i = 0; i < most_lightened && trials_.slowdown() > worth_streaming; ++i) {
+      room_ = Bytes(room_.value() / 8 * 7);
+      const Trials::Tried tried = trials_.consider(name, place(best.budget), pace);
+      if (!tried.fits || tried.seconds > best.seconds * enough_better) break;
+      best.seconds = tried.seconds;
+    }
+    room_ = room;
   }
 
   // Returns the placement that keeps nothing, and its trial. A program needs more of the tier than its placement swaps,
@@ -189,11 +215,28 @@ class Search {
     }
   }
 
-  void refine(const std::string& name, const Place& place, Bytes base, const Pace& pace) {
+  // Bytes that a placement swaps of what the placement problem decides on.
+  Bytes swapped(const Placement& placement) const {
+    std::set<std::pair<ClassIndex, LayerIndex>> decided;
+    for (const Unit& unit : units(profile_, 0))
+      for (const ClassIndex cls : unit.classes) decided.emplace(cls, unit.layer);
+    Bytes sum;
+    for (const ClassPlacement& entry : placement.classes)
+      if (decided.contains({entry.cls, entry.layer}))
+        sum += profile_.flow.bytes_of(entry.cls, BlockIndex(0)) * std::int64_t{entry.swapped};
+    return sum;
+  }
+
+  Refined refine(const std::string& name, const Place& place, Bytes base, const Pace& pace) {
+    Refined best;
     Bytes budget = request_.device_limit - base;
     Bytes too_much = budget * 2 + Bytes(1);
     for (int i = 0; i < refinements && budget > Bytes(0); ++i) {
-      const Bytes peak = trials_.consider(name, place(budget), pace).peak;
+      const Placement placement = place(budget);
+      const Trials::Tried tried = trials_.consider(name, placement, pace);
+      const Bytes peak = tried.peak;
+      if (tried.fits && (best.seconds == 0 || tried.seconds < best.seconds))
+        best = {budget, swapped(placement), tried.seconds};
       if (trials_.fits(peak)) {
         const Bytes next = std::min(budget + (request_.device_limit - peak), (budget + too_much) / 2);
         if (next - budget < request_.device_limit / 100) break;
@@ -203,6 +246,7 @@ class Search {
         budget -= std::min(budget, peak - request_.device_limit);
       }
     }
+    return best;
   }
 
   const plan::Profile& profile_;

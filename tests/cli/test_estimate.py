@@ -3,7 +3,7 @@
 import csv
 
 import pytest
-from conftest import memo
+from conftest import memo, write_job
 
 PAPER = ["--model", "gpt-7b", "--hardware", "A800x8", "--context", "1048576"]
 
@@ -85,8 +85,10 @@ def test_rows_gain_their_predictions(tmp_path):
     assert second["pred_step_time_s"] == "" and "experts" in second["note"]
 
 
-@pytest.mark.parametrize("hardware, context, kernel", [("H100", 65536, "flash2"), ("H100", 131072, "cudnn"),
-                                                       ("A100", 131072, "flash2"), ("B200", 65536, "cudnn")])
+@pytest.mark.parametrize(
+    "hardware, context, kernel",
+    [("H100", 65536, "flash2"), ("H100", 131072, "cudnn"), ("A100", 131072, "flash2"), ("B200", 65536, "cudnn")],
+)
 def test_it_says_which_kernel_of_attention_it_assumed(hardware, context, kernel):
     """Memo's own: up to 65536 tokens one that adds gradients in one order, where its rate is known, and then the fastest."""
     arguments = ("--model", "qwen3-0.6b", "--hardware", hardware, "--context", context)
@@ -104,3 +106,34 @@ def test_a_kernel_of_attention_can_be_named():
     assert 1.5 < seconds["flash2"] / seconds["cudnn"] < 2  # as 345 and 330 to 640 and 540 TFLOP/s
     line = memo("estimate", *arguments, "flash4").refusal(2)
     assert "--attention flash4: of H100 the rates of flash2, flash3, cudnn are known" in line
+
+
+QWEN3_8B = {"family": "qwen3", "hidden": 4096, "layers": 36, "heads": 32, "kv_heads": 8, "head_dim": 128, "ffn": 12288,
+            "vocab": 151936, "dtype": "bfloat16"}  # fmt: skip
+
+
+def test_a_plan_on_paper_is_proved_and_agrees_with_the_estimate(tmp_path):
+    job, plan = (
+        write_job(tmp_path / "job.toml", QWEN3_8B, {"context": 65536, "block": "auto"}, {"host_limit": "1TiB"}),
+        tmp_path / "plan.json",
+    )
+    run = memo("plan", job, "--hardware", "H100", "-o", plan, "--json").json()
+    assert memo("check", plan).code == 0
+    found = estimate("--model", "qwen3-8b", "--hardware", "H100x1", "--context", "65536")[0]
+    assert run["step_seconds"] == pytest.approx(found["step_seconds"], rel=0.01)
+
+
+def test_a_plan_on_paper_does_not_run(job, tmp_path):
+    file, plan = job(), tmp_path / "plan.json"
+    assert memo("plan", file, "--hardware", "H100", "-o", plan).code == 0
+    run = memo("train", file, "--plan", plan, "--out", tmp_path / "run")
+    assert run.code == 2 and "the plan is for H100, on paper: nothing was measured" in run.err
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (("--hardware", "H1000"), "unknown hardware 'H1000'"),
+    (("--hardware", "H100", "--profile", "profile.json"), "--profile excludes --hardware"),
+])  # fmt: skip
+def test_hardware_of_a_plan_that_cannot_be(job, arguments, says):
+    run = memo("plan", job(), *arguments)
+    assert run.code != 0 and says in run.err

@@ -35,6 +35,11 @@ job::Job as_in_run(const job::Job& job, const Path& run, const DeviceHere& devic
 Result<plan::Plan> find_plan(const TrainOptions& options, const job::Job& job, const DeviceHere& device) {
   if (options.plan) {
     MEMO_TRY(plan::Plan plan, plan::read_plan(*options.plan));
+    if (plan.profile.on_paper())
+      return bad_input(
+          fmt::format("{}: the plan is for {}: nothing was measured, so it cannot run; plan without "
+                      "--hardware",
+                      *options.plan, plan.profile.device));
     MEMO_CHECKED(plan::check_for_job(plan.profile, job, *options.plan + ": the plan"));
     return plan;
   }

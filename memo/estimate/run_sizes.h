@@ -1,0 +1,16 @@
+// The sizes of calls that Memo's executor would choose on one GPU of a setup.
+#pragma once
+
+#include <vector>
+
+#include "memo/estimate/setup.h"
+
+namespace memo::estimate {
+
+// Sets block and head groups as a run on this hardware would choose them (model::DeviceSizes), where `block` and
+// `groups` are 0. Returns the modelled times of the blocks among which it chose; empty: there was no choice.
+std::vector<model::BlockTime> choose_sizes(Setup& setup);
+// What a run tries one after the other where no plan fits: a head group for each key head, then smaller blocks.
+std::vector<Setup> finer(const Setup& setup);
+
+}  // namespace memo::estimate
