@@ -1,6 +1,7 @@
 // Times memo's packer: one line of CSV for each instance and seed, on one thread.
 //   bench_pack [--capacity BYTES] [--time-limit SECONDS] [--seeds N] [--mip] FILE.csv...   packs files
-//   bench_pack [--rounds N] --random BUFFERS...                                  packs random instances once
+//   bench_pack [--rounds N] [--time-limit SECONDS] --random BUFFERS...   packs random instances once
+//   bench_pack [--rounds N] [--time-limit SECONDS] --graphs BUFFERS...   packs instances like a compiler's graphs once
 #include <fmt/format.h>
 #include <sys/resource.h>
 
@@ -29,6 +30,40 @@ Instance random_instance(std::int64_t buffers) {
     const std::int64_t length = i % 50 == 0 ? 1 + below(buffers / 4) : 1 + below(60);
     instance.push_back({lower, lower + length, 512 * (1 + below(64)), 1, {}});
   }
+  return instance;
+}
+
+// Lives as in a compiler's graph of a training step: layers of operations, forward and then backward in the opposite
+// order. Of the tensors of a layer some live from forward to backward, some are computed again for backward, most die
+// after a few operations; parameters' gradients live from backward to the end, and some buffers for most of the step.
+Instance graph_instance(std::int64_t buffers) {
+  std::mt19937_64 random(static_cast<std::uint64_t>(buffers) + 1);
+  const auto below = [&](std::int64_t n) {
+    return static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(n));
+  };
+  constexpr std::int64_t each = 60;  // tensors of a layer
+  const std::int64_t layers = std::max<std::int64_t>(1, buffers / (2 * each)), end = 2 * layers * each;
+  Instance instance;
+  const auto add = [&](std::int64_t lower, std::int64_t upper, std::int64_t bytes) {
+    instance.push_back({lower, std::min(std::max(upper, lower + 1), end + 1), bytes, 1, {}});
+  };
+  const auto bytes_of_tensor = [&] { return (std::int64_t{4096} << below(8)) * (1 + below(3)) + 512 * below(3); };
+  for (std::int64_t layer = 0; layer < layers; ++layer)
+    for (std::int64_t i = 0; i < each; ++i) {
+      const std::int64_t forward = layer * each + i, backward = end - forward, bytes = bytes_of_tensor();
+      const std::int64_t kind = below(100);
+      if (kind < 20) {
+        add(forward, backward, bytes);
+      } else if (kind < 40) {
+        add(forward, forward + 2 + below(12), bytes);
+        add(backward - 2 - below(each), backward, bytes);
+      } else {
+        add(forward, forward + 1 + below(8), bytes);
+      }
+      if (kind < 4) add(backward, end, bytes_of_tensor());
+      if (kind == 99) add(below(forward + 1), backward + below(forward + 1), 4 * bytes);
+      add(backward, backward + 1 + below(8), bytes_of_tensor());
+    }
   return instance;
 }
 
@@ -85,7 +120,7 @@ void print(const std::string& name, const Instance& instance, const memo::pack::
 int main(int argc, char** argv) {
   memo::pack::Options options;
   std::uint64_t seeds = 1;
-  bool random = false;
+  Instance (*made)(std::int64_t buffers) = nullptr;
   fmt::print(
       "instance,buffers,seed,status,peak,lower_bound,seconds,new_bytes_per_buffer,live_bytes,caching_allocator_"
       "reserved\n");
@@ -103,9 +138,11 @@ int main(int argc, char** argv) {
     } else if (argument == "--mip") {
       options.method = memo::pack::Method::mip;
     } else if (argument == "--random") {
-      random = true;
-    } else if (random) {
-      print("random", random_instance(std::stoll(argument)), options);
+      made = random_instance;
+    } else if (argument == "--graphs") {
+      made = graph_instance;
+    } else if (made != nullptr) {
+      print(made == graph_instance ? "graph" : "random", made(std::stoll(argument)), options);
     } else {
       const auto csv = memo::pack::read_csv(argument);
       if (!csv) {

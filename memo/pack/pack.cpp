@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <chrono>
 #include <functional>
 #include <limits>
@@ -22,25 +23,29 @@ namespace {
 using Order = std::vector<std::uint32_t>;
 
 // Keys by which a buffer may be placed early; larger keys come first.
-enum Key { load, size, area, length, start, end, key_count };
+enum Key { load, size, area, length, start, end, size_class, key_count };
 using Keys = std::vector<std::array<double, key_count>>;
 
-constexpr std::array<std::array<Key, 2>, 16> portfolio{{{load, size},
-                                                        {load, area},
-                                                        {load, length},
-                                                        {load, start},
-                                                        {size, length},
-                                                        {size, start},
-                                                        {size, load},
-                                                        {area, size},
-                                                        {area, start},
-                                                        {length, size},
-                                                        {length, load},
-                                                        {length, start},
-                                                        {start, size},
-                                                        {start, length},
-                                                        {end, size},
-                                                        {end, length}}};
+struct By {
+  Key first, second, third = key_count;  // key_count: none
+};
+constexpr std::array<By, 17> portfolio{{{load, size},
+                                        {load, area},
+                                        {load, length},
+                                        {load, start},
+                                        {load, size_class, length},
+                                        {size, length},
+                                        {size, start},
+                                        {size, load},
+                                        {area, size},
+                                        {area, start},
+                                        {length, size},
+                                        {length, load},
+                                        {length, start},
+                                        {start, size},
+                                        {start, length},
+                                        {end, size},
+                                        {end, length}}};
 
 Keys keys_of(const Instance& instance, const FirstFit& first_fit) {
   const std::vector<std::int64_t> loads = first_fit.peak_loads();
@@ -49,7 +54,13 @@ Keys keys_of(const Instance& instance, const FirstFit& first_fit) {
     const Buffer& b = instance[i];
     const double lower = static_cast<double>(b.lower), upper = static_cast<double>(b.upper);
     const double bytes = static_cast<double>(b.size);
-    keys[i] = {static_cast<double>(loads[i]), bytes, bytes * (upper - lower), upper - lower, -lower, upper};
+    keys[i] = {static_cast<double>(loads[i]),
+               bytes,
+               bytes * (upper - lower),
+               upper - lower,
+               -lower,
+               upper,
+               static_cast<double>(std::bit_width(static_cast<std::uint64_t>(b.size)))};
   }
   return keys;
 }
@@ -175,11 +186,12 @@ class Searches {
     consider(offsets, std::move(order));
   }
 
-  Order sorted_by(const std::array<Key, 2>& by) const {
+  Order sorted_by(const By& by) const {
     Order order = movable_;
     std::stable_sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
-      const auto &x = keys_[a], &y = keys_[b];
-      return x[by[0]] != y[by[0]] ? x[by[0]] > y[by[0]] : x[by[1]] > y[by[1]];
+      for (const Key key : {by.first, by.second, by.third})
+        if (key != key_count && keys_[a][key] != keys_[b][key]) return keys_[a][key] > keys_[b][key];
+      return false;
     });
     return order;
   }
