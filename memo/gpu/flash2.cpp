@@ -19,11 +19,13 @@ using namespace libtorch;  // the types of kernels' arguments
 
 // q, k and v in flash attention's form [tokens, heads, dim], with each document's first row in q and in k, and the
 // length of the longest. One document too is given so: what dense attention asks for depends on the number of heads and
-// on the length in steps (set_params_splitkv of flash_api.cpp), so it cannot be planned from short sequences.
+// on the length in steps (set_params_splitkv of flash_api.cpp), so it cannot be planned from short sequences. Queries
+// of one row are said to be of two, since flash attention would turn their heads into rows, in memory that others need
+// not.
 struct Operands {
   at::Tensor q, k, v;
   std::vector<int> document_q, document_k;
-  std::int64_t longest_q = 0, longest_k = 0;
+  std::int64_t longest_q = 2, longest_k = 0;
 };
 
 // The operands for query rows [first, last) and the keys of their documents. The causal mask is aligned to the last

@@ -79,6 +79,12 @@ struct Grouped {
     const Tensor x = y.reshape({batch, rows, key_heads, dim}).transpose(1, 2);
     return apart ? x.reshape({batch, key_heads * rows, dim}) : x.reshape({batch, 1, key_heads * rows, dim});
   }
+  // Without the queries: work that waits on a stream holds no memory of the GPU.
+  [[nodiscard]] Grouped shape() const {
+    Grouped copy = *this;
+    copy.q = Tensor();
+    return copy;
+  }
   std::int64_t rows = 0;  // 0: other queries
   Tensor q;
 };
@@ -113,7 +119,7 @@ Forward forward(const Tensor& q, const Tensor& k, const Tensor& v, const Maybe& 
   enqueue(q, "aten::_flash_attention_forward",
           [q = on_host(q), k = on_host(k), v = on_host(v), o = on_host(o), lse = on_host(lse),
            starts_q = apart ? on_host(*starts_q) : Tensor(), starts_k = apart ? on_host(*starts_k) : Tensor(), sight,
-           scale = scale.value_or(1 / std::sqrt(static_cast<double>(dim))), grouped, batch, apart] {
+           scale = scale.value_or(1 / std::sqrt(static_cast<double>(dim))), grouped = grouped.shape(), batch, apart] {
             const Tensor to = grouped.rows > 0 ? at::empty_like(q) : o;
             for (const Sequence& part : sequences_of(starts_q, starts_k, q.size(0)))
               attend(rows_of(q, part, false), rows_of(k, part, true), rows_of(v, part, true), sight, scale,
