@@ -8,13 +8,14 @@ namespace {
 
 using model::Stage;
 
-// Numbers the calls that a step may have: (segment, forward or backward, layer, block or group).
+// Numbers the calls that a step may have: (segment, forward or backward, layer, block or group). An update on the host
+// has the number of the update in whose place it is.
 class Step {
  public:
   explicit Step(const model::Dataflow& flow) : flow_(flow) {
     for (const SegmentIndex s : flow.segments.indices()) {
       const model::Segment& segment = flow.segments[s];
-      if (segment.stage == Stage::wait) {
+      if (segment.stage == Stage::wait || segment.stage == Stage::host_update) {
         first_.push_back(size_), first_.push_back(size_);
         continue;
       }
@@ -31,8 +32,14 @@ class Step {
     const Stage stage = flow_.segments[call.segment].stage;
     const int layer = flow_.each_layer(call.segment) ? call.layer.value() : 0;
     const int position = over_blocks(stage) ? call.block.value() : std::max(call.group, 0);
-    return first_[at(2 * call.segment.value() + (call.phase == Phase::backward ? 1 : 0))] +
+    const SegmentIndex segment = in_place_of(call.segment);
+    return first_[at(2 * segment.value() + (call.phase == Phase::backward ? 1 : 0))] +
            std::int64_t{layer} * positions(flow_, stage) + position;
+  }
+  // The update for which an update on the host stands; other segments stand for themselves.
+  [[nodiscard]] SegmentIndex in_place_of(SegmentIndex segment) const {
+    const model::Segment& s = flow_.segments[segment];
+    return s.stage == Stage::host_update ? flow_.find_segment(model::in_place_of(s.role)) : segment;
   }
   // Whether a step has the call: layers are of kinds, and the first layers may have no backward side.
   [[nodiscard]] bool has(SegmentIndex segment, bool backward, LayerIndex layer) const {
@@ -79,15 +86,17 @@ class Updated {
     const model::Segment& segment = flow_.segments[call.segment];
     const model::Side& side = call.phase == Phase::backward ? segment.backward : segment.forward;
     CallIndex found = CallIndex::none();
-    for (const auto* uses : {&side.reads, &side.writes})
-      for (const model::Use& use : *uses) {
-        if (!flow_.classes[use.cls].persistent()) continue;
-        const LayerIndex layer = call.layer + use.layer_shift;
-        Layers& layers = by_[use.cls];
-        if (!layer.within(layers.size())) continue;  // check_data reports it
-        if (layers[layer].exists() && layers[layer] != k) found = layers[layer];
-        if (segment.stage == Stage::update) layers[layer] = k;
-      }
+    const auto uses = [&](ClassIndex cls, LayerIndex layer) {
+      Layers& layers = by_[cls];
+      if (!flow_.classes[cls].persistent() || !layer.within(layers.size())) return;  // check_data reports it
+      if (layers[layer].exists() && layers[layer] != k) found = layers[layer];
+      if (segment.stage == Stage::update || segment.stage == Stage::host_update) layers[layer] = k;
+    };
+    for (const auto* list : {&side.reads, &side.writes})
+      for (const model::Use& use : *list) uses(use.cls, call.layer + use.layer_shift);
+    if (segment.stage == Stage::host_update)
+      for (const ClassIndex cls : flow_.classes.indices())
+        if (flow_.classes[cls].stage == segment.host_updated()) uses(cls, call.layer);
     return found;
   }
 
@@ -139,7 +148,7 @@ void check_calls(const Plan& plan, Failures& failures) {
       optimizer = k;
     else if (optimizer.exists())
       failures.add("{} comes after the optimizer, call {}", name_of_call(plan, k), optimizer);
-    else if (segment.stage == Stage::update)
+    else if (updates(plan, k))
       update = k;
     else if (update.exists() && plan.sequences > 1)  // there may be a sequence that adds to the gradients
       failures.add("{} comes after an update, call {}", name_of_call(plan, k), update);

@@ -77,6 +77,7 @@ class CopyCheck {
   }
 
   void check_in(int c) {
+    if (residency(c).origin == Origin::held) return;  // host_updates.cpp
     ++fetches_[copy(c).residency];
     if (residency(c).origin != Origin::fetched)
       failures_.add("{} overwrites residency {}, which {} writes", name(c), copy(c).residency,
@@ -111,34 +112,48 @@ class CopyCheck {
 
   static bool same_extent(const Copy& a, const Copy& b) { return a.tier == b.tier && a.tier_offset == b.tier_offset; }
 
+  struct Extent {
+    std::string name;
+    Rectangle taken;
+  };
+  void check_extents(const std::vector<Extent>& extents, std::int64_t used) {
+    std::vector<Rectangle> taken;
+    for (const Extent& it : extents) {
+      taken.push_back(it.taken);
+      if (it.taken.high > used)
+        failures_.add("{} ends at {} on the tier, of which the plan uses {} bytes", it.name, it.taken.high, used);
+    }
+    find_overlaps(taken, [&](int a, int b) {
+      const Extent &x = extents[at(a)], &y = extents[at(b)];
+      failures_.add("{} and {} overlap on the tier: [{}, {}) and [{}, {})", x.name, y.name, x.taken.low, x.taken.high,
+                    y.taken.low, y.taken.high);
+      return !failures_.full();
+    });
+  }
+
   // An extent is occupied from the start of the write to the end of the last fetch of its content; a persistent
   // tensor's extent is always occupied.
   void check_extents() {
+    const int always = program_.calls.end_index().value() + 1;
     for (int t = 0; t < static_cast<int>(program_.tier_bytes.size()); ++t) {
-      std::vector<int> outs;
-      std::vector<Rectangle> taken;
+      std::vector<Extent> extents;
       IndexedVector<TensorIndex, bool> seen(program_.tensors.size(), false);  // persistent tensors
       for (int c = 0; c < copies() && !failures_.full(); ++c) {
         if (copy(c).tier != t) continue;
         const TensorIndex tensor = residency(c).tensor;
         if (persistent(plan_, tensor) ? seen[tensor] : copy(c).direction != Direction::out) continue;
         seen[tensor] = true;
-        outs.push_back(c);
-        if (persistent(plan_, tensor))
-          taken.push_back({0, program_.calls.end_index().value() + 1, copy(c).tier_offset.value(), extent_end(c)});
-        else
-          taken.push_back({copy(c).at.value(), std::max(copy(c).before, needed_until_[at(c)]).value(),
-                           copy(c).tier_offset.value(), extent_end(c)});
-        if (extent_end(c) > program_.tier_bytes[at(t)].value())
-          failures_.add("{} ends at {} on the tier, of which the plan uses {} bytes", name(c), extent_end(c),
-                        program_.tier_bytes[at(t)].value());
+        extents.push_back({name(c), {0, always, copy(c).tier_offset.value(), extent_end(c)}});
+        if (persistent(plan_, tensor)) continue;
+        extents.back().taken.begin = copy(c).at.value();
+        extents.back().taken.end = std::max(copy(c).before, needed_until_[at(c)]).value();
       }
-      find_overlaps(taken, [&](int a, int b) {
-        const int x = outs[at(a)], y = outs[at(b)];
-        failures_.add("{} and {} overlap on the tier: [{}, {}) and [{}, {})", name(x), name(y),
-                      copy(x).tier_offset.value(), extent_end(x), copy(y).tier_offset.value(), extent_end(y));
-        return !failures_.full();
-      });
+      for (const OnTier& it : program_.on_tier)
+        if (it.tier == t) {
+          const Bytes end = it.tier_offset + round_up(program_.tensors[it.tensor].bytes, copy_alignment);
+          extents.push_back({name_of_tensor(plan_, it.tensor), {0, always, it.tier_offset.value(), end.value()}});
+        }
+      check_extents(extents, program_.tier_bytes[at(t)].value());
     }
     for (std::size_t t = 0; t < program_.tier_bytes.size(); ++t)
       if (program_.tier_bytes[t] > plan_.profile.tiers[t].capacity)

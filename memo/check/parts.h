@@ -33,12 +33,13 @@ IndexedVector<ResidencyIndex, Boundary> ready_boundaries(const Program& program)
 
 // All functions below assume that plan::check_structure found nothing.
 
-void check_calls(const Plan& plan, Failures& failures);       // each call of the step once, with its trace
-void check_data(const Plan& plan, Failures& failures);        // operands of every call lie where they are needed
-void check_copies(const Plan& plan, Failures& failures);      // order, extents and alignment of copies, tiers
-void check_persistent(const Plan& plan, Failures& failures);  // what is changed in place is never lost or stale
-void check_space(const Plan& plan, Failures& failures);       // nothing overlaps in the arena or in a workspace
-void check_sums(const Plan& plan, Failures& failures);        // limit, prediction and placement agree with the program
+void check_calls(const Plan& plan, Failures& failures);         // each call of the step once, with its trace
+void check_data(const Plan& plan, Failures& failures);          // operands of every call lie where they are needed
+void check_copies(const Plan& plan, Failures& failures);        // order, extents and alignment of copies, tiers
+void check_persistent(const Plan& plan, Failures& failures);    // what is changed in place is never lost or stale
+void check_host_updates(const Plan& plan, Failures& failures);  // the host has what it updates, and calls do not use it
+void check_space(const Plan& plan, Failures& failures);         // nothing overlaps in the arena or in a workspace
+void check_sums(const Plan& plan, Failures& failures);  // limit, prediction and placement agree with the program
 
 // Occupies addresses [low, high) during [begin, end).
 struct Rectangle {

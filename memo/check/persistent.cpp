@@ -44,8 +44,8 @@ class PersistentCheck {
       const TensorIndex tensor = residency(r).tensor;
       if (persistent(plan_, tensor))
         tensors_[tensor].residencies.push_back(r);
-      else if (residency(r).origin == Origin::held)
-        failures_.add("residency {} of {} is held from step to step, but the tensor is made anew in each", r,
+      else if (residency(r).origin == Origin::held || residency(r).origin == Origin::zeroed)
+        failures_.add("residency {} of {} is held from step to step or begins as zeros, but a call makes the tensor", r,
                       name_of_tensor(plan_, tensor));
     }
     for (std::size_t c = 0; c < program_.copies.size(); ++c)
@@ -86,6 +86,10 @@ class PersistentCheck {
                     name_of_tensor(plan_, t));
       return;
     }
+    if (here.origin == Origin::zeroed && !begins_as_zeros(t, it, here))
+      failures_.add(
+          "residency {} of {} begins as zeros, which only gradients do, for the first call of a step's only sequence",
+          r, name_of_tensor(plan_, t));
     // The last call that changes it here; the last that is made for every sequence.
     CallIndex changed = CallIndex::none(), repeated = CallIndex::none();
     for (const CallIndex k : it.writes)
@@ -113,6 +117,11 @@ class PersistentCheck {
           copy(c).at < out->before)
         failures_.add("copy {} fetches {} from boundary {} on, its newest content need only be out by {}", c,
                       name_of_tensor(plan_, t), copy(c).at, out->before);
+  }
+
+  [[nodiscard]] bool begins_as_zeros(TensorIndex t, const Persistent& it, const Residency& here) const {
+    const bool first = !it.writes.empty() && it.writes.front() == here.begin;
+    return first && plan_.sequences == 1 && flow_.classes[program_.tensors[t].cls].role == model::TensorRole::gradients;
   }
 
   const Plan& plan_;

@@ -28,17 +28,17 @@ IndexedVector<ResidencyIndex, Boundary> ready_boundaries(const Program& program)
   IndexedVector<ResidencyIndex, Boundary> ready;
   ready.reserve(program.residencies.size());
   for (const Residency& r : program.residencies)
-    ready.push_back(r.origin == Origin::produced ? r.begin + 1
-                    : r.origin == Origin::held   ? r.begin
-                                                 : Boundary(std::numeric_limits<int>::max()));
+    ready.push_back(r.origin == Origin::produced  ? r.begin + 1
+                    : r.origin == Origin::fetched ? Boundary(std::numeric_limits<int>::max())
+                                                  : r.begin);
   for (const Copy& copy : program.copies)
-    if (copy.direction == Direction::in) ready[copy.residency] = copy.before;
+    if (copy.direction == Direction::in && program.residencies[copy.residency].origin == Origin::fetched)
+      ready[copy.residency] = copy.before;
   return ready;
 }
 
 bool updates(const Plan& plan, CallIndex call) {
-  const model::Stage stage = plan.profile.flow.segments[plan.program.calls[call].segment].stage;
-  return stage == model::Stage::update || stage == model::Stage::optimizer;
+  return model::changes_parameters(plan.profile.flow.segments[plan.program.calls[call].segment].stage);
 }
 
 CallIndex first_update(const Plan& plan) {
@@ -87,8 +87,10 @@ void check_placement(const Plan& plan, Failures& failures) {
   }
   std::vector<std::int64_t> written(plan.placement.size());
   for (const Copy& copy : program.copies) {
-    if (copy.direction != Direction::out) continue;
-    const TensorIndex id = program.residencies[copy.residency].tensor;
+    const Residency& residency = program.residencies[copy.residency];
+    const TensorIndex id = residency.tensor;
+    const bool pages = persistent(plan, id) && residency.origin != Origin::held;
+    if (copy.direction != Direction::out && !pages) continue;
     const Tensor& t = program.tensors[id];
     const std::size_t slot = placement_of[t.cls][t.layer];
     if (slot == none) continue;
@@ -101,12 +103,20 @@ void check_placement(const Plan& plan, Failures& failures) {
                    copy.tier, p.recomputed, p.recomputed + p.swapped, p.tier);
     if (failures.full()) return;
   }
+  for (const OnTier& it : program.on_tier) {
+    const Tensor& t = program.tensors[it.tensor];
+    const std::size_t slot = placement_of[t.cls][t.layer];
+    if (slot == none || plan.placement[slot].streamed || plan.placement[slot].tier != it.tier)
+      failures.add("{} stays on tier {}, its placement says otherwise", name_of_tensor(plan, it.tensor), it.tier);
+    else
+      written[slot] = 1;
+  }
   for (std::size_t i = 0; i < plan.placement.size(); ++i) {
     const ClassPlacement& p = plan.placement[i];
     const model::TensorClass& cls = flow.classes[p.cls];
     const std::int64_t expected = std::int64_t{p.swapped} * (cls.grouped ? flow.groups : 1);
     if (written[i] != expected)
-      failures.add("{} of layer {}: {} tensors are placed as swapped, {} are written out", cls.name, p.layer, expected,
+      failures.add("{} of layer {}: {} tensors are placed as swapped, {} move", cls.name, p.layer, expected,
                    written[i]);
   }
 }
@@ -138,7 +148,8 @@ std::vector<std::string> validate(const Plan& plan, std::size_t most) {
   Failures failures(most);
   check_structure(plan, failures);
   if (!failures.lines().empty()) return failures.lines();
-  for (const auto check : {check_calls, check_data, check_copies, check_persistent, check_space, check_sums})
+  for (const auto check :
+       {check_calls, check_data, check_copies, check_persistent, check_host_updates, check_space, check_sums})
     if (!failures.full()) check(plan, failures);
   return failures.lines();
 }

@@ -86,7 +86,7 @@ std::string estimate_text(const estimate::Found& found, double price) {
   for (const auto& [name, seconds] :
        {std::pair("attention", s.attention), std::pair("products", s.matmul), std::pair("other kernels", s.memory),
         std::pair("recomputation", s.reruns), std::pair("collectives", s.collectives),
-        std::pair("waits for copies", s.stalls), std::pair("pipeline bubble", s.bubble), std::pair("update", s.update)})
+        std::pair("copy waits", s.stalls), std::pair("pipeline bubble", s.bubble), std::pair("update", s.update)})
     if (seconds > 1e-3 * e.step.value())
       text += fmt::format("  {:<15}{} ({:.1f} %)\n", name, format_seconds(Seconds(seconds)),
                           100 * seconds / e.step.value());

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "memo/base/json.h"
 #include "memo/base/text.h"
@@ -54,15 +55,28 @@ Result<ForHere> plan_on_paper(job::Job job, const std::string& hardware, const s
 
 namespace {
 
+// The job with the sizes and the kernel that a profile was measured with.
+job::Job with_sizes_of(job::Job job, const plan::Profile& profile) {
+  job.train.block = profile.flow.block;
+  job.train.head_groups = profile.flow.groups;
+  job.train.attention = profile.attention;
+  return job;
+}
+
+// Whether a plan on a GPU, where one head group is the default, spends so much on recomputation and waiting that a
+// group for each key head, whose operands are smaller, may be faster.
+bool loses(const plan::Plan& plan) {
+  constexpr double worth_trying = 1.03;
+  const plan::Prediction& p = plan.predicted;
+  return p.step > p.step_lower_bound * worth_trying;
+}
+
 // Variants to try for a job whose plan does not fit, coarse to fine. They cost speed, and their sums have other bits.
 std::vector<job::Job> finer(const job::Job& job, const plan::Profile& profile, std::int64_t key_heads) {
   constexpr Tokens least_block(128);
   const model::Dataflow& flow = profile.flow;
   std::vector<job::Job> result;
-  job::Job next = job;
-  next.train.block = flow.block;
-  next.train.head_groups = flow.groups;
-  next.train.attention = profile.attention;
+  job::Job next = with_sizes_of(job, profile);
   std::vector<std::string> kernels{profile.attention};
   if (job.train.attention == "auto")
     for (const plan::AttentionTime& other : profile.attention_measured)
@@ -89,8 +103,16 @@ Result<plan::Plan> plan_job(const job::Job& job, const job::Job& first, const st
   MEMO_TRY(const plan::Profile tried, profile_for(first, profile, measure));
   Result<plan::Plan> plan = plan_for(job, tried, strategy);
   const auto too_large = [&] { return !plan && plan.error().kind == ErrorKind::infeasible; };
-  if (!too_large() || profile) return plan;
+  if (profile || (!plan && !too_large())) return plan;
   MEMO_TRY(const model::Shape shape, model::job_shape(job));
+  if (plan) {
+    if (job.train.head_groups > 0 || tried.flow.groups > 1 || !loses(*plan)) return plan;
+    job::Job next = with_sizes_of(job, tried);
+    next.train.head_groups = static_cast<int>(shape.kv_heads);
+    MEMO_TRY(const plan::Profile measured, measure(next));
+    Result<plan::Plan> other = plan_for(next, measured, strategy);
+    return other && other->predicted.step < plan->predicted.step ? other : plan;
+  }
   for (const job::Job& next : finer(job, tried, shape.kv_heads)) {
     say(fmt::format("nothing fits in memory.device_limit; trying blocks of {} in {} head groups, attention by {}",
                     next.train.block.value(), next.train.head_groups, next.train.attention));
@@ -152,6 +174,17 @@ std::string describe(const plan::Plan& plan) {
   if (is_streamed)
     line("streamed", fmt::format("what is swapped leaves after each pass; the least peak grows by {} bytes a token",
                                  planner::core_bytes_per_token(flow).value()));
+  if (!plan.program.on_tier.empty()) {
+    Bytes state;
+    std::set<model::LayerIndex> layers;
+    for (const plan::OnTier& it : plan.program.on_tier) {
+      state += plan.program.tensors[it.tensor].bytes;
+      layers.insert(plan.program.tensors[it.tensor].layer);
+    }
+    line("host updates",
+         fmt::format("{} of {} layers, whose {} of optimizer state stay on the {} tier", layers.size(), flow.layers,
+                     format_bytes(state), plan.profile.tiers[at(plan.program.on_tier.front().tier)].name));
+  }
   if (plan.considered.size() > 1) {
     for (std::size_t i = 0; i < plan.considered.size(); ++i) {
       const plan::Considered& c = plan.considered[i];

@@ -36,8 +36,7 @@ StepSplit split_of(const Modelled& modelled, const plan::Plan& plan) {
       sum.reruns += split.total();
       continue;
     }
-    if (const model::Stage stage = modelled.profile.flow.segments[call.segment].stage;
-        stage == model::Stage::update || stage == model::Stage::optimizer) {
+    if (model::changes_parameters(modelled.profile.flow.segments[call.segment].stage)) {
       sum.update += split.total();
       continue;
     }
@@ -73,6 +72,7 @@ Result<Estimate> estimate_as(const Setup& setup, bool any_plan) {
   if (!plan) {
     if (plan.error().kind != ErrorKind::infeasible) return tl::unexpected<Error>(std::move(plan).error());
     result.reason = plan.error().message;
+    result.least = plan.error().smallest_limit.value_or(Bytes(0));
     return result;
   }
 
@@ -127,16 +127,36 @@ Result<Estimate> estimate_as(const Setup& setup, bool any_plan) {
   return result;
 }
 
+// Whether a plan spends so much on recomputation and waiting that more head groups, whose operands are smaller, may be
+// faster.
+bool loses(const Estimate& tried) {
+  constexpr double worth_trying = 0.03;
+  return tried.split.reruns + tried.split.stalls > worth_trying * tried.step.value();
+}
+
 }  // namespace
 
 Result<Estimate> estimate(const Setup& setup, bool any_plan) {
   MEMO_CHECKED(check_setup(setup));
   Result<Estimate> found = estimate_as(setup, any_plan);
-  const auto no_plan = [&] { return found && found->step == Seconds(0); };
-  if (!setup.as_run() || !no_plan()) return found;
+  if (!found || !setup.as_run()) return found;
+  const auto has_plan = [](const Estimate& tried) { return tried.step > Seconds(0); };
+  if (has_plan(*found)) {
+    if (any_plan || setup.groups == setup.shape.kv_heads || !loses(*found)) return found;
+    MEMO_TRY(Estimate other, estimate_as(finer(setup).front(), any_plan));
+    return has_plan(other) && other.step < found->step ? std::move(other) : *std::move(found);
+  }
+  const Bytes room = found->device_limit - setup.hardware.runtime;
+  Bytes before = found->least;
   for (const Setup& next : finer(setup)) {
-    Result<Estimate> other = estimate_as(next, any_plan);
-    if (!other || other->step > Seconds(0)) return other;
+    const bool halved = next.block < setup.block;
+    if (before == Bytes(0)) break;  // it is a tier that is too small, whatever the sizes
+    if (any_plan && halved) break;  // small blocks allow a few percent more tokens, and their plans take long
+    MEMO_TRY(Estimate other, estimate_as(next, any_plan));
+    if (has_plan(other)) return other;
+    // What a block takes halves with it; if not even all of that is enough, no smaller block is.
+    if (halved && other.least - (before - other.least) > room) break;
+    before = other.least;
   }
   return found;
 }

@@ -18,6 +18,7 @@ struct Estimate {
   bool fits = false;
   std::string reason;  // what fills most of the device, or why the setup does not fit
   Bytes allocated;     // peak of tensors on one GPU
+  Bytes least;         // where no plan fits the device: the least limit that one would fit
   Bytes reserved;      // peak with the runtime and, unless addresses are planned, the allocator's waste
   Bytes device_limit;  // limit for `reserved`
   Bytes host_per_node;

@@ -51,12 +51,15 @@ double send_seconds(const Setup& setup, double bytes, int ranks, int stride) {
   return ranks <= 1 ? 0 : latency + bytes / rate_over(setup, ranks, stride).value();
 }
 
+double host_update_seconds(const Setup& setup, double parameters) {
+  const int sharing = std::min(setup.gpus, setup.hardware.gpus_per_node);
+  return parameters * adam_host_bytes * sharing / host_adam_rate;
+}
+
 double update_seconds(const Setup& setup, double parameters) {
   if (!setup.offload_optimizer) return memory_seconds(setup, parameters * adam_device_bytes);
-  const int sharing = std::min(setup.gpus, setup.hardware.gpus_per_node);
-  const double host = parameters * adam_host_bytes * sharing / host_adam_rate;
   constexpr double gradient_bytes = 2, weight_bytes = 2;
-  return host + parameters * gradient_bytes / setup.hardware.host.write.value() +
+  return host_update_seconds(setup, parameters) + parameters * gradient_bytes / setup.hardware.host.write.value() +
          parameters * weight_bytes / setup.hardware.host.read.value();
 }
 

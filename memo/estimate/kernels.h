@@ -36,5 +36,7 @@ double send_seconds(const Setup& setup, double bytes, int ranks, int stride);
 
 // A step of AdamW over `parameters`, on the device, or on the host including copies.
 double update_seconds(const Setup& setup, double parameters);
+// A step of AdamW on the host, without copies.
+double host_update_seconds(const Setup& setup, double parameters);
 
 }  // namespace memo::estimate

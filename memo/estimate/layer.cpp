@@ -64,6 +64,7 @@ model::Dataflow Layer::dataflow() const {
   if (setup_.tiled_mlp) shrink({TensorRole::mlp_inner, TensorRole::d_mlp_inner}, 0);  // only a tile of it ever exists
   if (setup_.recompute == Recompute::selective)
     shrink({TensorRole::qkv, TensorRole::residual, TensorRole::mlp_inner}, 0.5);
+  if (setup_.host_updates) model::add_host_updates(flow);
   return flow;
 }
 
@@ -177,9 +178,11 @@ double Layer::gather_left(bool backward) const {
 
 Split Layer::update_time(const model::Segment& segment) const {
   if (!setup_.as_run()) return {};  // Modelled::once_a_step has it
-  const double parameters = segment.role == SegmentRole::update_before  ? before_parameters_
-                            : segment.role == SegmentRole::update_after ? after_parameters_
-                                                                        : other_parameters_;
+  const bool before = segment.role == SegmentRole::update_before || segment.role == SegmentRole::host_update_before;
+  const double parameters = segment.stage == Stage::optimizer ? other_parameters_
+                            : before                          ? before_parameters_
+                                                              : after_parameters_;
+  if (segment.stage == Stage::host_update) return {0, 0, host_update_seconds(setup_, parameters), 0};
   return {0, 0, update_seconds(setup_, parameters), 0};
 }
 
@@ -212,7 +215,7 @@ Split Layer::time(const model::Segment& segment, bool backward, Tokens tokens) c
     return split;
   }
   if (segment.stage == Stage::embedding) return {0, 0, memory_seconds(setup_, n * row * 2), 0};
-  if (segment.stage == Stage::update || segment.stage == Stage::optimizer) return update_time(segment);
+  if (model::changes_parameters(segment.stage)) return update_time(segment);
   split.matmul = matmul_seconds(setup_, (backward ? 4 : 2) * n * weights, n);
   if (backward) bytes = 2 * bytes + gradient_traffic(weights, static_cast<double>(run_block().value()));
   split.memory = memory_seconds(setup_, n * bytes);

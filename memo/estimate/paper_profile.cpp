@@ -25,6 +25,7 @@ Result<Setup> setup_of(const job::Job& job, const Hardware& hardware) {
   setup.recompute = Recompute::none;
   setup.groups = job.train.head_groups;
   setup.loss_tile = job.train.loss_tile;
+  setup.host_updates = job.memory.host_limit > Bytes(0) && job.memory.checksums != job::Checksums::all;
   setup.attention = job.train.attention == "auto" ? attention_of_memo(setup) : job.train.attention;
   if (std::ranges::find(hardware.attention, setup.attention, &AttentionRate::kernel) == hardware.attention.end()) {
     std::vector<std::string> known;

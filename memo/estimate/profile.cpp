@@ -103,6 +103,7 @@ class Modeller {
           break;
         case Stage::update:
         case Stage::optimizer:
+        case Stage::host_update:
           call(false, flow().context);
           break;
         case Stage::core:

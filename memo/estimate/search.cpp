@@ -61,10 +61,12 @@ Setup setup_of(const Task& task, const Strategy& strategy, const Degrees& degree
   setup.offload_inputs = setup.offload_inputs || task.offload_inputs;
   if (task.float32) setup.element_bytes = 4, setup.state = State::master;
   setup.block = task.block;
-  if (setup.as_run())
+  if (setup.as_run()) {
     choose_sizes(setup);
-  else if (setup.block == Tokens(0))
+    setup.host_updates = setup.offload_all && setup.hardware.tier == "host";
+  } else if (setup.block == Tokens(0)) {
     setup.block = usual_block(setup.local_tokens());
+  }
   setup.micro_batches =
       static_cast<int>(task.batch == 0 ? (degrees.pipeline > 1 ? 4 * degrees.pipeline : 1) : task.batch / degrees.data);
   return setup;

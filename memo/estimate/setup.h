@@ -53,6 +53,7 @@ struct Setup {
   bool offload_all = false;        // lets any saved tensor leave: by Memo's plan, or with `fused` by MEMO's alpha
   bool offload_optimizer = false;  // the host updates
   bool offload_weights = false;
+  bool host_updates = false;  // of Memo's executor: the plan may let the host update layers
   bool tiled_loss = false, tiled_mlp = false;
   // Bytes of a logit at the loss's peak, if logits exist whole. Eager: bfloat16, float32 copy, log-softmax, gradient.
   double logit_bytes = 2 + 4 + 4 + 4;

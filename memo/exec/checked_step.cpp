@@ -26,9 +26,10 @@ constexpr const char* stream_names[] = {"compute", "out", "in"};
 
 // The cause of an access. Each has a number in the ordering.
 struct What {
-  enum Kind { operand, workspace, fixed, copy, given, freed } kind;
+  enum Kind { operand, workspace, fixed, copy, given, freed, on_tier } kind;
   int number = 0;                    // the call or copy; for given and freed, the boundary
   plan::ResidencyIndex residency{};  // for operand, given and freed
+  plan::TensorIndex tensor{};        // for on_tier
 };
 
 // A look at a tensor before or after a call.
@@ -84,6 +85,11 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
     if (touches_fixed(what))
       for (const plan::Region& region : program.fixed)
         record(Stream::compute, true, range(region.offset, region.bytes), {What::fixed, call.value()});
+    if (flow.segments[what.segment].stage == model::Stage::host_update)
+      for (const plan::TierOperand& operand : plan::host_operands(flow, program, what))
+        record(Stream::compute, operand.write,
+               range(operand.offset, program.tensors[operand.tensor].bytes, operand.tier + 1),
+               {.kind = What::on_tier, .number = call.value(), .tensor = operand.tensor});
     for (const plan::Operand& operand : operands.reads) look_for_poison(call, operand, "reads");
     if (!memory.waits() || changes_parameters(what)) settle();
     if (violation) return run_time_error(*violation);
@@ -143,7 +149,8 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
         const plan::Residency& residency = program.residencies[r];
         if (residency.origin == plan::Origin::held) continue;
         record(Stream::compute, true, range(residency.offset, bytes_of(residency)), {kind, k.value(), r});
-        fill(residency);
+        const bool zeroed = kind == What::given && residency.origin == plan::Origin::zeroed;
+        fill(residency.offset, bytes_of(residency), zeroed ? 0 : poison);
       }
   }
 
@@ -195,8 +202,7 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
   }
 
   [[nodiscard]] bool changes_parameters(const plan::Call& call) const {
-    const model::Stage stage = flow.segments[call.segment].stage;
-    return stage == model::Stage::update || stage == model::Stage::optimizer;
+    return model::changes_parameters(flow.segments[call.segment].stage);
   }
   [[nodiscard]] bool touches_fixed(const plan::Call& call) const {
     const model::Stage stage = flow.segments[call.segment].stage;
@@ -205,11 +211,11 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
 
   void fill(const plan::Residency& r) { fill(r.offset, bytes_of(r)); }
   // Does nothing after a violation, so that copies in flight still find their source.
-  void fill(Bytes offset, Bytes bytes) {
+  void fill(Bytes offset, Bytes bytes, int value = poison) {
     if (violation || bytes == Bytes(0)) return;
-    if (const Status filled = memory.fill(arena + offset.value(), bytes, poison); !filled)
+    if (const Status filled = memory.fill(arena + offset.value(), bytes, value); !filled)
       violation = filled.error().message;
-    poisoned += bytes;
+    if (value == poison) poisoned += bytes;
   }
 
   [[nodiscard]] static Range range(Bytes offset, Bytes bytes, int space = arena_space) {
@@ -250,6 +256,10 @@ struct CheckedStep::Impl final : Compute, CopyEngine {
         break;
       case What::copy:
         text = fmt::format("{} {}", name_of_copy(flow, program, at(what.number)), verb);
+        break;
+      case What::on_tier:
+        text = fmt::format("{} {} {} on its tier", name_of_call(flow, program, plan::CallIndex(what.number)), verb,
+                           name_of_tensor(flow, program.tensors[what.tensor]));
         break;
       case What::given:
       case What::freed:

@@ -208,4 +208,9 @@ Dataflow decoder_dataflow(const Shape& shape, int element_bytes, int groups, Tok
   return flow;
 }
 
+void add_host_updates(Dataflow& flow) {
+  flow.segments.push_back({"host_update.before", SegmentRole::host_update_before, Stage::host_update, {}, {}});
+  flow.segments.push_back({"host_update.after", SegmentRole::host_update_after, Stage::host_update, {}, {}});
+}
+
 }  // namespace memo::model

@@ -27,8 +27,13 @@ using LayerIndex = Index<struct LayerTag>;      // layer L, behind the last, has
 using BlockIndex = Index<struct BlockTag>;      // token block
 
 // update: the optimizer's step of a layer; optimizer: that of the parameters of no layer, the last call. wait: nothing
-// is computed; copies between two passes over a sequence may end or begin there.
-enum class Stage { embedding, before, core, after, loss, update, optimizer, wait };
+// is computed; copies between two passes over a sequence may end or begin there. host_update: the optimizer's step of a
+// layer on the host, in place of its update: on memory of a tier, with no operands on the device.
+enum class Stage { embedding, before, core, after, loss, update, optimizer, wait, host_update };
+// Whether the stage changes parameters.
+inline bool changes_parameters(Stage stage) {
+  return stage == Stage::update || stage == Stage::optimizer || stage == Stage::host_update;
+}
 
 // What a class of tensors holds. Code decides by roles; names are for people.
 enum class TensorRole {
@@ -95,6 +100,8 @@ enum class SegmentRole {
   update_after,
   optimizer,
   wait,
+  host_update_before,
+  host_update_after,
   input,   // of layers alone: what comes in from the rest of the model
   before,  // someone else's mathematics up to attention
   after,   // and behind it
@@ -111,7 +118,17 @@ struct Segment {
   Side forward, backward;
   int kind = -1;  // runs in the layers of this kind only; -1: in all
   [[nodiscard]] bool has_backward() const { return !backward.reads.empty() || !backward.writes.empty(); }
+  // The stage of the parameters that an update on the host changes.
+  [[nodiscard]] Stage host_updated() const {
+    return role == SegmentRole::host_update_before ? Stage::before : Stage::after;
+  }
 };
+
+// The role of the update in whose place an update on the host is; segments of other roles are in no other's place.
+inline SegmentRole in_place_of(SegmentRole role) {
+  if (role == SegmentRole::host_update_before) return SegmentRole::update_before;
+  return role == SegmentRole::host_update_after ? SegmentRole::update_after : role;
+}
 
 struct Dataflow {
   IndexedVector<ClassIndex, TensorClass> classes;
@@ -154,7 +171,8 @@ struct Dataflow {
   // at once.
   [[nodiscard]] int placed_layers() const { return layers_alone() ? layers : layers - 1; }
   [[nodiscard]] bool each_layer(SegmentIndex segment) const {  // runs for each layer
-    return layered(segment) || segments[segment].stage == Stage::update;
+    const Stage stage = segments[segment].stage;
+    return layered(segment) || stage == Stage::update || stage == Stage::host_update;
   }
 };
 
@@ -168,6 +186,10 @@ struct Shape;  // memo/model/shape.h
 // Tensors that a segment saves beyond its inputs and outputs are added by the recorder, which sees them through the
 // saved-tensor hooks. `element_bytes` is that of the compute dtype.
 Dataflow decoder_dataflow(const Shape& shape, int element_bytes, int groups, Tokens context, Tokens block);
+
+// Adds the segments by which the host may update layers, which a plan uses where their optimizer state stays on a tier
+// in the host's memory.
+void add_host_updates(Dataflow& flow);
 
 // The shape of layers whose mathematics is external code: where attention divides them.
 struct LayerShape {

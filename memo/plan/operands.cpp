@@ -55,10 +55,8 @@ std::vector<Operand> expand(const std::vector<model::Use>& uses, const model::Da
 }  // namespace
 
 CallIndex update_begin(const model::Dataflow& flow, const Program& program) {
-  const auto first = std::ranges::find_if(program.calls, [&](const Call& call) {
-    const model::Stage stage = flow.segments[call.segment].stage;
-    return stage == model::Stage::update || stage == model::Stage::optimizer;
-  });
+  const auto first = std::ranges::find_if(
+      program.calls, [&](const Call& call) { return model::changes_parameters(flow.segments[call.segment].stage); });
   return CallIndex(static_cast<int>(first - program.calls.begin()));
 }
 
@@ -85,6 +83,20 @@ const Residency& Places::of(InstanceIndex tensor, CallIndex call) const {
     if (residency.begin <= call && call < residency.end) return residency;
   }
   MEMO_CHECK(false, "a validated plan holds every operand of a call");
+}
+
+std::vector<TierOperand> host_operands(const model::Dataflow& flow, const Program& program, const Call& call) {
+  std::vector<TierOperand> operands;
+  const auto add = [&](TensorIndex t, int tier, Bytes offset) {
+    const model::TensorClass& cls = flow.classes[program.tensors[t].cls];
+    const bool of_call = cls.persistent() && program.tensors[t].layer == call.layer &&
+                         cls.stage == flow.segments[call.segment].host_updated();
+    if (of_call && std::ranges::find(operands, t, &TierOperand::tensor) == operands.end())
+      operands.push_back({t, tier, offset, cls.role != model::TensorRole::gradients});
+  };
+  for (const OnTier& it : program.on_tier) add(it.tensor, it.tier, it.tier_offset);
+  for (const Copy& copy : program.copies) add(program.residencies[copy.residency].tensor, copy.tier, copy.tier_offset);
+  return operands;
 }
 
 }  // namespace memo::plan

@@ -51,4 +51,13 @@ class Places {
   IndexedVector<InstanceIndex, std::vector<ResidencyIndex>> residencies_;
 };
 
+// What an update on the host reads or writes on its tier.
+struct TierOperand {
+  TensorIndex tensor;
+  int tier = 0;
+  Bytes offset;
+  bool write = false;
+};
+std::vector<TierOperand> host_operands(const model::Dataflow& flow, const Program& program, const Call& call);
+
 }  // namespace memo::plan

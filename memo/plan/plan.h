@@ -22,7 +22,8 @@ struct ClassPlacement {
   int recomputed = 0, swapped = 0, kept = 0;
   int tier = 0;
   // Streamed: swapped blocks leave between any two passes that use them, so that nothing of the sequence's length stays
-  // on the device; otherwise they leave only between forward and backward.
+  // on the device; otherwise they leave only between forward and backward. Optimizer state that is swapped, but not
+  // streamed, never is on the device: the host updates its layer.
   bool streamed = false;
 };
 

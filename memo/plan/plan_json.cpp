@@ -48,6 +48,13 @@ void each_column(T& row, Field&& field) {
   field("before", row.before);
 }
 
+template <Row<OnTier> T, class Field>
+void each_column(T& row, Field&& field) {
+  field("tensor", row.tensor);
+  field("tier", row.tier);
+  field("tier_offset", row.tier_offset);
+}
+
 template <Row<Region> T, class Field>
 void each_column(T& row, Field&& field) {
   field("offset", row.offset);
@@ -130,11 +137,13 @@ void write_program(std::string& out, const Program& program) {
   table("tensors", program.tensors);
   table("residencies", program.residencies);
   table("copies", program.copies);
+  if (!program.on_tier.empty()) table("on_tier", program.on_tier);
   out += "}";
 }
 
 Program program_from(const JsonCursor& object) {
-  object.only({"arena_bytes", "tier_bytes", "transients", "fixed", "calls", "tensors", "residencies", "copies"});
+  object.only(
+      {"arena_bytes", "tier_bytes", "transients", "fixed", "calls", "tensors", "residencies", "copies", "on_tier"});
   Program program;
   program.arena = object.at("arena_bytes").bytes();
   const JsonCursor tier_bytes = object.at("tier_bytes"), transients = object.at("transients");
@@ -153,6 +162,7 @@ Program program_from(const JsonCursor& object) {
   program.tensors = read_table<Tensor>(object.at("tensors"));
   program.residencies = read_table<Residency>(object.at("residencies"));
   program.copies = read_table<Copy>(object.at("copies"));
+  if (object.has("on_tier")) program.on_tier = read_table<OnTier>(object.at("on_tier"));
   return program;
 }
 

@@ -33,7 +33,7 @@ void check_program_sizes(const Plan& plan, Failures& failures) {
   equal("transient layouts", program.transients.size(), "traces", plan.profile.traces.size());
   equal("numbers of used bytes", program.tier_bytes.size(), "tiers", plan.profile.tiers.size());
   for (const std::size_t size : {program.calls.size(), program.tensors.size(), program.residencies.size(),
-                                 program.copies.size(), plan.placement.size()})
+                                 program.copies.size(), program.on_tier.size(), plan.placement.size()})
     if (size > std::numeric_limits<int>::max() / 4) failures.add("{} rows in one table are too many", size);
   if (!in_bytes(program.arena)) failures.add("an arena of {} bytes", program.arena.value());
   if (!in_bytes(plan.device_limit)) failures.add("a device limit of {} bytes", plan.device_limit.value());
@@ -130,7 +130,7 @@ void check_residency(const Plan& plan, ResidencyIndex id, Failures& failures) {
                  r.end, program.calls.size());
   else if (!in_bytes(r.offset))
     failures.add("residency {} of {} lies at {}", id, name_of_tensor(plan, r.tensor), r.offset.value());
-  else if (r.origin < Origin::produced || r.origin > Origin::held)
+  else if (r.origin < Origin::produced || r.origin > Origin::zeroed)
     failures.add("residency {} of {} has origin {}", id, name_of_tensor(plan, r.tensor), static_cast<int>(r.origin));
 }
 
@@ -153,6 +153,15 @@ void check_copy(const Plan& plan, std::size_t id, Failures& failures) {
                  program.calls.size());
 }
 
+void check_on_tier(const Plan& plan, std::size_t id, Failures& failures) {
+  const OnTier& it = plan.program.on_tier[id];
+  if (!it.tensor.within(plan.program.tensors.size()))
+    failures.add("row {} of on_tier is of tensor {} of {}", id, it.tensor, plan.program.tensors.size());
+  else if (!in_tiers(plan, it.tier) || !in_bytes(it.tier_offset))
+    failures.add("{} is on tier {} of {}, at {}", name_of_tensor(plan, it.tensor), it.tier, plan.profile.tiers.size(),
+                 it.tier_offset.value());
+}
+
 template <class I>
 void check_each(std::size_t size, const Plan& plan, Failures& failures, void (*check)(const Plan&, I, Failures&)) {
   for (I i{}; i < I(size) && !failures.full(); ++i) check(plan, i, failures);
@@ -172,6 +181,7 @@ void check_structure(const Plan& plan, Failures& failures) {
   if (!failures.lines().empty()) return;
   check_each(plan.program.residencies.size(), plan, failures, check_residency);
   if (failures.lines().empty()) check_each(plan.program.copies.size(), plan, failures, check_copy);
+  if (failures.lines().empty()) check_each(plan.program.on_tier.size(), plan, failures, check_on_tier);
 }
 
 }  // namespace memo::plan

@@ -27,8 +27,8 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr const char* profile_format = "memo-profile";
-constexpr std::array<const char*, 8> stage_names{"embedding", "before", "core",      "after",
-                                                 "loss",      "update", "optimizer", "wait"};
+constexpr std::array<const char*, 9> stage_names{"embedding", "before",    "core", "after",      "loss",
+                                                 "update",    "optimizer", "wait", "host_update"};
 
 ordered_json uses_json(const model::Dataflow& flow, const std::vector<model::Use>& uses) {
   ordered_json list = ordered_json::array();
@@ -125,7 +125,7 @@ model::Dataflow flow_from(const JsonCursor& object) {
     const std::string stage = s.at("stage").text();
     const auto found = std::find(stage_names.begin(), stage_names.end(), stage);
     if (found == stage_names.end())
-      s.at("stage").fail("is none of embedding, before, core, after, loss, update, optimizer, wait");
+      s.at("stage").fail("is none of embedding, before, core, after, loss, update, optimizer, wait, host_update");
     flow.segments.push_back({.name = s.at("name").text(),
                              .stage = static_cast<model::Stage>(found - stage_names.begin()),
                              .forward = side(s.at("forward")),

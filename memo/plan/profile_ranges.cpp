@@ -76,8 +76,9 @@ void check_side(const Dataflow& flow, const Segment& segment, const char* phase,
     if (use.layer_shift < -65535 || use.layer_shift > 65535)
       failures.add("segment {} {} {} {} with a layer shift of {}", segment.name, phase, verb, cls.name,
                    use.layer_shift);
-    if (segment.stage == Stage::optimizer || segment.stage == Stage::wait)
-      failures.add("segment {} {} {} {}, but optimizer and wait have no operands", segment.name, phase, verb, cls.name);
+    if (segment.stage == Stage::optimizer || segment.stage == Stage::wait || segment.stage == Stage::host_update)
+      failures.add("segment {} {} {} {}, but optimizer, host_update and wait have no operands", segment.name, phase,
+                   verb, cls.name);
     else if (cls.persistent() &&
              (use.layer_shift != 0 || use.whole_sequence || use.every_group || segment.stage == Stage::core))
       failures.add("segment {} {} {} {} in another way than that of its own layer", segment.name, phase, verb,
@@ -201,6 +202,8 @@ void check_profile(const Profile& profile, Failures& failures) {
   for (const Segment& segment : flow.segments) {
     check_side(flow, segment, "forward", segment.forward, failures);
     check_side(flow, segment, "backward", segment.backward, failures);
+    if (segment.stage == Stage::host_update && !flow.find_segment(model::in_place_of(segment.role)).exists())
+      failures.add("segment {} is of the host, but no update is there in whose place it is", segment.name);
   }
   check_traces(profile, failures);
   for (const Fixed& fixed : profile.fixed)

@@ -47,12 +47,21 @@ struct Tensor {
   Bytes bytes;
 };
 
-// held: a persistent tensor that stays on the device from the step before to the step after.
-enum class Origin { produced, fetched, held };
+// A persistent tensor that is never on the device: optimizer state of a layer that the host updates.
+struct OnTier {
+  TensorIndex tensor;
+  int tier = 0;
+  Bytes tier_offset;
+};
+
+// held: a persistent tensor that stays on the device from the step before to the step after. A copy in, after the host
+// has updated them, brings held weights up to date. zeroed: gradients to which the step's only sequence adds first, so
+// that they begin as zeros.
+enum class Origin { produced, fetched, held, zeroed };
 
 struct Residency {
   TensorIndex tensor;
-  Boundary begin;  // produced: the call that writes it; fetched: the `at` of its copy; held: 0
+  Boundary begin;  // produced, zeroed: the call that writes it; fetched: the `at` of its copy; held: 0
   Boundary end;
   Bytes offset;
   Origin origin = Origin::produced;
@@ -90,7 +99,8 @@ struct Program {
   IndexedVector<CallIndex, Call> calls;
   IndexedVector<TensorIndex, Tensor> tensors;
   IndexedVector<ResidencyIndex, Residency> residencies;
-  std::vector<Copy> copies;       // in issue order (`at` never decreases per direction)
+  std::vector<Copy> copies;  // in issue order (`at` never decreases per direction)
+  std::vector<OnTier> on_tier;
   std::vector<Bytes> tier_bytes;  // used of each tier
 };
 

@@ -27,20 +27,23 @@ void take_roles(model::Dataflow& flow) {
       {"gradients.after", {TensorRole::gradients, Stage::after}},
       {"optimizer.before", {TensorRole::optimizer, Stage::before}},
       {"optimizer.after", {TensorRole::optimizer, Stage::after}}};
-  static const std::map<std::string_view, SegmentRole> of_segments{{"embedding", SegmentRole::embedding},
-                                                                   {"attn_in", SegmentRole::attn_in},
-                                                                   {"attention", SegmentRole::attention},
-                                                                   {"attn_out", SegmentRole::attn_out},
-                                                                   {"mlp_in", SegmentRole::mlp_in},
-                                                                   {"mlp_out", SegmentRole::mlp_out},
-                                                                   {"loss", SegmentRole::loss},
-                                                                   {"update.before", SegmentRole::update_before},
-                                                                   {"update.after", SegmentRole::update_after},
-                                                                   {"optimizer", SegmentRole::optimizer},
-                                                                   {"wait", SegmentRole::wait},
-                                                                   {"input", SegmentRole::input},
-                                                                   {"before", SegmentRole::before},
-                                                                   {"after", SegmentRole::after}};
+  static const std::map<std::string_view, SegmentRole> of_segments{
+      {"embedding", SegmentRole::embedding},
+      {"attn_in", SegmentRole::attn_in},
+      {"attention", SegmentRole::attention},
+      {"attn_out", SegmentRole::attn_out},
+      {"mlp_in", SegmentRole::mlp_in},
+      {"mlp_out", SegmentRole::mlp_out},
+      {"loss", SegmentRole::loss},
+      {"update.before", SegmentRole::update_before},
+      {"update.after", SegmentRole::update_after},
+      {"optimizer", SegmentRole::optimizer},
+      {"host_update.before", SegmentRole::host_update_before},
+      {"host_update.after", SegmentRole::host_update_after},
+      {"wait", SegmentRole::wait},
+      {"input", SegmentRole::input},
+      {"before", SegmentRole::before},
+      {"after", SegmentRole::after}};
   for (model::TensorClass& cls : flow.classes) {
     const std::string_view name = cls.name;
     if (name.find(".saved") != std::string_view::npos) {  // "attn_in.saved0"

@@ -180,6 +180,7 @@ class Layout {
 
   static Origin origin(const Stay& stay) {
     if (stay.held) return Origin::held;
+    if (stay.zeroed) return Origin::zeroed;
     return stay.fetched ? Origin::fetched : Origin::produced;
   }
 
@@ -196,7 +197,18 @@ class Layout {
       if (stay.fetched)
         program_.copies.push_back(
             {ResidencyIndex(s), Direction::in, tier, layout.offset(stay), stay.begin, stay.first_use});
+      if (stay.refreshed())
+        program_.copies.push_back(
+            {ResidencyIndex(s), Direction::in, tier, layout.offset(stay), stay.refresh_at, calls()});
     }
+    for (const ClassIndex cls : profile_.flow.classes.indices())
+      for (const LayerIndex layer : indices<LayerIndex>(profile_.flow.layers))
+        if (placement_.stays(cls, layer)) {
+          const InstanceIndex tensor = instances_.of(cls, layer, BlockIndex(0), 0);
+          program_.on_tier.push_back(
+              {program_.tensors.end_index(), placement_.tier(cls, layer), layout.offset(tensor)});
+          program_.tensors.push_back(instances_.tensor(tensor));
+        }
     std::stable_sort(program_.copies.begin(), program_.copies.end(),
                      [](const Copy& a, const Copy& b) { return a.at != b.at ? a.at < b.at : a.before < b.before; });
   }

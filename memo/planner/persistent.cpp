@@ -80,6 +80,7 @@ class PersistentBuilder {
       stay.held = true;
       stay.ring = ring;
       stay.slot = result_.rings[at(ring)].slots++;
+      if (const CallIndex updated = host_update(cls, layer); updated.exists()) stay.refresh_at = updated + 1;
       add(stay);
     }
   }
@@ -97,13 +98,17 @@ class PersistentBuilder {
     for (std::size_t i = 0; i < stays.size(); ++i) {
       Stay& stay = stays[i];
       stay.ring = ring;
-      stay.begin = std::max(free_from[at(stay.slot)], pass(std::max(0, pass_of(schedule_, stay.first_use) - 1)).begin);
+      const Boundary free = free_from[at(stay.slot)];
+      stay.begin = std::max(free, pass(std::max(0, pass_of(schedule_, stay.first_use) - 1)).begin);
       MEMO_CHECK(stay.begin < stay.first_use, "a slot is free before its next tensor is needed");
+      if (stay.zeroed) stay.begin = stay.first_use;
       if (stay.written_out()) {
         const auto next = std::find_if(stays.begin() + static_cast<std::ptrdiff_t>(i) + 1, stays.end(),
                                        [&](const Stay& other) { return other.slot == stay.slot; });
         const int after = pass_of(schedule_, stay.last_use) + 2;
         stay.write_before = after < static_cast<int>(schedule_.passes.size()) ? pass(after).begin : calls();
+        const Tensor tensor = instances_.tensor(stay.tensor);
+        if (host_update(cls, tensor.layer).exists()) stay.write_before = std::min(stay.write_before, host_updates_);
         if (next != stays.end()) stay.write_before = std::min(stay.write_before, next->first_use - 1);
         MEMO_CHECK(stay.write_before > stay.write_at, "between the uses of a slot there are waits");
         stay.end = stay.write_before;
@@ -113,13 +118,31 @@ class PersistentBuilder {
     }
   }
 
+  // The call by which the host updates the layer's part that a class belongs to, or none.
+  CallIndex host_update(ClassIndex cls, LayerIndex layer) const {
+    const bool before = flow_.classes[cls].stage == model::Stage::before;
+    for (CallIndex k = host_updates_; k < calls(); ++k) {
+      const model::Segment& segment = flow_.segments[schedule_.calls[k].segment];
+      const bool here = (segment.role == model::SegmentRole::host_update_before) == before;
+      if (segment.stage == model::Stage::host_update && schedule_.calls[k].layer == layer && here) return k;
+    }
+    return CallIndex::none();
+  }
+  // The first call that updates on the host; all of them are of one pass, before which all gradients are written out.
+  CallIndex first_host_update() const {
+    CallIndex k(0);
+    while (k < calls() && flow_.segments[schedule_.calls[k].segment].stage != model::Stage::host_update) ++k;
+    return k;
+  }
+
   void add_stays(ClassIndex cls, LayerIndex layer, int slot, std::vector<Stay>& stays) {
     const std::vector<PersistentAccess>& uses = accesses(cls, layer);
     for (std::size_t i = 0, j = 0; i < uses.size(); i = j) {
       Stay stay;
       stay.tensor = instances_.of(cls, layer, BlockIndex(0), 0);
       stay.first_use = uses[i].call;
-      stay.fetched = true;
+      stay.zeroed = i == 0 && pace_.one_sequence && flow_.classes[cls].role == model::TensorRole::gradients;
+      stay.fetched = !stay.zeroed;
       stay.slot = slot;
       bool changed = uses[i].write;
       for (j = i + 1; j < uses.size() && uses[j].pass <= uses[j - 1].pass + 1; ++j) {
@@ -140,6 +163,7 @@ class PersistentBuilder {
   const Schedule& schedule_;
   const Pace& pace_;
   Residencies& result_;
+  const CallIndex host_updates_ = first_host_update();
   using Layers = IndexedVector<LayerIndex, std::vector<PersistentAccess>>;
   IndexedVector<ClassIndex, Layers> accesses_;
 };

@@ -21,6 +21,8 @@ constexpr int most_lightened = 12;       // trials with less room on the tier
 constexpr double enough_better = 0.998;  // of a step's time, to go on
 constexpr int corrections = 8;           // of the room on the tier
 constexpr int most_layers_together = 8;  // of a checkpoint
+// Of the layers that need not be updated on the host: with the fewest, there is no room for what copies would stall on.
+constexpr double spare_on_host = 0.5;
 constexpr double worth_streaming =
     1.01;  // streamed plans are tried when the best step takes this much more than compute
 
@@ -100,7 +102,12 @@ class Search {
       search_budgets(
           "by block, streamed", [&](Bytes budget) { return streamed(optimal(tier, budget), profile_, tier); }, tier);
     if (tier < 0 ? !trials_.any() : trials_.tier_short()) search_checkpoints(tier);
-    if (tier >= 0 && !trials_.any() && !(request_.any_plan && over_without_parameters(tier))) search_paged(tier);
+    const bool hopeless = tier < 0 || (!trials_.any() && request_.any_plan && over_without_parameters(tier));
+    if (hopeless || trials_.any()) return;
+    const bool on_host = host_updates_faster(tier);
+    if (on_host) search_host_updates(tier);
+    if (!trials_.any()) search_paged(tier);
+    if (!on_host && !trials_.any()) search_host_updates(tier);
   }
 
   [[nodiscard]] bool done() const { return request_.any_plan && trials_.any(); }
@@ -133,36 +140,77 @@ class Search {
   // When nothing fits, parameters leave the device too, as few of them as suffice. Their copies on the tier cross it
   // more than once a step, so this is the last resort.
   void search_paged(int tier) {
-    const int layers = profile_.flow.layers;
     for (const auto& [most, name] : {std::pair(Paged::optimizer, "streamed, optimizer paged"),
                                      std::pair(Paged::gradients, "streamed, gradients paged"),
                                      std::pair(Paged::weights, "streamed, weights paged")})
-      for (const int slots : {2, 1}) {
-        if (request_.slots > 0 && slots != std::min(request_.slots, 2)) continue;
-        const Pace pace{request_.slots > 0 ? request_.slots : slots, false};
-        int enough = layers;
-        const Place place = [&, kind = most](Bytes budget) {
-          return paged(streamed(optimal(tier, budget), profile_, tier), profile_, tier, kind, enough);
-        };
-        Placement base = streamed(place_swapped(profile_, tier), profile_, tier);
-        const auto try_with = [&, kind = most, kind_name = name](int count) {
-          return trials_.consider(kind_name, paged(base, profile_, tier, kind, count), pace);
-        };
-        Trials::Tried tried = try_with(layers);
-        if (tried.over_tier > Bytes(0)) {
-          fit_tier(name, place, tier, pace);  // sets the room
-          base = streamed(optimal(tier, Bytes(0)), profile_, tier);
-          tried = try_with(layers);
-        }
-        if (done()) return;
-        if (!tried.fits) continue;
-        for (int least = 1; least < enough;) {
-          const int middle = (least + enough) / 2;
-          try_with(middle).fits ? enough = middle : least = middle + 1;
-        }
-        search_budgets(name, place, tier);
-        return;
-      }
+      for (const int slots : {2, 1})
+        if (search_parameters(
+                name, tier, slots,
+                [&, kind = most](Placement placement, int layers) {
+                  return paged(std::move(placement), profile_, tier, kind, layers);
+                },
+                0))
+          return;
+  }
+
+  // Where the host may update layers, their state stays on the tier: gradients leave and weights come, and nothing else
+  // of them crosses it.
+  void search_host_updates(int tier) {
+    if (!host_may_update()) return;
+    for (const bool page_weights : {false, true})
+      for (const int slots : {2, 1})
+        if (search_parameters(
+                page_weights ? "updated on the host, weights paged" : "updated on the host", tier, slots,
+                [&](Placement placement, int layers) {
+                  return updated_on_host(std::move(placement), profile_, tier, layers, page_weights);
+                },
+                spare_on_host))
+          return;
+  }
+
+  [[nodiscard]] bool host_may_update() const {
+    return profile_.flow.find_segment(model::SegmentRole::host_update_before).exists();
+  }
+
+  // Whether the host updates a layer sooner than its optimizer state comes to the device and goes back.
+  [[nodiscard]] bool host_updates_faster(int tier) const {
+    if (!host_may_update()) return false;
+    const plan::Tier& of = profile_.tiers[at(tier)];
+    Seconds host, copies;
+    for (const plan::Trace& trace : profile_.traces)
+      if (profile_.flow.segments[trace.segment].stage == model::Stage::host_update) host += trace.seconds;
+    for (const model::TensorClass& cls : profile_.flow.classes)
+      if (cls.role == model::TensorRole::optimizer)
+        copies += transfer_time(cls.layer_bytes, of.read) + transfer_time(cls.layer_bytes, of.write);
+    return host < copies;
+  }
+
+  // Tries placements whose parameters `page` puts on the tier: those of as few layers as suffice, and `spare` of the
+  // others. Returns whether one fits, or is enough.
+  bool search_parameters(const std::string& name, int tier, int slots,
+                         const std::function<Placement(Placement, int layers)>& page, double spare) {
+    if (request_.slots > 0 && slots != std::min(request_.slots, 2)) return false;
+    const int layers = profile_.flow.layers;
+    const Pace pace{request_.slots > 0 ? request_.slots : slots, false};
+    int enough = layers;
+    const Place place = [&](Bytes budget) { return page(streamed(optimal(tier, budget), profile_, tier), enough); };
+    Placement base = streamed(place_swapped(profile_, tier), profile_, tier);
+    const auto try_with = [&](int count) { return trials_.consider(name, page(base, count), pace); };
+    Trials::Tried tried = try_with(layers);
+    if (tried.over_tier > Bytes(0)) {
+      fit_tier(name, place, tier, pace);  // sets the room
+      base = streamed(optimal(tier, Bytes(0)), profile_, tier);
+      tried = try_with(layers);
+    }
+    if (done()) return true;
+    if (!tried.fits) return false;
+    for (int least = 1; least < enough;) {
+      const int middle = (least + enough) / 2;
+      try_with(middle).fits ? enough = middle : least = middle + 1;
+    }
+    enough += static_cast<int>(spare * (layers - enough));
+    search_budgets(name, place, tier);
+    return true;
   }
 
   Placement optimal(int tier, Bytes budget) const { return place_optimal(profile_, tier, budget, room_); }

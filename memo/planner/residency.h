@@ -13,6 +13,7 @@ struct Pace {
   int slots = 2;               // staging slots per swapped class and pass (MEMO: two rounding buffers)
   bool relaxed = false;        // let copies of one pass overlap the whole next or previous pass
   bool early_updates = false;  // update parameters as soon as backward has their gradients, not after all of it
+  bool one_sequence = false;   // a step: its backward finds gradients that are zero, so they are not fetched for it
 };
 
 // A residency that has no address yet, with the copies that end or begin it.
@@ -24,10 +25,13 @@ struct Stay {
   Boundary write_at = Boundary::none(), write_before = Boundary::none();  // copy-out of this stay, if any
   CallIndex next_use = CallIndex::none();                                 // reads what is written out, fetched again
   int life = 0;                                                           // a tensor that is computed again lives anew
-  int ring = 0;       // stays of one ring share slots, first in first out
-  int slot = -1;      // of a persistent tensor: always the same
-  bool held = false;  // for the whole step, without copies
+  int ring = 0;                            // stays of one ring share slots, first in first out
+  int slot = -1;                           // of a persistent tensor: always the same
+  bool held = false;                       // for the whole step
+  bool zeroed = false;                     // gradients before the step's first use of them
+  Boundary refresh_at = Boundary::none();  // held weights are fetched anew, since the host has updated them
   [[nodiscard]] bool written_out() const { return write_at.exists(); }
+  [[nodiscard]] bool refreshed() const { return refresh_at.exists(); }
 };
 
 // Stays of a (class, group) that begin and end in the same passes. Where a call takes the whole sequence, the ring is

@@ -9,7 +9,7 @@
 namespace memo::planner {
 
 PlacementMap::PlacementMap(const model::Dataflow& flow, const std::vector<ClassPlacement>& placement)
-    : layers_(flow.layers + 1) {
+    : flow_(flow), layers_(flow.layers + 1) {
   table_.resize(flow.classes.size() * at(layers_));
   for (ClassPlacement& entry : table_) entry.kept = flow.blocks();
   for (const ClassPlacement& given : placement) {
@@ -101,6 +101,7 @@ class CallBuilder {
     if (!early_updates_)
       for (const LayerIndex l : indices<LayerIndex>(flow_.layers))
         for (Stage of : {Stage::before, Stage::after}) update({{of, l}});
+    host_updates();
     for (const SegmentIndex s : segments(Stage::optimizer)) alone(s, first);
   }
 
@@ -163,7 +164,19 @@ class CallBuilder {
     if (updates.empty()) return;
     open(true, false);
     for (const auto& [stage, layer] : of)
-      call(updates.at(stage == Stage::before ? 0 : 1), Phase::forward, layer, no_block, -1);
+      if (!placement_.host_updates(stage, layer))
+        call(updates.at(stage == Stage::before ? 0 : 1), Phase::forward, layer, no_block, -1);
+    close();
+  }
+  // Adds one pass of the updates on the host: at the end also where updates are early, since the host waits for copies
+  // of gradients. The last layer first, whose gradients were there first.
+  void host_updates() {
+    const std::vector<SegmentIndex> updates = segments(Stage::host_update);
+    open(true, false);
+    for (LayerIndex l(flow_.layers - 1); l >= LayerIndex(0); --l)
+      for (const Stage of : {Stage::after, Stage::before})
+        if (placement_.host_updates(of, l))
+          call(updates.at(of == Stage::before ? 0 : 1), Phase::forward, l, no_block, -1);
     close();
   }
   void alone(SegmentIndex segment, LayerIndex layer) {

@@ -22,6 +22,15 @@ class PlacementMap {
   [[nodiscard]] int recomputed(ClassIndex cls, LayerIndex layer) const { return entry(cls, layer).recomputed; }
   [[nodiscard]] int tier(ClassIndex cls, LayerIndex layer) const { return entry(cls, layer).tier; }
   [[nodiscard]] bool streamed(ClassIndex cls, LayerIndex layer) const { return entry(cls, layer).streamed; }
+  // Whether all of a persistent class stays on its tier.
+  [[nodiscard]] bool stays(ClassIndex cls, LayerIndex layer) const {
+    return flow_.classes[cls].persistent() && entry(cls, layer).swapped > 0 && !entry(cls, layer).streamed;
+  }
+  // Whether the host updates the layer's parameters of this stage.
+  [[nodiscard]] bool host_updates(model::Stage stage, LayerIndex layer) const {
+    const ClassIndex state = flow_.find_class(model::TensorRole::optimizer, stage);
+    return state.exists() && stays(state, layer);
+  }
   [[nodiscard]] bool any_streamed() const { return any_streamed_; }
 
  private:
@@ -31,6 +40,7 @@ class PlacementMap {
   [[nodiscard]] const ClassPlacement& entry(ClassIndex cls, LayerIndex layer) const {
     return table_[number(cls, layer)];
   }
+  const model::Dataflow& flow_;
   int layers_;
   bool any_streamed_ = false;
   std::vector<ClassPlacement> table_;  // [class][layer]

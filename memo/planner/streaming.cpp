@@ -33,6 +33,7 @@ int pass_of(const Dataflow& flow, Stage stage, bool backward, LayerIndex of) {
       return turn;
     case Stage::update:
     case Stage::optimizer:
+    case Stage::host_update:
     case Stage::wait:
       break;
   }
@@ -93,6 +94,18 @@ Placement paged(Placement placement, const Profile& profile, int tier, Paged mos
     if (kind > most) continue;
     for (const LayerIndex layer : indices<LayerIndex>(layers))
       placement.classes.push_back({cls, layer, 0, 1, 0, tier, true});
+  }
+  return placement;
+}
+
+Placement updated_on_host(Placement placement, const Profile& profile, int tier, int layers, bool page_weights) {
+  for (const ClassIndex cls : profile.flow.classes.indices()) {
+    if (!profile.flow.classes[cls].persistent()) continue;
+    const model::TensorRole role = profile.flow.classes[cls].role;
+    const int swapped = role == model::TensorRole::weights && !page_weights ? 0 : 1;
+    const bool streamed = swapped == 1 && role != model::TensorRole::optimizer;
+    for (const LayerIndex layer : indices<LayerIndex>(layers))
+      placement.classes.push_back({cls, layer, 0, swapped, 1 - swapped, tier, streamed});
   }
   return placement;
 }

@@ -18,6 +18,10 @@ Placement streamed(Placement placement, const Profile& profile, int tier);
 enum class Paged { optimizer, gradients, weights };
 Placement paged(Placement placement, const Profile& profile, int tier, Paged most, int layers);
 
+// `placement` by which the host updates the first `layers` layers: their optimizer state stays on the tier, and their
+// gradients leave for it. Their weights are kept, or paged with them.
+Placement updated_on_host(Placement placement, const Profile& profile, int tier, int layers, bool page_weights);
+
 // Bytes per token of the largest core call's operands. The least peak of a streamed plan grows with the context at this
 // rate (plus workspace that grows with it).
 Bytes core_bytes_per_token(const model::Dataflow& flow);

@@ -25,7 +25,7 @@ TierLayout lay_out_tiers(const Profile& profile, const Instances& instances, con
   Boundary step_end(1);
   for (const Stay& stay : stays) step_end = std::max(step_end, stay.end);
   for (const Stay& stay : stays) {
-    if (!stay.written_out() && !stay.fetched) continue;
+    if (!stay.written_out() && !stay.fetched && !stay.refreshed()) continue;
     const Tensor tensor = instances.tensor(stay.tensor);
     const int tier = placement.tier(tensor.cls, tensor.layer);
     const bool again = placement.place(tensor.cls, tensor.layer, tensor.block) == PlacementMap::Place::recompute;
@@ -43,6 +43,13 @@ TierLayout lay_out_tiers(const Profile& profile, const Instances& instances, con
     bundle.members.emplace_back(stay.tensor, stay.life);
     bundle.bytes += round_up(tensor.bytes, copy_alignment);
   }
+  for (const ClassIndex cls : profile.flow.classes.indices())
+    for (const LayerIndex layer : indices<LayerIndex>(profile.flow.layers))
+      if (placement.stays(cls, layer)) {
+        const InstanceIndex tensor = instances.of(cls, layer, BlockIndex(0), 0);
+        bundles[{placement.tier(cls, layer), cls, layer, 0, 0, false}] = {
+            Boundary(0), step_end, {{tensor, 0}}, round_up(instances.tensor(tensor).bytes, copy_alignment)};
+      }
   TierLayout layout;
   layout.bytes.assign(profile.tiers.size(), Bytes(0));
   for (int tier = 0; tier < static_cast<int>(profile.tiers.size()); ++tier) {

@@ -23,6 +23,7 @@ Trials::Tried Trials::consider(const std::string& name, const Placement& placeme
 
 Trials::Tried Trials::try_one(const Placement& asked, Pace pace) {
   pace.early_updates = request_.early_updates;
+  pace.one_sequence = request_.sequences == 1;
   const Placement placement = without_idle_inputs(asked, profile_);
   Candidate candidate{placement, pace, build_program(profile_, placement.classes, pace), {}};
   Tried result;

@@ -204,7 +204,7 @@ const Fault sum_faults[] = {
     {"WrongBytesIn", [](Plan& p) { p.predicted.bytes_in = Bytes(192); },
      "192 bytes go in, the copies move 96 of tensors, 4096 in all"},
     {"SwappedWithoutACopy", [](Plan& p) { p.placement[1] = {tiny_q, LayerIndex(0), 1, 1, 0, 0}; },
-     "q of layer 0: 2 tensors are placed as swapped, 0 are written out"},
+     "q of layer 0: 2 tensors are placed as swapped, 0 move"},
     {"CopyOfAKeptTensor", [](Plan& p) { p.placement[0] = {tiny_x, LayerIndex(0), 0, 0, 2, 0}; },
      "x of layer 0, block 0 is written to tier 0, its placement swaps blocks 0 to 0"},
     {"PlacedTwice", [](Plan& p) { p.placement.push_back(p.placement[1]); }, "q of layer 0 is placed twice"},

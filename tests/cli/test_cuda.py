@@ -72,6 +72,34 @@ def test_a_run_has_the_same_bits_on_every_tier_at_every_pace(folder, job, disk, 
     check_peak(run)
 
 
+@pytest.mark.parametrize("batch, clip, pace", [(1, 1.0, "late"), (2, 0.0, "random"), slow(2, 1.0, "random"),
+                                               slow(1, 0.0, "prompt")])
+def test_layers_that_the_host_updates_have_the_same_bits(folder, job, batch, clip, pace):
+    """Where the host is said to take no time for them, so that the plan has it update layers. A resumed run goes on alike."""
+    train = TRAIN | {"batch": batch, "clip": clip, "steps": 4, "checkpoint_every": 2}
+    file = job(model=MODEL, train=train, memory={"device": "cuda"})
+    whole = on_gpu("prompt", "train", file, "--out", folder / "whole", "--strategy", "resident", "--json").json()
+
+    memory = {"device": "cuda", "host_limit": "64MiB", "device_limit": "14MiB"}
+    file = job(model=MODEL, train=train, memory=memory)
+    assert on_gpu("prompt", "profile", file, "-o", folder / "profile.json").code == 0
+    profile = json.loads((folder / "profile.json").read_text())
+    on_host = [trace for trace in profile["traces"] if trace["segment"].startswith("host_update.")]
+    assert len(on_host) == 2 and all(trace["seconds"] > 0 for trace in on_host)
+    for trace in on_host:
+        trace["seconds"] = 0
+    (folder / "profile.json").write_text(json.dumps(profile))
+    said = on_gpu("prompt", "plan", file, "--profile", folder / "profile.json", "-o", folder / "plan.json")
+    assert re.search(r"host updates +[1-3] of 3 layers", said.out)
+
+    run = on_gpu(pace, "train", file, "--plan", folder / "plan.json", "--out", folder / "out", "--check=every", "--json").json()
+    assert bits(run) == bits(whole)
+    assert run["departures"] == 0, run["first_departure"]
+    shutil.rmtree(folder / "out" / "checkpoint-4")
+    run = on_gpu(pace, "train", file, "--plan", folder / "plan.json", "--out", folder / "out", "--resume", "--json").json()
+    assert bits(run) == bits(whole)
+
+
 @pytest.mark.parametrize(
     "guards", [{"encrypt": True}, {"encrypt": True, "checksums": "none"}, {"host_limit": "16MiB", "checksums": "all"}]
 )
@@ -170,9 +198,13 @@ def test_packed_documents_are_apart(folder, job, length):
 def test_operators_make_the_host_wait_only_at_the_end_of_a_step(folder, job):
     """There it reads the loss, the norm, and whether the step was refused, all at once."""
 
+    memory = {"device": "cuda", "host_limit": "64MiB"}
+    plan = ["--strategy", "offload", "-o", folder / "plan.json"]
+    assert on_gpu("prompt", "plan", job(model=MODEL, train=TRAIN, memory=memory), *plan).code == 0
+
     def waits(steps):
-        file = job(model=MODEL, train=TRAIN | {"steps": steps}, memory={"device": "cuda", "host_limit": "64MiB"})
-        arguments = ["--out", folder / f"out{steps}", "--strategy", "offload", "--check=off"]
+        file = job(model=MODEL, train=TRAIN | {"steps": steps}, memory=memory)
+        arguments = ["--out", folder / f"out{steps}", "--plan", folder / "plan.json", "--check=off"]
         assert on_gpu("late", "train", file, *arguments, MEMO_EMULATED_WAITS=str(folder / "waits")).code == 0
         lines = (line.split(" ", 1) for line in (folder / "waits").read_text().splitlines())
         return {what: int(count) for count, what in lines if what.startswith("aten::")}

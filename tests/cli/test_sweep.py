@@ -7,8 +7,8 @@ from conftest import memo
 from pages import PHONE, browser, look  # noqa: F401
 
 CONFIG = (
-    '{"model_type": "llama", "hidden_size": 2048, "num_hidden_layers": 2, "num_attention_heads": 16,'
-    ' "num_key_value_heads": 8, "intermediate_size": 8192, "vocab_size": 32000, "max_position_embeddings": 4096}'
+    '{"model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 2, "num_attention_heads": 32,'
+    ' "num_key_value_heads": 8, "intermediate_size": 16384, "vocab_size": 32000, "max_position_embeddings": 4096}'
 )
 
 

@@ -81,12 +81,16 @@ TEST(PaperProfile, UpdatesAreCallsWithATime) {
   }
 }
 
-// The estimate of Memo's strategy is the plan that Memo would make.
+// The estimate of Memo's strategy is the plan that Memo would make: here with a head group for each of 8 key heads.
 TEST(PaperProfile, AnEstimateIsItsPlan) {
   const auto outcome = search(task_of("qwen3-8b", "H100", 1, 65536), {*find_strategy("memo")}, 1);
   ASSERT_TRUE(outcome && outcome->best.size() == 1);
-  const auto plan = plan_of(job_of(65536, 1800), "H100");
-  ASSERT_TRUE(plan) << plan.error().message;
+  job::Job job = job_of(65536, 1800);
+  const auto one_group = plan_of(job, "H100");
+  job.train.head_groups = 8;
+  const auto plan = plan_of(job, "H100");
+  ASSERT_TRUE(one_group && plan);
+  EXPECT_LT(plan->predicted.step, one_group->predicted.step);
   EXPECT_NEAR(outcome->best[0].estimate.step.value() / plan->predicted.step.value(), 1, 0.01);
 }
 

@@ -26,11 +26,11 @@ struct Opened {
       : plan(given), arena(*Arena::map(plan.program.arena)) {
     std::vector<exec::TierStore*> addresses;
     for (const Bytes bytes : plan.program.tier_bytes) {
-      tiers.push_back(std::make_unique<exec::FaultyTier>(*exec::host_tier(bytes), faults));
-      addresses.push_back(tiers.back().get());
+      tiers.stores.push_back(std::make_unique<exec::FaultyTier>(*exec::host_tier(bytes), faults));
+      addresses.push_back(tiers.stores.back().get());
     }
-    engine = exec::cpu_copy_engine(addresses);
-    planned = std::make_unique<PlannedState>(plan, arena.data(), *engine);
+    tiers.engine = exec::cpu_copy_engine(addresses);
+    planned = std::make_unique<PlannedState>(plan, arena.data(), tiers);
   }
   ModelState state(const job::Job& job) {
     return {shape_of(job), job.model.dtype, [&](const StateGroup& group) { return planned->regions(group); },
@@ -38,8 +38,7 @@ struct Opened {
   }
   const plan::Plan& plan;
   Arena arena;
-  std::vector<std::unique_ptr<exec::TierStore>> tiers;
-  std::unique_ptr<exec::CopyEngine> engine;
+  exec::Tiers tiers;
   std::unique_ptr<PlannedState> planned;
 };
 

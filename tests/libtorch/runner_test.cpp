@@ -103,7 +103,7 @@ class RunnerTest : public testing::Test {
  protected:
   RunnerTest() {
     EXPECT_TRUE(model.state.initialise(1));
-    DecoderSegments decoder(flow, model.decoder, [](const StateGroup&) {});
+    DecoderSegments decoder(flow, model.decoder, [](const StateGroup&, bool) {});
     Restless segments(decoder, restless);
     profile = recorded_profile(job, segments, flow, model);
   }
@@ -115,7 +115,7 @@ class RunnerTest : public testing::Test {
         : plan(plan),
           arena(*Arena::map(plan.program.arena)),
           state(test.model.state),
-          decoder(plan.profile.flow, test.model.decoder, [](const StateGroup&) {}),
+          decoder(plan.profile.flow, test.model.decoder, [](const StateGroup&, bool) {}),
           segments(decoder, test.restless),
           runner(plan, arena.data(), segments, at::kFloat, &state, test.device) {
       for (const Bytes bytes : plan.program.tier_bytes) {

@@ -151,7 +151,7 @@ inline model::Dataflow tiny_flow(const job::Job& job) {
 inline plan::Profile tiny_profile(const job::Job& job) {
   WholeModel model(shape_of(job), job.model.dtype, job.train.head_groups);
   const model::Dataflow flow = tiny_flow(job);
-  DecoderSegments segments(flow, model.decoder, [&](const StateGroup& group) {
+  DecoderSegments segments(flow, model.decoder, [&](const StateGroup& group, bool) {
     (void)model.state.accepts(group, job.train, {});
     model.state.update(group, job.train, 1, 0.0);
   });

@@ -7,6 +7,7 @@
 #include <functional>
 
 #include "../plan/synthetic_profile.h"
+#include "built_plan.h"
 #include "memo/check/validate.h"
 #include "memo/planner/build.h"
 #include "memo/planner/streaming.h"
@@ -18,32 +19,15 @@ using model::TensorRole;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-// Not simulated: a prediction without times.
 Plan paged_plan(const Profile& profile, Paged most, int layers, int slots, bool early = false) {
-  Plan plan;
-  plan.strategy = "memo";
-  plan.profile = profile;
-  plan.placement = paged(streamed(place_swapped(profile, 0), profile, 0), profile, 0, most, layers).classes;
-  Built built = build_program(profile, plan.placement, {slots, false, early});
-  plan.program = std::move(built.program);
-  plan.predicted.device_peak = plan.program.arena;
-  plan.predicted.device_lower_bound = built.lower_bound;
-  for (const Copy& copy : plan.program.copies) {
-    const TensorIndex tensor = plan.program.residencies[copy.residency].tensor;
-    (copy.direction == Direction::out ? plan.predicted.bytes_out : plan.predicted.bytes_in) +=
-        plan.program.tensors[tensor].bytes;
-  }
-  return plan;
-}
-
-const std::string& class_of(const Plan& plan, const Copy& copy) {
-  return plan.profile.flow.classes[plan.program.tensors[plan.program.residencies[copy.residency].tensor].cls].name;
+  const Placement placement = paged(streamed(place_swapped(profile, 0), profile, 0), profile, 0, most, layers);
+  return built_plan(profile, placement.classes, {slots, false, early});
 }
 
 std::map<std::string, std::pair<int, int>> copies_of_classes(const Plan& plan) {  // in, out
   std::map<std::string, std::pair<int, int>> copies;
   for (const Copy& copy : plan.program.copies) {
-    auto& [in, out] = copies[class_of(plan, copy)];
+    auto& [in, out] = copies[class_of(plan, copy).name];
     ++(copy.direction == Direction::in ? in : out);
   }
   return copies;
@@ -109,23 +93,8 @@ TEST(Persistent, EarlyUpdatesFetchNothingTwice) {
   EXPECT_TRUE(updates_early(plan.profile.flow, plan.program));
 }
 
-struct Wrong {
-  const char* name;
-  std::function<void(Plan&)> change;
-  const char* failure;
-};
-
 class ValidatorOfPersistent : public ::testing::TestWithParam<Wrong> {};
 
-int persistent_copy(const Plan& plan, const char* cls, Direction direction) {
-  for (std::size_t c = 0; c < plan.program.copies.size(); ++c)
-    if (class_of(plan, plan.program.copies[c]) == cls && plan.program.copies[c].direction == direction)
-      return static_cast<int>(c);
-  return -1;
-}
-Copy& copy_of(Plan& plan, const char* cls, Direction direction) {
-  return plan.program.copies[static_cast<std::size_t>(persistent_copy(plan, cls, direction))];
-}
 Residency& residency_of(Plan& plan, const char* cls) {
   return plan.program.residencies[copy_of(plan, cls, Direction::in).residency];
 }
@@ -155,8 +124,7 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Wrong{"LostUpdate",
               [](Plan& p) {
-                p.program.copies.erase(p.program.copies.begin() +
-                                       persistent_copy(p, "optimizer.after", Direction::out));
+                p.program.copies.erase(p.program.copies.begin() + first_copy(p, "optimizer.after", Direction::out));
               },
               "of optimizer.after of layer 0, block 0 is never written out"},
         Wrong{"AnotherAddress", [](Plan& p) { residency_of(p, "weights.after").offset += Bytes(4096); },
@@ -169,13 +137,12 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{"LostBeforeTheNextSequence",
               [](Plan& p) {
                 p.sequences = 2;
-                p.program.copies.erase(p.program.copies.begin() +
-                                       persistent_copy(p, "gradients.before", Direction::out));
+                p.program.copies.erase(p.program.copies.begin() + first_copy(p, "gradients.before", Direction::out));
               },
               "is not written out before the next sequence"},
         Wrong{"NotFetched",
               [](Plan& p) {
-                p.program.copies.erase(p.program.copies.begin() + persistent_copy(p, "weights.before", Direction::in));
+                p.program.copies.erase(p.program.copies.begin() + first_copy(p, "weights.before", Direction::in));
               },
               "no copy fetches it"},
         Wrong{"Produced", [](Plan& p) { residency_of(p, "optimizer.before").origin = Origin::produced; },

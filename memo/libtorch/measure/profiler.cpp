@@ -11,6 +11,7 @@
 #include "memo/corpus/dataset.h"
 #include "memo/libtorch/measure/attention_choice.h"
 #include "memo/libtorch/measure/block_time.h"
+#include "memo/libtorch/measure/host_update_time.h"
 #include "memo/libtorch/measure/recorder.h"
 #include "memo/libtorch/measure/tier_profile.h"
 #include "memo/libtorch/memory/allocator.h"
@@ -52,7 +53,7 @@ class Profiler {
     profile.loss_tile = loss_tile_;
     MEMO_TRY(attention_kernel_, choose_attention(attention_kernels(device_.of_tensors().type()), job_.train.attention,
                                                  core_calls(), device_, say_));
-    MEMO_CHECKED(record_at(shape_, job_.train.context, profile));
+    MEMO_CHECKED(record_at(shape_, job_.train.context, profile, host_may_update()));
     for (const Tokens context : contexts()) MEMO_CHECKED(measure(context));
     MEMO_TRY(const Length length, usual_length());
     for (plan::Trace& trace : profile.traces) {
@@ -64,6 +65,8 @@ class Profiler {
                                     part_of(length, trace.tokens));
       } else if (once_a_step(stage)) {
         seconds = median(seconds_[{trace.segment, false, 0}]);
+      } else if (stage == model::Stage::host_update) {
+        seconds = host_update_seconds(one_layer_, job_.model.dtype, profile.flow.segments[trace.segment].role).value();
       } else if (stage != model::Stage::wait) {
         const auto found = seconds_.find({trace.segment, trace.backward, trace.tokens.value()});
         if (found != seconds_.end()) seconds = median(found->second);
@@ -105,6 +108,12 @@ class Profiler {
     const Bytes row(shape_.vocab * element_bytes_);
     loss_tile_ = train.loss_tile > Tokens(0) ? train.loss_tile : sizes.loss_tile(block_, row);
     return measured;
+  }
+
+  // Whether plans may have the host update layers: a GPU copies to and from its memory, and no copy has a checksum.
+  [[nodiscard]] bool host_may_update() const {
+    return !device_.of_tensors().is_cpu() && job_.memory.host_limit > Bytes(0) &&
+           job_.memory.checksums != job::Checksums::all;
   }
 
   // Whether a segment's time does not depend on the context.
@@ -154,10 +163,11 @@ class Profiler {
   }
 
   // Adds the dataflow and traces at a context, without times.
-  Status record_at(const model::Shape& shape, Tokens context, plan::Profile& profile) {
+  Status record_at(const model::Shape& shape, Tokens context, plan::Profile& profile, bool host_updates) {
     const WholeState whole(one_layer_, job_.model.dtype);
     MEMO_TRY(const Arena memory, device_.map(whole.bytes()));
     profile.flow = model::decoder_dataflow(shape, element_bytes_, groups_, context, block_);
+    if (host_updates) model::add_host_updates(profile.flow);
     profile.attention = attention_kernel_.kernel->name;
     MEMO_TRY(profile.traces, run_on(device_, [&] { return record_in(whole, memory, profile.flow); }));
     return {};
@@ -173,9 +183,9 @@ class Profiler {
     const LossSum no_loss = LossSum::on(place);
     DecoderSegments segments(
         flow, decoder,
-        [&](const StateGroup& group) {
+        [&](const StateGroup& group, bool on_host) {
           (void)state.accepts(group, job_.train, no_loss);  // whatever values the tensors hold
-          state.update(group, job_.train, 1, 0.0);
+          on_host ? state.bring_gate_to_host() : state.update(group, job_.train, 1, 0.0);
         },
         place);
     const std::span<const std::byte> parameters(memory.data(), static_cast<std::size_t>(whole.bytes().value()));
@@ -189,7 +199,7 @@ class Profiler {
     plan::Profile small;
     small.fixed = plan::fixed_memory(one_layer_, job_.model.dtype);
     small.loss_tile = loss_tile_;
-    MEMO_CHECKED(record_at(one_layer_, context, small));
+    MEMO_CHECKED(record_at(one_layer_, context, small, false));
     MEMO_TRY(plan::Plan plan, planner::make_plan(small, {"resident", Bytes(0), 0}));
     MEMO_TRY(auto session, Session::open(std::move(plan), one_layer_, job_, device_));
     MEMO_CHECKED(run_on(device_, [&] { return session->state().initialise(job_.seed); }));

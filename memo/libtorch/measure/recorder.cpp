@@ -50,7 +50,7 @@ class Recorder {
       const Stage stage = flow_.segments[s].stage;
       if (stage == Stage::wait) {
         traces_.push_back({s, false, flow_.context, Seconds(0), {}});
-      } else if (stage == Stage::update || stage == Stage::optimizer) {
+      } else if (model::changes_parameters(stage)) {
         const RecordingScope recording(device_.type(), segments_.least_planned());
         segments_.forward(s, {}, {}, nullptr);
         MEMO_CHECKED(add_trace(s, false, flow_.context, recording.events(), {}, {}, {}));

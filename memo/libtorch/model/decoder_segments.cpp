@@ -14,7 +14,7 @@ using model::SegmentRole;
 DecoderSegments::DecoderSegments(const model::Dataflow& flow, const Decoder& decoder, Update update, at::Device device)
     : loss_sum(LossSum::on(device)), flow_(flow), decoder_(decoder), update_(std::move(update)) {
   for (const model::Segment& segment : flow.segments)
-    MEMO_CHECK(segment.role <= SegmentRole::wait, "a decoder's dataflow has the decoder's segments");
+    MEMO_CHECK(segment.role <= SegmentRole::host_update_after, "a decoder's dataflow has the decoder's segments");
 }
 
 // Whether a backward call of the segment follows autograd's graph.
@@ -55,13 +55,15 @@ std::vector<at::Tensor> DecoderSegments::forward(model::SegmentIndex segment, co
     case SegmentRole::loss:
       return {decoder_.loss(reads[0], where.targets, loss_scale, loss_sum)};
     case SegmentRole::update_before:
-      update_({where.layer, model::Stage::before});
+    case SegmentRole::host_update_before:
+      update_({where.layer, model::Stage::before}, role(segment) == SegmentRole::host_update_before);
       return {};
     case SegmentRole::update_after:
-      update_({where.layer, model::Stage::after});
+    case SegmentRole::host_update_after:
+      update_({where.layer, model::Stage::after}, role(segment) == SegmentRole::host_update_after);
       return {};
     case SegmentRole::optimizer:
-      update_({});
+      update_({}, false);
       return {};
     case SegmentRole::wait:
       return {};

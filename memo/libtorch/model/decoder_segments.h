@@ -12,8 +12,9 @@ namespace memo::libtorch {
 
 class DecoderSegments final : public Segments {
  public:
-  // `update` is called by the optimizer's calls. On a GPU within work that the device runs.
-  using Update = std::function<void(const StateGroup&)>;
+  // `update` is called by the optimizer's calls, `on_host` by those of the host. On a GPU within work that the device
+  // runs.
+  using Update = std::function<void(const StateGroup&, bool on_host)>;
   DecoderSegments(const model::Dataflow& flow, const Decoder& decoder, Update update, at::Device device = at::kCPU);
 
   std::vector<at::Tensor> forward(model::SegmentIndex segment, const Where& where, const std::vector<at::Tensor>& reads,

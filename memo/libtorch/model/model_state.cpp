@@ -68,15 +68,25 @@ ModelState::ModelState(const model::Shape& shape, job::DType dtype,
     refused_on_device_ = at::zeros({1}, at::dtype(at::kFloat).device(device));
   }
   std::map<StateGroup, StateRegions> next;
+  std::map<StateGroup, std::optional<StateRegions>> next_on_host;
   for (std::size_t i = 0; i < specs_.size(); ++i) {
     const model::ParameterSpec& spec = specs_[i];
     const StateGroup group = group_of(i);
-    auto& [weights, gradients, optimizer] = next.try_emplace(group, regions(group)).first->second;
-    const auto next_floats = [&](std::byte*& memory) { return cut(memory, spec, at::kFloat, device); };
-    parameters_.push_back({spec.name, cut(weights, spec, scalar_type(dtype), device), next_floats(gradients)});
-    first_.push_back(next_floats(optimizer));
-    second_.push_back(next_floats(optimizer));
-    masters_.push_back(dtype == job::DType::bfloat16 ? next_floats(optimizer) : parameters_.back().value);
+    StateRegions& memory = next.try_emplace(group, regions(group)).first->second;
+    const auto parameter = [&](StateRegions& from, at::Device place) {
+      return Parameter{spec.name, cut(from[0], spec, scalar_type(dtype), place), cut(from[1], spec, at::kFloat, place)};
+    };
+    parameters_.push_back(parameter(memory, device));
+    std::optional<StateRegions>& host =
+        next_on_host.try_emplace(group, pager ? pager->on_host(group) : std::nullopt).first->second;
+    on_host_.emplace_back();
+    if (host) on_host_.back() = parameter(*host, at::kCPU);
+    const auto floats = [&] {
+      return host ? cut((*host)[2], spec, at::kFloat, at::kCPU) : cut(memory[2], spec, at::kFloat, device);
+    };
+    first_.push_back(floats());
+    second_.push_back(floats());
+    masters_.push_back(has_master(i) ? floats() : updated(i).value);
   }
 }
 
@@ -97,8 +107,11 @@ std::int64_t ModelState::parameter_count() const {
   return count;
 }
 
+const Parameter& ModelState::updated(std::size_t i) const { return on_host_[i] ? *on_host_[i] : parameters_[i]; }
+
 void ModelState::cast(std::size_t i) {
-  if (!masters_[i].is_same(parameters_[i].value)) parameters_[i].value.copy_(masters_[i]);
+  const at::Tensor& value = updated(i).value;
+  if (!masters_[i].is_same(value)) value.copy_(masters_[i]);
 }
 
 Status ModelState::bring(std::size_t i) {
@@ -234,13 +247,18 @@ bool ModelState::accepts(const StateGroup& group, const job::TrainOptions& optio
   return !refused_;
 }
 
+void ModelState::bring_gate_to_host() {
+  if (gate_.divisor) gate_.divisor = gate_.divisor->cpu();
+  if (gate_.refused) gate_.refused = gate_.refused->cpu();
+}
+
 void ModelState::update(const StateGroup& group, const job::TrainOptions& options, std::int64_t step, double lr) {
   updated_ = true;
   std::vector<at::Tensor> masters, gradients, first, second;
   std::vector<bool> decays;
   for (const std::size_t i : members(group)) {
     masters.push_back(masters_[i]);
-    gradients.push_back(parameters_[i].gradient);
+    gradients.push_back(updated(i).gradient);
     first.push_back(first_[i]);
     second.push_back(second_[i]);
     decays.push_back(specs_[i].decays);

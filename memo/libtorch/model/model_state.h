@@ -43,10 +43,13 @@ class WholeState {
   Bytes bytes_;
 };
 
-// Moves groups that lie on a tier between steps: `fetch` into memory, `store` back.
+// Moves groups that lie on a tier between steps: `fetch` into memory, `store` back. A group that the host updates lies
+// in its memory as a whole; there `store` brings what memory has of it up to date.
 class StatePager {
  public:
   virtual ~StatePager() = default;
+  // The host's memory of a group that the host updates, else none.
+  [[nodiscard]] virtual std::optional<StateRegions> on_host(const StateGroup& /*group*/) const { return {}; }
   virtual Status fetch(const StateGroup& group) = 0;
   virtual Status store(const StateGroup& group) = 0;
 };
@@ -61,8 +64,11 @@ class ModelState {
   [[nodiscard]] const std::vector<model::ParameterSpec>& specs() const { return specs_; }
   // The tensors of parameter i are valid while its group is in memory: see `bring`.
   [[nodiscard]] const std::vector<Parameter>& parameters() const { return parameters_; }
-  // float32; in a float32 model these are the parameters' values themselves.
+  // float32; in a float32 model these are the parameters' values themselves. They and the moments are tensors of the
+  // CPU where the host updates.
   [[nodiscard]] const std::vector<at::Tensor>& masters() const { return masters_; }
+  // Whether parameter i has a master beside its value.
+  [[nodiscard]] bool has_master(std::size_t i) const { return parameters_[i].value.scalar_type() != at::kFloat; }
   [[nodiscard]] const std::vector<at::Tensor>& first_moments() const { return first_; }
   [[nodiscard]] const std::vector<at::Tensor>& second_moments() const { return second_; }
   [[nodiscard]] std::int64_t parameter_count() const;
@@ -82,6 +88,8 @@ class ModelState {
   // Whether a group may be updated. It may not from the first group on for which the `loss` or the gradients, as far as
   // they are known then, are not finite. On a GPU always true: there the update itself does nothing in such a step.
   bool accepts(const StateGroup& group, const job::TrainOptions& options, const LossSum& loss);
+  // After `accepts`, for a group that the host updates: waits for what the update needs to know from the device.
+  void bring_gate_to_host();
   // The optimizer's step for a group, after `accepts`: clips by the norm of all gradients, applies AdamW, casts.
   void update(const StateGroup& group, const job::TrainOptions& options, std::int64_t step, double lr);
   // Call after the last update. Waits once for the device and reads all that the step has left there; returns the loss.
@@ -97,16 +105,19 @@ class ModelState {
   [[nodiscard]] StateGroup group_of(std::size_t i) const;
   [[nodiscard]] std::vector<std::size_t> members(const StateGroup& group) const;
   [[nodiscard]] Gate gate_on_device(const StateGroup& group, double max_norm, const LossSum& loss);
+  // Parameter i where it is updated: on the host, or as `parameters()` has it.
+  [[nodiscard]] const Parameter& updated(std::size_t i) const;
   void cast(std::size_t i);  // casts the master to the compute dtype
 
   std::vector<model::ParameterSpec> specs_;
   std::vector<Parameter> parameters_;
+  std::vector<std::optional<Parameter>> on_host_;  // of groups that the host updates
   std::vector<at::Tensor> masters_, first_, second_;
   std::vector<double> squares_;  // sum of squares of each parameter's gradient
   // Their counterparts where the host does not wait: float64 [parameters], scratch of their sums, and float32 [1], 1
   // when an update was refused.
   at::Tensor squares_on_device_, partial_squares_, refused_on_device_;
-  Gate gate_;  // from `accepts` to `update`; empty on the CPU
+  Gate gate_;  // from `accepts` to `update`; empty where the CPU is the device
   std::optional<double> norm_;
   bool refused_ = false, updated_ = false;
   std::optional<StateGroup> brought_;

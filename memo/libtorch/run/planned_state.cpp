@@ -4,6 +4,8 @@
 #include <optional>
 #include <set>
 
+#include "memo/base/check.h"
+#include "memo/base/index.h"
 #include "memo/exec/names.h"
 
 namespace memo::libtorch {
@@ -25,7 +27,8 @@ std::optional<std::size_t> region_of(const model::TensorClass& cls) {
 
 }  // namespace
 
-PlannedState::PlannedState(const plan::Plan& plan, std::byte* arena, exec::CopyEngine& engine) : engine_(engine) {
+PlannedState::PlannedState(const plan::Plan& plan, std::byte* arena, const exec::Tiers& tiers)
+    : engine_(*tiers.engine) {
   const plan::Program& program = plan.program;
   for (std::size_t kind = 0; kind < 3; ++kind) regions_[{}][kind] = arena + program.fixed[kind].offset.value();
   std::set<std::pair<StateGroup, std::size_t>> paged;  // a set, since a tensor has many copies, all to one place
@@ -35,6 +38,15 @@ PlannedState::PlannedState(const plan::Plan& plan, std::byte* arena, exec::CopyE
     if (!region) return {};
     return std::pair(StateGroup{tensor.layer, cls.stage}, *region);
   };
+  const auto on_host = [&](int tier, Bytes offset, Bytes bytes) {
+    return tiers.stores[at(tier)]->pinned(offset.value(), bytes.value());
+  };
+  for (const plan::OnTier& it : program.on_tier) {
+    const plan::Tensor& tensor = program.tensors[it.tensor];
+    const auto found = find(tensor);
+    MEMO_CHECK(found, "what stays on a tier is a group's state");
+    on_host_[found->first][found->second] = on_host(it.tier, it.tier_offset, tensor.bytes);
+  }
   for (const plan::Residency& r : program.residencies)
     if (const auto found = find(program.tensors[r.tensor]))
       regions_[found->first][found->second] = arena + r.offset.value();
@@ -49,6 +61,8 @@ PlannedState::PlannedState(const plan::Plan& plan, std::byte* arena, exec::CopyE
                                      .bytes = round_up(tensor.bytes, plan::copy_alignment),
                                      .tier = copy.tier,
                                      .tier_offset = copy.tier_offset}});
+    if (const auto host = on_host_.find(found->first); host != on_host_.end())
+      host->second[found->second] = on_host(copy.tier, copy.tier_offset, tensor.bytes);
   }
 }
 
@@ -68,7 +82,14 @@ Status PlannedState::move(std::vector<Paged>& pieces, plan::Direction direction)
 }
 
 Status PlannedState::fetch(const StateGroup& group) { return move(paged_[group], plan::Direction::in); }
-Status PlannedState::store(const StateGroup& group) { return move(paged_[group], plan::Direction::out); }
+Status PlannedState::store(const StateGroup& group) {
+  return move(paged_[group], on_host_.contains(group) ? plan::Direction::in : plan::Direction::out);
+}
+
+std::optional<StateRegions> PlannedState::on_host(const StateGroup& group) const {
+  const auto found = on_host_.find(group);
+  return found == on_host_.end() ? std::nullopt : std::optional(found->second);
+}
 
 Status PlannedState::rewrite_gradients(exec::ArenaBytes& arena) {
   for (auto& [group, paged] : paged_) {

@@ -7,6 +7,7 @@
 
 #include "memo/exec/checked_step.h"
 #include "memo/exec/executor.h"
+#include "memo/exec/tiers.h"
 #include "memo/libtorch/model/model_state.h"
 #include "memo/plan/plan.h"
 
@@ -14,10 +15,12 @@ namespace memo::libtorch {
 
 class PlannedState final : public StatePager {
  public:
-  // All arguments must outlive it. The engine must be idle whenever a group is fetched or stored.
-  PlannedState(const plan::Plan& plan, std::byte* arena, exec::CopyEngine& engine);
+  // All arguments must outlive it. The tiers' engine must be idle whenever a group is fetched or stored. Tiers on which
+  // the host updates groups are in its memory.
+  PlannedState(const plan::Plan& plan, std::byte* arena, const exec::Tiers& tiers);
 
   [[nodiscard]] StateRegions regions(const StateGroup& group) const { return regions_.at(group); }
+  [[nodiscard]] std::optional<StateRegions> on_host(const StateGroup& group) const override;
   Status fetch(const StateGroup& group) override;
   Status store(const StateGroup& group) override;
   // Writes zeros to the tiers for all paged gradients, after a step that failed while it wrote gradients.
@@ -31,7 +34,7 @@ class PlannedState final : public StatePager {
   };
   Status move(std::vector<Paged>& pieces, plan::Direction direction);
   exec::CopyEngine& engine_;
-  std::map<StateGroup, StateRegions> regions_;
+  std::map<StateGroup, StateRegions> regions_, on_host_;
   std::map<StateGroup, std::vector<Paged>> paged_;
 };
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <stdexcept>
 #include <utility>
 
 #include "memo/base/check.h"
@@ -33,20 +34,26 @@ struct Session::Impl {
         arena(std::move(mapped)),
         tiers(std::move(opened)),
         tier_failed(std::move(failed)),
-        planned(plan, arena.data(), *tiers.engine),
+        planned(plan, arena.data(), tiers),
         state(
             shape, job.model.dtype, [this](const StateGroup& group) { return planned.regions(group); }, &planned,
             device.of_tensors()),
         decoder(shape, plan.profile.flow.groups, state.parameters(), plan.profile.loss_tile, attention),
         segments(
-            plan.profile.flow, decoder,
-            [this](const StateGroup& group) {
-              if (state.accepts(group, options, segments.loss_sum)) state.update(group, options, update, lr);
-            },
+            plan.profile.flow, decoder, [this](const StateGroup& group, bool on_host) { update_group(group, on_host); },
             device.of_tensors()),
         options(job.train),
         watched(dog ? exec::watched(*tiers.engine, *dog, plan.program, plan.profile.flow) : nullptr),
         runner(plan, arena.data(), segments, scalar_type(job.model.dtype), &state, device) {}
+
+  // Before the first update on the host, waits for the copies of gradients, which that needs.
+  void update_group(const StateGroup& group, bool on_host) {
+    if (on_host && !std::exchange(gradients_are_out, true))
+      if (const Status drained = tiers.engine->drain(); !drained) throw std::runtime_error(drained.error().message);
+    if (!state.accepts(group, options, segments.loss_sum)) return;
+    if (on_host) state.bring_gate_to_host();
+    state.update(group, options, update, lr);
+  }
 
   plan::Plan plan;
   Device& device;
@@ -54,6 +61,7 @@ struct Session::Impl {
   exec::Tiers tiers;
   std::shared_ptr<std::atomic<bool>> tier_failed;  // in this step
   bool step_failed = false;                        // the last step failed
+  bool gradients_are_out = false;                  // in this step, of groups that the host updates
   PlannedState planned;
   ModelState state;
   Decoder decoder;
@@ -83,6 +91,12 @@ Result<std::unique_ptr<Session>> Session::open(plan::Plan plan, const model::Sha
   MEMO_TRY(Arena arena, device.map(plan.program.arena));
   const auto failed = std::make_shared<std::atomic<bool>>(false);
   MEMO_TRY(exec::Tiers tiers, exec::open_tiers(plan, job.memory, device, guards.faults, guards.watchdog, failed));
+  for (const plan::OnTier& it : plan.program.on_tier)
+    if (tiers.stores[at(it.tier)]->pinned(0, 0) == nullptr)
+      return bad_input(
+          fmt::format("the plan updates layers on the host, for which the {} tier must be the host's memory "
+                      "without checksums: make a new plan",
+                      plan.profile.tiers[at(it.tier)].name));
   // In the order of the compute stream, as all that calls read.
   auto impl = run_on(device, [&] {
     return std::make_unique<Impl>(std::move(plan), shape, job, attention, device, std::move(arena), guards.watchdog,
@@ -107,6 +121,7 @@ Result<StepResult> Session::step(const std::vector<Sample>& samples, std::int64_
   s.device.reset_unplanned_peak();
   *s.tier_failed = false;
   if (std::exchange(s.step_failed, true)) MEMO_CHECKED(s.planned.rewrite_gradients(s.device.bytes()));
+  s.gradients_are_out = false;
   s.update = update;
   s.lr = lr;
   s.device.run([&] {

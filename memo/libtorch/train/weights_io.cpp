@@ -94,7 +94,7 @@ struct Named {
 std::vector<Named> optimizer_tensors(const ModelState& state, std::size_t i) {
   const std::string& name = state.specs()[i].name;
   std::vector<Named> all{{"first." + name, state.first_moments()[i]}, {"second." + name, state.second_moments()[i]}};
-  if (!state.masters()[i].is_same(state.parameters()[i].value)) all.push_back({"master." + name, state.masters()[i]});
+  if (state.has_master(i)) all.push_back({"master." + name, state.masters()[i]});
   return all;
 }
 
