@@ -199,6 +199,24 @@ TEST_P(Kernels, MatrixProductsOnRowsOfWiderTensors) {
   EXPECT_TRUE(at::equal(whole.narrow(1, 0, 50), before.narrow(1, 0, 50)));
 }
 
+// Sizes of several tiles of product_tiles.h, the last ones smaller, against LibTorch's product of the same operands in
+// float32: a result differs by the one rounding to the tensors' type.
+TEST_P(Kernels, MatrixProductsOfManyRows) {
+  const at::Tensor x = random({1100, 600}), weight = random({1030, 600}), d = random({1100, 1030});
+  const at::Tensor wx = x.to(at::kFloat), ww = weight.to(at::kFloat), wd = d.to(at::kFloat);
+  at::Tensor y = at::empty({1100, 1030}, x.options()), dx = at::empty({1100, 600}, x.options());
+  linear(x, weight, y);
+  EXPECT_LT(relative_error(y, at::mm(wx, ww.t())), tolerance());
+  const at::Tensor before = y.to(at::kFloat, false, true);  // a copy
+  add_linear(x, weight, y);
+  EXPECT_LT(relative_error(y, before + at::mm(wx, ww.t())), tolerance());
+  linear_backward(d, weight, dx);
+  EXPECT_LT(relative_error(dx, at::mm(wd, ww)), tolerance());
+  at::Tensor gradient = at::ones({1030, 600}, at::kFloat);
+  add_weight_gradient(d, x, gradient);
+  EXPECT_LT(relative_error(gradient, at::mm(wd.t(), wx) + 1), 1e-6);
+}
+
 TEST_P(Kernels, TablesAndBiases) {
   for (const std::int64_t columns : {10, 200}) {
     const at::Tensor embedding = random({30, columns}), positions = random({100, columns});

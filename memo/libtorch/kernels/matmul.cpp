@@ -1,10 +1,11 @@
 // The matrix products. ATen's products run in place on strided operands without temporaries; only the sum of bfloat16
-// products in a float32 gradient has no operator in ATen.
+// products in a float32 gradient has no operator in ATen. Where ATen multiplies bfloat16 slowly, product_tiles.h does.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/mm.h>
 
 #include "memo/libtorch/kernels/kernels.h"
+#include "memo/libtorch/kernels/product_tiles.h"
 #include "memo/libtorch/kernels/table.h"
 
 // From the BLAS inside LibTorch (oneMKL reference, cblas_gemm_bf16bf16f32); LibTorch installs no header for it.
@@ -14,11 +15,20 @@ extern "C" void cblas_gemm_bf16bf16f32(int layout, int transpose_a, int transpos
 
 namespace memo::libtorch {
 
-void linear(const at::Tensor& x, const at::Tensor& weight, at::Tensor& y) { at::mm_out(y, x, weight.t()); }
+void linear(const at::Tensor& x, const at::Tensor& weight, at::Tensor& y) {
+  if (product_tiles::apply(x)) return product_tiles::multiply(x, weight.t(), y, false);
+  at::mm_out(y, x, weight.t());
+}
 
-void add_linear(const at::Tensor& x, const at::Tensor& weight, at::Tensor& y) { at::addmm_out(y, y, x, weight.t()); }
+void add_linear(const at::Tensor& x, const at::Tensor& weight, at::Tensor& y) {
+  if (product_tiles::apply(x)) return product_tiles::multiply(x, weight.t(), y, true);
+  at::addmm_out(y, y, x, weight.t());
+}
 
-void linear_backward(const at::Tensor& d, const at::Tensor& weight, at::Tensor& dx) { at::mm_out(dx, d, weight); }
+void linear_backward(const at::Tensor& d, const at::Tensor& weight, at::Tensor& dx) {
+  if (product_tiles::apply(d)) return product_tiles::multiply(d, weight, dx, false);
+  at::mm_out(dx, d, weight);
+}
 
 namespace on_cpu {
 
@@ -27,6 +37,7 @@ void add_weight_gradient(const at::Tensor& d, const at::Tensor& x, at::Tensor& g
     at::addmm_out(gradient, gradient, d.t(), x);
     return;
   }
+  if (product_tiles::apply(d)) return product_tiles::add_weight_gradient(d, x, gradient);
   constexpr int row_major = 101, plain = 111, transposed = 112;
   cblas_gemm_bf16bf16f32(row_major, transposed, plain, static_cast<int>(d.size(1)), static_cast<int>(x.size(1)),
                          static_cast<int>(d.size(0)), 1.0f, d.const_data_ptr<c10::BFloat16>(),
