@@ -262,7 +262,8 @@ TEST_P(SegmentMemory, SegmentsAllocateNothingHidden) {
     return tokens * columns * static_cast<std::int64_t>(c10::elementSize(GetParam()));
   };
   using Sizes = std::vector<std::int64_t>;
-  // bfloat16 products have scratch of their own, which does not grow with the block's size beyond a tile.
+  // bfloat16 products have scratch of their own, which does not grow with the block's size beyond a tile; without
+  // AVX-512 up to three tiles for each of three products.
   const auto expect = [&](const Sizes& found, const Sizes& wanted) {
     if (GetParam() == at::kFloat) {
       EXPECT_EQ(found, wanted);
@@ -270,7 +271,7 @@ TEST_P(SegmentMemory, SegmentsAllocateNothingHidden) {
     auto next = wanted.begin();
     for (const std::int64_t size : found) next += next != wanted.end() && *next == size ? 1 : 0;
     EXPECT_EQ(next, wanted.end()) << testing::PrintToString(found);
-    EXPECT_LE(found.size(), 2 * wanted.size());
+    EXPECT_LE(found.size(), 2 * wanted.size() + 9);
   };
   const std::int64_t norm_sums = tokens / 64 * 48 * 4;
   const at::Tensor positions = at::arange(tokens);
