@@ -13,6 +13,7 @@
 #include "memo/base/json.h"
 #include "memo/base/text.h"
 #include "memo/estimate/paper_profile.h"
+#include "memo/estimate/run_sizes.h"
 #include "memo/model/shape.h"
 #include "memo/plan/for_job.h"
 #include "memo/planner/planner.h"
@@ -106,7 +107,9 @@ Result<plan::Plan> plan_job(const job::Job& job, const job::Job& first, const st
   if (profile || (!plan && !too_large())) return plan;
   MEMO_TRY(const model::Shape shape, model::job_shape(job));
   if (plan) {
-    if (job.train.head_groups > 0 || tried.flow.groups > 1 || !loses(*plan)) return plan;
+    const bool may_regroup = strategy == "memo" && job.train.head_groups == 0 && tried.flow.groups == 1 &&
+                             tried.flow.context >= estimate::regroups_from;
+    if (!may_regroup || !loses(*plan)) return plan;
     job::Job next = with_sizes_of(job, tried);
     next.train.head_groups = static_cast<int>(shape.kv_heads);
     MEMO_TRY(const plan::Profile measured, measure(next));

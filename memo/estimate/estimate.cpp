@@ -142,7 +142,8 @@ Result<Estimate> estimate(const Setup& setup, bool any_plan) {
   if (!found || !setup.as_run()) return found;
   const auto has_plan = [](const Estimate& tried) { return tried.step > Seconds(0); };
   if (has_plan(*found)) {
-    if (any_plan || setup.groups == setup.shape.kv_heads || !loses(*found)) return found;
+    const bool may_regroup = planner_strategy(setup) == "memo" && setup.context >= regroups_from;
+    if (any_plan || !may_regroup || setup.groups == setup.shape.kv_heads || !loses(*found)) return found;
     MEMO_TRY(Estimate other, estimate_as(finer(setup).front(), any_plan));
     return has_plan(other) && other.step < found->step ? std::move(other) : *std::move(found);
   }
