@@ -136,9 +136,9 @@ def test_a_disk_that_hangs_in_a_sync_ends_the_run_with_its_name(folder, job, fil
     (folder / "hanging.cpp").write_text(HANGING)
     subprocess.run(["c++", "-shared", "-fPIC", "-o", folder / "hanging.so", folder / "hanging.cpp", "-ldl"], check=True)
     environment = ENVIRONMENT | {"LD_PRELOAD": str(folder / "hanging.so"), "HANGING": files}
-    file = job(train={"steps": 4, "checkpoint_every": 2}, memory={"watchdog": 1})
+    file = job(train={"steps": 4, "checkpoint_every": 2}, memory={"watchdog": 4})
     line = memo("train", file, "--out", folder / "out", env=environment).refusal(5)
-    assert "nothing has moved for 1.00 s" in line and what in line and "go on with --resume" in line
+    assert "nothing has moved for 4.00 s" in line and what in line and "go on with --resume" in line
     assert {path.name for path in (folder / "out").glob("checkpoint-*")} == whole
 
 
